@@ -1,0 +1,41 @@
+# A few words run everything. Each target sets up what it needs; nothing but Python >= 3.11 with pip must be there.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+NUMBA_CACHE_DIR ?= $(CURDIR)/.numba_cache
+export NUMBA_CACHE_DIR
+SOURCES := wsesim compiler models examples tests benchmarks
+
+.PHONY: help demo test check bench refresh clean
+
+help:  ## this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+$(VENV)/base: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet -c constraints.txt -e .
+	touch $@
+
+$(VENV)/dev: $(VENV)/base
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev]'
+	touch $@
+
+demo: $(VENV)/base  ## text and modelled times on a simulated wafer
+	$(BIN)/wsesim complete "It was a dark and stormy night" --max-tokens 40
+
+test: $(VENV)/dev  ## the test suite (without what is marked slow)
+	$(BIN)/pytest -m "not slow"
+
+check: $(VENV)/dev  ## lint, format, types
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/mypy
+
+bench: $(VENV)/dev  ## measured figures, medians and ratios, with the machine they were measured on
+	$(BIN)/python -m benchmarks
+
+refresh: $(VENV)/dev  ## show which modelled cycles moved, and hold the new ones
+	$(BIN)/python -m tests.regression --refresh
+
+clean:
+	rm -rf $(VENV) .numba_cache .pytest_cache .mypy_cache .ruff_cache

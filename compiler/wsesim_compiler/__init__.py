@@ -1,0 +1,1 @@
+"""Lowers a model's graph to a Program for a wafer."""

@@ -1,0 +1,110 @@
+"""Closed-form estimates for the compiler's choices only: no reported cycle comes from here.
+
+A collective is priced along its deepest path without contention, a kernel by its vector operations. What a run costs is
+simulated by the engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import lru_cache
+
+from wsesim.machine import Machine
+from wsesim.program.collectives import ALGORITHMS, reduction
+from wsesim.program.kernels import (
+    Add,
+    Kernel,
+    Linear,
+    RMSNorm,
+    Rope,
+    Sample,
+    Score,
+    Softmax,
+    SwiGLU,
+    WeightedSum,
+)
+from wsesim.program.layout import ceil_div
+from wsesim.program.program import Block
+
+
+def best_collective(machine: Machine, dtype: str, length: int, elements: int) -> str:
+    """The algorithm with the shortest deepest path; the first of equals."""
+    return min(
+        ALGORITHMS, key=lambda algorithm: collective_cycles(machine, dtype, length, elements, algorithm)
+    )
+
+
+def collective_cycles(machine: Machine, dtype: str, length: int, elements: int, algorithm: str) -> int:
+    """AllReduce of `elements` over a line of `length` PEs."""
+    stream = -(
+        -machine.wavelets(elements, dtype)
+        * machine.fabric.wavelet_numerator
+        // machine.fabric.wavelet_denominator
+    )
+    fabric = machine.fabric
+    stage = machine.activate_cycles + fabric.ramp_send_cycles + stream + fabric.ramp_receive_cycles
+    return _depth(length, algorithm, stage, fabric.hop_cycles)
+
+
+@lru_cache(maxsize=65536)
+def _depth(length: int, algorithm: str, stage_cycles: int, hop_cycles: int) -> int:
+    if length < 2:
+        return 0
+    plan = reduction(length, algorithm)
+    ready = [0] * length
+    for merge in plan.merges:
+        arrival = ready[merge.source] + stage_cycles + abs(merge.target - merge.source) * hop_cycles
+        ready[merge.target] = max(ready[merge.target] + 1, arrival)
+    return ready[plan.root] + stage_cycles + max(plan.root, length - 1 - plan.root) * hop_cycles
+
+
+def stage_cycles(machine: Machine, dtype: str, block: Block, kernels: Iterable[Kernel], context: int) -> int:
+    """One token through the kernels of a stage, with `context` tokens cached."""
+    positions = ceil_div(context, block.along)
+    return sum(_kernel_cycles(machine, dtype, block, kernel, positions) for kernel in kernels)
+
+
+def _kernel_cycles(machine: Machine, dtype: str, block: Block, kernel: Kernel, positions: int) -> int:
+    def op(name: str, elements: int, repeats: int = 1) -> int:
+        cost = machine.op(name)
+        return cost.launch + cost.work_cycles(elements, repeats, dtype)
+
+    def line(length: int, elements: int) -> int:
+        return machine.reroute_cycles // 2 + min(
+            collective_cycles(machine, dtype, length, elements, a) for a in ALGORITHMS
+        )
+
+    match kernel:
+        case RMSNorm():
+            return (
+                op("reduce", kernel.layout.width)
+                + line(kernel.layout.used, 1)
+                + op("elementwise", kernel.layout.width, 2)
+            )
+        case Linear():
+            width = sum(o.layout.width for o in kernel.outputs)
+            return op("fma", width, kernel.layout.width) + line(kernel.layout.used, width)
+        case Rope():
+            return op("elementwise", sum(layout.width for layout in kernel.layouts), 3)
+        case Score():
+            heads = kernel.query_layout.groups_per_position * kernel.query_layout.repeat
+            work = op("fma", positions, kernel.query_layout.width)
+            return work + line(kernel.query_layout.segment, heads * positions)
+        case Softmax():
+            heads = kernel.layout.groups_per_position * kernel.layout.repeat
+            return op("exp", heads * positions) + 2 * (
+                op("reduce", heads * positions) + line(block.along, heads)
+            )
+        case WeightedSum():
+            heads = kernel.layout.groups_per_position * kernel.layout.repeat
+            return op("fma", kernel.layout.features, positions * heads) + line(
+                block.along, kernel.layout.width
+            )
+        case SwiGLU():
+            return op("exp", kernel.layout.width, 2) + op("elementwise", kernel.layout.width, 2)
+        case Add():
+            return op("elementwise", kernel.layout.width)
+        case Sample():
+            return op("compare", kernel.layout.width) + line(kernel.layout.used, 3)
+        case _:
+            return op("copy", kernel.layout.width)

@@ -1,0 +1,1 @@
+"""Readers of model sources: each returns a raw Graph."""

@@ -1,0 +1,140 @@
+"""Bytes on the fullest PE of a block: weights with their padding, KV cache, and the buffers alive at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from wsesim.machine.machine import dtype_bytes
+from wsesim.program.kernels import (
+    Add,
+    Embed,
+    Kernel,
+    Linear,
+    RMSNorm,
+    Rope,
+    Sample,
+    Score,
+    Softmax,
+    SwiGLU,
+    WeightedSum,
+    kernel_inputs,
+    kernel_outputs,
+)
+from wsesim.program.layout import ceil_div
+from wsesim.program.program import Block, BlockMemory
+from wsesim_compiler.options import Options
+
+ID_BYTES = 4
+
+
+def block_memory(block: Block, kernels: Iterable[Kernel], options: Options, chunk: int) -> BlockMemory:
+    """The block's row of the memory map, for `options.sequences` sequences of `options.max_context` tokens."""
+    kernels = tuple(kernels)
+    size = dtype_bytes(options.timing_dtype)
+    weights = sum(_weight_elements(kernels).values()) * size
+    kv = sum(_kv_elements(k, block, options) for k in kernels) * size
+    buffers = _buffer_elements(kernels, block, options, chunk) * size
+    return BlockMemory(block.name, weights, kv, buffers)
+
+
+def kernel_bytes(kernel: Kernel, block: Block, options: Options) -> int:
+    """Bytes that one kernel keeps on a PE from token to token: its weights and its part of the KV cache."""
+    elements = sum(_weight_elements((kernel,)).values()) + _kv_elements(kernel, block, options)
+    return elements * dtype_bytes(options.timing_dtype)
+
+
+def _weight_elements(kernels: tuple[Kernel, ...]) -> dict[str, int]:
+    """Elements of each weight's tile; a weight that two kernels share (a tied head) is there once."""
+    tiles: dict[str, int] = {}
+    for kernel in kernels:
+        match kernel:
+            case Embed():
+                tiles[kernel.weight.name] = kernel.vocabulary.width * kernel.layout.width
+            case RMSNorm():
+                tiles[kernel.weight.name] = kernel.layout.width
+            case Linear():
+                for output in kernel.outputs:
+                    tiles[output.weight.name] = kernel.layout.width * output.layout.width
+            case _:
+                pass
+    return tiles
+
+
+def _kv_elements(kernel: Kernel, block: Block, options: Options) -> int:
+    positions = ceil_div(options.max_context, block.along) * options.sequences
+    match kernel:
+        case Score():
+            return positions * kernel.key_layout.width
+        case WeightedSum():
+            return positions * kernel.value_layout.width
+        case _:
+            return 0
+
+
+def _buffer_elements(kernels: tuple[Kernel, ...], block: Block, options: Options, chunk: int) -> int:
+    """Most elements alive at once: values from their making to their last use, and each kernel's own scratch."""
+    positions = ceil_div(options.max_context, block.along)
+    last = {value: number for number, k in enumerate(kernels) for value in kernel_inputs(k)}
+    alive: dict[str, int] = {}
+    most = 0
+    for number, kernel in enumerate(kernels):
+        tokens = 1 if isinstance(kernel, Sample) else chunk
+        alive |= {v: tokens * n for v, n in _value_elements(kernel, positions).items()}
+        most = max(most, sum(alive.values()) + tokens * _scratch_elements(kernel, positions))
+        alive = {
+            v: n
+            for v, n in alive.items()
+            if last.get(v, len(kernels) if v in kernel_outputs(kernel) else -1) > number
+        }
+    return most
+
+
+def _value_elements(kernel: Kernel, positions: int) -> dict[str, int]:
+    match kernel:
+        case Linear():
+            return {o.value: o.layout.width for o in kernel.outputs}
+        case Rope():
+            return {t: layout.width for t, layout in zip(kernel.targets, kernel.layouts, strict=True)}
+        case Score():
+            return {
+                kernel.target: _scores(
+                    kernel.query_layout.groups_per_position * kernel.query_layout.repeat, positions
+                )
+            }
+        case Softmax():
+            return {kernel.target: 0}  # in the place of the scores
+        case WeightedSum():
+            return {kernel.target: kernel.layout.width}
+        case Sample():
+            return {kernel.target: 2}
+        case Embed() | RMSNorm() | SwiGLU() | Add():
+            return {kernel.target: kernel.layout.width}
+
+
+def _scores(heads: int, positions: int) -> int:
+    return heads * positions
+
+
+def _scratch_elements(kernel: Kernel, positions: int) -> int:
+    """What is received before it is added, or sorted before it is sent."""
+    match kernel:
+        case Linear():
+            return sum(o.layout.width for o in kernel.outputs)
+        case Score():
+            return _scores(kernel.query_layout.groups_per_position * kernel.query_layout.repeat, positions)
+        case Softmax():
+            layout = kernel.layout
+            return (
+                _scores(layout.groups_per_position * layout.repeat, positions)
+                + 2 * layout.groups_per_position * layout.repeat
+            )
+        case WeightedSum():
+            return kernel.layout.width
+        case Rope():
+            return 2 * len(kernel.inv_freq) // max(1, kernel.layouts[0].segment)
+        case Sample():
+            return 2 * 3 * kernel.candidates
+        case RMSNorm():
+            return 2
+        case _:
+            return 0

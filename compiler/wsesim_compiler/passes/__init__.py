@@ -1,0 +1,1 @@
+"""The steps of the lowering, one file each."""

@@ -1,0 +1,1 @@
+"""What recognize looks for, one pattern per file."""

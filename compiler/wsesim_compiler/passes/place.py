@@ -1,0 +1,188 @@
+"""place: Partition -> Placement, for the strategies pipelined, shared and hybrid.
+
+Contract: blocks lie inside the usable rectangle, do not overlap, and hold their stages in SRAM; layers go along the wafer
+in rows of blocks, serpentine or row-major; the embedding's block lies north of them, the head's south (tied: one block,
+north). Block shapes are the smallest within 10 % of the lowest estimated latency of one token. Raises PlacementError if nothing fits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import product
+from typing import TypeVar
+
+from wsesim.machine import Machine
+from wsesim.program.layout import ceil_div
+from wsesim.program.program import Block
+from wsesim_compiler.options import Options
+from wsesim_compiler.partition import Partition, Stage
+from wsesim_compiler.passes.probe import Probe
+from wsesim_compiler.passes.refuse import smallest_change
+from wsesim_compiler.placement import PlacedBlock, Placement
+
+Size = tuple[int, int]
+"""(columns, rows)."""
+
+TABLES_TRIED = 4
+SLACK = 1.1
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Floor:
+    """A floor plan: block sizes, and how many layer blocks stand in a row."""
+
+    cycles: int
+    embed: Size
+    layer: Size
+    head: Size | None  # None: tied, the embedding's block is the head's too
+    per_row: int
+
+    @property
+    def layer_pes(self) -> int:
+        return self.layer[0] * self.layer[1]
+
+
+def place(partition: Partition, machine: Machine, options: Options) -> Placement:
+    """The floor plan with the lowest estimate, as blocks."""
+    probe = Probe(partition, machine, options)
+    floor = _best_floor(probe)
+    if floor is None:
+        raise _refusal(probe)
+    return Placement(partition, machine, options, _blocks(probe, floor))
+
+
+def fits(partition: Partition, machine: Machine, options: Options) -> bool:
+    """Whether there is any floor plan."""
+    return _best_floor(Probe(partition, machine, options)) is not None
+
+
+def _best_floor(probe: Probe) -> Floor | None:
+    plans = (
+        _floor(probe, embed, head)
+        for embed, head in product(
+            _tables(probe, probe.embed), _tables(probe, probe.head) if probe.head else [None]
+        )
+    )
+    return _smallest_of_the_fast(
+        [plan for plan in plans if plan], lambda plan: plan.cycles, lambda plan: plan.layer_pes
+    )
+
+
+def _smallest_of_the_fast(found: list[T], cycles: Callable[[T], int], pes: Callable[[T], int]) -> T | None:
+    """The fewest PEs within SLACK of the lowest estimate: PEs beyond that buy hops, not speed."""
+    if not found:
+        return None
+    limit = SLACK * min(map(cycles, found))
+    return min((f for f in found if cycles(f) <= limit), key=lambda f: (pes(f), cycles(f)))
+
+
+def _tables(probe: Probe, stages: tuple[Stage, ...]) -> list[Size]:
+    """Sizes for a vocabulary table's block: the fastest few, and the flattest, which leaves most rows to the layers."""
+    usable = probe.machine.usable
+    sizes = {(w, probe.used_rows(h)) for w in _sides(usable.columns) for h in _heights(probe, stages, w)}
+    ranked = sorted(sizes, key=lambda size: (probe.cycles(stages, size), size))
+    flattest = sorted(sizes, key=lambda size: (size[1], size))[:2]
+    return list(dict.fromkeys([*ranked[:TABLES_TRIED], *flattest]))
+
+
+def _heights(probe: Probe, stages: tuple[Stage, ...], columns: int) -> list[int]:
+    """The lowest height that fits, and twice that."""
+    low, high = 1, probe.machine.usable.rows
+    if not probe.fits(stages, (columns, high)):
+        return []
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if probe.fits(stages, (columns, middle)) else (middle + 1, high)
+    return [h for h in (low, 2 * low) if h <= probe.machine.usable.rows and probe.fits(stages, (columns, h))]
+
+
+def _floor(probe: Probe, embed: Size, head: Size | None) -> Floor | None:
+    """The best layer blocks between two tables."""
+    usable = probe.machine.usable
+    rows = usable.rows - embed[1] - (head[1] if head else 0)
+    count = len(probe.layer_groups)
+    group = probe.layer_groups[0]
+    tables = probe.cycles(probe.embed, embed) + (probe.cycles(probe.head, head) if head else 0)
+    floors = [
+        Floor(
+            tables + count * (probe.cycles(group, size) + probe.hand_over_cycles(size)),
+            embed,
+            size,
+            head,
+            min(count, usable.columns // size[0]),
+        )
+        for size in _layer_sizes(probe, rows, count)
+        if probe.fits(group, size)
+    ]
+    return _smallest_of_the_fast(floors, lambda floor: floor.cycles, lambda floor: floor.layer_pes)
+
+
+def _layer_sizes(probe: Probe, rows: int, count: int) -> list[Size]:
+    """Sizes of which `count` blocks stand in `rows` rows of the usable rectangle."""
+    width = probe.machine.usable.columns
+    if probe.options.block:
+        columns, height = probe.options.block
+        room = columns <= width and ceil_div(count, width // columns) * height <= rows
+        return [probe.options.block] if room else []
+    sizes = []
+    for columns in _sides(width):
+        highest = rows // ceil_div(count, min(count, width // columns))
+        sizes += [(columns, probe.used_rows(h)) for h in {*_sides(rows), highest} if 0 < h <= highest]
+    return sorted(set(sizes))
+
+
+def _sides(limit: int) -> list[int]:
+    """Lengths worth trying: equal parts of the whole, and round numbers."""
+    parts = {limit // n for n in range(1, 33)}
+    round_numbers = {m << e for e in range(10) for m in (1, 3)}
+    return sorted(n for n in parts | round_numbers if 0 < n <= limit)
+
+
+def _blocks(probe: Probe, floor: Floor) -> tuple[PlacedBlock, ...]:
+    usable = probe.machine.usable
+    names = tuple(s.name for s in probe.embed)
+    blocks = [
+        PlacedBlock(
+            Block("table" if len(names) > 1 else "embed", usable.x, usable.y, *floor.embed, "rows"), names
+        )
+    ]
+    columns, rows = floor.layer
+    top = usable.y + floor.embed[1]
+    for number, group in enumerate(probe.layer_groups):
+        row, place_in_row = divmod(number, floor.per_row)
+        if probe.options.order == "serpentine" and row % 2:
+            place_in_row = floor.per_row - 1 - place_in_row
+        block = Block(
+            _group_name(group), usable.x + place_in_row * columns, top + row * rows, columns, rows, "rows"
+        )
+        blocks.append(PlacedBlock(block, tuple(s.name for s in group)))
+    if floor.head:
+        last = blocks[-1].block
+        west = min(last.x, usable.x + usable.columns - floor.head[0])
+        head = Block("head", west, last.y + rows, *floor.head, "rows")
+        blocks.append(PlacedBlock(head, tuple(s.name for s in probe.head)))
+    return tuple(blocks)
+
+
+def _group_name(group: tuple[Stage, ...]) -> str:
+    return group[0].name if len(group) == 1 else f"{group[0].name}_{group[-1].name.removeprefix('layer')}"
+
+
+def _refusal(probe: Probe) -> Exception:
+    """Names the block that is shortest of bytes when each has the largest rectangle that it could have."""
+    usable = probe.machine.usable
+    strip = max(1, usable.rows // (2 * max(1, len(probe.layer_groups))))
+    rows = usable.rows
+    for stages in (probe.embed, probe.head):
+        if stages:
+            heights = [h for _, h in _tables(probe, stages)] or [strip]
+            rows -= min(heights)
+    sizes = _layer_sizes(probe, max(1, rows), len(probe.layer_groups)) or [
+        probe.options.block or (usable.columns, 1)
+    ]
+    group = probe.layer_groups[0]
+    size = min(sizes, key=lambda size: probe.memory(group, size).total_bytes)
+    return probe.refuse(group, size, smallest_change(probe.partition, probe.machine, probe.options, fits))

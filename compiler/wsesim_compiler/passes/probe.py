@@ -1,0 +1,122 @@
+"""What a stage would need and cost on a block of a given size, asked many times by `place`."""
+
+from __future__ import annotations
+
+from wsesim.machine import Machine
+from wsesim.program.kernels import Kernel
+from wsesim.program.layout import Uniform, ceil_div
+from wsesim.program.program import Block, BlockMemory
+from wsesim_compiler.errors import PlacementError
+from wsesim_compiler.estimate import stage_cycles
+from wsesim_compiler.memory import block_memory
+from wsesim_compiler.options import Options
+from wsesim_compiler.partition import Partition, Stage
+from wsesim_compiler.passes.refuse import refusal_message
+from wsesim_compiler.placement import collective
+from wsesim_compiler.stage_kernels import stage_kernels
+
+TYPICAL_CONTEXT = 2048
+
+Signature = tuple[tuple[object, ...], ...]
+
+
+class Probe:
+    """Memory and estimated cycles by (stages, size), remembered; stages of one shape are worked out once."""
+
+    def __init__(self, partition: Partition, machine: Machine, options: Options) -> None:
+        self.partition = partition
+        self.machine = machine
+        self.options = options
+        first, last = partition.stages[0], partition.stages[-1]
+        self.embed: tuple[Stage, ...] = (first, last) if partition.tied else (first,)
+        self.head: tuple[Stage, ...] = () if partition.tied else (last,)
+        self.layer_groups = _groups(partition.layers, options)
+        self._memory: dict[tuple[tuple[int, ...], tuple[int, int]], BlockMemory] = {}
+        self._cycles: dict[tuple[tuple[int, ...], tuple[int, int]], int] = {}
+        self.context = min(TYPICAL_CONTEXT, options.max_context)
+        numbers: dict[Signature, int] = {}
+        self._signatures = {s.name: numbers.setdefault(_signature(s), len(numbers)) for s in partition.stages}
+
+    def memory(self, stages: tuple[Stage, ...], size: tuple[int, int]) -> BlockMemory:
+        """Bytes of the fullest PE; stages that take turns share the buffers, and a tied table."""
+        key = (tuple(self._signatures[s.name] for s in stages), size)
+        if key not in self._memory:
+            self._memory[key] = self._work_out(stages, size)
+        return self._memory[key]
+
+    def cycles(self, stages: tuple[Stage, ...], size: tuple[int, int]) -> int:
+        key = (tuple(self._signatures[s.name] for s in stages), size)
+        if key not in self._cycles:
+            block = _block(size)
+            each = {self._signatures[s.name]: s for s in stages}
+            once = {
+                signature: stage_cycles(
+                    self.machine, self.options.timing_dtype, block, self._kernels(stage, block), self.context
+                )
+                for signature, stage in each.items()
+            }
+            self._cycles[key] = sum(once[self._signatures[s.name]] for s in stages)
+        return self._cycles[key]
+
+    def fits(self, stages: tuple[Stage, ...], size: tuple[int, int]) -> bool:
+        return self.memory(stages, size).total_bytes <= self.machine.room_bytes
+
+    def used_rows(self, rows: int) -> int:
+        """Rows that hold a part of the residual stream when it is split over `rows`: more would idle."""
+        return Uniform(self.partition.widths[self.partition.stages[0].target], rows).used
+
+    def hand_over_cycles(self, size: tuple[int, int]) -> int:
+        """The residual from one block to the next, straight."""
+        fabric = self.machine.fabric
+        return size[0] * fabric.hop_cycles + fabric.ramp_send_cycles + fabric.ramp_receive_cycles
+
+    def refuse(self, stages: tuple[Stage, ...], size: tuple[int, int], change: str) -> PlacementError:
+        block = Block(stages[0].name, 0, 0, *size, "rows")
+        kernels = tuple(k for s in stages for k in self._kernels(s, block))
+        memory = self.memory(stages, size)
+        return PlacementError(
+            refusal_message(self.partition, self.machine, self.options, block, kernels, memory, change)
+        )
+
+    def _work_out(self, stages: tuple[Stage, ...], size: tuple[int, int]) -> BlockMemory:
+        block = _block(size)
+        if stages == self.embed or stages == self.head:
+            kernels = tuple(k for s in stages for k in self._kernels(s, block))
+            return block_memory(block, kernels, self.options, 1)
+        once = {
+            self._signatures[s.name]: block_memory(block, self._kernels(s, block), self.options, 1)
+            for s in stages[:1]
+        }
+        for stage in stages[1:]:
+            if self._signatures[stage.name] not in once:
+                once[self._signatures[stage.name]] = block_memory(
+                    block, self._kernels(stage, block), self.options, 1
+                )
+        each = [once[self._signatures[s.name]] for s in stages]
+        return BlockMemory(
+            block.name,
+            sum(m.weight_bytes for m in each),
+            sum(m.kv_bytes for m in each),
+            max(m.buffer_bytes for m in each),
+        )
+
+    def _kernels(self, stage: Stage, block: Block) -> tuple[Kernel, ...]:
+        def choose(name: str, length: int, elements: int) -> str:
+            return collective(self.machine, self.options, length, elements)
+
+        return stage_kernels(self.partition, stage, block, self.options.candidates, choose)
+
+
+def _block(size: tuple[int, int]) -> Block:
+    return Block("probe", 0, 0, *size, "rows")
+
+
+def _groups(layers: tuple[Stage, ...], options: Options) -> tuple[tuple[Stage, ...], ...]:
+    """Layers that share a block: pipelined one, hybrid some, shared all."""
+    each = {"pipelined": 1, "hybrid": options.layers_per_block, "shared": len(layers)}[options.strategy]
+    return tuple(layers[i * each : (i + 1) * each] for i in range(ceil_div(len(layers), each)))
+
+
+def _signature(stage: Stage) -> Signature:
+    """What decides a stage's bytes and cycles: its operators, shapes and attributes, not its names."""
+    return tuple((f.role, tuple((n.op, n.type, n.attributes) for n in f.nodes)) for f in stage.fused)

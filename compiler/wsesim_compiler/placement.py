@@ -1,0 +1,81 @@
+"""Placement: blocks on the wafer and the stages that live on each. One representation for every strategy.
+
+`place` fills `blocks`, `choose` the collectives, `route` the transfers, `plan_memory` the memory map.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from wsesim.machine import Machine
+from wsesim.program.kernels import Kernel
+from wsesim.program.program import Block, BlockMemory, ColourUse, Feedback, Transfer
+from wsesim_compiler.estimate import best_collective
+from wsesim_compiler.options import AUTO, Options
+from wsesim_compiler.partition import Partition, Stage
+from wsesim_compiler.stage_kernels import stage_kernels
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedBlock:
+    """A block and the names of the stages that take turns on it."""
+
+    block: Block
+    stages: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where a partition lives on a machine, as far as the passes so far have decided."""
+
+    partition: Partition
+    machine: Machine
+    options: Options
+    blocks: tuple[PlacedBlock, ...]
+    prefill_chunk: int = 1
+    collectives: tuple[tuple[str, str], ...] = ()
+    transfers: tuple[Transfer, ...] = ()
+    feedback: Feedback | None = None
+    colours: tuple[ColourUse, ...] = ()
+    memory: tuple[BlockMemory, ...] = ()
+
+    def block_of(self, stage: str) -> Block:
+        return next(placed.block for placed in self.blocks if stage in placed.stages)
+
+    def kernels_of(self, stage: Stage) -> tuple[Kernel, ...]:
+        """The stage's kernels on its block, with the chosen collectives."""
+        chosen = dict(self.collectives)
+
+        def choose(name: str, length: int, elements: int) -> str:
+            return chosen.get(name) or collective(self.machine, self.options, length, elements)
+
+        return stage_kernels(
+            self.partition, stage, self.block_of(stage.name), self.options.candidates, choose
+        )
+
+    def kernels_on(self, placed: PlacedBlock) -> tuple[Kernel, ...]:
+        return tuple(k for s in self.partition.stages if s.name in placed.stages for k in self.kernels_of(s))
+
+    def __str__(self) -> str:
+        lines = [f"placement {self.partition.graph.name} on {self.machine.name}: {self.options.strategy}"]
+        for placed in self.blocks:
+            b = placed.block
+            lines.append(f"block {b.name}: {b.rect}, residual over its {b.axis}: {', '.join(placed.stages)}")
+        lines += [f"collective {kernel}: {algorithm}" for kernel, algorithm in self.collectives]
+        lines += [
+            f"transfer {t.name}: {t.source} -> {t.target}, {t.kind}, colours {t.colours}"
+            for t in self.transfers
+        ]
+        for m in self.memory:
+            parts = f"weights {m.weight_bytes}, KV {m.kv_bytes}, buffers {m.buffer_bytes}"
+            lines.append(
+                f"memory {m.block}: {m.total_bytes} of {self.machine.room_bytes} bytes a PE ({parts})"
+            )
+        return "\n".join(lines) + "\n"
+
+
+def collective(machine: Machine, options: Options, length: int, elements: int) -> str:
+    """The option's collective, or the best for this line where it says auto."""
+    if options.collective != AUTO:
+        return options.collective
+    return best_collective(machine, options.timing_dtype, length, elements)

@@ -1,0 +1,194 @@
+"""One stage on one block: the kernels, with every layout fixed by the block's shape."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from wsesim.program.kernels import (
+    ALONG,
+    Add,
+    Embed,
+    Kernel,
+    Linear,
+    Output,
+    RMSNorm,
+    Rope,
+    Sample,
+    Score,
+    Softmax,
+    SwiGLU,
+    WeightedSum,
+    WeightRef,
+)
+from wsesim.program.layout import Heads, Layout, Uniform
+from wsesim.program.program import Block
+from wsesim_compiler.ir import Graph
+from wsesim_compiler.partition import Fused, Partition, Stage
+
+ChooseReduce = Callable[[str, int, int], str]
+"""(kernel's name, PEs in the line, elements) -> collective."""
+
+
+@dataclass(frozen=True, slots=True)
+class StageContext:
+    """What a stage's kernels are made from."""
+
+    partition: Partition
+    stage: Stage
+    block: Block
+    layouts: dict[str, Layout]
+    candidates: int
+    choose: ChooseReduce
+
+    def extent(self, axis: str) -> int:
+        return self.block.along if axis == ALONG else self.block.across
+
+    def layout(self, value: str) -> Layout:
+        """Heads for what attention touches, uniform for the rest."""
+        if value not in self.layouts:
+            self.layouts[value] = Uniform(self.partition.widths[value], self.extent(self.partition.axes[value]))
+        return self.layouts[value]
+
+    def uniform(self, value: str) -> Uniform:
+        layout = self.layout(value)
+        assert isinstance(layout, Uniform), value
+        return layout
+
+    def name(self, role: str) -> str:
+        return f"{self.stage.name}.{role}"
+
+    @property
+    def graph(self) -> Graph:
+        return self.partition.graph
+
+
+def stage_kernels(
+    partition: Partition, stage: Stage, block: Block, candidates: int, choose: ChooseReduce
+) -> tuple[Kernel, ...]:
+    """The kernels of `stage` on `block`, in dependency order."""
+    context = StageContext(partition, stage, block, _head_layouts(stage, block), candidates, choose)
+    return tuple(k for fused in stage.fused for k in _MAKERS[fused.nodes[0].op](context, fused))
+
+
+def _head_layouts(stage: Stage, block: Block) -> dict[str, Layout]:
+    """Layouts of what goes into and comes out of attention, back through the rotations."""
+    nodes = {n.name: n for f in stage.fused for n in f.nodes}
+    layouts: dict[str, Layout] = {}
+    for node in nodes.values():
+        if node.op != "attention":
+            continue
+        query, key, value = node.inputs[:3]
+        pairing = next(
+            (str(nodes[n].attribute("pairing")) for n in (query, key) if nodes[n].op == "rope"), "half"
+        )
+        groups, head_dim = node.integer("kv_heads"), node.integer("head_dim")
+        repeat = node.integer("heads") // groups
+        queries = Heads(groups, repeat, head_dim, block.across, pairing)
+        keys = Heads(groups, 1, head_dim, block.across, pairing)
+        layouts |= {query: queries, node.name: queries, key: keys, value: keys}
+    for node in nodes.values():
+        if node.op == "rope":
+            layouts[node.inputs[0]] = layouts[node.name]
+    return layouts
+
+
+def _embed(c: StageContext, fused: Fused) -> tuple[Kernel, ...]:
+    node = fused.nodes[0]
+    vocabulary = _rows(c.graph, node.inputs[1])
+    table = WeightRef(node.inputs[1], 0, vocabulary)
+    split = Uniform(vocabulary, c.block.across)
+    return (Embed(c.name(fused.role), c.block.name, node.name, table, split, c.uniform(node.name)),)
+
+
+def _rmsnorm(c: StageContext, fused: Fused) -> tuple[Kernel, ...]:
+    node = fused.nodes[0]
+    name, layout = c.name(fused.role), c.uniform(node.inputs[0])
+    weight = WeightRef(node.inputs[1], 0, layout.size)
+    c.layouts[node.name] = layout
+    reduce = c.choose(name, layout.used, 1)
+    return (
+        RMSNorm(name, c.block.name, node.inputs[0], node.name, weight, layout, node.number("eps"), reduce),
+    )
+
+
+def _linear(c: StageContext, fused: Fused) -> tuple[Kernel, ...]:
+    source = fused.nodes[0].inputs[0]
+    return (_gemv(c, fused, source, broadcast=True),)
+
+
+def _gemv(c: StageContext, fused: Fused, source: str, *, broadcast: bool) -> Linear:
+    name, layout = c.name(fused.role), c.layout(source)
+    outputs = tuple(
+        Output(n.name, WeightRef(n.inputs[1], 0, _rows(c.graph, n.inputs[1])), c.layout(n.name))
+        for n in fused.nodes
+    )
+    reduce = c.choose(name, layout.used, sum(o.layout.width for o in outputs))
+    return Linear(name, c.block.name, source, layout, c.partition.axes[source], outputs, reduce, broadcast)
+
+
+def _rope(c: StageContext, fused: Fused) -> tuple[Kernel, ...]:
+    layouts = tuple(c.layout(n.name) for n in fused.nodes)
+    heads = tuple(layout for layout in layouts if isinstance(layout, Heads))
+    inv_freq = tuple(float(v) for v in c.graph.constant(fused.nodes[0].inputs[1]).values)
+    sources = tuple(n.inputs[0] for n in fused.nodes)
+    targets = tuple(n.name for n in fused.nodes)
+    return (Rope(c.name(fused.role), c.block.name, sources, targets, heads, inv_freq),)
+
+
+def _attention(c: StageContext, fused: Fused) -> tuple[Kernel, ...]:
+    node = fused.nodes[0]
+    query, key, value = node.inputs[:3]
+    block = c.block.name
+    queries, keys = c.layout(query), c.layout(key)
+    assert isinstance(queries, Heads) and isinstance(keys, Heads)
+    scores, shares = f"{node.name}.scores", f"{node.name}.probabilities"
+    score, softmax, total = c.name("score"), c.name("softmax"), c.name("weighted_sum")
+    along = c.block.along
+    per_segment = c.choose(score, queries.segment, queries.groups_per_position * queries.repeat)
+    return (
+        Score(score, block, query, key, scores, queries, keys, node.number("scale"), per_segment),
+        Softmax(softmax, block, scores, shares, queries, c.choose(softmax, along, queries.repeat)),
+        WeightedSum(
+            total, block, shares, value, node.name, queries, keys, c.choose(total, along, queries.width)
+        ),
+    )
+
+
+def _swiglu(c: StageContext, fused: Fused) -> tuple[Kernel, ...]:
+    node = fused.nodes[0]
+    gate, up = node.inputs
+    return (SwiGLU(c.name(fused.role), c.block.name, gate, up, node.name, c.uniform(node.name)),)
+
+
+def _add(c: StageContext, fused: Fused) -> tuple[Kernel, ...]:
+    node = fused.nodes[0]
+    left, right = node.inputs
+    return (Add(c.name(fused.role), c.block.name, left, right, node.name, c.uniform(node.name)),)
+
+
+def _head(c: StageContext, fused: Fused) -> tuple[Kernel, ...]:
+    node = fused.nodes[0]
+    logits = _gemv(c, fused, node.inputs[0], broadcast=False)
+    layout = logits.outputs[0].layout
+    assert isinstance(layout, Uniform)
+    kept = min(c.candidates, layout.size)
+    name = c.name("sample")
+    reduce = c.choose(name, layout.used, 3 * kept)
+    return (logits, Sample(name, c.block.name, node.name, "token", layout, kept, reduce))
+
+
+def _rows(graph: Graph, parameter: str) -> int:
+    return int(graph.parameter(parameter).type.shape[0])
+
+
+_MAKERS: dict[str, Callable[[StageContext, Fused], tuple[Kernel, ...]]] = {
+    "embedding": _embed,
+    "rmsnorm": _rmsnorm,
+    "linear": _linear,
+    "rope": _rope,
+    "attention": _attention,
+    "swiglu": _swiglu,
+    "add": _add,
+    "head": _head,
+}

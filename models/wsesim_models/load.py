@@ -1,0 +1,88 @@
+"""From a model's name, and a path where one is needed, to everything that a run needs of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsesim_models.cache import PULLABLE, at_hand
+from wsesim_models.config import LlamaConfig, config
+from wsesim_models.config_files import config_at, differences
+from wsesim_models.errors import MismatchError, MissingWeightsError
+from wsesim_models.tokenizers import Tokenizer, byte_tokenizer, open_tokenizer
+from wsesim_models.weights import ArrayWeights, Weights, open_weights
+from wsesim_models.weights.check import check_weights
+from wsesim_models.weights.random import random_weights
+
+_TINY_SEED = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model ready to run: its weights belong to `config`; `path` is where they lie, None if built in."""
+
+    config: LlamaConfig
+    weights: Weights
+    tokenizer: Tokenizer
+    path: Path | None
+
+
+def load(name: str, weights_path: str | Path | None = None) -> LoadedModel:
+    """The model `name` with the weights at `weights_path`, else with those that are built in or in the cache.
+
+    The tokenizer is the one beside the weights. Nothing large is read yet.
+    Raises UnknownNameError, MissingWeightsError, MissingTokenizerError, InvalidFileError, MismatchError.
+    """
+    model = config(name)
+    path = Path(weights_path).expanduser() if weights_path else at_hand(name)
+    if path is None and name == "tiny":
+        return LoadedModel(model, tiny_weights(), byte_tokenizer(), None)
+    if path is None:
+        raise MissingWeightsError(_ways(name))
+    weights = open_weights(path)
+    _check_constants(path, model)
+    check_weights(weights, model)
+    tokenizer = byte_tokenizer() if name == "tiny" else open_tokenizer(path)
+    _check_vocabulary(tokenizer, model)
+    return LoadedModel(model, weights, tokenizer, path)
+
+
+def tiny_weights() -> ArrayWeights:
+    """The weights of `tiny`: random, but it answers in printable characters, not in a terminal's controls."""
+    weights = random_weights(config("tiny"), _TINY_SEED)
+    embedding = weights["model.embed_tokens.weight"]
+    weights["model.embed_tokens.weight"] = np.where(_printable(len(embedding)), embedding, embedding / 8)
+    return ArrayWeights(weights)
+
+
+def _printable(count: int) -> NDArray[np.bool_]:
+    token_ids = np.arange(count)[:, None]
+    return (token_ids >= ord(" ")) & (token_ids <= ord("~"))
+
+
+def _ways(name: str) -> str:
+    own = f"--weights PATH with {name}'s files: a folder of safetensors, or a GGUF"
+    pulled = [f"`wsesim models pull {name}`"] if name in PULLABLE else []
+    stand_in = (
+        [] if name in PULLABLE else [f"--text-from {other}, another model's text" for other in PULLABLE]
+    )
+    return f"the weights of {name} are not at hand; ways: {'; '.join([*pulled, own, *stand_in])}"
+
+
+def _check_constants(path: Path, model: LlamaConfig) -> None:
+    """Shapes alone do not tell Llama 3 from 3.1: their RoPE differs."""
+    found = config_at(path)
+    lines = differences(found, model) if found else []
+    if lines:
+        raise MismatchError("\n  ".join([f"{path} is not {model.name}:", *lines]))
+
+
+def _check_vocabulary(tokenizer: Tokenizer, model: LlamaConfig) -> None:
+    if tokenizer.vocab_size > model.vocab_size:
+        raise MismatchError(
+            f"the tokenizer beside the weights has {tokenizer.vocab_size} tokens, "
+            f"{model.name} has {model.vocab_size}"
+        )

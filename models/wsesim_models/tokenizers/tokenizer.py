@@ -1,0 +1,83 @@
+"""Tokenizer: text to ids by a model's own rules, ids to text by the bytes of each id."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+_END_OF_GENERATION = ("<|endoftext|>", "<|im_end|>", "<|end_of_text|>", "<|eot_id|>", "<|eom_id|>")
+
+
+@dataclass(frozen=True, slots=True)
+class Tokenizer:
+    """A byte-level vocabulary.
+
+    `split` is the model's rule from text to ids, special tokens in the text included, without BOS;
+    `pieces` are the bytes of each id, empty for special tokens and holes. With `add_bos`, `bos_id` precedes
+    every encoded text. Generation ends at any of `eos_ids`.
+    """
+
+    split: Callable[[str], list[int]] = field(repr=False)
+    pieces: tuple[bytes, ...] = field(repr=False)
+    bos_id: int | None
+    eos_ids: frozenset[int]
+    add_bos: bool
+
+    @property
+    def vocab_size(self) -> int:
+        """One more than the highest id."""
+        return len(self.pieces)
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of `text`; a surrogate without its partner counts as U+FFFD.
+
+        Bytes that the vocabulary lacks are lost, as in the model's own tokenizer (SmolLM2 lacks 21).
+        """
+        start = [self.bos_id] if self.add_bos and self.bos_id is not None else []
+        return start + self.split(_without_lone_surrogates(text))
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Text of `ids`; special tokens and ids outside the vocabulary are silent, broken UTF-8 is U+FFFD."""
+        return b"".join(map(self.piece, ids)).decode("utf-8", "replace")
+
+    def piece(self, token_id: int) -> bytes:
+        """Bytes of one id, empty for special tokens and for ids outside the vocabulary."""
+        return self.pieces[token_id] if 0 <= token_id < len(self.pieces) else b""
+
+    def stream(self) -> TextStream:
+        """A decoder for ids that come one by one."""
+        return TextStream(self.piece)
+
+
+class TextStream:
+    """Text as ids come, never part of a character: all pushes and the flush make `decode` of all ids."""
+
+    def __init__(self, piece: Callable[[int], bytes]) -> None:
+        self._piece = piece
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def push(self, token_id: int) -> str:
+        """The characters that this id completes, often none."""
+        return self._decoder.decode(self._piece(token_id))
+
+    def flush(self) -> str:
+        """What an unfinished character leaves: U+FFFD or nothing."""
+        return self._decoder.decode(b"", final=True)
+
+
+def end_ids(special: Mapping[str, int], declared: Iterable[int]) -> frozenset[int]:
+    """Ids that end generation: those that the model's files declare, and the well-known ones it has.
+
+    Chat models declare one of theirs at most; the others end a text just the same.
+    """
+    return frozenset(declared) | {special[name] for name in _END_OF_GENERATION if name in special}
+
+
+def pieces_of(by_id: Mapping[int, bytes]) -> tuple[bytes, ...]:
+    """The bytes of ids 0, 1, .. up to the highest; holes are empty."""
+    return tuple(by_id.get(token_id, b"") for token_id in range(max(by_id, default=-1) + 1))
+
+
+def _without_lone_surrogates(text: str) -> str:
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -1,0 +1,76 @@
+"""A model's tensors by Hugging Face name, from arrays, safetensors or GGUF."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsesim.program.protocols import WeightStore
+from wsesim_models.errors import InvalidFileError, MissingWeightsError
+from wsesim_models.weights.arrays import ArrayWeights, RawArray, widen
+from wsesim_models.weights.gguf import GGUFWeights
+from wsesim_models.weights.safetensors import SafetensorsWeights
+
+__all__ = [
+    "ArrayWeights",
+    "GGUFWeights",
+    "RawArray",
+    "SafetensorsWeights",
+    "Weights",
+    "gguf_in",
+    "open_weights",
+    "widen",
+]
+
+
+class Weights(WeightStore, Protocol):
+    """What every store here offers beyond `WeightStore`."""
+
+    def raw(self, name: str) -> tuple[str, RawArray]:
+        """One tensor as it is stored: ("f32" | "f16" | "bf16", its float32, float16 or uint16 array).
+
+        A view of the mapped file where the file's order is the model's; float32 where it is quantised.
+        """
+        ...
+
+    def fingerprint(self) -> str:
+        """Hash of every tensor's name, type and shape and of a few of its bytes: cheap, and the same
+        wherever the file lies. Two files that differ only in bytes that were not looked at share it."""
+        ...
+
+    def load(self, name: str) -> NDArray[np.float32]: ...
+
+
+def open_weights(path: str | Path) -> Weights:
+    """The tensors at `path`: a .gguf or .safetensors file, an index of shards, or a folder with one of these.
+
+    Raises MissingWeightsError where there is nothing, InvalidFileError for what cannot be read.
+    """
+    path = Path(path).expanduser()
+    if not path.exists():
+        raise MissingWeightsError(f"no weights at {path}: there is no such file or folder")
+    gguf = gguf_in(path)
+    if gguf:
+        return GGUFWeights(gguf)
+    if path.is_dir() or path.name.endswith((".safetensors", ".safetensors.index.json")):
+        return SafetensorsWeights(path)
+    raise InvalidFileError(
+        f"{path.name} is not a file of weights that is read here; supported are .gguf, .safetensors, "
+        "*.safetensors.index.json and a folder that holds one of these"
+    )
+
+
+def gguf_in(path: Path) -> Path | None:
+    """The GGUF file that `path` is, or the only one in the folder `path` unless it holds safetensors."""
+    if path.suffix == ".gguf":
+        return path
+    if not path.is_dir() or any(path.glob("*.safetensors*")):
+        return None
+    found = sorted(path.glob("*.gguf"))
+    if len(found) > 1:
+        names = ", ".join(file.name for file in found)
+        raise InvalidFileError(f"{path} holds {len(found)} GGUF files, name one of them: {names}")
+    return found[0] if found else None

@@ -1,0 +1,31 @@
+"""Weights out of a generator: what `tiny` runs with, and what tests compare with."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsesim_models.config import LlamaConfig
+
+# With all matrices alike, a tied head repeats its input and attention averages. What a layer adds has to
+# outweigh the token itself, and queries have to choose; then greedy text varies and its margins are wide.
+_GAINS = {"o_proj": 8.0, "down_proj": 8.0, "q_proj": 2.0}
+
+
+def random_weights(config: LlamaConfig, seed: int) -> dict[str, NDArray[np.float32]]:
+    """Every parameter of `config`; the same seed gives the same numbers on every machine.
+
+    Norms are about 1, the embedding is N(0, 1), matrices keep the variance of their input but for the gains.
+    """
+    generator = np.random.Generator(np.random.PCG64(seed))
+    return {name: _draw(generator, name, shape) for name, shape in config.shapes().items()}
+
+
+def _draw(generator: np.random.Generator, name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    values = generator.standard_normal(shape)
+    module = name.split(".")[-2]
+    if module.endswith("norm"):
+        return np.asarray(1 + 0.1 * values, np.float32)
+    if module == "embed_tokens":
+        return np.asarray(values, np.float32)
+    return np.asarray(_GAINS.get(module, 1.0) * values / np.sqrt(shape[1]), np.float32)

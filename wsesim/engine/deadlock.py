@@ -1,0 +1,73 @@
+"""What waits for what when a run cannot finish."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import numpy as np
+
+from wsesim.engine.errors import DeadlockError
+from wsesim.engine.taskgraph import Int32, TaskGraph
+
+Node: TypeAlias = tuple[str, int]  # ("task" | "message", number)
+
+
+def deadlock(graph: TaskGraph, tasks_done: Int32, link_owner: Int32) -> DeadlockError:
+    """The error that names one cycle of the stuck tasks and messages.
+
+    tasks_done [PEs]: how many tasks of each PE's program ran. link_owner [M]: the message that holds the link
+    which message m waits for, -1 if m waits for none.
+    """
+    position = np.arange(graph.task_count) - graph.pe_ptr()[graph.pe]
+    done = position < tasks_done[graph.pe]
+    stuck = _Stuck(graph, done, link_owner)
+    cycle = _cycle(stuck)
+    return DeadlockError(tuple(stuck.describe(node) for node in cycle), int((~done).sum()))
+
+
+def _cycle(stuck: _Stuck) -> list[Node]:
+    path = [stuck.first()]
+    seen = {path[0]: 0}
+    while True:
+        node = stuck.waits_for(path[-1])
+        if node in seen:
+            return path[seen[node] :]
+        seen[node] = len(path)
+        path.append(node)
+
+
+class _Stuck:
+    def __init__(
+        self, graph: TaskGraph, done: np.ndarray[tuple[int], np.dtype[np.bool_]], owner: Int32
+    ) -> None:
+        self._graph = graph
+        self._done = done
+        self._owner = owner
+
+    def first(self) -> Node:
+        if self._done.all():
+            return ("message", int(np.flatnonzero(self._owner >= 0)[0]))
+        return ("task", int(np.flatnonzero(~self._done)[0]))
+
+    def waits_for(self, node: Node) -> Node:
+        kind, number = node
+        if kind == "message":
+            return ("message", int(self._owner[number]))
+        graph = self._graph
+        if number > 0 and graph.pe[number - 1] == graph.pe[number] and not self._done[number - 1]:
+            return ("task", number - 1)
+        drops = np.flatnonzero(graph.drop_task == number)
+        messages = np.searchsorted(graph.drop_ptr, drops, side="right") - 1
+        return self._undelivered(messages.astype(np.int32))
+
+    def _undelivered(self, messages: Int32) -> Node:
+        unsent = messages[~self._done[self._graph.source[messages]]]
+        if unsent.size:
+            return ("task", int(self._graph.source[unsent[0]]))
+        return ("message", int(messages[self._owner[messages] >= 0][0]))
+
+    def describe(self, node: Node) -> str:
+        kind, number = node
+        if kind == "task":
+            return self._graph.describe(number)
+        return f"message of {self._graph.describe(int(self._graph.source[number]))}"

@@ -1,0 +1,31 @@
+"""Errors of the timing engine.
+
+WsesimError
+├── VerificationError
+│   └── TaskGraphError    a task graph breaks a rule; names the task, its PE and the rule
+├── InvalidInputError
+│   └── ProfileError      port times, a State or a Fabric that the engine cannot run with
+└── DeadlockError         tasks or messages wait for each other in a cycle; names them
+"""
+
+from __future__ import annotations
+
+from wsesim.errors import InvalidInputError, VerificationError, WsesimError
+
+
+class TaskGraphError(VerificationError):
+    """A task graph breaks a rule of its stage."""
+
+
+class ProfileError(InvalidInputError):
+    """Port times, a State or a Fabric do not suit the task graph or the engine."""
+
+
+class DeadlockError(WsesimError):
+    """Tasks or messages wait for each other: `waiting` names those in the cycle, each waits for the next."""
+
+    def __init__(self, waiting: tuple[str, ...], unfinished_tasks: int) -> None:
+        self.waiting = waiting
+        self.unfinished_tasks = unfinished_tasks
+        shown = [*waiting[:8], f"... ({len(waiting)} in all)"] if len(waiting) > 8 else [*waiting, waiting[0]]
+        super().__init__(f"deadlock, {unfinished_tasks} tasks cannot finish: {' waits for '.join(shown)}")

@@ -1,0 +1,232 @@
+"""What each kernel costs: its vector operations on every PE and its collectives, as tasks on a Canvas.
+
+Every PE does what the fullest one does; padding is worked on as on the wafer, where the program is one for all PEs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from wsesim.engine.expand.canvas import Canvas, Lines
+from wsesim.engine.expand.collective import Step, all_reduce, broadcast, reduce
+from wsesim.program.kernels import (
+    ACROSS,
+    ALONG,
+    Add,
+    Embed,
+    Kernel,
+    Linear,
+    RMSNorm,
+    Rope,
+    Sample,
+    Score,
+    Softmax,
+    SwiGLU,
+    WeightedSum,
+)
+from wsesim.program.layout import Heads, ceil_div
+from wsesim.program.program import Block
+
+ID_ELEMENTS = 2  # a 32-bit id in fp16 elements
+CANDIDATE_ELEMENTS = 3  # a value and a 32-bit id
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Where and when a kernel runs: its block, the context after the step, the draw's candidates, the id's entry."""
+
+    block: Block
+    context: int
+    candidates: int
+    entry: tuple[int, int]  # (along, across) of the PE that the id reaches first
+    logits_root: int  # along: where the logits are summed
+
+
+def expand_kernel(canvas: Canvas, kernel: Kernel, where: Site) -> None:
+    """Appends the kernel's tasks."""
+    label = kernel.name.rpartition(".")[2]
+    match kernel:
+        case Embed():
+            _embed(canvas, kernel, where, label)
+        case RMSNorm():
+            _rmsnorm(canvas, kernel, where, label)
+        case Linear():
+            _linear(canvas, kernel, where, label)
+        case Rope():
+            _rope(canvas, kernel, where, label)
+        case Score():
+            _score(canvas, kernel, where, label)
+        case Softmax():
+            _softmax(canvas, kernel, where, label)
+        case WeightedSum():
+            _weighted_sum(canvas, kernel, where, label)
+        case SwiGLU():
+            _swiglu(canvas, kernel, where, label)
+        case Add():
+            pes = canvas.grid(where.block, kernel.layout.used, where.block.across)
+            canvas.compute(pes, label, "elementwise", canvas.tokens * kernel.layout.width)
+        case Sample():
+            _sample(canvas, kernel, where, label)
+
+
+def line_kind(kernel: Kernel) -> str:
+    """The last kind of lines whose routes the kernel needs, "" if none."""
+    match kernel:
+        case RMSNorm() | Softmax() | WeightedSum():
+            return ALONG
+        case Linear():
+            return kernel.axis
+        case Score():
+            return "segment" if kernel.query_layout.segment > 1 else ""
+        case Sample():
+            return ACROSS
+        case _:
+            return ""
+
+
+def _embed(canvas: Canvas, kernel: Embed, where: Site, label: str) -> None:
+    """The id goes to every PE: along the entry's row, then along each column. The owner of the row sends it to its line.
+
+    Which column owns the row depends on the id; the last one is taken, the farthest: an upper bound for other ids.
+    """
+    block, tokens = where.block, canvas.tokens
+    rows, columns = canvas.lines(block, ACROSS, block.along), canvas.lines(block, ALONG, block.across)
+    entry_row = Lines(rows.pes[where.entry[0] : where.entry[0] + 1], rows.forward, rows.backward, rows.kind)
+    broadcast(canvas, entry_row, where.entry[1], tokens * ID_ELEMENTS, label)
+    broadcast(canvas, columns, where.entry[0], tokens * ID_ELEMENTS, label)
+    owner = kernel.vocabulary.used - 1
+    lines = Lines(rows.pes[: kernel.layout.used], rows.forward, rows.backward, rows.kind)
+    canvas.compute(lines.pes[:, owner], label, "copy", tokens * kernel.layout.width)
+    broadcast(canvas, lines, owner, tokens * kernel.layout.width, label)
+
+
+def _rmsnorm(canvas: Canvas, kernel: RMSNorm, where: Site, label: str) -> None:
+    block, width = where.block, canvas.tokens * kernel.layout.width
+    pes = canvas.grid(block, kernel.layout.used, block.across)
+    canvas.compute(pes, label, "reduce", width)
+    lines = canvas.lines(block, ALONG, block.across)
+    all_reduce(canvas, lines, kernel.layout.used, canvas.tokens, kernel.reduce, label)
+    canvas.compute(pes, label, "rsqrt", canvas.tokens)
+    canvas.compute(pes, label, "elementwise", width, 2)  # times the scale, times the weight
+
+
+def _linear(canvas: Canvas, kernel: Linear, where: Site, label: str) -> None:
+    """y += W[:, k] x[k] for each k of the tile, as one vector operation each; then the partial sums."""
+    block, inputs = where.block, kernel.layout
+    width = sum(output.layout.width for output in kernel.outputs)
+    used = max(output.layout.used for output in kernel.outputs)
+    along = kernel.axis == ALONG
+    pes = canvas.grid(block, inputs.used, used) if along else canvas.grid(block, used, inputs.used)
+    canvas.compute(pes, label, "fma", width, canvas.tokens * inputs.width)
+    lines = canvas.lines(block, kernel.axis, used)
+    elements = canvas.tokens * width
+    if kernel.broadcast:
+        all_reduce(canvas, lines, inputs.used, elements, kernel.reduce, label)
+    else:
+        work = canvas.machine.op("relay").work_cycles(elements, 1, canvas.dtype)
+        reduce(canvas, lines, inputs.used, Step(work, True, elements), kernel.reduce, label)
+
+
+def _rope(canvas: Canvas, kernel: Rope, where: Site, label: str) -> None:
+    """The angle of the position by angle addition in fp32 (four products a pair), then x cos + partner sin."""
+    layout = kernel.layouts[0]
+    pes = canvas.grid(where.block, where.block.along, layout.used)
+    pairs = layout.features // 2
+    canvas.compute(pes, label, "fma", pairs, 4, dtype="fp32")
+    width = sum(layout.width for layout in kernel.layouts)
+    canvas.compute(pes, label, "elementwise", canvas.tokens * width, 3)
+
+
+def _positions(where: Site) -> int:
+    """KV positions of a line: position t lies on line t mod along; masked where there are fewer."""
+    return ceil_div(where.context, where.block.along)
+
+
+def _heads(layout: Heads) -> int:
+    """Query heads that one position works for."""
+    return layout.groups_per_position * layout.repeat
+
+
+def _attention_pes(canvas: Canvas, layout: Heads, where: Site) -> np.ndarray:
+    return canvas.grid(where.block, where.block.along, layout.used)
+
+
+def _score(canvas: Canvas, kernel: Score, where: Site, label: str) -> None:
+    """Append K (masked on all lines but one), the partial dots of all positions, their sum over the head's segment."""
+    layout, block, positions = kernel.query_layout, where.block, _positions(where)
+    pes = _attention_pes(canvas, layout, where)
+    canvas.compute(pes, label, "copy", canvas.tokens * kernel.key_layout.width)
+    _multiply(canvas, pes, label, canvas.tokens * _heads(layout), positions, layout.features)
+    if layout.segment == 1:
+        return
+    elements = canvas.tokens * _heads(layout) * positions
+    rows = canvas.lines(block, ACROSS, block.along)
+    segments = rows.pes[:, : layout.used].reshape(-1, layout.segment)
+    lines = Lines(segments, rows.forward, rows.backward, "segment")
+    all_reduce(canvas, lines, layout.segment, elements, kernel.reduce, label)
+
+
+def _softmax(canvas: Canvas, kernel: Softmax, where: Site, label: str) -> None:
+    """Passes over the scores: maximum, exponential, sum, quotient; maximum and sum also over the lines."""
+    layout, block = kernel.layout, where.block
+    heads = canvas.tokens * _heads(layout)
+    pes = _attention_pes(canvas, layout, where)
+    lines = canvas.lines(block, ALONG, layout.used)
+    scores = heads * _positions(where)
+    canvas.compute(pes, label, "reduce", scores)
+    all_reduce(canvas, lines, block.along, heads, kernel.reduce, label)
+    canvas.compute(pes, label, "elementwise", scores)
+    canvas.compute(pes, label, "exp", scores)
+    canvas.compute(pes, label, "reduce", scores)
+    all_reduce(canvas, lines, block.along, heads, kernel.reduce, label)
+    canvas.compute(pes, label, "divide", heads)
+    canvas.compute(pes, label, "elementwise", scores)
+
+
+def _weighted_sum(canvas: Canvas, kernel: WeightedSum, where: Site, label: str) -> None:
+    """Append V, the partial sums over the line's own positions, their sum over the lines."""
+    layout, block = kernel.layout, where.block
+    pes = _attention_pes(canvas, layout, where)
+    canvas.compute(pes, label, "copy", canvas.tokens * kernel.value_layout.width)
+    _multiply(canvas, pes, label, canvas.tokens * _heads(layout), layout.features, _positions(where))
+    lines = canvas.lines(block, ALONG, layout.used)
+    all_reduce(canvas, lines, block.along, canvas.tokens * layout.width, kernel.reduce, label)
+
+
+def _multiply(canvas: Canvas, pes: np.ndarray, label: str, heads: int, rows: int, columns: int) -> None:
+    """[rows x columns] times a vector, per head: one vector operation per column, or per row, whichever is cheaper."""
+    cost = canvas.machine.op("fma")
+    by_column = cost.work_cycles(rows, heads * columns, canvas.dtype)
+    by_row = cost.work_cycles(columns, heads * rows, canvas.dtype)
+    canvas.task(pes, label, cost.launch, min(by_column, by_row))
+
+
+def _swiglu(canvas: Canvas, kernel: SwiGLU, where: Site, label: str) -> None:
+    """Exponential, reciprocal (a polynomial of the same length), and two products."""
+    pes = canvas.grid(where.block, where.block.along, kernel.layout.used)
+    elements = canvas.tokens * kernel.layout.width
+    canvas.compute(pes, label, "exp", elements, 2)
+    canvas.compute(pes, label, "elementwise", elements, 2)
+
+
+def _sample(canvas: Canvas, kernel: Sample, where: Site, label: str) -> None:
+    """On the line where the logits are summed: each PE's best candidates, merged to the root, and the draw there."""
+    kept = min(where.candidates, kernel.candidates)
+    across = canvas.lines(where.block, ACROSS, where.block.along)
+    line = Lines(
+        across.pes[where.logits_root : where.logits_root + 1], across.forward, across.backward, across.kind
+    )
+    pes = line.pes[:, : kernel.layout.used]
+    passes = max(1, (kept - 1).bit_length() + 1)
+    canvas.compute(pes, label, "compare", kernel.layout.width, passes)
+    if kept > 1:
+        canvas.compute(pes, label, "exp", kernel.layout.width)  # the denominator covers all logits
+        canvas.compute(pes, label, "reduce", kernel.layout.width)
+    compare = canvas.machine.op("compare")
+    step = Step(compare.launch + compare.work_cycles(kept, 1, canvas.dtype), False, CANDIDATE_ELEMENTS * kept)
+    root = reduce(canvas, line, kernel.layout.used, step, kernel.reduce, label)
+    if kept > 1:
+        canvas.compute(line.pes[:, root], label, "exp", kept)
+        canvas.compute(line.pes[:, root], label, "reduce", kept, 2)

@@ -1,0 +1,34 @@
+"""Timeline: when everything in a TaskGraph happened."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from wsesim.engine.state import State
+from wsesim.engine.taskgraph import Int64
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Timeline:
+    """Cycles of every task, message and drop, in the order of the graph.
+
+    task_start   [T] the PE turns to the task;  task_begin: its work begins;  task_end: the PE is free again
+    message_head [M] its ramp pass begins;  message_tail: its last wavelet enters the ramp
+    drop_head    [D] first wavelet at the consuming PE;  drop_tail: last wavelet
+    port_head, port_tail  [I] as given
+    late_requests    requests of a link or ramp in that came before the last request that the given State had
+    seen link_events      links granted to messages, the measure of simulated work
+    """
+
+    task_start: Int64
+    task_begin: Int64
+    task_end: Int64
+    message_head: Int64
+    message_tail: Int64
+    drop_head: Int64
+    drop_tail: Int64
+    port_head: Int64
+    port_tail: Int64
+    state_after: State
+    late_requests: int
+    link_events: int

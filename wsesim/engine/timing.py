@@ -1,0 +1,124 @@
+"""Timing: cycles of the steps of one Program: a decode step, and the prefill of a prompt.
+
+A decode step is closed: it begins when the id is on the embedding's entry PE and ends when the next id is. The wafer is
+idle before (the loop is closed, nothing else runs at batch 1). In prefill the chunks of a prompt follow one another
+through the blocks; only the last token visits the head.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import groupby
+
+from wsesim.engine.expand import Segment, expand_feedback, expand_stage, expand_transfer, transfer_ends
+from wsesim.engine.wafer import Memory, SegmentRun, Wafer
+from wsesim.program.kernels import Kernel, Sample
+from wsesim.program.layout import ceil_div
+from wsesim.program.program import Program
+from wsesim.program.routes import entry_pe, sampler_pe
+
+GREEDY = 1  # candidates of a greedy draw
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Step:
+    """One pass through the wafer: its cycles, when the logits were there, and the segments that it was made of."""
+
+    phase: str
+    tokens: int
+    context: int
+    cycles: int
+    logits_cycles: int
+    runs: tuple[SegmentRun, ...]
+
+    @property
+    def late_requests(self) -> int:
+        """Requests that a segment made before an earlier segment's last on the same link: 0 means exact."""
+        return sum(run.effect.late_requests for run in self.runs)
+
+    @property
+    def link_events(self) -> int:
+        """Links granted, remembered segments counted as often as they ran."""
+        return sum(run.effect.link_events for run in self.runs)
+
+
+class Timing:
+    """Steps of `program`, each simulated once for everything that decides its cycles."""
+
+    def __init__(self, program: Program, memory: Memory | None = None, *, free_links: bool = False) -> None:
+        self.program = program
+        self.memory = memory or Memory()
+        self.free_links = free_links
+        self._stages = _stages(program)
+        self._leading = {t.name.partition("_to_")[2]: t for t in program.transfers}
+        self._lines = {b.along for b in program.blocks if any(_has_cache(k, b.name) for k in program.kernels)}
+        self._steps: dict[tuple[object, ...], Step] = {}
+
+    def decode(self, context: int, candidates: int = GREEDY) -> Step:
+        """One token with `context` tokens in the KV cache before it."""
+        key = ("decode", candidates, *(ceil_div(context + 1, lines) for lines in sorted(self._lines)))
+        if key not in self._steps:
+            self._steps[key] = self._decode(context, candidates)
+        return self._steps[key]
+
+    def prefill(self, tokens: int, candidates: int = GREEDY) -> Step:
+        """A prompt of `tokens` tokens into an empty cache, up to the first sampled id back at the embedding."""
+        key = ("prefill", candidates, tokens)
+        if key not in self._steps:
+            self._steps[key] = self._prefill(tokens, candidates)
+        return self._steps[key]
+
+    def _decode(self, context: int, candidates: int) -> Step:
+        wafer = Wafer(self.program.machine, self.memory, free_links=self.free_links)
+        runs = self._body(wafer, 1, context + 1)
+        return self._finish(wafer, runs, "decode", 1, context, candidates)
+
+    def _prefill(self, tokens: int, candidates: int) -> Step:
+        wafer = Wafer(self.program.machine, self.memory, free_links=self.free_links)
+        runs: list[SegmentRun] = []
+        chunk = self.program.prefill_chunk
+        for start in range(0, tokens, chunk):
+            stop = min(start + chunk, tokens)
+            runs += self._body(wafer, stop - start, stop, last=stop == tokens)
+        return self._finish(wafer, runs, "prefill", tokens, 0, candidates)
+
+    def _body(self, wafer: Wafer, tokens: int, context: int, *, last: bool = True) -> list[SegmentRun]:
+        """Embedding, layers and, for the last tokens, the transfer to the head."""
+        runs = []
+        for name, kernels in self._stages[:-2]:
+            runs += self._move(wafer, name, tokens)
+            runs.append(wafer.run(expand_stage(self.program, kernels, tokens, context, GREEDY)))
+        return runs + (self._move(wafer, self._stages[-2][0], 1) if last else [])
+
+    def _move(self, wafer: Wafer, stage: str, tokens: int) -> list[SegmentRun]:
+        transfer = self._leading.get(stage)
+        if transfer is None:
+            return []
+        wafer.hold(*transfer_ends(self.program, transfer))
+        return [wafer.run(expand_transfer(self.program, transfer, tokens))]
+
+    def _finish(
+        self, wafer: Wafer, runs: list[SegmentRun], phase: str, tokens: int, context: int, candidates: int
+    ) -> Step:
+        """Head, draw, and the id's way back."""
+        logits, sample = (
+            wafer.run(expand_stage(self.program, kernels, 1, context + tokens, candidates))
+            for _, kernels in self._stages[-2:]
+        )
+        back: Segment | None = expand_feedback(self.program)
+        runs = [*runs, logits, sample, *([wafer.run(back)] if back else [])]
+        end = wafer.pe_free(*(entry_pe(self.program) if back else sampler_pe(self.program)))
+        return Step(phase, tokens, context, end, logits.end, tuple(runs))
+
+
+def _stages(program: Program) -> list[tuple[str, tuple[Kernel, ...]]]:
+    """Kernels by stage in order; the draw is a stage of its own, so that the logits' time is known."""
+    body = [k for k in program.kernels if not isinstance(k, Sample)]
+    stages = [
+        (name, tuple(kernels)) for name, kernels in groupby(body, key=lambda k: k.name.partition(".")[0])
+    ]
+    return [*stages, ("sample", tuple(k for k in program.kernels if isinstance(k, Sample)))]
+
+
+def _has_cache(kernel: Kernel, block: str) -> bool:
+    return kernel.block == block and hasattr(kernel, "query_layout")

@@ -1,0 +1,435 @@
+"""From a Program's kernels to calls with every array in place: what a step runs is a flat list of these."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsesim.execute import attention, kernels, tiles
+from wsesim.execute.buffers import Buffers, Item, Positions, in_order, inputs, output_layouts, outputs, row_of
+from wsesim.execute.merges import Schedule, schedule
+from wsesim.execute.pack import Reader, pack_embed, pack_linear, pack_norm
+from wsesim.execute.sequence import Sequence
+from wsesim.execute.tiles import PANEL
+from wsesim.program import Program
+from wsesim.program.kernels import (
+    Add,
+    Embed,
+    Linear,
+    RMSNorm,
+    Rope,
+    Sample,
+    Score,
+    Softmax,
+    SwiGLU,
+    WeightedSum,
+)
+from wsesim.program.layout import Heads, Layout
+from wsesim.program.program import Transfer
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int32]
+Call = Callable[[int, Sequence], None]
+
+_ROUND = {"bf16": kernels.round_bf16, "fp16": kernels.round_fp16}
+_WORTH_A_THREAD = 1 << 17  # multiplications; waking the other threads takes as long as about so many
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Plain:
+    """A kernel that knows only how many tokens there are."""
+
+    kernel: Callable[..., None]
+    arguments: tuple[Any, ...]
+
+    def __call__(self, tokens: int, sequence: Sequence) -> None:
+        self.kernel(tokens, *self.arguments)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ScoreCall:
+    """Appends the keys, then scores."""
+
+    layer: int
+    append: tuple[Floats, int, Ints]
+    query: tuple[Any, ...]
+    merges: Schedule
+    scale: np.float32
+    stack: Floats
+    workers: int
+    work: int
+    target: Positions
+
+    def __call__(self, tokens: int, sequence: Sequence) -> None:
+        keys, context = sequence.keys[self.layer], sequence.position
+        attention.append_keys(tokens, context, *self.append, keys)
+        workers = self.workers if tokens * (context + tokens) * self.work > _WORTH_A_THREAD else 1
+        attention.score(
+            tokens,
+            context,
+            *self.query,
+            keys,
+            self.scale,
+            self.merges.order,
+            self.merges.children,
+            workers,
+            self.merges.depth,
+            self.stack,
+            sequence.capacity,
+            self.target.reserve(sequence.capacity),
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SoftmaxCall:
+    heads: int
+    along: int
+    merges: Schedule
+    sums: Floats
+    source: Positions
+    target: Positions
+
+    def __call__(self, tokens: int, sequence: Sequence) -> None:
+        attention.softmax(
+            tokens,
+            sequence.position,
+            self.source.array,
+            self.heads,
+            sequence.capacity,
+            self.along,
+            self.merges.order,
+            self.merges.children,
+            self.sums,
+            self.target.reserve(sequence.capacity),
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WeightedSumCall:
+    """Appends the values, then sums."""
+
+    layer: int
+    append: tuple[Floats, int, Ints]
+    heads: int
+    repeat: int
+    along: int
+    row: int
+    places: Ints
+    merges: Schedule
+    stack: Floats
+    workers: int
+    probabilities: Positions
+    target: Floats
+
+    def __call__(self, tokens: int, sequence: Sequence) -> None:
+        values, context = sequence.values[self.layer], sequence.position
+        attention.append_values(tokens, context, *self.append, values)
+        work = tokens * (context + tokens) * len(self.places)
+        if self.row > len(self.places):
+            self.target[: tokens * self.row] = 0
+        attention.weighted_sum(
+            tokens,
+            context,
+            self.probabilities.array,
+            self.heads,
+            sequence.capacity,
+            self.along,
+            values,
+            self.repeat,
+            self.row,
+            self.places,
+            self.merges.order,
+            self.merges.children,
+            self.workers if work > _WORTH_A_THREAD else 1,
+            self.merges.depth,
+            self.stack,
+            self.target,
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RoundPositions:
+    """Scores or probabilities, rounded as other values are."""
+
+    kernel: Callable[..., None]
+    values: Positions
+
+    def __call__(self, tokens: int, sequence: Sequence) -> None:
+        self.kernel(tokens, self.values.array, self.values.heads * sequence.capacity)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Angles:
+    """cos and sin of position * inv_freq, computed in float64 and rounded once; [chunk, half] flat."""
+
+    inv_freq: NDArray[np.float64]
+    cos: Floats
+    sin: Floats
+
+    def fill(self, tokens: int, context: int) -> None:
+        angles = (np.arange(context, context + tokens)[:, None] * self.inv_freq).reshape(-1)
+        self.cos[: len(angles)] = np.cos(angles)
+        self.sin[: len(angles)] = np.sin(angles)
+
+
+@dataclass(slots=True, eq=False)
+class Bound:
+    """A Program ready to run: `body` up to the last attention, `tail` for the last token alone, and what they share."""
+
+    ids: NDArray[np.int64]
+    body: list[Call] = field(default_factory=list)
+    tail: list[Call] = field(default_factory=list)
+    crossing: list[tuple[Floats, int]] = field(default_factory=list)
+    angles: dict[tuple[float, ...], Angles] = field(default_factory=dict)
+    key_rows: list[int] = field(default_factory=list)
+    value_rows: list[int] = field(default_factory=list)
+    logits: tuple[Floats, Ints] | None = None
+
+
+class Binder:
+    """Binds items one after the other, each reading what earlier ones made."""
+
+    def __init__(self, program: Program, reader: Reader, activations: str, chunk: int, workers: int) -> None:
+        self._program, self._reader = program, reader
+        self._chunk, self._workers = chunk, workers
+        self._round = _ROUND.get(activations)
+        self._items = tuple(in_order(program))
+        self._buffers = Buffers(self._items, chunk)
+        self._stack = np.zeros(0, np.float32)
+        self._scratch = np.zeros(0, np.float32)
+        self._bound = Bound(np.zeros(chunk, np.int64))
+        self._reserve_scratch()
+
+    def bind(self) -> Bound:
+        """The whole Program."""
+        attentions = [i for i, item in enumerate(self._items) if isinstance(item, WeightedSum)]
+        split = attentions[-1] + 1 if attentions else 0
+        before = {place for item in self._items[:split] for place in outputs(item)}
+        crossing = {place for item in self._items[split:] for place in inputs(item)} & before
+        for index, item in enumerate(self._items):
+            if index == split:
+                self._cross(sorted(crossing))
+            (self._bound.body if index < split else self._bound.tail).extend(self._calls(item))
+            self._buffers.done(item)
+        return self._bound
+
+    def _cross(self, places: list[tuple[str, str]]) -> None:
+        arrays = {id(a): a for a in map(self._buffers.value, places)}
+        self._bound.crossing = [(array, len(array) // self._chunk) for array in arrays.values()]
+
+    def _reserve_scratch(self) -> None:
+        """One stack and one tile of scratch per worker, long enough for every linear layer and every score."""
+        entries, tile = 0, 0
+        for kernel in self._program.kernels:
+            if isinstance(kernel, Linear):
+                depth = schedule(kernel.layout.used, kernel.reduce).depth
+                entries, tile = max(entries, depth), max(tile, kernel.layout.width)
+            elif isinstance(kernel, Score):
+                entries = max(entries, schedule(kernel.query_layout.segment, kernel.reduce).depth)
+        self._stack = np.zeros(self._workers * self._chunk * entries * PANEL, np.float32)
+        self._scratch = np.zeros(self._workers * tile * PANEL, np.float32)
+
+    def _calls(self, item: Item) -> list[Call]:
+        call = self._call(item)
+        if call is None or self._round is None or isinstance(item, Transfer):
+            return [] if call is None else [call]
+        if isinstance(item, Score | Softmax):
+            return [call, RoundPositions(self._round, self._buffers.positions(outputs(item)[0]))]
+        rounds: list[Call] = [
+            Plain(self._round, (self._buffers.value(place), row_of(layout)))
+            for place, layout in zip(outputs(item), output_layouts(item), strict=True)
+        ]
+        return [call, *rounds]
+
+    def _call(self, item: Item) -> Call | None:
+        match item:
+            case Transfer():
+                return self._transfer(item)
+            case Embed():
+                return self._embed(item)
+            case RMSNorm():
+                return self._rmsnorm(item)
+            case Linear():
+                return self._linear(item)
+            case Rope():
+                return self._rope(item)
+            case Score():
+                return self._score(item)
+            case Softmax():
+                return self._softmax(item)
+            case WeightedSum():
+                return self._weighted_sum(item)
+            case SwiGLU():
+                return self._elementwise(kernels.swiglu, item)
+            case Add():
+                return self._elementwise(kernels.add, item)
+            case Sample():
+                return self._sample(item)
+
+    def _inputs(self, item: Item) -> list[Floats]:
+        return [self._buffers.value(place) for place in inputs(item)]
+
+    def _transfer(self, item: Transfer) -> Call | None:
+        if item.source_layout == item.target_layout:
+            self._buffers.alias(item)
+            return None
+        (source,) = self._inputs(item)
+        places = _moved(item.source_layout, item.target_layout)
+        return Plain(kernels.reslice, (source, row_of(item.source_layout), places, self._buffers.make(item)))
+
+    def _embed(self, item: Embed) -> Call:
+        table = pack_embed(item, self._reader)
+        places = item.layout.indices().reshape(-1).copy()
+        target = self._buffers.make(item)
+        return Plain(kernels.embed, (self._bound.ids, table.values, table.scales, places, target))
+
+    def _rmsnorm(self, item: RMSNorm) -> Call:
+        merges = schedule(item.layout.used, item.reduce)
+        (source,) = self._inputs(item)
+        weight, stack = pack_norm(item, self._reader), np.zeros(merges.depth, np.float32)
+        shape = (item.layout.width, item.layout.size, item.eps)
+        order = (merges.order, merges.children, stack)
+        return Plain(kernels.rmsnorm, (source, weight, *shape, *order, self._buffers.make(item)))
+
+    def _linear(self, item: Linear) -> Call:
+        merges = schedule(item.layout.used, item.reduce)
+        packed = pack_linear(item, self._reader)
+        (source,) = self._inputs(item)
+        places = _panel_places(item, packed.panels, self._chunk)
+        weights = (packed.values, packed.scales, item.layout.width)
+        order = (merges.order, merges.children, places, self._workers, merges.depth)
+        return Plain(
+            tiles.linear, (source, *weights, *order, self._stack, self._scratch, self._buffers.make(item))
+        )
+
+    def _rope(self, item: Rope) -> Call:
+        half = len(item.inv_freq)
+        angles = self._bound.angles.setdefault(item.inv_freq, _angles(item.inv_freq, self._chunk))
+        sources = self._inputs(item)
+        self._buffers.make(item)
+        turns = tuple(
+            (source, _pairs(layout), angles.cos, angles.sin, half, self._buffers.value(place))
+            for source, layout, place in zip(sources, item.layouts, outputs(item), strict=True)
+        )
+        return Plain(_each_rope, turns)
+
+    def _score(self, item: Score) -> Call:
+        query, key = self._inputs(item)
+        layout, merges = item.query_layout, schedule(item.query_layout.segment, item.reduce)
+        places = _head_places(item.key_layout)
+        self._bound.key_rows.append(len(places))
+        geometry = (_head_starts(layout), layout.repeat, row_of(layout), layout.width, layout.features)
+        return ScoreCall(
+            len(self._bound.key_rows) - 1,
+            (key, row_of(item.key_layout), _in_visits(places, item.key_layout, merges)),
+            (query, *geometry),
+            merges,
+            np.float32(item.scale),
+            self._stack,
+            self._workers,
+            layout.size,
+            self._buffers.make_positions(item, layout.groups * layout.repeat),
+        )
+
+    def _softmax(self, item: Softmax) -> Call:
+        along = self._program.block(item.block).along
+        merges, heads = schedule(along, item.reduce), item.layout.groups * item.layout.repeat
+        source = self._buffers.positions(inputs(item)[0])
+        sums = np.zeros(along + merges.depth, np.float32)
+        return SoftmaxCall(heads, along, merges, sums, source, self._buffers.make_positions(item, heads))
+
+    def _weighted_sum(self, item: WeightedSum) -> Call:
+        along, layout = self._program.block(item.block).along, item.layout
+        merges, heads = schedule(along, item.reduce), layout.groups * layout.repeat
+        probabilities, value = inputs(item)
+        cached, places = _head_places(item.value_layout), _head_places(layout)
+        self._bound.value_rows.append(len(cached))
+        return WeightedSumCall(
+            len(self._bound.value_rows) - 1,
+            (self._buffers.value(value), row_of(item.value_layout), cached),
+            heads,
+            layout.repeat,
+            along,
+            row_of(layout),
+            places,
+            merges,
+            np.zeros(self._workers * merges.depth * (len(places) // heads), np.float32),
+            self._workers,
+            self._buffers.positions(probabilities),
+            self._buffers.make(item),
+        )
+
+    def _elementwise(self, kernel: Callable[..., None], item: SwiGLU | Add) -> Call:
+        return Plain(kernel, (*self._inputs(item), row_of(item.layout), self._buffers.make(item)))
+
+    def _sample(self, item: Sample) -> None:
+        (source,) = self._inputs(item)
+        self._bound.logits = (source, _inverse(item.layout))
+
+
+def _each_rope(tokens: int, *turns: tuple[Any, ...]) -> None:
+    for turn in turns:
+        kernels.rope(tokens, *turn)
+
+
+def _angles(inv_freq: tuple[float, ...], chunk: int) -> Angles:
+    size = chunk * len(inv_freq)
+    return Angles(np.array(inv_freq), np.zeros(size, np.float32), np.zeros(size, np.float32))
+
+
+def _panel_places(item: Linear, panels: tuple[int, ...], chunk: int) -> NDArray[np.int64]:
+    """[panels, 3]: where its first column of token 0 goes, the outputs' row, columns that count."""
+    places, begin = [], 0
+    for output, count in zip(item.outputs, panels, strict=True):
+        row = row_of(output.layout)
+        places += [(begin + p * PANEL, row, min(PANEL, row - p * PANEL)) for p in range(count)]
+        begin += chunk * row
+    return np.array(places, np.int64)
+
+
+def _inverse(layout: Layout) -> Ints:
+    """[size] the place of each element."""
+    places = layout.indices().reshape(-1)
+    there = np.flatnonzero(places >= 0)
+    inverse = np.empty(layout.size, np.int32)
+    inverse[places[there]] = there
+    return inverse
+
+
+def _moved(source: Layout, target: Layout) -> Ints:
+    """For each place of `target` its element's place in `source`, -1 for padding."""
+    elements = target.indices().reshape(-1)
+    return np.where(elements >= 0, _inverse(source)[elements], -1).astype(np.int32)
+
+
+def _pairs(layout: Heads) -> Ints:
+    """[row / 2] which rotation turns each two neighbouring places, -1 for padding."""
+    first = layout.indices().reshape(-1)[::2]
+    feature = first % layout.head_dim
+    pair = feature if layout.pairing == "half" else feature // 2
+    return np.where(first >= 0, pair, -1).astype(np.int32)
+
+
+def _head_starts(layout: Heads) -> Ints:
+    """[heads] the place of each head's first feature on the first position of its segment."""
+    head = np.arange(layout.groups * layout.repeat)
+    group, member = head // layout.repeat, head % layout.repeat
+    position = group // layout.groups_per_position * layout.segment
+    slot = group % layout.groups_per_position * layout.repeat + member
+    return (position * layout.width + slot * layout.features).astype(np.int32)
+
+
+def _in_visits(places: Ints, layout: Heads, merges: Schedule) -> Ints:
+    """`places` of a layout's heads with the segment in the order of the visits, as `line_sum` reads."""
+    split = places.reshape(-1, layout.segment, layout.features)
+    return split[:, merges.order].reshape(-1)
+
+
+def _head_places(layout: Heads) -> Ints:
+    """[heads, segment, features] flat: the place of each, padded features included."""
+    within = (np.arange(layout.segment)[:, None] * layout.width + np.arange(layout.features)).reshape(-1)
+    return (_head_starts(layout)[:, None] + within).reshape(-1).astype(np.int32)

@@ -1,0 +1,96 @@
+"""Executor: a Program's arithmetic over real weights, a step of one or more tokens at a time."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence as Ids
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from wsesim.errors import UnknownNameError
+from wsesim.execute.bind import Binder, Call
+from wsesim.execute.errors import ContextOverflowError, TokenIdError
+from wsesim.execute.pack import Reader, check_dtype
+from wsesim.execute.sequence import Sequence
+from wsesim.program import Program, WeightStore
+from wsesim.program.kernels import kernel_weights
+
+ACTIVATIONS = ("fp32", "bf16", "fp16")
+CHUNK = 32  # tokens whose values are held at once; changes no bit
+
+# numba's plainest threading layer may not be entered twice.
+_one_at_a_time = threading.Lock()
+
+
+class Executor:
+    """Runs `program` with `weights` packed as `dtype`; `activations` are rounded to it wherever a kernel ends.
+
+    Sums are float32 in every case. The logits of a token do not depend on the chunk that it came in, nor on the number
+    of threads. Raises UnknownNameError for a dtype, WeightShapeError for weights that are not the Program's.
+    """
+
+    def __init__(
+        self, program: Program, weights: WeightStore, dtype: str = "fp32", activations: str = "fp32"
+    ) -> None:
+        check_dtype(dtype)
+        if activations not in ACTIVATIONS:
+            raise UnknownNameError("activation dtype", activations, ACTIVATIONS)
+        self._vocabulary, self._max_context = program.vocabulary, program.max_context
+        refs = [ref for kernel in program.kernels for ref in kernel_weights(kernel)]
+        with _one_at_a_time:
+            reader = Reader(weights, dtype, refs)
+            self._bound = Binder(program, reader, activations, CHUNK, numba.get_num_threads()).bind()
+
+    def new_sequence(self) -> Sequence:
+        """An empty text. Its cache grows as it does, up to the Program's `max_context`."""
+        return Sequence(tuple(self._bound.key_rows), tuple(self._bound.value_rows))
+
+    def step(
+        self, sequence: Sequence, token_ids: Ids[int], logits: bool = True
+    ) -> NDArray[np.float32] | None:
+        """Appends `token_ids` (one or more) to `sequence`; the last one's logits [vocabulary], or None if not asked for.
+
+        Raises TokenIdError and ContextOverflowError, before anything has changed.
+        """
+        self._check(sequence, token_ids)
+        with _one_at_a_time:
+            sequence.reserve(sequence.position + len(token_ids))
+            for first in range(0, len(token_ids), CHUNK):
+                ids = token_ids[first : first + CHUNK]
+                self._bound.ids[: len(ids)] = ids
+                self._run(sequence, len(ids), logits and first + len(ids) == len(token_ids))
+            return self._logits() if logits else None
+
+    def _check(self, sequence: Sequence, token_ids: Ids[int]) -> None:
+        if not len(token_ids):
+            raise TokenIdError("a step needs at least one token id")
+        for token in token_ids:
+            if not 0 <= token < self._vocabulary:
+                raise TokenIdError(f"token id {token} is outside the vocabulary of {self._vocabulary}")
+        needed = sequence.position + len(token_ids)
+        if needed > self._max_context:
+            raise ContextOverflowError(
+                f"{sequence.position} tokens and {len(token_ids)} more are beyond the compiled context of {self._max_context}"
+            )
+
+    def _run(self, sequence: Sequence, tokens: int, logits: bool) -> None:
+        for angles in self._bound.angles.values():
+            angles.fill(tokens, sequence.position)
+        _run_all(self._bound.body, tokens, sequence)
+        sequence.position += tokens
+        if logits:
+            for array, row in self._bound.crossing if tokens > 1 else ():
+                array[:row] = array[(tokens - 1) * row : tokens * row]
+            _run_all(self._bound.tail, 1, sequence)
+
+    def _logits(self) -> NDArray[np.float32]:
+        assert self._bound.logits is not None, "a Program ends with a Sample"
+        values, places = self._bound.logits
+        return values[places]
+
+
+def _run_all(calls: list[Call], tokens: int, sequence: Sequence) -> None:
+    for call in calls:
+        call(tokens, sequence)

@@ -1,0 +1,171 @@
+"""Weights as the kernels read them: tiles of the linear layers, rows of the embedding, laid-out norm weights.
+
+Packed once and a tensor at a time: a bf16 model that its store offers raw never exists twice.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numba import njit, prange
+from numpy.typing import NDArray
+
+from wsesim.errors import UnknownNameError
+from wsesim.execute.errors import WeightShapeError
+from wsesim.execute.kernels import narrow_bf16
+from wsesim.execute.merges import schedule
+from wsesim.execute.tiles import PANEL
+from wsesim.program.kernels import Embed, Linear, RMSNorm, WeightRef
+from wsesim.program.layout import ceil_div
+from wsesim.program.protocols import WeightStore
+
+DTYPES = ("fp32", "bf16", "fp16", "int8")
+_STORED: dict[str, type[np.generic]] = {
+    "fp32": np.float32,
+    "bf16": np.uint16,
+    "fp16": np.int16,
+    "int8": np.int8,
+}
+_RAW = {"f32": "fp32", "f16": "fp16", "bf16": "bf16"}
+
+Floats = NDArray[np.float32]
+
+
+@runtime_checkable
+class RawStore(Protocol):
+    """A WeightStore that can also hand a tensor over as it is stored: ("f32" | "f16" | "bf16", array)."""
+
+    def raw(self, name: str) -> tuple[str, NDArray[Any]]: ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Matrix:
+    """Stored rows [out, in] of one WeightRef; `scales` of each row for int8, else empty."""
+
+    values: NDArray[Any]
+    scales: Floats
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tiles:
+    """A linear layer's weights: values [panels, visits, k, PANEL] and scales [panels, PANEL] (or none), flat.
+
+    Every output begins on a panel of its own: output o has `panels[o]` of them, in order.
+    """
+
+    values: NDArray[Any]
+    scales: Floats
+    panels: tuple[int, ...]
+
+
+def check_dtype(dtype: str) -> None:
+    """Raises UnknownNameError."""
+    if dtype not in DTYPES:
+        raise UnknownNameError("weight dtype", dtype, DTYPES)
+
+
+class Reader:
+    """Reads tensors of `store` as `dtype`; one that several WeightRefs name is read once and kept until the last."""
+
+    def __init__(self, store: WeightStore, dtype: str, refs: Iterable[WeightRef]) -> None:
+        self.store, self.dtype = store, dtype
+        self._uses = Counter(ref.name for ref in refs)
+        self._kept: dict[str, NDArray[Any]] = {}
+
+    def matrix(self, ref: WeightRef) -> Matrix:
+        """The rows that `ref` names, rounded to nearest; int8 as round(row / scale), scale = max|row| / 127."""
+        values = self._tensor(ref.name)
+        values = (values.T if ref.transpose else values)[ref.start : ref.stop]
+        if self.dtype == "int8":
+            return _quantised(values)
+        return Matrix(values, np.empty(0, np.float32))
+
+    def vector(self, ref: WeightRef) -> Floats:
+        """The elements that `ref` names of a vector, float32 whatever the dtype."""
+        return np.asarray(self.store.load(ref.name), np.float32)[ref.start : ref.stop]
+
+    def _tensor(self, name: str) -> NDArray[Any]:
+        values = self._kept.pop(name, None)
+        values = _as_stored(self.store, name, self.dtype) if values is None else values
+        self._uses[name] -= 1
+        if self._uses[name] > 0:
+            self._kept[name] = values
+        return values
+
+
+def _as_stored(store: WeightStore, name: str, dtype: str) -> NDArray[Any]:
+    """The tensor in the stored type of `dtype`; for int8 still float32."""
+    if isinstance(store, RawStore) and dtype in ("bf16", "fp16"):
+        kind, raw = store.raw(name)
+        if _RAW.get(kind) == dtype:
+            return np.asarray(raw).view(_STORED[dtype])
+    values = np.asarray(store.load(name), np.float32)
+    if dtype == "bf16":
+        bits = np.empty(values.shape, np.uint16)
+        narrow_bf16(np.ascontiguousarray(values).reshape(-1), bits.reshape(-1))
+        return bits
+    return values.astype(np.float16).view(np.int16) if dtype == "fp16" else values
+
+
+def _quantised(values: Floats) -> Matrix:
+    highest = np.abs(values).max(axis=1)
+    scales = np.where(highest > 0, highest / np.float32(127), np.float32(1)).astype(np.float32)
+    return Matrix(np.rint(values / scales[:, None]).astype(np.int8), scales)
+
+
+def pack_linear(kernel: Linear, reader: Reader) -> Tiles:
+    """The tiles of every output of `kernel`. Raises WeightShapeError."""
+    panels = tuple(ceil_div(o.layout.used * o.layout.width, PANEL) for o in kernel.outputs)
+    columns = kernel.layout.indices()[schedule(kernel.layout.used, kernel.reduce).order].reshape(-1)
+    size = len(columns) * PANEL
+    values = np.empty(sum(panels) * size, _STORED[reader.dtype])
+    scales = np.zeros(sum(panels) * PANEL if reader.dtype == "int8" else 0, np.float32)
+    first = 0
+    for output, count in zip(kernel.outputs, panels, strict=True):
+        matrix = reader.matrix(output.weight)
+        _check_shape(matrix, output.weight, (output.layout.size, kernel.layout.size))
+        rows = np.full(count * PANEL, -1, np.int32)
+        rows[: output.layout.used * output.layout.width] = output.layout.indices().reshape(-1)
+        _pack(matrix.values, rows, columns, values[first * size : (first + count) * size])
+        if len(scales):
+            scales[first * PANEL : (first + count) * PANEL] = np.where(rows >= 0, matrix.scales[rows], 0)
+        first += count
+    return Tiles(values, scales, panels)
+
+
+@njit(cache=True, parallel=True)
+def _pack(matrix: Any, rows: NDArray[np.int32], columns: NDArray[np.int32], out: Any) -> None:
+    """out [panel, column, PANEL] flat = matrix[row, column] of each place, zero where either is padding."""
+    inputs = len(columns)
+    for panel in prange(len(rows) // PANEL):
+        for i in range(inputs):
+            at = (panel * inputs + i) * PANEL
+            for n in range(PANEL):
+                row = rows[panel * PANEL + n]
+                there = row >= 0 and columns[i] >= 0
+                out[at + n] = matrix[row, columns[i]] if there else out.dtype.type(0)
+
+
+def pack_norm(kernel: RMSNorm, reader: Reader) -> Floats:
+    """The norm's weight at its places, flat."""
+    values = reader.vector(kernel.weight)
+    if values.shape != (kernel.layout.size,):
+        raise WeightShapeError(f"{kernel.weight.name} gives {values.shape} weights, ({kernel.layout.size},) needed")
+    places = kernel.layout.indices().reshape(-1)
+    return np.where(places >= 0, values[places], np.float32(0))
+
+
+def pack_embed(kernel: Embed, reader: Reader) -> Matrix:
+    """The table [vocabulary, features], a view of the store's own tensor where that has the dtype."""
+    matrix = reader.matrix(kernel.weight)
+    _check_shape(matrix, kernel.weight, (kernel.vocabulary.size, kernel.layout.size))
+    return Matrix(np.ascontiguousarray(matrix.values), matrix.scales)
+
+
+def _check_shape(matrix: Matrix, ref: WeightRef, shape: tuple[int, int]) -> None:
+    if matrix.values.shape != shape:
+        raise WeightShapeError(f"{ref.name} gives {matrix.values.shape} weights, {shape} needed")

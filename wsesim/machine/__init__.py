@@ -1,0 +1,10 @@
+"""The machine: frozen numbers of one wafer, its presets, and routes over its mesh."""
+
+from wsesim.machine.errors import UnknownMachineError as UnknownMachineError
+from wsesim.machine.load import load_machine as load_machine
+from wsesim.machine.load import machine_names as machine_names
+from wsesim.machine.machine import Fabric as Fabric
+from wsesim.machine.machine import Host as Host
+from wsesim.machine.machine import Machine as Machine
+from wsesim.machine.machine import OpCost as OpCost
+from wsesim.machine.machine import Rect as Rect

@@ -1,0 +1,228 @@
+"""The kernel vocabulary: what a block's PEs can do, each kernel with the fields that decide its cost and its numbers.
+
+Axes are abstract: the residual stream is split `along` its block (over its rows or its columns, as the block's `axis`
+says) and replicated `across` it. Values are names; a kernel computes its outputs from values made before it on the same
+block, or brought by a transfer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from wsesim.program.layout import Heads, Layout, Uniform
+
+ALONG = "along"
+ACROSS = "across"
+
+
+def other_axis(axis: str) -> str:
+    return ACROSS if axis == ALONG else ALONG
+
+
+@dataclass(frozen=True, slots=True)
+class WeightRef:
+    """Rows [start, stop) of the stored tensor `name`, transposed first if `transpose`; the layouts permute."""
+
+    name: str
+    start: int
+    stop: int
+    transpose: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """One of the vectors that a Linear yields: its weight has layout.size rows."""
+
+    value: str
+    weight: WeightRef
+    layout: Layout
+
+
+@dataclass(frozen=True, slots=True)
+class Embed:
+    """Row `id` of a [vocabulary, features] table. Tile of a PE: its vocabulary range (across) x its features (along)."""
+
+    name: str
+    block: str
+    target: str
+    weight: WeightRef
+    vocabulary: Uniform
+    layout: Uniform
+
+
+@dataclass(frozen=True, slots=True)
+class RMSNorm:
+    """target = source / sqrt(mean(source^2) + eps) * weight; the sum of squares is an AllReduce along."""
+
+    name: str
+    block: str
+    source: str
+    target: str
+    weight: WeightRef
+    layout: Uniform
+    eps: float
+    reduce: str
+
+
+@dataclass(frozen=True, slots=True)
+class Linear:
+    """Every output = weight . source. The source is split over `axis`, the outputs over the other one.
+
+    Each PE multiplies its tile, the partial sums are reduced over `axis` by `reduce` and, if `broadcast`, sent back so
+    that the outputs are replicated over `axis`; else they stay on the reduction's root.
+    """
+
+    name: str
+    block: str
+    source: str
+    layout: Layout
+    axis: str
+    outputs: tuple[Output, ...]
+    reduce: str
+    broadcast: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Rope:
+    """Rotates the pairs of `sources` into `targets` by position * inv_freq; each source has its layout (across)."""
+
+    name: str
+    block: str
+    sources: tuple[str, ...]
+    targets: tuple[str, ...]
+    layouts: tuple[Heads, ...]
+    inv_freq: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """Appends `key` to the K cache (position t on line t mod along) and yields scale * query . K of each position."""
+
+    name: str
+    block: str
+    query: str
+    key: str
+    target: str
+    query_layout: Heads
+    key_layout: Heads
+    scale: float
+    reduce: str
+
+
+@dataclass(frozen=True, slots=True)
+class Softmax:
+    """Over all positions of each head: max and sum are AllReduces along."""
+
+    name: str
+    block: str
+    source: str
+    target: str
+    layout: Heads
+    reduce: str
+
+
+@dataclass(frozen=True, slots=True)
+class WeightedSum:
+    """Appends `value` to the V cache and yields sum over positions of probability * V, reduced along."""
+
+    name: str
+    block: str
+    probabilities: str
+    value: str
+    target: str
+    layout: Heads
+    value_layout: Heads
+    reduce: str
+
+
+@dataclass(frozen=True, slots=True)
+class SwiGLU:
+    """target = silu(gate) * up, elementwise (across)."""
+
+    name: str
+    block: str
+    gate: str
+    up: str
+    target: str
+    layout: Uniform
+
+
+@dataclass(frozen=True, slots=True)
+class Add:
+    """target = left + right, elementwise (along)."""
+
+    name: str
+    block: str
+    left: str
+    right: str
+    target: str
+    layout: Uniform
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Draws a token id from logits (across): each PE's best `candidates`, merged over the line, then a seeded draw."""
+
+    name: str
+    block: str
+    source: str
+    target: str
+    layout: Uniform
+    candidates: int
+    reduce: str
+
+
+Kernel = Embed | RMSNorm | Linear | Rope | Score | Softmax | WeightedSum | SwiGLU | Add | Sample
+KERNEL_TYPES: tuple[type, ...] = (
+    Embed,
+    RMSNorm,
+    Linear,
+    Rope,
+    Score,
+    Softmax,
+    WeightedSum,
+    SwiGLU,
+    Add,
+    Sample,
+)
+
+
+def kernel_inputs(kernel: Kernel) -> tuple[str, ...]:
+    """Values that a kernel reads. Embed reads the token ids, which are no value."""
+    match kernel:
+        case Embed():
+            return ()
+        case RMSNorm() | Linear() | Softmax() | Sample():
+            return (kernel.source,)
+        case Rope():
+            return kernel.sources
+        case Score():
+            return (kernel.query, kernel.key)
+        case WeightedSum():
+            return (kernel.probabilities, kernel.value)
+        case SwiGLU():
+            return (kernel.gate, kernel.up)
+        case Add():
+            return (kernel.left, kernel.right)
+
+
+def kernel_outputs(kernel: Kernel) -> tuple[str, ...]:
+    """Values that a kernel makes."""
+    match kernel:
+        case Linear():
+            return tuple(output.value for output in kernel.outputs)
+        case Rope():
+            return kernel.targets
+        case _:
+            return (kernel.target,)
+
+
+def kernel_weights(kernel: Kernel) -> tuple[WeightRef, ...]:
+    """Weights that live with a kernel."""
+    match kernel:
+        case Embed() | RMSNorm():
+            return (kernel.weight,)
+        case Linear():
+            return tuple(output.weight for output in kernel.outputs)
+        case _:
+            return ()

@@ -1,0 +1,136 @@
+"""Program: blocks, kernels in dependency order, transfers between blocks, and the memory map."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from wsesim.machine import Machine, Rect
+from wsesim.program.kernels import Kernel
+from wsesim.program.layout import Layout
+
+VERSION = 1  # of the Program's meaning; part of the fingerprint
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A rectangle of PEs. `axis` is the way the residual stream is split over it: "rows" or "columns"."""
+
+    name: str
+    x: int
+    y: int
+    columns: int
+    rows: int
+    axis: str
+
+    @property
+    def rect(self) -> Rect:
+        return Rect(self.x, self.y, self.columns, self.rows)
+
+    @property
+    def along(self) -> int:
+        """Positions over which the residual stream is split."""
+        return self.rows if self.axis == "rows" else self.columns
+
+    @property
+    def across(self) -> int:
+        """Positions over which it is replicated."""
+        return self.columns if self.axis == "rows" else self.rows
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """The value `value` moves from block to block.
+
+    `straight`: the lines of both blocks continue each other, each line's last PE sends to all of the next block's line.
+    `reslice`: piece by piece to other lines, with one turn. `elements` is the vector's length, `colours` what it occupies.
+    """
+
+    name: str
+    value: str
+    source: str
+    target: str
+    source_layout: Layout
+    target_layout: Layout
+    kind: str
+    colours: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Feedback:
+    """The sampled id goes from the sampling block back to the embedding's (one wavelet)."""
+
+    source: str
+    target: str
+    colours: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BlockMemory:
+    """Bytes of the fullest PE of a block."""
+
+    block: str
+    weight_bytes: int
+    kv_bytes: int
+    buffer_bytes: int
+
+    @property
+    def total_bytes(self) -> int:
+        return self.weight_bytes + self.kv_bytes + self.buffer_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ColourUse:
+    """Colours that a kind of collective holds on the PEs of a block. Kinds that share colours are rerouted in turn."""
+
+    block: str
+    kind: str
+    colours: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What the PEs of one wafer do for one model. Batch and context are symbols: a run fixes them."""
+
+    model: str
+    strategy: str
+    machine: Machine
+    max_context: int
+    sequences: int
+    timing_dtype: str
+    prefill_chunk: int
+    vocabulary: int
+    dimension: int
+    blocks: tuple[Block, ...]
+    kernels: tuple[Kernel, ...]
+    transfers: tuple[Transfer, ...]
+    feedback: Feedback
+    colours: tuple[ColourUse, ...]
+    memory: tuple[BlockMemory, ...]
+
+    def block(self, name: str) -> Block:
+        return next(b for b in self.blocks if b.name == name)
+
+    def kernels_of(self, block: str) -> tuple[Kernel, ...]:
+        return tuple(k for k in self.kernels if k.block == block)
+
+    @property
+    def pes(self) -> int:
+        """PEs that belong to a block."""
+        return sum(b.rect.pes for b in self.blocks)
+
+    @property
+    def sram_bytes(self) -> int:
+        """Bytes of weights, KV cache and buffers, summed over all PEs of all blocks (padding included)."""
+        pes = {b.name: b.rect.pes for b in self.blocks}
+        return sum(m.total_bytes * pes[m.block] for m in self.memory)
+
+    def fingerprint(self) -> str:
+        """Hex digits over model, machine, placement, numerics and the Program's version."""
+        stated = f"{VERSION}\n{self.machine.fingerprint()}\n{self}"
+        return hashlib.sha256(stated.encode()).hexdigest()[:20]
+
+    def __str__(self) -> str:
+        from wsesim.program.text import print_program
+
+        return print_program(self)

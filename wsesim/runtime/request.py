@@ -1,0 +1,37 @@
+"""Request: what a client asks for. Checked before anything runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from wsesim.execute.sampling import SamplingOptions
+from wsesim.runtime.errors import RequestError
+
+MAX_STOPS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """`max_tokens` None runs to the end of the text or of the context. `arrival_s` is virtual time."""
+
+    prompt_ids: tuple[int, ...]
+    sampling: SamplingOptions
+    max_tokens: int | None = None
+    stop: tuple[str, ...] = ()
+    arrival_s: float = 0.0
+
+    def limit(self, max_context: int) -> int:
+        """Tokens that may be generated. Raises RequestError for what cannot run."""
+        room = max_context - len(self.prompt_ids)
+        if not self.prompt_ids:
+            raise RequestError("the prompt is empty; give at least one token of text")
+        if room < 1:
+            raise RequestError(
+                f"the prompt has {len(self.prompt_ids)} tokens, the compiled context {max_context} "
+                "(one is needed for the answer); shorten the prompt or raise --max-context"
+            )
+        if self.max_tokens is not None and self.max_tokens < 0:
+            raise RequestError(f"max_tokens is {self.max_tokens}; it is at least 0")
+        if len(self.stop) > MAX_STOPS or not all(self.stop):
+            raise RequestError(f"stop takes up to {MAX_STOPS} sequences, none of them empty")
+        return room if self.max_tokens is None else min(self.max_tokens, room)
