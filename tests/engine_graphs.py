@@ -68,19 +68,19 @@ def _add_messages(draw: st.DrawFn, builder: GraphBuilder, pes: list[int], source
     later = [t for t in range(source + 1, len(pes)) if pes[t] != pes[source]]
     if not later:
         return
-    wavelets = draw(st.sampled_from((1, 2, 5, 8, 9, 17, 40)))
+    wavelets = 0
     for i, sink in enumerate(draw(st.lists(st.sampled_from(later), max_size=2))):
         x_first = xy_only or bool(draw(st.integers(0, 1)))
         (direction, hops), (direction2, hops2) = _legs(pes[source], pes[sink], builder.columns, x_first)
         shares = i > 0 and draw(st.booleans())
-        length = wavelets if shares else (wavelets := draw(st.sampled_from((1, 2, 5, 8, 9, 17, 40))))
-        message = builder.messages(source, direction, hops, length, direction2, hops2, shares)
+        wavelets = wavelets if shares else draw(st.sampled_from((1, 2, 5, 8, 9, 17, 40)))
+        message = builder.messages(source, direction, hops, wavelets, direction2, hops2, shares)
         builder.drops(message, hops + hops2, sink)
         steps = [1, -1, -builder.columns, builder.columns]
         for hop in range(1, hops + hops2):
             router = pes[source] + min(hop, hops) * steps[direction] + max(hop - hops, 0) * steps[direction2]
             passed = [t for t in later if pes[t] == router]
-            if passed and draw(st.booleans()):
+            if passed and draw(st.integers(0, 1)) == 1:
                 builder.drops(message, hop, draw(st.sampled_from(passed)))
 
 

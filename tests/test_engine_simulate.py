@@ -487,7 +487,7 @@ def valid_graph() -> TaskGraph:
         ({"pe": [0, 3, 1]}, r"b at \(1, 0\): tasks are sorted"),
         ({"work": [0, -1, 0]}, r"c at \(1, 0\): launch and work"),
         ({"start": [0, 0, 3]}, "start is BLOCKING"),
-        ({"kind": [2, 0, 0]}, "start is BLOCKING.*COMPUTE or REROUTE"),
+        ({"kind": [3, 0, 0]}, "start is BLOCKING.*COMPUTE, REROUTE or COLLECTIVE"),
         ({"wavelets": [0, 4]}, r"a at \(0, 0\): a message has at least one wavelet"),
         ({"hops1": [0, 1]}, "at least one hop"),
         ({"hops2": [-1, 1]}, "no leg is negative"),

@@ -7,6 +7,7 @@ from typing import Any
 
 from wsesim.machine import Machine
 from wsesim.program import Program, verify_program
+from wsesim_compiler.errors import GraphVerificationError
 from wsesim_compiler.ir import Graph
 from wsesim_compiler.options import Options
 from wsesim_compiler.passes.canonicalize import canonicalize
@@ -17,6 +18,7 @@ from wsesim_compiler.passes.place import place
 from wsesim_compiler.passes.plan_memory import plan_memory
 from wsesim_compiler.passes.recognize import recognize
 from wsesim_compiler.passes.route import route
+from wsesim_compiler.text import parse_graph
 from wsesim_compiler.verify import verify
 
 STAGES = (
@@ -43,6 +45,20 @@ def understand(graph: Graph, observe: Observe = lambda stage, value: None) -> Gr
     verify(graph, "canonical")
     observe("recognize", graph := recognize(graph))
     verify(graph, "recognized")
+    return graph
+
+
+def from_text(text: str, observe: Observe = lambda stage, value: None) -> Graph:
+    """The recognised graph of a Graph's text, which may be raw, canonical or recognised already.
+
+    Raises GraphSyntaxError, and the raw stage's errors for a text that is none of the three.
+    """
+    graph = parse_graph(text)
+    try:
+        verify(graph, "recognized")
+    except GraphVerificationError:
+        return understand(graph, observe)
+    observe("recognize", graph)
     return graph
 
 

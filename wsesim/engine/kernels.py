@@ -245,7 +245,8 @@ def _hand_on(world: World, fabric: Constants) -> None:
         while link.owner < 0 and link.first_waiter >= 0:
             waiter = link.first_waiter
             link.first_waiter = world.next[waiter]
-            _grant(world, fabric, waiter, max(world.messages[waiter].cycle, link.free))
+            # Not before its request: a link is free only after the cycle in which that is known, now.
+            _grant(world, fabric, waiter, link.free)
 
 
 @inlined

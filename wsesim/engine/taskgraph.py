@@ -18,6 +18,7 @@ Int64: TypeAlias = npt.NDArray[np.int64]
 
 COMPUTE: Final = 0
 REROUTE: Final = 1
+COLLECTIVE: Final = 2
 
 BLOCKING: Final = 0
 LAUNCHED: Final = 1
@@ -36,7 +37,7 @@ class TaskGraph:
     Tasks [T]:
         pe        number of the PE
         label     index into `labels`, the kernel's name
-        kind      COMPUTE or REROUTE; only reports read it
+        kind      COMPUTE, REROUTE or COLLECTIVE (a stage of one); only reports read it
         start     BLOCKING (waits for the tails of its inputs), LAUNCHED (set up early, waits for the heads)
                   or ACTIVATED (set up when the heads are there)
         streams   1: its messages leave from the beginning of its work on, 0: at its end

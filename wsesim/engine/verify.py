@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wsesim.engine.errors import TaskGraphError
-from wsesim.engine.taskgraph import ACTIVATED, REROUTE, Int32, TaskGraph, route_position
+from wsesim.engine.taskgraph import ACTIVATED, COLLECTIVE, Int32, TaskGraph, route_position
 
 Mask = npt.NDArray[np.bool_]
 
@@ -72,7 +72,7 @@ def _bad_cost(graph: TaskGraph) -> Int32:
 
 def _bad_code(graph: TaskGraph) -> Int32:
     known_start = (graph.start >= 0) & (graph.start <= ACTIVATED)
-    known_kind = (graph.kind >= 0) & (graph.kind <= REROUTE)
+    known_kind = (graph.kind >= 0) & (graph.kind <= COLLECTIVE)
     return _tasks(~(known_start & known_kind))
 
 
@@ -138,7 +138,7 @@ RULES = (
     Rule("a task stands on a PE of the mesh", _outside),
     Rule("tasks are sorted by PE", _unsorted),
     Rule("launch and work cycles are not negative", _bad_cost),
-    Rule("start is BLOCKING, LAUNCHED or ACTIVATED, and kind COMPUTE or REROUTE", _bad_code),
+    Rule("start is BLOCKING, LAUNCHED or ACTIVATED, and kind COMPUTE, REROUTE or COLLECTIVE", _bad_code),
     Rule("a message has at least one wavelet", _empty_message),
     Rule("a message goes at least one hop, and no leg is negative", _bad_hops),
     Rule("a direction is EAST, WEST, NORTH or SOUTH", _bad_direction),

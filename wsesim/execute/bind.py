@@ -1,4 +1,4 @@
-"""From a Program's kernels to calls with every array in place: what a step runs is a flat list of these."""
+"""From a Program's kernels to a flat list of calls, weights packed and every array in place."""
 
 from __future__ import annotations
 
@@ -9,11 +9,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wsesim.execute import attention, kernels, tiles
-from wsesim.execute.buffers import Buffers, Item, Positions, in_order, inputs, output_layouts, outputs, row_of
+from wsesim.execute import kernels, tiles
+from wsesim.execute.buffers import Buffers, Item, in_order, inputs, output_layouts, outputs, row_of
+from wsesim.execute.calls import (
+    Angles,
+    Call,
+    Plain,
+    RoundPositions,
+    ScoreCall,
+    SoftmaxCall,
+    WeightedSumCall,
+)
 from wsesim.execute.merges import Schedule, schedule
-from wsesim.execute.pack import Reader, pack_embed, pack_linear, pack_norm
-from wsesim.execute.sequence import Sequence
+from wsesim.execute.pack import Reader, TileMemory, pack_embed, pack_linear, pack_norm
 from wsesim.execute.tiles import PANEL
 from wsesim.program import Program
 from wsesim.program.kernels import (
@@ -33,152 +41,14 @@ from wsesim.program.program import Transfer
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int32]
-Call = Callable[[int, Sequence], None]
 
 _ROUND = {"bf16": kernels.round_bf16, "fp16": kernels.round_fp16}
-_WORTH_A_THREAD = 1 << 17  # multiplications; waking the other threads takes as long as about so many
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Plain:
-    """A kernel that knows only how many tokens there are."""
-
-    kernel: Callable[..., None]
-    arguments: tuple[Any, ...]
-
-    def __call__(self, tokens: int, sequence: Sequence) -> None:
-        self.kernel(tokens, *self.arguments)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ScoreCall:
-    """Appends the keys, then scores."""
-
-    layer: int
-    append: tuple[Floats, int, Ints]
-    query: tuple[Any, ...]
-    merges: Schedule
-    scale: np.float32
-    stack: Floats
-    workers: int
-    work: int
-    target: Positions
-
-    def __call__(self, tokens: int, sequence: Sequence) -> None:
-        keys, context = sequence.keys[self.layer], sequence.position
-        attention.append_keys(tokens, context, *self.append, keys)
-        workers = self.workers if tokens * (context + tokens) * self.work > _WORTH_A_THREAD else 1
-        attention.score(
-            tokens,
-            context,
-            *self.query,
-            keys,
-            self.scale,
-            self.merges.order,
-            self.merges.children,
-            workers,
-            self.merges.depth,
-            self.stack,
-            sequence.capacity,
-            self.target.reserve(sequence.capacity),
-        )
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class SoftmaxCall:
-    heads: int
-    along: int
-    merges: Schedule
-    sums: Floats
-    source: Positions
-    target: Positions
-
-    def __call__(self, tokens: int, sequence: Sequence) -> None:
-        attention.softmax(
-            tokens,
-            sequence.position,
-            self.source.array,
-            self.heads,
-            sequence.capacity,
-            self.along,
-            self.merges.order,
-            self.merges.children,
-            self.sums,
-            self.target.reserve(sequence.capacity),
-        )
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class WeightedSumCall:
-    """Appends the values, then sums."""
-
-    layer: int
-    append: tuple[Floats, int, Ints]
-    heads: int
-    repeat: int
-    along: int
-    row: int
-    places: Ints
-    merges: Schedule
-    stack: Floats
-    workers: int
-    probabilities: Positions
-    target: Floats
-
-    def __call__(self, tokens: int, sequence: Sequence) -> None:
-        values, context = sequence.values[self.layer], sequence.position
-        attention.append_values(tokens, context, *self.append, values)
-        work = tokens * (context + tokens) * len(self.places)
-        if self.row > len(self.places):
-            self.target[: tokens * self.row] = 0
-        attention.weighted_sum(
-            tokens,
-            context,
-            self.probabilities.array,
-            self.heads,
-            sequence.capacity,
-            self.along,
-            values,
-            self.repeat,
-            self.row,
-            self.places,
-            self.merges.order,
-            self.merges.children,
-            self.workers if work > _WORTH_A_THREAD else 1,
-            self.merges.depth,
-            self.stack,
-            self.target,
-        )
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class RoundPositions:
-    """Scores or probabilities, rounded as other values are."""
-
-    kernel: Callable[..., None]
-    values: Positions
-
-    def __call__(self, tokens: int, sequence: Sequence) -> None:
-        self.kernel(tokens, self.values.array, self.values.heads * sequence.capacity)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Angles:
-    """cos and sin of position * inv_freq, computed in float64 and rounded once; [chunk, half] flat."""
-
-    inv_freq: NDArray[np.float64]
-    cos: Floats
-    sin: Floats
-
-    def fill(self, tokens: int, context: int) -> None:
-        angles = (np.arange(context, context + tokens)[:, None] * self.inv_freq).reshape(-1)
-        self.cos[: len(angles)] = np.cos(angles)
-        self.sin[: len(angles)] = np.sin(angles)
 
 
 @dataclass(slots=True, eq=False)
 class Bound:
-    """A Program ready to run: `body` up to the last attention, `tail` for the last token alone, and what they share."""
+    """A Program ready to run: `body` up to the last attention, `tail` for the last token alone, and what they
+    share."""
 
     ids: NDArray[np.int64]
     body: list[Call] = field(default_factory=list)
@@ -199,6 +69,7 @@ class Binder:
         self._round = _ROUND.get(activations)
         self._items = tuple(in_order(program))
         self._buffers = Buffers(self._items, chunk)
+        self._tiles = TileMemory((k for k in program.kernels if isinstance(k, Linear)), reader.dtype)
         self._stack = np.zeros(0, np.float32)
         self._scratch = np.zeros(0, np.float32)
         self._bound = Bound(np.zeros(chunk, np.int64))
@@ -222,7 +93,8 @@ class Binder:
         self._bound.crossing = [(array, len(array) // self._chunk) for array in arrays.values()]
 
     def _reserve_scratch(self) -> None:
-        """One stack and one tile of scratch per worker, long enough for every linear layer and every score."""
+        """One stack and one tile of scratch per worker, long enough for every linear layer and every
+        score."""
         entries, tile = 0, 0
         for kernel in self._program.kernels:
             if isinstance(kernel, Linear):
@@ -268,7 +140,8 @@ class Binder:
             case Add():
                 return self._elementwise(kernels.add, item)
             case Sample():
-                return self._sample(item)
+                self._sample(item)
+                return None
 
     def _inputs(self, item: Item) -> list[Floats]:
         return [self._buffers.value(place) for place in inputs(item)]
@@ -285,7 +158,7 @@ class Binder:
         table = pack_embed(item, self._reader)
         places = item.layout.indices().reshape(-1).copy()
         target = self._buffers.make(item)
-        return Plain(kernels.embed, (self._bound.ids, table.values, table.scales, places, target))
+        return Plain(tiles.embed, (self._bound.ids, table.values, table.scales, places, target))
 
     def _rmsnorm(self, item: RMSNorm) -> Call:
         merges = schedule(item.layout.used, item.reduce)
@@ -297,7 +170,7 @@ class Binder:
 
     def _linear(self, item: Linear) -> Call:
         merges = schedule(item.layout.used, item.reduce)
-        packed = pack_linear(item, self._reader)
+        packed = pack_linear(item, self._reader, self._tiles)
         (source,) = self._inputs(item)
         places = _panel_places(item, packed.panels, self._chunk)
         weights = (packed.values, packed.scales, item.layout.width)

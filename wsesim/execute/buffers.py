@@ -1,4 +1,5 @@
-"""Where values live while a step runs: arrays handed on from value to value, so that a layer stays in the cache."""
+"""Where values live while a step runs: arrays handed on from value to value, so that a layer stays in the
+cache."""
 
 from __future__ import annotations
 

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsesim.errors import UnknownNameError
-from wsesim.execute.bind import Binder, Call
+from wsesim.execute.bind import Binder
+from wsesim.execute.calls import Call
 from wsesim.execute.errors import ContextOverflowError, TokenIdError
 from wsesim.execute.pack import Reader, check_dtype
 from wsesim.execute.sequence import Sequence
@@ -25,10 +26,11 @@ _one_at_a_time = threading.Lock()
 
 
 class Executor:
-    """Runs `program` with `weights` packed as `dtype`; `activations` are rounded to it wherever a kernel ends.
+    """Runs `program` with `weights` packed as `dtype`, rounding to `activations` wherever a kernel ends.
 
-    Sums are float32 in every case. The logits of a token do not depend on the chunk that it came in, nor on the number
-    of threads. Raises UnknownNameError for a dtype, WeightShapeError for weights that are not the Program's.
+    Sums are float32 in every case. The logits of a token do not depend on the chunk that it came in, nor on
+    the number of threads. Raises UnknownNameError for a dtype, WeightShapeError for weights that are not the
+    Program's.
     """
 
     def __init__(
@@ -50,7 +52,8 @@ class Executor:
     def step(
         self, sequence: Sequence, token_ids: Ids[int], logits: bool = True
     ) -> NDArray[np.float32] | None:
-        """Appends `token_ids` (one or more) to `sequence`; the last one's logits [vocabulary], or None if not asked for.
+        """Appends `token_ids` (one or more) to `sequence`; the last one's logits [vocabulary], or None if not
+        asked for.
 
         Raises TokenIdError and ContextOverflowError, before anything has changed.
         """
@@ -72,7 +75,8 @@ class Executor:
         needed = sequence.position + len(token_ids)
         if needed > self._max_context:
             raise ContextOverflowError(
-                f"{sequence.position} tokens and {len(token_ids)} more are beyond the compiled context of {self._max_context}"
+                f"{sequence.position} tokens and {len(token_ids)} more are beyond the compiled context"
+                f" of {self._max_context}"
             )
 
     def _run(self, sequence: Sequence, tokens: int, logits: bool) -> None:

@@ -1,6 +1,8 @@
-"""The kernels between the linear layers. Values are flat float32, a token a row, laid out; padding is zero.
+"""The kernels that multiply with no matrix. Values are flat float32, a token a row, laid out; padding is
+zero.
 
-Each fills an array of the caller's; `reference` has its NumPy twin of the same name and arguments.
+Each fills an array of the caller's; `reference` has its NumPy twin of the same name and arguments. A compiled
+kernel calls only what stands in its own file: numba's cache notices a change in no other.
 """
 
 from __future__ import annotations
@@ -11,24 +13,82 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from wsesim.execute.scalars import bf16_bits, exp32, nearest_bf16, nearest_fp16, widen
-
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int32]
 
+_U = np.uint64
+_0, _1 = np.uint64(0), np.uint64(1)
 _ZERO = np.float32(0.0)
+_LOG2_E = np.float32(1.44269504088896341)
+_LN2_HIGH = np.float32(0.693359375)
+_LN2_LOW = np.float32(-2.12194440e-4)
+_EXP = (
+    np.float32(1.9875691500e-4),
+    np.float32(1.3981999507e-3),
+    np.float32(8.3334519073e-3),
+    np.float32(4.1665795894e-2),
+    np.float32(1.6666665459e-1),
+    np.float32(5.0000001201e-1),
+)
+_P0, _P1, _P2, _P3, _P4, _P5 = _EXP
 _ONE = np.float32(1.0)
+_HALF = np.float32(0.5)
+_EXP_LOWEST = np.float32(-87.0)
+_EXP_HIGHEST = np.float32(88.0)
+_FP16_NORMAL = np.float32(2.0**-14)
+_FP16_OVERFLOW = np.float32(65520.0)  # rounds to the first number beyond the largest fp16
 
 
-@njit(cache=True)
-def embed(tokens: int, ids: NDArray[np.int64], table: Any, scales: Floats, places: Ints, target: Floats) -> None:
-    """Row t of target = row ids[t] of `table` [vocabulary, features]; places: the feature of each place, -1 padding."""
-    row = len(places)
-    for t in range(tokens):
-        scale = scales[ids[t]] if scales.size else _ONE
-        for i in range(row):
-            feature = places[i]
-            target[t * row + i] = widen(table[ids[t], feature]) * scale if feature >= 0 else _ZERO
+@njit(cache=True, forceinline=True)
+def exp32(x: Any) -> Any:
+    """exp in float32 (Cephes' polynomial, 1e-7 relative): multiplications and additions in a fixed order, no
+    libm."""
+    x = min(max(x, _EXP_LOWEST), _EXP_HIGHEST)
+    n = np.floor(x * _LOG2_E + _HALF)
+    r = x - n * _LN2_HIGH - n * _LN2_LOW
+    p = ((((_P0 * r + _P1) * r + _P2) * r + _P3) * r + _P4) * r + _P5
+    power = np.uint32(np.uint32(np.int32(n) + np.int32(127)) << np.uint32(23)).view(np.float32)
+    return (p * (r * r) + r + _ONE) * power
+
+
+@njit(cache=True, forceinline=True)
+def bf16_bits(x: Any) -> Any:
+    """The bits of the nearest bf16, ties to even."""
+    bits = x.view(np.uint32)
+    odd = np.uint32((bits >> np.uint32(16)) & np.uint32(1))
+    return np.uint16(np.uint32(bits + np.uint32(0x7FFF) + odd) >> np.uint32(16))
+
+
+@njit(cache=True, forceinline=True)
+def nearest_bf16(x: Any) -> Any:
+    """x rounded to the nearest bf16, ties to even."""
+    return np.uint32(np.uint32(bf16_bits(x)) << np.uint32(16)).view(np.float32)
+
+
+@njit(cache=True, forceinline=True)
+def nearest_fp16(x: Any) -> Any:
+    """x rounded to the nearest fp16, ties to even; beyond 65504 it is infinite."""
+    magnitude = abs(x)
+    if magnitude < _FP16_NORMAL:
+        rounded = (magnitude + _HALF) - _HALF  # the spacing at 0.5 is that of subnormal fp16
+    elif magnitude >= _FP16_OVERFLOW:
+        rounded = np.float32(np.inf)
+    else:
+        bits = magnitude.view(np.uint32)
+        odd = np.uint32((bits >> np.uint32(13)) & np.uint32(1))
+        bits = np.uint32(np.uint32(bits + np.uint32(0xFFF) + odd) & np.uint32(0xFFFFE000))
+        rounded = bits.view(np.float32)
+    return rounded if x >= 0 else -rounded
+
+
+@njit(cache=True, forceinline=True)
+def merge_scalar(stack: Floats, height: int, own: Any, children: int) -> int:
+    """Pushes own + the last `children` entries, the deepest first, in their place; returns the new height."""
+    base = height - children
+    for child in range(base, height):
+        own += stack[child]
+    stack[base] = own
+    return base + 1
 
 
 @njit(cache=True, error_model="numpy")
@@ -44,7 +104,8 @@ def rmsnorm(
     stack: Floats,
     target: Floats,
 ) -> None:
-    """target = source / sqrt(mean(source^2) + eps) * weight; squares summed per position of `width`, then merged."""
+    """target = source / sqrt(mean(source^2) + eps) * weight; squares summed per position of `width`, then
+    merged."""
     row = len(order) * width
     for t in range(tokens):
         height = 0
@@ -60,17 +121,9 @@ def rmsnorm(
 
 
 @njit(cache=True)
-def merge_scalar(stack: Floats, height: int, own: Any, children: int) -> int:
-    """Pushes own + the last `children` entries, the deepest first, in their place; returns the new height."""
-    base = height - children
-    for child in range(base, height):
-        own += stack[child]
-    stack[base] = own
-    return base + 1
-
-
-@njit(cache=True)
-def rope(tokens: int, source: Floats, pairs: Ints, cos: Floats, sin: Floats, half: int, target: Floats) -> None:
+def rope(
+    tokens: int, source: Floats, pairs: Ints, cos: Floats, sin: Floats, half: int, target: Floats
+) -> None:
     """Turns places (2i, 2i + 1) by the angle of rotation pairs[i] < half of each token; -1 is padding.
 
     cos and sin [tokens, half] flat.
@@ -100,6 +153,59 @@ def add(tokens: int, left: Floats, right: Floats, row: int, target: Floats) -> N
     """target = left + right."""
     for i in range(tokens * row):
         target[i] = left[i] + right[i]
+
+
+@njit(cache=True, forceinline=True, error_model="numpy")
+def _softmax_row(
+    source: Floats,
+    so: Any,
+    seen: Any,
+    along: Any,
+    order: Ints,
+    children: Ints,
+    sums: Floats,
+    target: Floats,
+) -> None:
+    highest = source[so]
+    for c in range(_1, seen):
+        highest = max(highest, source[so + c])
+    for c in range(seen):
+        target[so + c] = exp32(source[so + c] - highest)
+    for line in range(along):
+        sums[line] = _ZERO
+    for first in range(_0, seen, along):
+        for line in range(min(along, seen - first)):
+            sums[line] = sums[line] + target[so + first + line]
+    stack = sums[along:]
+    height = 0
+    for v in range(len(order)):
+        height = merge_scalar(stack, height, sums[order[v]], children[v])
+    total = stack[0]
+    for c in range(seen):
+        target[so + c] = target[so + c] / total
+
+
+@njit(cache=True)
+def softmax(
+    tokens: int,
+    context: int,
+    source: Floats,
+    heads: int,
+    capacity: int,
+    along: int,
+    order: Ints,
+    children: Ints,
+    sums: Floats,
+    target: Floats,
+) -> None:
+    """Softmax over the positions seen of each [tokens, heads, capacity] row. `target` may be `source`.
+
+    Each line sums exp(score - max) over its own positions, ascending; the sums are merged along. Scratch:
+    sums [along + depth].
+    """
+    for r in range(tokens * heads):
+        seen = _U(context + r // heads + 1)
+        _softmax_row(source, _U(r * capacity), seen, _U(along), order, children, sums, target)
 
 
 @njit(cache=True)

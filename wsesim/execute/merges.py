@@ -1,4 +1,5 @@
-"""Reductions as stack programs: the merges of `collectives.reduction`, in an order that needs few live partial sums."""
+"""Reductions as stack programs: the merges of `collectives.reduction`, in an order that needs few live
+partial sums."""
 
 from __future__ import annotations
 
@@ -13,10 +14,11 @@ from wsesim.program.collectives import Reduction, reduction
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Schedule:
-    """Visit `order[v]`, push its partial sum, add the `children[v]` entries below it (the deepest first), keep the sum.
+    """Visit `order[v]`, push its partial sum, add the `children[v]` entries below it (the deepest first),
+    keep the sum.
 
-    What is left after the last visit is bit for bit the sum on the reduction's root: float addition commutes, and
-    every position still adds its own partial first, then what it receives in the order of the merges.
+    What is left after the last visit is bit for bit the sum on the reduction's root: float addition commutes,
+    and every position still adds its own partial first, then what it receives in the order of the merges.
     """
 
     order: NDArray[np.int32]
@@ -47,7 +49,8 @@ def _received(merges: Reduction) -> list[list[int]]:
 
 
 def _after_children(root: int, received: list[list[int]]) -> list[int]:
-    """Positions so that each comes after what it receives, the senders one complete subtree after the other."""
+    """Positions so that each comes after what it receives, the senders one complete subtree after the
+    other."""
     order, pending = [], [root]
     while pending:
         position = pending.pop()

@@ -15,6 +15,7 @@ from numba import njit, prange
 from numpy.typing import NDArray
 
 from wsesim.errors import UnknownNameError
+from wsesim.execute.buffers import row_of
 from wsesim.execute.errors import WeightShapeError
 from wsesim.execute.kernels import narrow_bf16
 from wsesim.execute.merges import schedule
@@ -69,7 +70,8 @@ def check_dtype(dtype: str) -> None:
 
 
 class Reader:
-    """Reads tensors of `store` as `dtype`; one that several WeightRefs name is read once and kept until the last."""
+    """Reads tensors of `store` as `dtype`; one that several WeightRefs name is read once and kept until the
+    last."""
 
     def __init__(self, store: WeightStore, dtype: str, refs: Iterable[WeightRef]) -> None:
         self.store, self.dtype = store, dtype
@@ -77,7 +79,8 @@ class Reader:
         self._kept: dict[str, NDArray[Any]] = {}
 
     def matrix(self, ref: WeightRef) -> Matrix:
-        """The rows that `ref` names, rounded to nearest; int8 as round(row / scale), scale = max|row| / 127."""
+        """The rows that `ref` names, rounded to nearest; int8 as round(row / scale), scale = max|row| /
+        127."""
         values = self._tensor(ref.name)
         values = (values.T if ref.transpose else values)[ref.start : ref.stop]
         if self.dtype == "int8":
@@ -117,24 +120,40 @@ def _quantised(values: Floats) -> Matrix:
     return Matrix(np.rint(values / scales[:, None]).astype(np.int8), scales)
 
 
-def pack_linear(kernel: Linear, reader: Reader) -> Tiles:
+class TileMemory:
+    """One array for the tiles of all linear layers: the system maps it in large pages, which a small one would not get."""
+
+    def __init__(self, layers: Iterable[Linear], dtype: str) -> None:
+        sizes = [sum(_panels(layer)) * PANEL * row_of(layer.layout) for layer in layers]
+        self._left = np.empty(sum(sizes), _STORED[dtype])
+
+    def take(self, size: int) -> NDArray[Any]:
+        taken, self._left = self._left[:size], self._left[size:]
+        return taken
+
+
+def pack_linear(kernel: Linear, reader: Reader, memory: TileMemory) -> Tiles:
     """The tiles of every output of `kernel`. Raises WeightShapeError."""
-    panels = tuple(ceil_div(o.layout.used * o.layout.width, PANEL) for o in kernel.outputs)
+    panels = _panels(kernel)
     columns = kernel.layout.indices()[schedule(kernel.layout.used, kernel.reduce).order].reshape(-1)
     size = len(columns) * PANEL
-    values = np.empty(sum(panels) * size, _STORED[reader.dtype])
+    values = memory.take(sum(panels) * size)
     scales = np.zeros(sum(panels) * PANEL if reader.dtype == "int8" else 0, np.float32)
     first = 0
     for output, count in zip(kernel.outputs, panels, strict=True):
         matrix = reader.matrix(output.weight)
         _check_shape(matrix, output.weight, (output.layout.size, kernel.layout.size))
         rows = np.full(count * PANEL, -1, np.int32)
-        rows[: output.layout.used * output.layout.width] = output.layout.indices().reshape(-1)
+        rows[: row_of(output.layout)] = output.layout.indices().reshape(-1)
         _pack(matrix.values, rows, columns, values[first * size : (first + count) * size])
         if len(scales):
             scales[first * PANEL : (first + count) * PANEL] = np.where(rows >= 0, matrix.scales[rows], 0)
         first += count
     return Tiles(values, scales, panels)
+
+
+def _panels(kernel: Linear) -> tuple[int, ...]:
+    return tuple(ceil_div(row_of(output.layout), PANEL) for output in kernel.outputs)
 
 
 @njit(cache=True, parallel=True)
@@ -154,7 +173,9 @@ def pack_norm(kernel: RMSNorm, reader: Reader) -> Floats:
     """The norm's weight at its places, flat."""
     values = reader.vector(kernel.weight)
     if values.shape != (kernel.layout.size,):
-        raise WeightShapeError(f"{kernel.weight.name} gives {values.shape} weights, ({kernel.layout.size},) needed")
+        raise WeightShapeError(
+            f"{kernel.weight.name} gives {values.shape} weights, ({kernel.layout.size},) needed"
+        )
     places = kernel.layout.indices().reshape(-1)
     return np.where(places >= 0, values[places], np.float32(0))
 

@@ -14,9 +14,11 @@ MAX_TEMPERATURE = 1.5
 
 @dataclass(frozen=True, slots=True)
 class SamplingOptions:
-    """Temperature 0 takes the likeliest token; otherwise one is drawn from the best `candidates`, cut to mass `top_p`.
+    """Temperature 0 takes the likeliest token; otherwise one is drawn from the best `candidates`, cut to mass
+    `top_p`.
 
-    Raises SamplingRangeError: temperature is in [0, 1.5], top_p in (0, 1], seed in [0, 2^64), candidates at least 1.
+    Raises SamplingRangeError: temperature is in [0, 1.5], top_p in (0, 1], seed in [0, 2^64), candidates at
+    least 1.
     """
 
     temperature: float = 0.0
@@ -27,15 +29,21 @@ class SamplingOptions:
     def __post_init__(self) -> None:
         _require(0 <= self.temperature <= MAX_TEMPERATURE, "temperature", self.temperature, "from 0 to 1.5")
         _require(0 < self.top_p <= 1, "top_p", self.top_p, "above 0, up to 1")
-        _require(_is_int(self.seed) and 0 <= self.seed < 2**64, "seed", self.seed, "an integer from 0 to 2^64 - 1")
         _require(
-            _is_int(self.candidates) and self.candidates >= 1, "candidates", self.candidates, "a positive integer"
+            _is_int(self.seed) and 0 <= self.seed < 2**64, "seed", self.seed, "an integer from 0 to 2^64 - 1"
+        )
+        _require(
+            _is_int(self.candidates) and self.candidates >= 1,
+            "candidates",
+            self.candidates,
+            "a positive integer",
         )
 
 
 @dataclass(frozen=True, slots=True)
 class SampledToken:
-    """`logprob` is the token's natural log probability under the whole softmax, before temperature and cuts."""
+    """`logprob` is the token's natural log probability under the whole softmax, before temperature and
+    cuts."""
 
     id: int
     logprob: float
@@ -44,8 +52,8 @@ class SampledToken:
 def sample(logits: NDArray[np.float32], options: SamplingOptions, step: int) -> SampledToken:
     """The token after `step` earlier draws; a draw depends on (seed, step) and its logits alone.
 
-    Equal logits rank by id, the lowest first. The wafer merges a bounded list of candidates, so that top_p cuts within
-    these: the shortest prefix whose share of the whole softmax reaches top_p, at least one token.
+    Equal logits rank by id, the lowest first. The wafer merges a bounded list of candidates, so that top_p
+    cuts within these: the shortest prefix whose share of the whole softmax reaches top_p, at least one token.
     """
     wide = logits.astype(np.float64)
     if options.temperature == 0:

@@ -17,8 +17,8 @@ Floats = NDArray[np.float32]
 class Sequence:
     """State of one text: `position` tokens have been seen; keys and values of each attention hold `capacity`.
 
-    key_rows, value_rows: cached elements of one position, for each attention. How the arrays are laid out is
-    `attention`'s; both grow by appending, so growing copies a prefix.
+    key_rows, value_rows: cached elements of one position, for each attention. `tiles` and `values` say how
+    they are laid out; both grow by appending, so growing copies a prefix.
     """
 
     key_rows: tuple[int, ...]

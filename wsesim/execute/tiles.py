@@ -1,9 +1,13 @@
-"""Linear layers over tiles: every PE's partial sum, then the merges of the reduction, for many output lines at once.
+"""Sums over tiles: every PE's partial sum, then the merges of the reduction, for many output lines at once.
 
-The lines of a tile grid do not interact, so the outputs of neighbouring lines are stored side by side in panels of
-PANEL columns: tiles [panel, visit, k, PANEL], read from first to last. How they are stored changes no bit:
-each output is sum over k ascending within a position, in float32, multiplied then added, and then merged.
-Indices are unsigned: numba would otherwise test each for wraparound, and vectorise nothing.
+The lines of a tile grid do not interact, so the outputs of neighbouring lines are stored side by side in
+panels of PANEL columns: tiles [panel, visit, k, PANEL], read from first to last. How they are stored changes
+no bit: each output is sum over k ascending within a position, in float32, multiplied then added, and then
+merged. The K cache is stored likewise, PANEL positions a panel, so that a query meets it as a linear layer's
+input does.
+
+Stored weights: float32 is fp32, uint16 the bits of bf16, int16 those of fp16, int8 a multiple of its row's
+scale. Indices are unsigned: numba would otherwise test each for wraparound, and vectorise nothing.
 """
 
 from __future__ import annotations
@@ -11,10 +15,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit, prange
+from numba import njit, prange, types
+from numba.extending import overload
 from numpy.typing import NDArray
-
-from wsesim.execute.scalars import widen
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int32]
@@ -25,12 +28,41 @@ _N = np.uint64(PANEL)
 _N2 = np.uint64(2 * PANEL)
 _N3 = np.uint64(3 * PANEL)
 _0, _1, _2, _3, _4 = (np.uint64(i) for i in range(5))
+_ZERO, _ONE = np.float32(0.0), np.float32(1.0)
+_HALF_TO_SINGLE = np.float32(2.0**112)  # between the exponent biases of fp16 and fp32
+
+
+def widen(weight: Any) -> Any:
+    """A stored weight as float32, exactly; int8 without its scale."""
+    if isinstance(weight, np.uint16):
+        return np.uint32(np.uint32(weight) << np.uint32(16)).view(np.float32)
+    if isinstance(weight, np.int16):
+        return widen_fp16(weight)
+    return np.float32(weight)
+
+
+@njit(cache=True, forceinline=True)
+def widen_fp16(weight: Any) -> Any:
+    """fp16 bits as float32; infinities and NaNs, which no weight is, are not kept."""
+    bits = np.uint32(np.uint16(weight))
+    magnitude = np.uint32((bits & np.uint32(0x7FFF)) << np.uint32(13)).view(np.float32) * _HALF_TO_SINGLE
+    sign = np.uint32((bits & np.uint32(0x8000)) << np.uint32(16))
+    return np.uint32(magnitude.view(np.uint32) | sign).view(np.float32)
+
+
+@overload(widen, strict=False)  # the lambdas carry no annotations
+def _widen(weight: Any) -> Any:
+    if weight == types.uint16:
+        return lambda weight: np.uint32(np.uint32(weight) << np.uint32(16)).view(np.float32)
+    if weight == types.int16:
+        return lambda weight: widen_fp16(weight)
+    return lambda weight: np.float32(weight)
 
 
 @njit(cache=True, forceinline=True)
 def accumulate(x: Floats, xo: Any, w: Any, wo: Any, k: Any, sums: Floats, so: Any, to: Any) -> None:
-    """The sum over i < k, ascending, of x[xo + i] * w[wo + i * PANEL + n]: written to sums[so:], or added to what is
-    at sums[to:] if that is elsewhere. Four rows a pass, what is left over first."""
+    """The sum over i < k, ascending, of x[xo + i] * w[wo + i * PANEL + n]: written to sums[so:], or added to
+    what is at sums[to:] if that is elsewhere. Four rows a pass, what is left over first."""
     i = (k - _1) % _4 + _1
     if i == k and to != so:
         _first_rows(x, xo, w, wo, i, sums, to, True)
@@ -99,7 +131,9 @@ def _last_rows(x: Floats, xo: Any, w: Any, wo: Any, sums: Floats, so: Any, to: A
 
 
 @njit(cache=True, forceinline=True)
-def visit(x: Floats, xo: Any, w: Any, wo: Any, k: Any, stack: Floats, so: Any, height: Any, children: Any) -> None:
+def visit(
+    x: Floats, xo: Any, w: Any, wo: Any, k: Any, stack: Floats, so: Any, height: Any, children: Any
+) -> None:
     """A position's partial sum and its last `children` stack entries, the deepest first, become one entry."""
     top, low = so + height * _N, so + (height - children) * _N
     accumulate(x, xo, w, wo, k, stack, top, low if children == _1 else top)
@@ -111,7 +145,7 @@ def visit(x: Floats, xo: Any, w: Any, wo: Any, k: Any, stack: Floats, so: Any, h
             stack[low + n] = stack[top + n]
 
 
-@njit(cache=True)
+@njit(cache=True, forceinline=True)
 def line_sum(
     x: Floats,
     xo: Any,
@@ -135,7 +169,7 @@ def line_sum(
         height = height - count + _1
 
 
-@njit(cache=True)
+@njit(cache=True, forceinline=True)
 def _panel_of_tokens(
     tokens: Any,
     x: Floats,
@@ -150,7 +184,8 @@ def _panel_of_tokens(
     scratch: Floats,
     co: Any,
 ) -> None:
-    """`line_sum` for several tokens: each tile is read and widened once. Token t's stack begins at so + t * entry."""
+    """`line_sum` for several tokens: each tile is read and widened once. Token t's stack begins at so + t *
+    entry."""
     height = _0
     positions = _U(len(order))
     for v in range(positions):
@@ -165,24 +200,8 @@ def _panel_of_tokens(
 
 
 @njit(cache=True)
-def _panels(
-    tokens: Any,
-    first: Any,
-    last: Any,
-    x: Floats,
-    w: Any,
-    scales: Floats,
-    k: Any,
-    order: Ints,
-    children: Ints,
-    places: Any,
-    stack: Floats,
-    so: Any,
-    entry: Any,
-    scratch: Floats,
-    co: Any,
-    out: Floats,
-) -> None:
+def _panels(first: Any, last: Any, so: Any, co: Any, rest: Any) -> None:
+    tokens, x, w, scales, k, order, children, places, stack, entry, scratch, out = rest
     positions = _U(len(order))
     for panel in range(first, last):
         wo = panel * positions * k * _N
@@ -216,21 +235,98 @@ def linear(
     """out = tiles . x for each of `tokens`, whose bits do not depend on how many there are or on `workers`.
 
     x [tokens, positions, k] flat; tiles [panels, visits, k, PANEL] flat, fp32, bf16, fp16 or int8; scales
-    [panels, PANEL] flat, or empty; places [panels, 3]: where in `out` a panel's first column of token 0 goes, the
-    distance of two tokens, and how many columns count. Scratch: stack [workers, tokens, depth, PANEL], scratch
-    [workers, k, PANEL].
+    [panels, PANEL] flat, or empty; places [panels, 3]: where in `out` a panel's first column of token 0 goes,
+    the distance of two tokens, and how many columns count. Scratch: stack [workers, tokens, depth, PANEL],
+    scratch [workers, k, PANEL].
     """
-    panels = len(places)
-    entry = _U(depth) * _N
+    panels, entry, T, K = len(places), _U(depth) * _N, _U(tokens), _U(k)
+    rest = (T, x, tiles, scales, K, order, children, places, stack, entry, scratch, out)
     if workers == 1:
-        _panels(
-            _U(tokens), _0, _U(panels), x, tiles, scales, _U(k), order, children, places, stack, _0, entry, scratch, _0, out
-        )  # fmt: skip
+        _panels(_0, _U(panels), _0, _0, rest)
     else:
         for worker in prange(workers):
-            so = _U(worker) * _U(tokens) * entry
-            co = _U(worker) * _U(k) * _N
             first, last = _U(panels * worker // workers), _U(panels * (worker + 1) // workers)
-            _panels(
-                _U(tokens), first, last, x, tiles, scales, _U(k), order, children, places, stack, so, entry, scratch, co, out
-            )  # fmt: skip
+            _panels(first, last, _U(worker) * T * entry, _U(worker) * K * _N, rest)
+
+
+@njit(cache=True)
+def embed(
+    tokens: int, ids: NDArray[np.int64], table: Any, scales: Floats, places: Ints, target: Floats
+) -> None:
+    """Row t of target = row ids[t] of `table` [vocabulary, features]; places: the feature of each place, -1
+    padding."""
+    row = len(places)
+    for t in range(tokens):
+        scale = scales[ids[t]] if scales.size else _ONE
+        for i in range(row):
+            feature = places[i]
+            target[t * row + i] = widen(table[ids[t], feature]) * scale if feature >= 0 else _ZERO
+
+
+@njit(cache=True)
+def append_keys(tokens: int, context: int, key: Floats, row: int, places: Ints, keys: Floats) -> None:
+    """Writes `tokens` keys as positions context, context + 1, ...; places: where each cached feature lies in
+    a row."""
+    size = len(places)
+    for t in range(tokens):
+        block, column = (context + t) // PANEL, (context + t) % PANEL
+        for i in range(size):
+            keys[(block * size + i) * PANEL + column] = key[t * row + places[i]]
+
+
+@njit(cache=True)
+def _score_blocks(first: Any, last: Any, so: Any, rest: Any) -> None:
+    tokens, context, query, starts, repeat, row, width, features = rest[:8]
+    keys, scale, order, children, stack, capacity, target = rest[8:]
+    heads = _U(len(starts))
+    tile = _U(len(order)) * features * _N
+    for block in range(first, last):
+        for t in range(tokens):
+            seen = context + t + _1
+            count = min(seen - min(seen, block * _N), _N)
+            for head in range(heads if count else _0):
+                wo = (block * (heads // repeat) + head // repeat) * tile
+                xo = t * row + _U(starts[head])
+                line_sum(query, xo, width, keys, wo, features, order, children, stack, so)
+                to = (t * heads + head) * capacity + block * _N
+                for n in range(count):
+                    target[to + n] = stack[so + n] * scale
+
+
+@njit(cache=True, parallel=True)
+def score(
+    tokens: int,
+    context: int,
+    query: Floats,
+    starts: Ints,
+    repeat: int,
+    row: int,
+    width: int,
+    features: int,
+    keys: Floats,
+    scale: float,
+    order: Ints,
+    children: Ints,
+    workers: int,
+    depth: int,
+    stack: Floats,
+    capacity: int,
+    target: Floats,
+) -> None:
+    """target [tokens, heads, capacity] flat: scale * query . key of each position seen; nothing is written
+    beyond.
+
+    query [tokens, row] flat; starts: where a head's first features lie in its row, those of the next segment
+    position `width` further; `features` a position; order and children merge the segment; stack [workers,
+    depth, PANEL].
+    """
+    blocks = (context + tokens - 1) // PANEL + 1
+    T, C, R = _U(tokens), _U(context), _U(repeat)
+    y, w, f, c = _U(row), _U(width), _U(features), _U(capacity)
+    rest = (T, C, query, starts, R, y, w, f, keys, np.float32(scale), order, children, stack, c, target)
+    if workers == 1:
+        _score_blocks(_0, _U(blocks), _0, rest)
+    else:
+        for worker in prange(workers):
+            first, last = _U(blocks * worker // workers), _U(blocks * (worker + 1) // workers)
+            _score_blocks(first, last, _U(worker) * _U(depth) * _N, rest)

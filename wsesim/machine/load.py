@@ -55,7 +55,9 @@ def _from_table(table: dict[str, Any], name: str) -> Machine:
     costs = table.pop("op")
     unknown = set(costs) ^ set(OPS)
     if unknown:
-        raise ValueError(f"operations {sorted(unknown)} are missing or unknown; a machine states {', '.join(OPS)}")
+        raise ValueError(
+            f"operations {sorted(unknown)} are missing or unknown; a machine states {', '.join(OPS)}"
+        )
     parts = {
         "usable": Rect(**table.pop("usable")),
         "fabric": _fabric(table.pop("fabric")),

@@ -145,7 +145,9 @@ def _reslice(transfer: Transfer, source: Block, target: Block) -> Iterator[Path]
             yield _turned(west_x, y, to_y, WEST, min(east_x - 1, east_edge), west_edge, lane.elements, west)
 
 
-def _turned(x: int, y: int, to_y: int, turn: int, first_x: int, last_x: int, elements: int, colour: int) -> Path:
+def _turned(
+    x: int, y: int, to_y: int, turn: int, first_x: int, last_x: int, elements: int, colour: int
+) -> Path:
     """Along the column to row `to_y`, then along the row to `last_x`, dropping from `first_x` on."""
     rows, columns = abs(to_y - y), abs(last_x - x)
     first_drop = rows + abs(first_x - x)
@@ -218,4 +220,3 @@ def _leg(x: int, y: int, direction: int, hops: int) -> tuple[slice, slice]:
     if hops == 0:
         return slice(0, 0), slice(0, 0)
     return slice(ys[0], ys[1] + 1), slice(xs[0], xs[1] + 1)
-

@@ -1,10 +1,10 @@
 """Text form of Programs: one line an item, each line a constructor with its fields; `parse(print(p)) == p`.
 
-    program 1
-    header(model='tiny', ...)
-    machine Machine(name='toy4x4', ...)
-    block Block(name='layer0', x=0, ...)
-    kernel Linear(name='layer0.qkv', ...)
+program 1
+header(model='tiny', ...)
+machine Machine(name='toy4x4', ...)
+block Block(name='layer0', x=0, ...)
+kernel Linear(name='layer0.qkv', ...)
 """
 
 from __future__ import annotations
@@ -29,7 +29,13 @@ _TYPES: dict[str, type] = {
         *(Uniform, Heads, Output, WeightRef, *KERNEL_TYPES),
     )
 }
-_LISTS = {"block": "blocks", "kernel": "kernels", "transfer": "transfers", "colour": "colours", "memory": "memory"}
+_LISTS = {
+    "block": "blocks",
+    "kernel": "kernels",
+    "transfer": "transfers",
+    "colour": "colours",
+    "memory": "memory",
+}
 _SINGLE = ("machine", "feedback")
 
 

@@ -54,7 +54,9 @@ def _undefined_values(program: Program) -> Iterator[str]:
             if (value, kernel.block) not in made | arriving:
                 yield f"{kernel.name} reads {value}"
         made.update((value, kernel.block) for value in kernel_outputs(kernel))
-    yield from (f"transfer {t.name} of {t.value}" for t in program.transfers if (t.value, t.source) not in made)
+    yield from (
+        f"transfer {t.name} of {t.value}" for t in program.transfers if (t.value, t.source) not in made
+    )
 
 
 def _unknown_blocks(program: Program) -> Iterator[str]:
@@ -82,9 +84,7 @@ def _layouts_too_long(program: Program) -> Iterator[str]:
         ):
             yield kernel.name
         if isinstance(kernel, Linear):
-            over, out = (
-                (block.along, block.across) if kernel.axis == "along" else (block.across, block.along)
-            )
+            over, out = (block.along, block.across) if kernel.axis == "along" else (block.across, block.along)
             if kernel.layout.used > over or any(o.layout.used > out for o in kernel.outputs):
                 yield kernel.name
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from wsesim.engine.expand.canvas import Canvas, Lines
-from wsesim.engine.taskgraph import Int64
+from wsesim.engine.taskgraph import COLLECTIVE, Int64
 from wsesim.program.collectives import Reduction, reduction
 
 
@@ -70,12 +70,14 @@ def _stage_tasks(
         order.setdefault(merge.target, []).append(number)
     leaves = np.array([p for p in range(plan.length) if p not in order], np.int64)
     launch = canvas.machine.activate_cycles
-    sent = canvas.task(lines.pes[:, leaves], label, launch, 0, streams=True)
+    sent = canvas.task(lines.pes[:, leaves], label, launch, 0, streams=True, kind=COLLECTIVE)
     last[:, leaves] = sent.reshape(count, -1)
     for rank in range(max(map(len, order.values()))):
         merges = np.array([numbers[rank] for numbers in order.values() if len(numbers) > rank])
         targets = np.array([plan.merges[m].target for m in merges])
-        tasks = canvas.task(lines.pes[:, targets], label, launch, step.work_cycles, streams=step.streams)
+        tasks = canvas.task(
+            lines.pes[:, targets], label, launch, step.work_cycles, streams=step.streams, kind=COLLECTIVE
+        )
         received[:, merges] = last[:, targets] = tasks.reshape(count, -1)
     return last, received
 
@@ -85,9 +87,9 @@ def broadcast(canvas: Canvas, lines: Lines, root: int, elements: int, label: str
     if lines.length == 1:
         return
     count, launch = lines.pes.shape[0], canvas.machine.activate_cycles
-    sent = canvas.task(lines.pes[:, root], label, launch, 0, streams=True)
+    sent = canvas.task(lines.pes[:, root], label, launch, 0, streams=True, kind=COLLECTIVE)
     others = np.array([p for p in range(lines.length) if p != root])
-    received = canvas.task(lines.pes[:, others], label, launch, 0).reshape(count, -1)
+    received = canvas.task(lines.pes[:, others], label, launch, 0, kind=COLLECTIVE).reshape(count, -1)
     first = True
     for direction, side in ((lines.backward, others < root), (lines.forward, others > root)):
         distance = np.abs(others[side] - root)

@@ -7,7 +7,7 @@ from functools import lru_cache
 import numpy as np
 
 from wsesim.engine.expand.canvas import Canvas
-from wsesim.engine.taskgraph import Int64
+from wsesim.engine.taskgraph import COLLECTIVE, Int64
 from wsesim.engine.expand.segment import Plan, Segment, local_machine, plan_of
 from wsesim.machine import Machine, Rect
 from wsesim.program.program import Program, Transfer
@@ -41,7 +41,17 @@ def expand_feedback(program: Program, tokens: int = 1) -> Segment | None:
 
 def _segment(program: Program, name: str, window: Rect, paths: tuple[Path, ...], tokens: int) -> Segment:
     local = tuple(
-        Path(p.x - window.x, p.y - window.y, p.direction, p.hops, p.turn_direction, p.turn_hops, p.first_drop, p.elements, 0)
+        Path(
+            p.x - window.x,
+            p.y - window.y,
+            p.direction,
+            p.hops,
+            p.turn_direction,
+            p.turn_hops,
+            p.first_drop,
+            p.elements,
+            0,
+        )
         for p in paths
     )
     machine = local_machine(program.machine, window)
@@ -56,13 +66,18 @@ def _plan(
     canvas = Canvas(Rect(0, 0, columns, rows), machine, dtype, tokens)
     launch = machine.activate_cycles
     sources = np.array([canvas.at(p.x, p.y) for p in paths])
-    sent = canvas.task(sources, "send", launch, 0, streams=True)
+    sent = canvas.task(sources, "send", launch, 0, streams=True, kind=COLLECTIVE)
     reached = [_reached(path, columns) for path in paths]
     targets = np.unique(np.concatenate(reached))
-    received = canvas.task(targets, "receive", launch, 0)
+    received = canvas.task(targets, "receive", launch, 0, kind=COLLECTIVE)
     for path, task, pes in zip(paths, sent, reached, strict=True):
         message = canvas.builder.messages(
-            task, path.direction, path.hops, canvas.wavelets(tokens * path.elements), path.turn_direction, path.turn_hops
+            task,
+            path.direction,
+            path.hops,
+            canvas.wavelets(tokens * path.elements),
+            path.turn_direction,
+            path.turn_hops,
         )
         hops = np.arange(path.first_drop, path.total_hops + 1)
         canvas.builder.drops(np.repeat(message, hops.size), hops, received[np.searchsorted(targets, pes)])
@@ -78,4 +93,3 @@ def _reached(path: Path, columns: int) -> np.ndarray:
     ys = np.linspace(y0, y1, count).round().astype(np.int64)
     assert x0 == x1 or y0 == y1  # copies are dropped on one leg
     return ys * columns + xs
-

@@ -1,0 +1,53 @@
+"""wsesim: a wafer-scale dataflow simulator and compiler toolkit. Real model graphs, real text, modelled cycles.
+
+    import wsesim
+    program = wsesim.compile("llama3.1-8b", machine="wse3", strategy="pipelined")
+    report = wsesim.simulate(program, phase="decode", context=512)
+    answer = wsesim.complete("It was a dark and stormy night", model="smollm2-135m", max_tokens=40)
+
+Everything is imported at its first use: `import wsesim` itself loads neither torch nor numba.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from wsesim.machine import Machine as Machine
+    from wsesim.machine import load_machine as load_machine
+    from wsesim.program import Program as Program
+    from wsesim.report.report import Report as Report
+    from wsesim.toolchain import Answer as Answer
+    from wsesim.toolchain import Session as Session
+    from wsesim.toolchain import compile as compile
+    from wsesim.toolchain import complete as complete
+    from wsesim.toolchain import open_session as open_session
+    from wsesim.toolchain import simulate as simulate
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "compile": "wsesim.toolchain",
+    "complete": "wsesim.toolchain",
+    "simulate": "wsesim.toolchain",
+    "open_session": "wsesim.toolchain",
+    "Answer": "wsesim.toolchain",
+    "Session": "wsesim.toolchain",
+    "Machine": "wsesim.machine",
+    "load_machine": "wsesim.machine",
+    "Program": "wsesim.program",
+    "Report": "wsesim.report.report",
+}
+__all__ = list(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'wsesim' has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

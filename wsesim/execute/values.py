@@ -1,0 +1,113 @@
+"""The V side of attention: values are cached [position, group, segment position, feature], a place a feature.
+
+Position t lives on line t mod along; each line sums over its own positions, then the lines are merged.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit, prange
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int32]
+
+_U = np.uint64
+_0, _1 = np.uint64(0), np.uint64(1)
+_ZERO = np.float32(0.0)
+
+
+@njit(cache=True)
+def append_values(tokens: int, context: int, value: Floats, row: int, places: Ints, values: Floats) -> None:
+    """Writes `tokens` values as positions context, context + 1, ...; places as for the keys."""
+    size = len(places)
+    for t in range(tokens):
+        for i in range(size):
+            values[(context + t) * size + i] = value[t * row + places[i]]
+
+
+@njit(cache=True, forceinline=True)
+def _line_of_values(probabilities: Floats, values: Floats, at: Any, sums: Floats, so: Any) -> None:
+    """sums[so:][:size] = the line's positions, ascending, of probability * value; zero where it has none."""
+    po, line, seen, along, vo, row, size = at
+    if line >= seen:
+        for n in range(size):
+            sums[so + n] = _ZERO
+        return
+    p, at = probabilities[po + line], vo + line * row
+    for n in range(size):
+        sums[so + n] = p * values[at + n]
+    for c in range(line + along, seen, along):
+        p, at = probabilities[po + c], vo + c * row
+        for n in range(size):
+            sums[so + n] = sums[so + n] + p * values[at + n]
+
+
+@njit(cache=True, forceinline=True)
+def _merge_lines(stack: Floats, base: Any, children: Any, size: Any) -> None:
+    """`tiles.merge` for entries of `size`; base: where the deepest child lies."""
+    top, low = base + children * size, base
+    if children == _1:
+        for n in range(size):
+            stack[low + n] = stack[top + n] + stack[low + n]
+    elif children > _1:
+        for child in range(children):
+            for n in range(size):
+                stack[top + n] = stack[top + n] + stack[low + child * size + n]
+        for n in range(size):
+            stack[low + n] = stack[top + n]
+
+
+@njit(cache=True)
+def _weighted_rows(first: Any, last: Any, so: Any, rest: Any) -> None:
+    context, probabilities, heads, capacity, along, values = rest[:6]
+    repeat, row, places, order, children, stack, target = rest[6:]
+    size = _U(len(places)) // heads
+    for r in range(first, last):
+        t, head = r // heads, r % heads
+        vo, height = head // repeat * size, _0
+        for v in range(_U(len(order))):
+            line, count, top = _U(order[v]), _U(children[v]), so + height * size
+            at = (r * capacity, line, context + t + _1, along, vo, heads // repeat * size, size)
+            _line_of_values(probabilities, values, at, stack, top)
+            _merge_lines(stack, so + (height - count) * size, count, size)
+            height = height - count + _1
+        for n in range(size):
+            target[t * row + _U(places[head * size + n])] = stack[so + n]
+
+
+@njit(cache=True, parallel=True)
+def weighted_sum(
+    tokens: int,
+    context: int,
+    probabilities: Floats,
+    heads: int,
+    capacity: int,
+    along: int,
+    values: Floats,
+    repeat: int,
+    row: int,
+    places: Ints,
+    order: Ints,
+    children: Ints,
+    workers: int,
+    depth: int,
+    stack: Floats,
+    target: Floats,
+) -> None:
+    """target = sum over the positions seen of probability * value, local to each line, then merged along.
+
+    probabilities [tokens, heads, capacity] flat; places [heads, size] flat: where a head's features go in
+    target's row; its other places are left as they are. stack [workers, depth, size].
+    """
+    rows, C, H = tokens * heads, _U(context), _U(heads)
+    c, a, R, y = _U(capacity), _U(along), _U(repeat), _U(row)
+    rest = (C, probabilities, H, c, a, values, R, y, places, order, children, stack, target)
+    if workers == 1:
+        _weighted_rows(_0, _U(rows), _0, rest)
+    else:
+        for worker in prange(workers):
+            first, last = _U(rows * worker // workers), _U(rows * (worker + 1) // workers)
+            _weighted_rows(first, last, _U(worker * depth * (len(places) // heads)), rest)

@@ -1,0 +1,72 @@
+"""Lower bounds: closed forms that no run can beat, printed beside every simulated figure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from wsesim.engine.taskgraph import COMPUTE, TaskGraph
+from wsesim.engine.timing import Step
+from wsesim.engine.wafer import SegmentRun
+from wsesim.program.kernels import Linear
+from wsesim.program.program import Program
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """Cycles of one token's way.
+
+    `arithmetic`: the weights' multiply-adds, spread over all PEs of the blocks at the FMA rate, nothing else.
+    `dependent`: the vector operations of each kernel, one kernel after the other, without any network.
+    `distance`: hops from block to block and back, without any vector operation.
+    """
+
+    arithmetic_cycles: int
+    dependent_cycles: int
+    distance_cycles: int
+
+
+def lower_bounds(program: Program, step: Step) -> Bounds:
+    """Bounds of a decode step, or of the last chunk of a prefill."""
+    last = _last_pass(step)
+    hop_cycles = program.machine.fabric.hop_cycles
+    return Bounds(
+        _arithmetic_cycles(program),
+        sum(_dependent_cycles(run.segment.plan.graph) for run in last),
+        sum(_shortest_way(run.segment.plan.graph) for run in last) * hop_cycles,
+    )
+
+
+def _last_pass(step: Step) -> tuple[SegmentRun, ...]:
+    """The segments of the last chunk."""
+    names = [run.segment.name for run in step.runs]
+    return step.runs[len(names) - 1 - names[::-1].index("embed") :]
+
+
+def multiply_adds(program: Program) -> int:
+    """Multiply-adds of the weights for one token (attention's own grow with the context and are left out)."""
+    linears = (k for k in program.kernels if isinstance(k, Linear))
+    return sum(k.layout.size * output.layout.size for k in linears for output in k.outputs)
+
+
+def _arithmetic_cycles(program: Program) -> int:
+    fma = program.machine.op("fma")
+    rate = fma.rate_fp32 if program.timing_dtype == "fp32" else fma.rate_fp16
+    return int(multiply_adds(program) / (program.pes * rate))
+
+
+def _dependent_cycles(graph: TaskGraph) -> int:
+    """Each kernel's vector operations on the PE that does the least of them: every way through the kernel does as much."""
+    own = graph.kind == COMPUTE
+    place = graph.label[own].astype(np.int64) * graph.pes + graph.pe[own]
+    work = np.bincount(
+        place, graph.launch[own] + graph.work[own].astype(np.float64), len(graph.labels) * graph.pes
+    )
+    per_kernel = np.where(work > 0, work, np.inf).reshape(len(graph.labels), graph.pes).min(axis=1)
+    return int(per_kernel[np.isfinite(per_kernel)].sum())
+
+
+def _shortest_way(graph: TaskGraph) -> int:
+    """Hops that every message of a transfer takes at least; kernels' own messages are not counted."""
+    return int(graph.drop_hop[graph.drop_ptr[:-1]].min()) if set(graph.labels) == {"send", "receive"} else 0

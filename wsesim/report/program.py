@@ -1,0 +1,34 @@
+"""A Program in a few lines."""
+
+from __future__ import annotations
+
+from wsesim.program.program import Program
+from wsesim.report.tables import aligned, si_bytes
+
+
+def program_text(program: Program) -> str:
+    """Blocks of one shape together, the fullest PE of each, and what moves between them."""
+    machine = program.machine
+    memory = {m.block: m for m in program.memory}
+    shapes: dict[tuple[int, int, int], list[str]] = {}
+    for block in program.blocks:
+        shapes.setdefault((block.columns, block.rows, memory[block.name].total_bytes), []).append(block.name)
+    rows = [("blocks", "PEs each", "bytes on the fullest PE", "of")]
+    rows += [
+        (_names(names), f"{columns} x {height}", f"{total:,}", f"{machine.room_bytes:,}")
+        for (columns, height, total), names in shapes.items()
+    ]
+    straight = sum(t.kind == "straight" for t in program.transfers)
+    return "\n".join(
+        [
+            f"{program.model} on {machine.name}, {program.strategy}: {program.pes:,} PEs in {len(program.blocks)} blocks, "
+            f"{si_bytes(program.sram_bytes)} of SRAM",
+            aligned(rows),
+            f"  {len(program.kernels)} kernels; {straight} straight transfers, {len(program.transfers) - straight} reslices; "
+            f"context {program.max_context:,} x {program.sequences}; fingerprint {program.fingerprint()}",
+        ]
+    )
+
+
+def _names(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{names[0]} .. {names[-1]} ({len(names)})"

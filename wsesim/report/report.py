@@ -1,0 +1,144 @@
+"""Report: one simulated step, frozen and printable: cycles, where they went, bounds, what was simulated."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import Any
+
+from wsesim.engine.path import PathStep, step_path
+from wsesim.engine.timing import Step
+from wsesim.program.program import Program
+from wsesim.report.bounds import Bounds, lower_bounds
+
+KINDS = ("compute", "launch", "network", "wait", "reroute")
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Cycles of one operator on the critical path, by kind (compute, launch, network, wait, reroute)."""
+
+    operator: str
+    cycles: int
+    by_kind: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """`cycles` from token to token (prefill: from the prompt to the first id). `path_cycles` sum the shares exactly.
+
+    `late_requests` of `link_events` link requests came out of order between segments; 0 means the order is exact.
+    """
+
+    model: str
+    machine: str
+    strategy: str
+    timing_dtype: str
+    fingerprint: str
+    phase: str
+    tokens: int
+    context: int
+    cycles: int
+    logits_cycles: int
+    clock_hz: float
+    pes: int
+    sram_bytes: int
+    shares: tuple[Share, ...]
+    path: tuple[PathStep, ...]
+    bounds: Bounds
+    late_requests: int
+    link_events: int
+
+    @property
+    def seconds(self) -> float:
+        return self.cycles / self.clock_hz
+
+    @property
+    def cycles_per_token(self) -> float:
+        return self.cycles / self.tokens
+
+    @property
+    def seconds_per_token(self) -> float:
+        return self.seconds / self.tokens
+
+    @property
+    def tokens_per_second(self) -> float:
+        return self.tokens / self.seconds
+
+    def by_kind(self) -> dict[str, int]:
+        """Cycles of the critical path by kind; they sum to its length."""
+        return {kind: sum(s.by_kind[i] for s in self.shares) for i, kind in enumerate(KINDS)}
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; the figures that scripts ask for stand at the top."""
+        return {
+            "tokens_per_second": self.tokens_per_second,
+            "cycles_per_token": self.cycles_per_token,
+            "seconds_per_token": self.seconds_per_token,
+            "cycles": self.cycles,
+            "seconds": self.seconds,
+            "model": self.model,
+            "machine": self.machine,
+            "strategy": self.strategy,
+            "timing_dtype": self.timing_dtype,
+            "phase": self.phase,
+            "tokens": self.tokens,
+            "context": self.context,
+            "clock_hz": self.clock_hz,
+            "pes": self.pes,
+            "sram_bytes": self.sram_bytes,
+            "program": self.fingerprint,
+            "lower_bounds_cycles": {
+                "arithmetic": self.bounds.arithmetic_cycles,
+                "dependent": self.bounds.dependent_cycles,
+                "distance": self.bounds.distance_cycles,
+            },
+            "critical_path_cycles": self.by_kind(),
+            "operators": [
+                {"operator": s.operator, "cycles": s.cycles, **dict(zip(KINDS, s.by_kind, strict=True))}
+                for s in self.shares
+            ],
+            "late_requests": self.late_requests,
+            "link_events": self.link_events,
+        }
+
+
+def report(program: Program, step: Step) -> Report:
+    """The report of one step of `program`; the step's runs have kept their timelines."""
+    path = step_path(step, program.machine)
+    return Report(
+        model=program.model,
+        machine=program.machine.name,
+        strategy=program.strategy,
+        timing_dtype=program.timing_dtype,
+        fingerprint=program.fingerprint(),
+        phase=step.phase,
+        tokens=step.tokens,
+        context=step.context,
+        cycles=step.cycles,
+        logits_cycles=step.logits_cycles,
+        clock_hz=program.machine.clock_hz,
+        pes=program.pes,
+        sram_bytes=program.sram_bytes,
+        shares=_shares(path),
+        path=path,
+        bounds=lower_bounds(program, step),
+        late_requests=step.late_requests,
+        link_events=step.link_events,
+    )
+
+
+def _shares(path: tuple[PathStep, ...]) -> tuple[Share, ...]:
+    """Operators by their cycles, most first; all layers' parts of one operator together."""
+    cycles: dict[str, dict[str, int]] = defaultdict(lambda: dict.fromkeys(KINDS, 0))
+    for step in path:
+        cycles[_operator(step)][step.kind] += step.cycles
+    shares = [Share(name, sum(parts.values()), tuple(parts.values())) for name, parts in cycles.items()]
+    return tuple(sorted(shares, key=lambda s: (-s.cycles, s.operator)))
+
+
+def _operator(step: PathStep) -> str:
+    """Sending and receiving between blocks are one operator, the transfer; the id's way back another."""
+    if step.segment == "feedback":
+        return "feedback"
+    return "transfer" if step.label in ("send", "receive", "credit") else step.label

@@ -1,0 +1,101 @@
+"""Text for people: tables of reports and completions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+
+from wsesim.engine.path import PathStep
+from wsesim.report.report import KINDS, Report
+
+
+def aligned(rows: Iterable[Sequence[str]], indent: str = "  ") -> str:
+    """Columns: the first flush left, the others flush right."""
+    rows = [tuple(row) for row in rows]
+    widths = [max(len(row[i]) for row in rows if i < len(row)) for i in range(max(map(len, rows)))]
+    return "\n".join(
+        indent
+        + "  ".join(
+            cell.ljust(w) if i == 0 else cell.rjust(w)
+            for i, (cell, w) in enumerate(zip(row, widths, strict=False))
+        )
+        for row in rows
+    )
+
+
+def si_seconds(seconds: float) -> str:
+    """Seconds with the unit that suits their size."""
+    for unit, scale in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
+        if seconds >= scale:
+            return f"{seconds / scale:.4g} {unit}"
+    return f"{seconds / 1e-9:.4g} ns"
+
+
+def si_bytes(count: int) -> str:
+    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= scale:
+            return f"{count / scale:.4g} {unit}"
+    return f"{count} B"
+
+
+def report_text(report: Report, path_steps: int = 12) -> str:
+    """The whole report: figures, operators, bounds, the longest stretches of the critical path."""
+    what = f"over {report.context} cached" if report.phase == "decode" else f"of {report.tokens} tokens"
+    bounds = report.bounds
+    head = [
+        f"{report.model} on {report.machine}, {report.strategy}, {report.phase} {what}, batch 1, "
+        f"timing in {report.timing_dtype}",
+        aligned(
+            [
+                ("cycles", f"{report.cycles:,}", f"{report.cycles_per_token:,.0f} a token"),
+                ("time", si_seconds(report.seconds), f"{si_seconds(report.seconds_per_token)} a token"),
+                ("tokens/s", f"{report.tokens_per_second:,.1f}", f"clock {report.clock_hz / 1e6:g} MHz"),
+                ("PEs", f"{report.pes:,}", f"{si_bytes(report.sram_bytes)} of SRAM"),
+            ]
+        ),
+        "lower bounds of one token (cycles, share of what it took)",
+        aligned(
+            _bound(name, cycles, report)
+            for name, cycles in (
+                ("arithmetic: multiply-adds on all PEs of the blocks", bounds.arithmetic_cycles),
+                ("dependent: vector operations, no network", bounds.dependent_cycles),
+                ("distance: hops between blocks, no operation", bounds.distance_cycles),
+            )
+        ),
+        "critical path by operator (cycles)",
+        _operators(report),
+        f"critical path: the {path_steps} longest stretches",
+        _stretches(report.path, path_steps),
+        f"  {report.late_requests:,} of {report.link_events:,} link requests came out of order between segments",
+    ]
+    return "\n".join(head)
+
+
+def _bound(name: str, cycles: int, report: Report) -> tuple[str, str, str]:
+    return name, f"{cycles:,}", f"{100 * cycles / max(1, report.cycles):.1f} %"
+
+
+def _operators(report: Report) -> str:
+    rows: list[tuple[str, ...]] = [("operator", "cycles", "share", *KINDS)]
+    total = sum(s.cycles for s in report.shares)
+    for share in report.shares:
+        parts = (f"{c:,}" for c in share.by_kind)
+        rows.append((share.operator, f"{share.cycles:,}", f"{100 * share.cycles / total:.1f} %", *parts))
+    rows.append(("sum", f"{total:,}", "100.0 %", *(f"{c:,}" for c in report.by_kind().values())))
+    return aligned(rows)
+
+
+def _stretches(path: tuple[PathStep, ...], count: int) -> str:
+    """Neighbouring steps of one kind and operator are one stretch."""
+    stretches = []
+    for (segment, label, kind), steps in groupby(path, key=lambda s: (s.segment, s.label, s.kind)):
+        found = list(steps)
+        cycles = sum(s.cycles for s in found)
+        stretches.append((cycles, found[0].start_cycle, segment, label, kind, found[0].pe, found[-1].to_pe))
+    longest = sorted(stretches, reverse=True)[:count]
+    rows = [("at cycle", "segment", "operator", "kind", "from PE", "to PE", "cycles")]
+    rows += [
+        (f"{start:,}", segment, label, kind, f"{pe[0]},{pe[1]}", f"{to[0]},{to[1]}", f"{cycles:,}")
+        for cycles, start, segment, label, kind, pe, to in sorted(longest, key=lambda s: s[1])
+    ]
+    return aligned(rows)

@@ -1,0 +1,1 @@
+"""The completions facade: replies in the shape of the Cerebras Completions API."""
