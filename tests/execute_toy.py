@@ -1,4 +1,6 @@
-"""A toy Llama for the tests of execute: a Program built by hand, its weights, and the same model in plain NumPy float64."""
+"""A toy Llama for the tests of execute: a Program built by hand, its weights, and the same model in plain NumPy
+float64.
+"""
 
 from __future__ import annotations
 
@@ -49,9 +51,7 @@ class Toy:
 
     @property
     def inv_freq(self) -> tuple[float, ...]:
-        return tuple(
-            float(np.float32(self.theta ** (-i / self.head_dim))) for i in range(0, self.head_dim, 2)
-        )
+        return tuple(float(np.float32(self.theta ** (-i / self.head_dim))) for i in range(0, self.head_dim, 2))
 
 
 class Store:
@@ -113,14 +113,10 @@ def program(toy: Toy) -> Program:
         x = Uniform(toy.dim, along)
         if layer == 0:
             vocabulary = Uniform(toy.vocabulary, toy.across)
-            kernels.append(
-                Embed("embed", name, "x0", WeightRef("embed", 0, toy.vocabulary), vocabulary, x)
-            )
+            kernels.append(Embed("embed", name, "x0", WeightRef("embed", 0, toy.vocabulary), vocabulary, x))
         else:
             before = Uniform(toy.dim, toy.along[layer - 1])
-            transfers.append(
-                Transfer(f"t{layer}", f"x{layer}", f"b{layer - 1}", name, before, x, "reslice", ())
-            )
+            transfers.append(Transfer(f"t{layer}", f"x{layer}", f"b{layer - 1}", name, before, x, "reslice", ()))
         kernels += _layer(toy, layer, name, x)
     kernels += _head(toy, name, x)
     return Program(

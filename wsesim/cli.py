@@ -74,12 +74,8 @@ def _add_complete(commands: Any) -> None:
     )
     command.add_argument("prompt", metavar="PROMPT")
     command.add_argument("--model", default=DEFAULT_MODEL, metavar="MODEL")
-    command.add_argument(
-        "--weights", metavar="PATH", help="safetensors file or folder, or GGUF, with its tokenizer"
-    )
-    command.add_argument(
-        "--text-from", metavar="MODEL", help="times of --model, text and token counts of this one"
-    )
+    command.add_argument("--weights", metavar="PATH", help="safetensors file or folder, or GGUF, with its tokenizer")
+    command.add_argument("--text-from", metavar="MODEL", help="times of --model, text and token counts of this one")
     command.add_argument("--max-tokens", type=int, default=100, metavar="N")
     command.add_argument("--temperature", type=float, default=0.0, metavar="T", help="0 (greedy) to 1.5")
     command.add_argument("--top-p", type=float, default=1.0, metavar="P")
@@ -88,17 +84,13 @@ def _add_complete(commands: Any) -> None:
     command.add_argument(
         "--dtype", default="fp32", metavar="D", help="of the weights in execution: fp32, bf16, fp16, int8"
     )
-    command.add_argument(
-        "--json", action="store_true", help="one object in the shape of the API, nothing else"
-    )
+    command.add_argument("--json", action="store_true", help="one object in the shape of the API, nothing else")
     _add_lowering(command)
     command.set_defaults(run=_complete)
 
 
 def _add_compile(commands: Any) -> None:
-    command = commands.add_parser(
-        "compile", help="a model to a Program", description=f"Compiles MODEL. {COMPILED_BY}"
-    )
+    command = commands.add_parser("compile", help="a model to a Program", description=f"Compiles MODEL. {COMPILED_BY}")
     command.add_argument("model", metavar="MODEL", nargs="?")
     command.add_argument(
         "--print",
@@ -107,9 +99,7 @@ def _add_compile(commands: Any) -> None:
         help=f"prints the result of a stage: {', '.join(STAGES)}",
     )
     command.add_argument("--stop-after", metavar="STAGE", help="stops there and prints that stage's result")
-    command.add_argument(
-        "--from", dest="start", metavar="FILE", help="starts from a Graph's text instead of MODEL"
-    )
+    command.add_argument("--from", dest="start", metavar="FILE", help="starts from a Graph's text instead of MODEL")
     command.add_argument("-o", "--output", metavar="FILE", help="writes the Program there")
     _add_lowering(command)
     command.set_defaults(run=_compile)
@@ -162,16 +152,10 @@ def _add_lowering(command: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--sequences", type=int, default=default.sequences, metavar="N", help="sequences in the KV cache"
     )
-    group.add_argument(
-        "--timing-dtype", default=default.timing_dtype, metavar="D", help="fp16, bf16, int8 or fp32"
-    )
+    group.add_argument("--timing-dtype", default=default.timing_dtype, metavar="D", help="fp16, bf16, int8 or fp32")
     group.add_argument("--kv", default=default.kv, metavar="POLICY", help="interleaved")
-    group.add_argument(
-        "--collective", default=default.collective, metavar="C", help="auto, chain or two_phase"
-    )
-    group.add_argument(
-        "--order", default=default.order, metavar="O", help="of the blocks: serpentine or row_major"
-    )
+    group.add_argument("--collective", default=default.collective, metavar="C", help="auto, chain or two_phase")
+    group.add_argument("--order", default=default.order, metavar="O", help="of the blocks: serpentine or row_major")
 
 
 def _lowering(options: argparse.Namespace) -> dict[str, Any]:
@@ -184,7 +168,7 @@ def _say(line: str) -> None:
 
 
 def _complete(options: argparse.Namespace) -> int:
-    from wsesim.toolchain import Answer, open_session, warm_up
+    from wsesim.toolchain import open_session
 
     say = _say
     request = {
@@ -205,21 +189,11 @@ def _complete(options: argparse.Namespace) -> int:
         **_lowering(options),
     )
     if session.text_from:
-        say(
-            f"text from {session.text_from}, times of {session.model}: token counts are {session.text_from}'s"
-        )
-    tokens = session.stream(options.prompt, **request)
-    warm_up()
+        say(f"text from {session.text_from}, times of {session.model}: token counts are {session.text_from}'s")
     if options.json:
-        *_, completion = tokens
-        print(
-            json.dumps(
-                Answer(
-                    session.model, session.text_from, session.fingerprint, completion, session.program
-                ).to_json()
-            )
-        )
+        print(json.dumps(session.complete(options.prompt, **request).to_json()))
         return 0
+    tokens = session.stream(options.prompt, **request)
     print(options.prompt, end="", flush=True)
     _print_answer(session, tokens)
     return 0
@@ -316,10 +290,7 @@ def _models(options: argparse.Namespace) -> int:
     from wsesim_models.cache import known
 
     rows = [("model", "parameters", "layers", "width", "context", "weights")]
-    rows += [
-        (m.name, f"{m.parameters:,}", str(m.layers), str(m.dim), f"{m.max_context:,}", m.weights)
-        for m in known()
-    ]
+    rows += [(m.name, f"{m.parameters:,}", str(m.layers), str(m.dim), f"{m.max_context:,}", m.weights) for m in known()]
     print(aligned(rows, indent=""))
     return 0
 
@@ -335,9 +306,7 @@ def _progress(done_bytes: int, total_bytes: int) -> None:
     """One line that grows; where nobody watches, only its end."""
     if sys.stderr.isatty() or done_bytes >= total_bytes:
         end = "\n" if done_bytes >= total_bytes else ""
-        print(
-            f"\r  {done_bytes / 1e6:6.1f} of {total_bytes / 1e6:.1f} MB", end=end, file=sys.stderr, flush=True
-        )
+        print(f"\r  {done_bytes / 1e6:6.1f} of {total_bytes / 1e6:.1f} MB", end=end, file=sys.stderr, flush=True)
 
 
 def _machines(options: argparse.Namespace) -> int:

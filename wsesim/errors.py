@@ -1,10 +1,10 @@
 """The errors that a user can cause, as types.
 
-    WsesimError                  one line that names what is wrong and what would be right; the command line exits with 2
-    ├── UnknownNameError         a name that is not in a table; the known names follow, nearest first
-    ├── InvalidInputError        a value outside its range, or a file that is not what it claims to be
-    ├── DoesNotFitError          more bytes, PEs or colours needed than there are
-    └── VerificationError        a Graph, Program or TaskGraph that breaks a rule of its stage
+    WsesimError                  one line that names what is wrong and what would be right; the command line exits
+    with 2 ├── UnknownNameError         a name that is not in a table; the known names follow, nearest first ├──
+    InvalidInputError        a value outside its range, or a file that is not what it claims to be ├── DoesNotFitError
+    more bytes, PEs or colours needed than there are └── VerificationError        a Graph, Program or TaskGraph that
+    breaks a rule of its stage
 
 Each package derives its own from these in its own `errors.py`. Impossible states are `assert`s.
 """

@@ -29,17 +29,13 @@ from wsesim.program.program import Block
 
 def best_collective(machine: Machine, dtype: str, length: int, elements: int) -> str:
     """The algorithm with the shortest deepest path; the first of equals."""
-    return min(
-        ALGORITHMS, key=lambda algorithm: collective_cycles(machine, dtype, length, elements, algorithm)
-    )
+    return min(ALGORITHMS, key=lambda algorithm: collective_cycles(machine, dtype, length, elements, algorithm))
 
 
 def collective_cycles(machine: Machine, dtype: str, length: int, elements: int, algorithm: str) -> int:
     """AllReduce of `elements` over a line of `length` PEs."""
     stream = -(
-        -machine.wavelets(elements, dtype)
-        * machine.fabric.wavelet_numerator
-        // machine.fabric.wavelet_denominator
+        -machine.wavelets(elements, dtype) * machine.fabric.wavelet_numerator // machine.fabric.wavelet_denominator
     )
     fabric = machine.fabric
     stage = machine.activate_cycles + fabric.ramp_send_cycles + stream + fabric.ramp_receive_cycles
@@ -92,14 +88,10 @@ def _kernel_cycles(machine: Machine, dtype: str, block: Block, kernel: Kernel, p
             return work + line(kernel.query_layout.segment, heads * positions)
         case Softmax():
             heads = kernel.layout.groups_per_position * kernel.layout.repeat
-            return op("exp", heads * positions) + 2 * (
-                op("reduce", heads * positions) + line(block.along, heads)
-            )
+            return op("exp", heads * positions) + 2 * (op("reduce", heads * positions) + line(block.along, heads))
         case WeightedSum():
             heads = kernel.layout.groups_per_position * kernel.layout.repeat
-            return op("fma", kernel.layout.features, positions * heads) + line(
-                block.along, kernel.layout.width
-            )
+            return op("fma", kernel.layout.features, positions * heads) + line(block.along, kernel.layout.width)
         case SwiGLU():
             return op("exp", kernel.layout.width, 2) + op("elementwise", kernel.layout.width, 2)
         case Add():

@@ -31,9 +31,7 @@ def interpret(
     Raises InterpretError for a missing or wrong-shaped array.
     """
     if cached is not None and not any(node.op == "attention" for node in graph.nodes):
-        raise InterpretError(
-            f"graph {graph.name!r} has no `attention` to keep cached tokens; recognise it first"
-        )
+        raise InterpretError(f"graph {graph.name!r} has no `attention` to keep cached tokens; recognise it first")
     tokens = _token_count(graph.inputs, inputs)
     state = KVState() if cached is None else cached
     values: dict[str, Any] = {value.name: np.asarray(inputs[value.name]) for value in graph.inputs}
@@ -63,9 +61,7 @@ def compute(
         result = operator.meaning(*arrays, **attributes, state=state or KVState(), node=node.name)
     else:
         result = operator.meaning(*arrays, **attributes)
-    return (
-        [_as_float(part, dtype) for part in result] if isinstance(result, list) else _as_float(result, dtype)
-    )
+    return [_as_float(part, dtype) for part in result] if isinstance(result, list) else _as_float(result, dtype)
 
 
 def constant_array(constant: Constant, dtype: type[np.floating[Any]] = np.float64) -> Array:

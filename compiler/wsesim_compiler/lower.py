@@ -62,9 +62,7 @@ def from_text(text: str, observe: Observe = lambda stage, value: None) -> Graph:
     return graph
 
 
-def lower(
-    graph: Graph, machine: Machine, options: Options, observe: Observe = lambda stage, value: None
-) -> Program:
+def lower(graph: Graph, machine: Machine, options: Options, observe: Observe = lambda stage, value: None) -> Program:
     """Recognised graph -> Program, verified at both ends."""
     options.check()
     verify(graph, "recognized")

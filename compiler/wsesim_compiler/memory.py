@@ -82,9 +82,7 @@ def _buffer_elements(kernels: tuple[Kernel, ...], block: Block, options: Options
         alive |= {v: tokens * n for v, n in _value_elements(kernel, positions).items()}
         most = max(most, sum(alive.values()) + tokens * _scratch_elements(kernel, positions))
         alive = {
-            v: n
-            for v, n in alive.items()
-            if last.get(v, len(kernels) if v in kernel_outputs(kernel) else -1) > number
+            v: n for v, n in alive.items() if last.get(v, len(kernels) if v in kernel_outputs(kernel) else -1) > number
         }
     return most
 
@@ -97,9 +95,7 @@ def _value_elements(kernel: Kernel, positions: int) -> dict[str, int]:
             return {t: layout.width for t, layout in zip(kernel.targets, kernel.layouts, strict=True)}
         case Score():
             return {
-                kernel.target: _scores(
-                    kernel.query_layout.groups_per_position * kernel.query_layout.repeat, positions
-                )
+                kernel.target: _scores(kernel.query_layout.groups_per_position * kernel.query_layout.repeat, positions)
             }
         case Softmax():
             return {kernel.target: 0}  # in the place of the scores

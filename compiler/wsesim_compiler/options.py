@@ -18,7 +18,8 @@ class Options:
     """How to lower. `block` = (columns, rows) fixes the layers' block shape, None lets the compiler choose it.
 
     `layers_per_block` goes with strategy hybrid (pipelined is 1, shared is all). `candidates` are the logits that the
-    head's merge keeps for the draw. `prefill_chunk` prompt tokens go through a block together, None lets the compiler choose.
+    head's merge keeps for the draw. `prefill_chunk` prompt tokens go through a block together, None lets the compiler
+    choose.
     """
 
     strategy: str = "pipelined"

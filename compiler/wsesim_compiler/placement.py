@@ -49,9 +49,7 @@ class Placement:
         def choose(name: str, length: int, elements: int) -> str:
             return chosen.get(name) or collective(self.machine, self.options, length, elements)
 
-        return stage_kernels(
-            self.partition, stage, self.block_of(stage.name), self.options.candidates, choose
-        )
+        return stage_kernels(self.partition, stage, self.block_of(stage.name), self.options.candidates, choose)
 
     def kernels_on(self, placed: PlacedBlock) -> tuple[Kernel, ...]:
         return tuple(k for s in self.partition.stages if s.name in placed.stages for k in self.kernels_of(s))
@@ -62,15 +60,10 @@ class Placement:
             b = placed.block
             lines.append(f"block {b.name}: {b.rect}, residual over its {b.axis}: {', '.join(placed.stages)}")
         lines += [f"collective {kernel}: {algorithm}" for kernel, algorithm in self.collectives]
-        lines += [
-            f"transfer {t.name}: {t.source} -> {t.target}, {t.kind}, colours {t.colours}"
-            for t in self.transfers
-        ]
+        lines += [f"transfer {t.name}: {t.source} -> {t.target}, {t.kind}, colours {t.colours}" for t in self.transfers]
         for m in self.memory:
             parts = f"weights {m.weight_bytes}, KV {m.kv_bytes}, buffers {m.buffer_bytes}"
-            lines.append(
-                f"memory {m.block}: {m.total_bytes} of {self.machine.room_bytes} bytes a PE ({parts})"
-            )
+            lines.append(f"memory {m.block}: {m.total_bytes} of {self.machine.room_bytes} bytes a PE ({parts})")
         return "\n".join(lines) + "\n"
 
 

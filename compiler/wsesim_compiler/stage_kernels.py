@@ -79,9 +79,7 @@ def _head_layouts(stage: Stage, block: Block) -> dict[str, Layout]:
         if node.op != "attention":
             continue
         query, key, value = node.inputs[:3]
-        pairing = next(
-            (str(nodes[n].attribute("pairing")) for n in (query, key) if nodes[n].op == "rope"), "half"
-        )
+        pairing = next((str(nodes[n].attribute("pairing")) for n in (query, key) if nodes[n].op == "rope"), "half")
         groups, head_dim = node.integer("kv_heads"), node.integer("head_dim")
         repeat = node.integer("heads") // groups
         queries = Heads(groups, repeat, head_dim, block.across, pairing)
@@ -107,9 +105,7 @@ def _rmsnorm(c: StageContext, fused: Fused) -> tuple[Kernel, ...]:
     weight = WeightRef(node.inputs[1], 0, layout.size)
     c.layouts[node.name] = layout
     reduce = c.choose(name, layout.used, 1)
-    return (
-        RMSNorm(name, c.block.name, node.inputs[0], node.name, weight, layout, node.number("eps"), reduce),
-    )
+    return (RMSNorm(name, c.block.name, node.inputs[0], node.name, weight, layout, node.number("eps"), reduce),)
 
 
 def _linear(c: StageContext, fused: Fused) -> tuple[Kernel, ...]:
@@ -120,8 +116,7 @@ def _linear(c: StageContext, fused: Fused) -> tuple[Kernel, ...]:
 def _gemv(c: StageContext, fused: Fused, source: str, *, broadcast: bool) -> Linear:
     name, layout = c.name(fused.role), c.layout(source)
     outputs = tuple(
-        Output(n.name, WeightRef(n.inputs[1], 0, _rows(c.graph, n.inputs[1])), c.layout(n.name))
-        for n in fused.nodes
+        Output(n.name, WeightRef(n.inputs[1], 0, _rows(c.graph, n.inputs[1])), c.layout(n.name)) for n in fused.nodes
     )
     reduce = c.choose(name, layout.used, sum(o.layout.width for o in outputs))
     return Linear(name, c.block.name, source, layout, c.partition.axes[source], outputs, reduce, broadcast)
@@ -149,9 +144,7 @@ def _attention(c: StageContext, fused: Fused) -> tuple[Kernel, ...]:
     return (
         Score(score, block, query, key, scores, queries, keys, node.number("scale"), per_segment),
         Softmax(softmax, block, scores, shares, queries, c.choose(softmax, along, queries.repeat)),
-        WeightedSum(
-            total, block, shares, value, node.name, queries, keys, c.choose(total, along, queries.width)
-        ),
+        WeightedSum(total, block, shares, value, node.name, queries, keys, c.choose(total, along, queries.width)),
     )
 
 

@@ -35,9 +35,7 @@ def verify(graph: Graph, stage: str) -> None:
     for rule in RULES:
         if stage in rule.stages:
             for breach in rule.breaches(graph, stage):
-                raise GraphVerificationError(
-                    graph.name, stage, rule.name, breach.name, breach.source, breach.message
-                )
+                raise GraphVerificationError(graph.name, stage, rule.name, breach.name, breach.source, breach.message)
 
 
 def _at(node: Node, message: str) -> Breach:
@@ -89,9 +87,7 @@ def _operand_counts(graph: Graph, stage: str) -> Iterator[Breach]:
     for node in graph.nodes:
         operator = OPERATORS[node.op]
         if not operator.least <= len(node.inputs) <= operator.most:
-            yield _at(
-                node, f"{node.op} of {len(node.inputs)} operands, not {operator.least} to {operator.most}"
-            )
+            yield _at(node, f"{node.op} of {len(node.inputs)} operands, not {operator.least} to {operator.most}")
 
 
 def _known_attributes(graph: Graph, stage: str) -> Iterator[Breach]:

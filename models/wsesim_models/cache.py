@@ -74,9 +74,7 @@ class KnownModel:
 def known() -> list[KnownModel]:
     """Every model, in the order of the table."""
     return [
-        KnownModel(
-            name, config.parameters(), config.layers, config.dim, config.max_context, _availability(name)
-        )
+        KnownModel(name, config.parameters(), config.layers, config.dim, config.max_context, _availability(name))
         for name, config in CONFIGS.items()
     ]
 

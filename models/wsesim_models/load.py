@@ -66,9 +66,7 @@ def _printable(count: int) -> NDArray[np.bool_]:
 def _ways(name: str) -> str:
     own = f"--weights PATH with {name}'s files: a folder of safetensors, or a GGUF"
     pulled = [f"`wsesim models pull {name}`"] if name in PULLABLE else []
-    stand_in = (
-        [] if name in PULLABLE else [f"--text-from {other}, another model's text" for other in PULLABLE]
-    )
+    stand_in = [] if name in PULLABLE else [f"--text-from {other}, another model's text" for other in PULLABLE]
     return f"the weights of {name} are not at hand; ways: {'; '.join([*pulled, own, *stand_in])}"
 
 
@@ -83,6 +81,5 @@ def _check_constants(path: Path, model: LlamaConfig) -> None:
 def _check_vocabulary(tokenizer: Tokenizer, model: LlamaConfig) -> None:
     if tokenizer.vocab_size > model.vocab_size:
         raise MismatchError(
-            f"the tokenizer beside the weights has {tokenizer.vocab_size} tokens, "
-            f"{model.name} has {model.vocab_size}"
+            f"the tokenizer beside the weights has {tokenizer.vocab_size} tokens, {model.name} has {model.vocab_size}"
         )

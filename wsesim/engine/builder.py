@@ -27,9 +27,7 @@ class GraphBuilder:
         self.rows = rows
         self._labels: dict[str, int] = {}
         self._tasks = _Table("pe", "label", "kind", "start", "streams", "launch", "work")
-        self._messages = _Table(
-            "source", "direction1", "hops1", "wavelets", "direction2", "hops2", "shares_ramp"
-        )
+        self._messages = _Table("source", "direction1", "hops1", "wavelets", "direction2", "hops2", "shares_ramp")
         self._drops = _Table("message", "hop", "task")
         self._ports = _Table("task")
         self._outputs = _Table("task")

@@ -37,9 +37,7 @@ def _cycle(stuck: _Stuck) -> list[Node]:
 
 
 class _Stuck:
-    def __init__(
-        self, graph: TaskGraph, done: np.ndarray[tuple[int], np.dtype[np.bool_]], owner: Int32
-    ) -> None:
+    def __init__(self, graph: TaskGraph, done: np.ndarray[tuple[int], np.dtype[np.bool_]], owner: Int32) -> None:
         self._graph = graph
         self._done = done
         self._owner = owner

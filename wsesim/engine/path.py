@@ -16,7 +16,9 @@ CREDIT = "credit"
 
 @dataclass(frozen=True, slots=True)
 class PathStep:
-    """`cycles` of one kind for operator `label` of `segment`, on PE `pe` or on the way to `to_pe` (wafer coordinates)."""
+    """`cycles` of one kind for operator `label` of `segment`, on PE `pe` or on the way to `to_pe` (wafer
+    coordinates).
+    """
 
     kind: StepKind
     segment: str

@@ -86,9 +86,7 @@ class _Run:
         self.graph, self.fabric, self.state, self.free_links = graph, fabric, state, free_links
         self.tasks = [_Task(int(n)) for n in graph.input_counts()]
         self.messages = [_message(graph, m) for m in range(graph.message_count)]
-        self.program = [
-            list(range(a, b)) for a, b in zip(graph.pe_ptr()[:-1], graph.pe_ptr()[1:], strict=True)
-        ]
+        self.program = [list(range(a, b)) for a, b in zip(graph.pe_ptr()[:-1], graph.pe_ptr()[1:], strict=True)]
         self.pe_free = [int(c) for c in state.pe_free]
         self.ramp_out_free = [int(c) for c in state.ramp_out_free]
         self.ramp_in_free = [int(c) for c in state.ramp_in_free]
@@ -338,6 +336,4 @@ def _message(graph: TaskGraph, number: int) -> _Message:
             router += steps[direction]
             routers.append(router)
     drops = range(graph.drop_ptr[number], graph.drop_ptr[number + 1])
-    return _Message(
-        path, routers, int(graph.wavelets[number]), {int(graph.drop_hop[drop]): drop for drop in drops}
-    )
+    return _Message(path, routers, int(graph.wavelets[number]), {int(graph.drop_hop[drop]): drop for drop in drops})

@@ -77,16 +77,12 @@ def simulate(
     check_arguments(graph, fabric, port_head, port_tail, state)
     world = _world(graph, fabric, port_head, port_tail, state)
     kernel(world, _constants(fabric, free_links, state))
-    if (world.pes.next_task < world.pes.last_task).any() or (
-        world.messages.position < world.messages.hops
-    ).any():
+    if (world.pes.next_task < world.pes.last_task).any() or (world.messages.position < world.messages.hops).any():
         raise deadlock(graph, world.pes.next_task - graph.pe_ptr()[:-1], _link_owners(world))
     return _timeline(world, port_head, port_tail, state)
 
 
-def check_arguments(
-    graph: TaskGraph, fabric: Fabric, port_head: Int64, port_tail: Int64, state: State
-) -> None:
+def check_arguments(graph: TaskGraph, fabric: Fabric, port_head: Int64, port_tail: Int64, state: State) -> None:
     """Raises ProfileError for arguments that `simulate` cannot run with."""
     ports = graph.port_task.size
     if port_head.size != ports or port_tail.size != ports:

@@ -114,9 +114,7 @@ class Timing:
 def _stages(program: Program) -> list[tuple[str, tuple[Kernel, ...]]]:
     """Kernels by stage in order; the draw is a stage of its own, so that the logits' time is known."""
     body = [k for k in program.kernels if not isinstance(k, Sample)]
-    stages = [
-        (name, tuple(kernels)) for name, kernels in groupby(body, key=lambda k: k.name.partition(".")[0])
-    ]
+    stages = [(name, tuple(kernels)) for name, kernels in groupby(body, key=lambda k: k.name.partition(".")[0])]
     return [*stages, ("sample", tuple(k for k in program.kernels if isinstance(k, Sample)))]
 
 

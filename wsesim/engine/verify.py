@@ -22,9 +22,7 @@ def verify(graph: TaskGraph) -> None:
     for rule in RULES:
         broken = rule.broken_by(graph)
         if broken.size:
-            raise TaskGraphError(
-                f"{_describe(graph, int(broken[0]))}: {rule.text} ({broken.size} break this rule)"
-            )
+            raise TaskGraphError(f"{_describe(graph, int(broken[0]))}: {rule.text} ({broken.size} break this rule)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +146,5 @@ RULES = (
     Rule("the last drop of a message is at its last router", _bad_last_drop),
     Rule("the drops of a message are at ascending hops, from 1 on", _drops_not_ascending),
     Rule("a drop feeds a task on the PE of its router", _dropped_elsewhere),
-    Rule(
-        "a message shares the ramp pass of the previous message of its task, of equal length", _shares_nothing
-    ),
+    Rule("a message shares the ramp pass of the previous message of its task, of equal length", _shares_nothing),
 )

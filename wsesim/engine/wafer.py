@@ -1,10 +1,10 @@
 """Wafer: runs segments one after the other on the state of a whole wafer, and remembers what it has seen.
 
-Everything that one segment leaves to the next is State: when each PE, ramp and link is free. A segment begins at `base`,
-the earliest cycle at which a PE that waits for nothing could start; whatever was free before `base` is as good as free at
-`base`, since nothing of the segment happens earlier. So a segment whose graph and state, minus `base`, were seen before
-would run as before: `remember` is exact. Segments one after the other are exact too unless a link is asked for earlier than
-an earlier segment's last request; such requests are counted as `late_requests`.
+Everything that one segment leaves to the next is State: when each PE, ramp and link is free. A segment begins at
+`base`, the earliest cycle at which a PE that waits for nothing could start; whatever was free before `base` is as
+good as free at `base`, since nothing of the segment happens earlier. So a segment whose graph and state, minus
+`base`, were seen before would run as before: `remember` is exact. Segments one after the other are exact too unless a
+link is asked for earlier than an earlier segment's last request; such requests are counted as `late_requests`.
 """
 
 from __future__ import annotations
@@ -116,13 +116,9 @@ class Wafer:
         links = {name: _view(plane, window).reshape(-1) for name, plane in self._links.items()}
         base = int(pes["pe_free"][segment.plan.starters].min())
         pes["pe_free"] = np.where(segment.plan.busy, pes["pe_free"], base)  # others have no say
-        free = {
-            n: np.maximum(a - base, 0) for n, a in {**pes, **links}.items() if not n.endswith("last_request")
-        }
+        free = {n: np.maximum(a - base, 0) for n, a in {**pes, **links}.items() if not n.endswith("last_request")}
         asked = {
-            n: np.where(a > base, a - base, NEVER)
-            for n, a in {**pes, **links}.items()
-            if n.endswith("last_request")
+            n: np.where(a > base, a - base, NEVER) for n, a in {**pes, **links}.items() if n.endswith("last_request")
         }
         return base, State(graph.columns, graph.rows, **free, **asked)
 

@@ -175,9 +175,7 @@ class Binder:
         places = _panel_places(item, packed.panels, self._chunk)
         weights = (packed.values, packed.scales, item.layout.width)
         order = (merges.order, merges.children, places, self._workers, merges.depth)
-        return Plain(
-            tiles.linear, (source, *weights, *order, self._stack, self._scratch, self._buffers.make(item))
-        )
+        return Plain(tiles.linear, (source, *weights, *order, self._stack, self._scratch, self._buffers.make(item)))
 
     def _rope(self, item: Rope) -> Call:
         half = len(item.inv_freq)

@@ -33,9 +33,7 @@ class Executor:
     Program's.
     """
 
-    def __init__(
-        self, program: Program, weights: WeightStore, dtype: str = "fp32", activations: str = "fp32"
-    ) -> None:
+    def __init__(self, program: Program, weights: WeightStore, dtype: str = "fp32", activations: str = "fp32") -> None:
         check_dtype(dtype)
         if activations not in ACTIVATIONS:
             raise UnknownNameError("activation dtype", activations, ACTIVATIONS)
@@ -49,9 +47,7 @@ class Executor:
         """An empty text. Its cache grows as it does, up to the Program's `max_context`."""
         return Sequence(tuple(self._bound.key_rows), tuple(self._bound.value_rows))
 
-    def step(
-        self, sequence: Sequence, token_ids: Ids[int], logits: bool = True
-    ) -> NDArray[np.float32] | None:
+    def step(self, sequence: Sequence, token_ids: Ids[int], logits: bool = True) -> NDArray[np.float32] | None:
         """Appends `token_ids` (one or more) to `sequence`; the last one's logits [vocabulary], or None if not
         asked for.
 

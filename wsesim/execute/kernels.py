@@ -74,7 +74,7 @@ def nearest_fp16(x: Any) -> Any:
     elif magnitude >= _FP16_OVERFLOW:
         rounded = np.float32(np.inf)
     else:
-        bits = magnitude.view(np.uint32)
+        bits = np.float32(magnitude).view(np.uint32)
         odd = np.uint32((bits >> np.uint32(13)) & np.uint32(1))
         bits = np.uint32(np.uint32(bits + np.uint32(0xFFF) + odd) & np.uint32(0xFFFFE000))
         rounded = bits.view(np.float32)
@@ -121,9 +121,7 @@ def rmsnorm(
 
 
 @njit(cache=True)
-def rope(
-    tokens: int, source: Floats, pairs: Ints, cos: Floats, sin: Floats, half: int, target: Floats
-) -> None:
+def rope(tokens: int, source: Floats, pairs: Ints, cos: Floats, sin: Floats, half: int, target: Floats) -> None:
     """Turns places (2i, 2i + 1) by the angle of rotation pairs[i] < half of each token; -1 is padding.
 
     cos and sin [tokens, half] flat.

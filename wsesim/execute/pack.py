@@ -121,7 +121,9 @@ def _quantised(values: Floats) -> Matrix:
 
 
 class TileMemory:
-    """One array for the tiles of all linear layers: the system maps it in large pages, which a small one would not get."""
+    """One array for the tiles of all linear layers: the system maps it in large pages, which a small one would not
+    get.
+    """
 
     def __init__(self, layers: Iterable[Linear], dtype: str) -> None:
         sizes = [sum(_panels(layer)) * PANEL * row_of(layer.layout) for layer in layers]
@@ -173,9 +175,7 @@ def pack_norm(kernel: RMSNorm, reader: Reader) -> Floats:
     """The norm's weight at its places, flat."""
     values = reader.vector(kernel.weight)
     if values.shape != (kernel.layout.size,):
-        raise WeightShapeError(
-            f"{kernel.weight.name} gives {values.shape} weights, ({kernel.layout.size},) needed"
-        )
+        raise WeightShapeError(f"{kernel.weight.name} gives {values.shape} weights, ({kernel.layout.size},) needed")
     places = kernel.layout.indices().reshape(-1)
     return np.where(places >= 0, values[places], np.float32(0))
 

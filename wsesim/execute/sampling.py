@@ -29,9 +29,7 @@ class SamplingOptions:
     def __post_init__(self) -> None:
         _require(0 <= self.temperature <= MAX_TEMPERATURE, "temperature", self.temperature, "from 0 to 1.5")
         _require(0 < self.top_p <= 1, "top_p", self.top_p, "above 0, up to 1")
-        _require(
-            _is_int(self.seed) and 0 <= self.seed < 2**64, "seed", self.seed, "an integer from 0 to 2^64 - 1"
-        )
+        _require(_is_int(self.seed) and 0 <= self.seed < 2**64, "seed", self.seed, "an integer from 0 to 2^64 - 1")
         _require(
             _is_int(self.candidates) and self.candidates >= 1,
             "candidates",

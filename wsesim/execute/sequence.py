@@ -39,7 +39,9 @@ class Sequence:
 
 
 def _grown(arrays: list[Floats], rows: tuple[int, ...], capacity: int) -> list[Floats]:
-    grown = [np.zeros(row * capacity, np.float32) for row in rows]
+    """Parts of one array, which the system maps in large pages; `arrays` are their prefixes."""
+    ends = np.cumsum(rows) * capacity
+    grown = np.split(np.zeros(sum(rows) * capacity, np.float32), ends[:-1])
     for new, old in zip(grown, arrays, strict=False):
         new[: len(old)] = old
     return grown

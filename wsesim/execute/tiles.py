@@ -47,7 +47,7 @@ def widen_fp16(weight: Any) -> Any:
     bits = np.uint32(np.uint16(weight))
     magnitude = np.uint32((bits & np.uint32(0x7FFF)) << np.uint32(13)).view(np.float32) * _HALF_TO_SINGLE
     sign = np.uint32((bits & np.uint32(0x8000)) << np.uint32(16))
-    return np.uint32(magnitude.view(np.uint32) | sign).view(np.float32)
+    return np.uint32(np.float32(magnitude).view(np.uint32) | sign).view(np.float32)
 
 
 @overload(widen, strict=False)  # the lambdas carry no annotations
@@ -131,9 +131,7 @@ def _last_rows(x: Floats, xo: Any, w: Any, wo: Any, sums: Floats, so: Any, to: A
 
 
 @njit(cache=True, forceinline=True)
-def visit(
-    x: Floats, xo: Any, w: Any, wo: Any, k: Any, stack: Floats, so: Any, height: Any, children: Any
-) -> None:
+def visit(x: Floats, xo: Any, w: Any, wo: Any, k: Any, stack: Floats, so: Any, height: Any, children: Any) -> None:
     """A position's partial sum and its last `children` stack entries, the deepest first, become one entry."""
     top, low = so + height * _N, so + (height - children) * _N
     accumulate(x, xo, w, wo, k, stack, top, low if children == _1 else top)
@@ -250,9 +248,7 @@ def linear(
 
 
 @njit(cache=True)
-def embed(
-    tokens: int, ids: NDArray[np.int64], table: Any, scales: Floats, places: Ints, target: Floats
-) -> None:
+def embed(tokens: int, ids: NDArray[np.int64], table: Any, scales: Floats, places: Ints, target: Floats) -> None:
     """Row t of target = row ids[t] of `table` [vocabulary, features]; places: the feature of each place, -1
     padding."""
     row = len(places)

@@ -55,10 +55,8 @@ def _from_table(table: dict[str, Any], name: str) -> Machine:
     costs = table.pop("op")
     unknown = set(costs) ^ set(OPS)
     if unknown:
-        raise ValueError(
-            f"operations {sorted(unknown)} are missing or unknown; a machine states {', '.join(OPS)}"
-        )
-    parts = {
+        raise ValueError(f"operations {sorted(unknown)} are missing or unknown; a machine states {', '.join(OPS)}")
+    parts: dict[str, Any] = {
         "usable": Rect(**table.pop("usable")),
         "fabric": _fabric(table.pop("fabric")),
         "host": Host(**table.pop("host")),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -148,15 +149,8 @@ class Machine:
 
     def fingerprint(self) -> str:
         """Twelve hex digits over every number of the machine."""
-        stated = (self.name, self.columns, self.rows, self.usable, self.clock_hz, self.sram_bytes)
-        stated += (
-            self.code_reserved_bytes,
-            self.host_copy_reserved_bytes,
-            self.colours,
-            self.reserved_colours,
-        )
-        stated += (self.reroute_cycles, self.activate_cycles, self.wavelet_bytes, self.fabric, self.host)
-        stated += (self.ops, tuple(sorted(self.dead)), self.slow)
+        numbers = dataclasses.replace(self, assumptions=(), dead=frozenset())
+        stated = (numbers, tuple(sorted(self.dead)))
         return hashlib.sha256(repr(stated).encode()).hexdigest()[:12]
 
 

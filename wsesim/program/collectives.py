@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from math import isqrt
 
 from wsesim.errors import UnknownNameError
@@ -46,11 +47,9 @@ def _two_phase(length: int) -> Reduction:
     """Groups of about sqrt(length) reduce to their middles, the middles to the middle one (K-tree, K = 2)."""
     count = max(1, isqrt(length))
     edges = [length * g // count for g in range(count + 1)]
-    roots = [(a + b) // 2 for a, b in zip(edges, edges[1:], strict=False)]
+    roots = [(a + b) // 2 for a, b in pairwise(edges)]
     within = [
-        merge
-        for a, b, root in zip(edges, edges[1:], roots, strict=False)
-        for merge in _towards(range(a, b), root)
+        merge for (a, b), root in zip(pairwise(edges), roots, strict=True) for merge in _towards(range(a, b), root)
     ]
     centre = roots[count // 2]
     return Reduction(length, centre, (*within, *_towards(roots, centre)))
@@ -60,5 +59,5 @@ def _towards(positions: range | list[int], root: int) -> tuple[Merge, ...]:
     """Chains along `positions` (ascending) from both ends towards `root`, the western one first."""
     west = [p for p in positions if p <= root]
     east = [p for p in reversed(positions) if p >= root]
-    pairs = [*zip(west, west[1:], strict=False), *zip(east, east[1:], strict=False)]
+    pairs = [*pairwise(west), *pairwise(east)]
     return tuple(Merge(source, target) for source, target in pairs)

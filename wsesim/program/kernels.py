@@ -40,7 +40,10 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class Embed:
-    """Row `id` of a [vocabulary, features] table. Tile of a PE: its vocabulary range (across) x its features (along)."""
+    """Row `id` of a [vocabulary, features] table.
+
+    Tile of a PE: its vocabulary range (across) x its features (along).
+    """
 
     name: str
     block: str

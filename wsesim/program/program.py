@@ -42,8 +42,9 @@ class Block:
 class Transfer:
     """The value `value` moves from block to block.
 
-    `straight`: the lines of both blocks continue each other, each line's last PE sends to all of the next block's line.
-    `reslice`: piece by piece to other lines, with one turn. `elements` is the vector's length, `colours` what it occupies.
+    `straight`: the lines of both blocks continue each other, each line's last PE sends to all of the next block's
+    line. `reslice`: piece by piece to other lines, with one turn. `elements` is the vector's length, `colours` what
+    it occupies.
     """
 
     name: str

@@ -1,11 +1,12 @@
 """Paths of what goes from block to block: one rule for the engine that times them and the verifier that checks colours.
 
 A path is straight or has one turn. A `straight` transfer continues each line of PEs into the next block. A `reslice`
-cuts the vector into the pieces that one source line and one target line share. The pieces of a target line go along one
-column, a lane, to the target's row, turn, and drop a copy on every PE of the row; a router on the lane sends its own
-piece first, then switches the colour to what comes from upstream (two of the four switch positions that a colour has).
-Lanes of farther rows start closer to the turn's outer side, so that no horizontal crosses a vertical of the same colour:
-eastward lanes go from the middle of the columns that both blocks share westwards, westward ones from the middle eastwards.
+cuts the vector into the pieces that one source line and one target line share. The pieces of a target line go along
+one column, a lane, to the target's row, turn, and drop a copy on every PE of the row; a router on the lane sends its
+own piece first, then switches the colour to what comes from upstream (two of the four switch positions that a colour
+has). Lanes of farther rows start closer to the turn's outer side, so that no horizontal crosses a vertical of the
+same colour: eastward lanes go from the middle of the columns that both blocks share westwards, westward ones from the
+middle eastwards.
 """
 
 from __future__ import annotations
@@ -145,9 +146,7 @@ def _reslice(transfer: Transfer, source: Block, target: Block) -> Iterator[Path]
             yield _turned(west_x, y, to_y, WEST, min(east_x - 1, east_edge), west_edge, lane.elements, west)
 
 
-def _turned(
-    x: int, y: int, to_y: int, turn: int, first_x: int, last_x: int, elements: int, colour: int
-) -> Path:
+def _turned(x: int, y: int, to_y: int, turn: int, first_x: int, last_x: int, elements: int, colour: int) -> Path:
     """Along the column to row `to_y`, then along the row to `last_x`, dropping from `first_x` on."""
     rows, columns = abs(to_y - y), abs(last_x - x)
     first_drop = rows + abs(first_x - x)
@@ -201,9 +200,11 @@ def colour_conflicts(program: Program) -> Iterator[str]:
         paths = transfer_paths(transfer, program.block(transfer.source), program.block(transfer.target))
         for path in paths:
             plane = received.setdefault(path.colour, np.full((machine.rows, machine.columns), -1, np.int8))
-            legs = ((path.x, path.y, path.direction, path.hops),)
             corner = path.position(path.hops)
-            legs += ((*corner, path.turn_direction, path.turn_hops),)
+            legs = (
+                (path.x, path.y, path.direction, path.hops),
+                (*corner, path.turn_direction, path.turn_hops),
+            )
             for x, y, direction, hops in legs:
                 cells = plane[_leg(x, y, direction, hops)]
                 if ((cells != -1) & (cells != direction)).any():

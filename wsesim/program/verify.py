@@ -54,9 +54,7 @@ def _undefined_values(program: Program) -> Iterator[str]:
             if (value, kernel.block) not in made | arriving:
                 yield f"{kernel.name} reads {value}"
         made.update((value, kernel.block) for value in kernel_outputs(kernel))
-    yield from (
-        f"transfer {t.name} of {t.value}" for t in program.transfers if (t.value, t.source) not in made
-    )
+    yield from (f"transfer {t.name} of {t.value}" for t in program.transfers if (t.value, t.source) not in made)
 
 
 def _unknown_blocks(program: Program) -> Iterator[str]:
@@ -79,9 +77,7 @@ def _layouts_too_long(program: Program) -> Iterator[str]:
             yield kernel.name
         if isinstance(kernel, SwiGLU) and kernel.layout.used > block.across:
             yield kernel.name
-        if isinstance(kernel, Embed) and (
-            kernel.layout.used > block.along or kernel.vocabulary.used > block.across
-        ):
+        if isinstance(kernel, Embed) and (kernel.layout.used > block.along or kernel.vocabulary.used > block.across):
             yield kernel.name
         if isinstance(kernel, Linear):
             over, out = (block.along, block.across) if kernel.axis == "along" else (block.across, block.along)
@@ -98,10 +94,12 @@ def _weights_not_whole(program: Program) -> Iterator[str]:
 
 def _colours_out_of_range(program: Program) -> Iterator[str]:
     limit = program.machine.colours - program.machine.reserved_colours
-    users = [*program.transfers, *program.colours, program.feedback]
-    for user in users:
-        if any(not 0 <= colour < limit for colour in user.colours):
-            yield str(getattr(user, "name", getattr(user, "kind", "feedback")))
+    users = [
+        *((t.name, t.colours) for t in program.transfers),
+        *((f"{use.kind} on {use.block}", use.colours) for use in program.colours),
+        ("feedback", program.feedback.colours),
+    ]
+    yield from (name for name, colours in users if any(not 0 <= colour < limit for colour in colours))
 
 
 def _other_axes(program: Program) -> Iterator[str]:

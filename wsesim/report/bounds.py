@@ -57,12 +57,12 @@ def _arithmetic_cycles(program: Program) -> int:
 
 
 def _dependent_cycles(graph: TaskGraph) -> int:
-    """Each kernel's vector operations on the PE that does the least of them: every way through the kernel does as much."""
+    """Each kernel's vector operations on the PE that does the least of them: every way through the kernel does as
+    much.
+    """
     own = graph.kind == COMPUTE
     place = graph.label[own].astype(np.int64) * graph.pes + graph.pe[own]
-    work = np.bincount(
-        place, graph.launch[own] + graph.work[own].astype(np.float64), len(graph.labels) * graph.pes
-    )
+    work = np.bincount(place, graph.launch[own] + graph.work[own].astype(np.float64), len(graph.labels) * graph.pes)
     per_kernel = np.where(work > 0, work, np.inf).reshape(len(graph.labels), graph.pes).min(axis=1)
     return int(per_kernel[np.isfinite(per_kernel)].sum())
 

@@ -21,11 +21,12 @@ def program_text(program: Program) -> str:
     straight = sum(t.kind == "straight" for t in program.transfers)
     return "\n".join(
         [
-            f"{program.model} on {machine.name}, {program.strategy}: {program.pes:,} PEs in {len(program.blocks)} blocks, "
-            f"{si_bytes(program.sram_bytes)} of SRAM",
+            f"{program.model} on {machine.name}, {program.strategy}: {program.pes:,} PEs "
+            f"in {len(program.blocks)} blocks, {si_bytes(program.sram_bytes)} of SRAM",
             aligned(rows),
-            f"  {len(program.kernels)} kernels; {straight} straight transfers, {len(program.transfers) - straight} reslices; "
-            f"context {program.max_context:,} x {program.sequences}; fingerprint {program.fingerprint()}",
+            f"  {len(program.kernels)} kernels; {straight} straight transfers, "
+            f"{len(program.transfers) - straight} reslices; context {program.max_context:,} x {program.sequences}; "
+            f"fingerprint {program.fingerprint()}",
         ]
     )
 

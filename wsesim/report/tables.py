@@ -16,8 +16,7 @@ def aligned(rows: Iterable[Sequence[str]], indent: str = "  ") -> str:
     return "\n".join(
         indent
         + "  ".join(
-            cell.ljust(w) if i == 0 else cell.rjust(w)
-            for i, (cell, w) in enumerate(zip(row, widths, strict=False))
+            cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=False))
         )
         for row in rows
     )

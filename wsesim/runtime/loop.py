@@ -77,9 +77,7 @@ class Engine:
         self.free_s = times.finished_s
         text = "".join(t.text for t in run.tokens) + run.rest()
         ids = tuple(t.id for t in run.tokens)
-        return Completion(
-            text, ids, len(request.prompt_ids), reason, times, run.execute_wall_s, run.simulate_wall_s
-        )
+        return Completion(text, ids, len(request.prompt_ids), reason, times, run.execute_wall_s, run.simulate_wall_s)
 
 
 class _Run:

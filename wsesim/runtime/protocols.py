@@ -42,9 +42,7 @@ class Arithmetic(Protocol):
 
     def new_sequence(self) -> State: ...
 
-    def step(
-        self, sequence: State, token_ids: Sequence[int], logits: bool = True
-    ) -> NDArray[np.float32] | None: ...
+    def step(self, sequence: State, token_ids: Sequence[int], logits: bool = True) -> NDArray[np.float32] | None: ...
 
 
 class StepCycles(Protocol):

@@ -9,9 +9,7 @@ from typing import Any
 from wsesim.runtime.loop import Completion
 
 
-def completion_object(
-    completion: Completion, model: str, fingerprint: str, text_from: str | None
-) -> dict[str, Any]:
+def completion_object(completion: Completion, model: str, fingerprint: str, text_from: str | None) -> dict[str, Any]:
     """Keys in the service's order. `created` and `id` are of this computer; all times in `time_info` are modelled.
 
     `text_from` names the model whose text stands in for `model`'s own; then one more key, `wsesim_text_from`, says so.

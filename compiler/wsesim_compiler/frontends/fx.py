@@ -22,9 +22,7 @@ if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
 _WRAPPERS = ("wrap_with_set_grad_enabled", "wrap_with_autocast")
-_PLACEMENT = frozenset(
-    {"device", "layout", "pin_memory", "memory_format", "non_blocking", "copy", "implicit"}
-)
+_PLACEMENT = frozenset({"device", "layout", "pin_memory", "memory_format", "non_blocking", "copy", "implicit"})
 """Arguments that say where and how torch stores a tensor, not what it holds."""
 _TRAINING = frozenset({"padding_idx", "scale_grad_by_freq", "sparse"})
 """Arguments that only say how a gradient is made."""

@@ -101,9 +101,7 @@ def _first_names(program: ExportedProgram) -> dict[str, str]:
     return names
 
 
-def _constant(
-    target: str, node: fx.Node, program: ExportedProgram, inv_freq: tuple[float, ...] | None
-) -> Constant:
+def _constant(target: str, node: fx.Node, program: ExportedProgram, inv_freq: tuple[float, ...] | None) -> Constant:
     tensor = program.state_dict.get(target, program.constants.get(target))
     type_ = _tensor_type(node, "")
     shape = tuple(int(dim) for dim in type_.shape)

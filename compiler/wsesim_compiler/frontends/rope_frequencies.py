@@ -46,9 +46,7 @@ def _scaled(rope: Mapping[str, Any], frequencies: tuple[float, ...]) -> tuple[fl
         return tuple(frequency / rope["factor"] for frequency in frequencies)
     if kind == "llama3":
         return tuple(_llama3(rope, frequency) for frequency in frequencies)
-    raise ExportError(
-        f"rope type {kind!r} is not supported; supported: default, linear, llama3, or pass inv_freq"
-    )
+    raise ExportError(f"rope type {kind!r} is not supported; supported: default, linear, llama3, or pass inv_freq")
 
 
 def _llama3(rope: Mapping[str, Any], frequency: float) -> float:

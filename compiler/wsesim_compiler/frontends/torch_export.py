@@ -23,9 +23,7 @@ if TYPE_CHECKING:
 _EXAMPLE_TOKENS = 13  # any number that torch does not specialise, as it does 0 and 1
 
 
-def from_torch(
-    module: nn.Module, name: str | None = None, inv_freq: tuple[float, ...] | None = None
-) -> Graph:
+def from_torch(module: nn.Module, name: str | None = None, inv_freq: tuple[float, ...] | None = None) -> Graph:
     """Raw Graph of a causal language model `forward(tokens [1, T] or [T]) -> logits`, on any device.
 
     A transformers model is called as `forward(input_ids=tokens, use_cache=False)`. `inv_freq` gives RoPE's
@@ -36,9 +34,7 @@ def from_torch(
     return from_exported(export(module), name or type(module).__name__, known)
 
 
-def from_exported(
-    program: ExportedProgram, name: str = "exported", inv_freq: tuple[float, ...] | None = None
-) -> Graph:
+def from_exported(program: ExportedProgram, name: str = "exported", inv_freq: tuple[float, ...] | None = None) -> Graph:
     """Raw Graph of an ExportedProgram from tokens [1, T] or [T], T dynamic, to logits."""
     graph = read_program(program, name, inv_freq)
     verify(graph, "raw")

@@ -15,9 +15,7 @@ from wsesim_compiler.operators.operator import RAW, Array, Operator, axis, opera
 def _arange_shape(*, end: Dim, start: Dim = 0, step: int = 1, dtype: str | None = None) -> Shape:
     if start == 0 and step == 1:
         return (end if isinstance(end, str) else int(np.ceil(end)),)
-    require(
-        not isinstance(start, str) and not isinstance(end, str), f"a range from {start} to {end} by {step}"
-    )
+    require(not isinstance(start, str) and not isinstance(end, str), f"a range from {start} to {end} by {step}")
     return (len(np.arange(start, end, step)),)
 
 
@@ -115,9 +113,7 @@ def _cumsum(x: Array, *, dim: int, dtype: str | None = None) -> Array:
 
 def _diff_shape(x: Shape, *ends: Shape, n: int = 1, dim: int = -1) -> Shape:
     index = axis(dim, len(x))
-    require(
-        n == 1 and len(ends) == 1 and ends[0][index] == 1, "only first differences with one value in front"
-    )
+    require(n == 1 and len(ends) == 1 and ends[0][index] == 1, "only first differences with one value in front")
     return x
 
 

@@ -46,15 +46,11 @@ def _rope_shape(x: Shape, inv_freq: Shape, *, heads: int, head_dim: int, pairing
     return x
 
 
-def _rope(
-    x: Array, inv_freq: Array, *, heads: int, head_dim: int, pairing: str, state: KVState, node: str
-) -> Array:
+def _rope(x: Array, inv_freq: Array, *, heads: int, head_dim: int, pairing: str, state: KVState, node: str) -> Array:
     return rotated(x, inv_freq, heads, pairing, first_position=state.length)
 
 
-def rotated(
-    x: Array, inv_freq: Array | Sequence[float], heads: int, pairing: str, first_position: int = 0
-) -> Array:
+def rotated(x: Array, inv_freq: Array | Sequence[float], heads: int, pairing: str, first_position: int = 0) -> Array:
     """RoPE of x [T, heads * head_dim]: pair i of the token at position p turns by p * inv_freq[i].
 
     `half` pairs element i with i + head_dim/2, `interleaved` pairs 2i with 2i + 1.
@@ -68,13 +64,9 @@ def rotated(
     return np.stack([a * cos - b * sin, b * cos + a * sin], axis=axis).reshape(x.shape)
 
 
-def _attention_shape(
-    q: Shape, k: Shape, v: Shape, *, heads: int, kv_heads: int, head_dim: int, scale: float
-) -> Shape:
+def _attention_shape(q: Shape, k: Shape, v: Shape, *, heads: int, kv_heads: int, head_dim: int, scale: float) -> Shape:
     require(q[-1] == heads * head_dim, f"{heads} heads of {head_dim} over {q[-1]} features")
-    require(
-        k == v and k[-1] == kv_heads * head_dim, f"{kv_heads} heads of {head_dim} in {list(k)}, {list(v)}"
-    )
+    require(k == v and k[-1] == kv_heads * head_dim, f"{kv_heads} heads of {head_dim} in {list(k)}, {list(v)}")
     require(heads % kv_heads == 0, f"{heads} heads over {kv_heads} key/value heads")
     return q
 

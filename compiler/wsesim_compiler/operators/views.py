@@ -106,9 +106,7 @@ def _expand_as(x: Array, other: Array) -> Array:
     return np.broadcast_to(x, other.shape)
 
 
-def _slice_shape(
-    x: Shape, *, dim: int = 0, start: Dim | None = None, end: Dim | None = None, step: int = 1
-) -> Shape:
+def _slice_shape(x: Shape, *, dim: int = 0, start: Dim | None = None, end: Dim | None = None, step: int = 1) -> Shape:
     index = axis(dim, len(x))
     return with_dim(x, index, _slice_dim(x[index], start, end, step))
 
@@ -135,9 +133,7 @@ def _one_of_many(start: Dim | None, end: Dim | None) -> bool:
     return (start in (None, 0) and end == 1) or (start == -1 and end in (None, END))
 
 
-def _slice(
-    x: Array, *, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1
-) -> Array:
+def _slice(x: Array, *, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1) -> Array:
     index: list[slice] = [slice(None)] * x.ndim
     index[dim] = slice(start, end, step)
     return x[tuple(index)]

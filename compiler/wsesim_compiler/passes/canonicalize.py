@@ -92,9 +92,7 @@ def _reshape(node: Node, emitted: _Emitted) -> Node | str:
     source = node.inputs[0]
     before = emitted.producer(source, "reshape")
     source = before.inputs[0] if before else source
-    return (
-        source if emitted.type(source).shape == node.shape else _as(node, "reshape", source, shape=node.shape)
-    )
+    return source if emitted.type(source).shape == node.shape else _as(node, "reshape", source, shape=node.shape)
 
 
 def _transpose(node: Node, emitted: _Emitted) -> Node | str:
@@ -132,9 +130,7 @@ def _slice(node: Node, emitted: _Emitted) -> Node | str:
     return _sliced(node, node.inputs[0], node.attribute("dim", 0), bounds, emitted)
 
 
-def _sliced(
-    node: Node, source: str, dim: Attribute, bounds: tuple[Attribute, ...], emitted: _Emitted
-) -> Node | str:
+def _sliced(node: Node, source: str, dim: Attribute, bounds: tuple[Attribute, ...], emitted: _Emitted) -> Node | str:
     shape = emitted.type(source).shape
     assert isinstance(dim, int)
     if shape == node.shape:

@@ -1,8 +1,8 @@
 """partition: recognised Graph -> Partition.
 
-Contract: the residual stream is split `along`; every linear moves its result to the other axis, everything else keeps the
-axis of its operands. A layer begins at the norm that feeds an attention. Raises PartitionError, naming the node, for a
-graph whose operands of one node would lie on different axes, or that is no chain embedding - layers - head.
+Contract: the residual stream is split `along`; every linear moves its result to the other axis, everything else keeps
+the axis of its operands. A layer begins at the norm that feeds an attention. Raises PartitionError, naming the node,
+for a graph whose operands of one node would lie on different axes, or that is no chain embedding - layers - head.
 """
 
 from __future__ import annotations
@@ -31,13 +31,9 @@ def _axes(graph: Graph) -> dict[str, str]:
     for node in graph.nodes:
         operands = {axes[name] for name in node.inputs if name in axes}
         if len(operands) > 1:
-            raise PartitionError(
-                f"{node.name} (from {node.source}): its operands are split over different axes"
-            )
+            raise PartitionError(f"{node.name} (from {node.source}): its operands are split over different axes")
         if len(node.inputs) > 2 and node.op in ("linear", "head"):
-            raise PartitionError(
-                f"{node.name} (from {node.source}): a linear with a bias is not supported yet"
-            )
+            raise PartitionError(f"{node.name} (from {node.source}): a linear with a bias is not supported yet")
         axis = operands.pop() if operands else ALONG
         axes[node.name] = other_axis(axis) if node.op in ("linear", "head") else axis
     return axes
@@ -49,9 +45,7 @@ def _residuals(graph: Graph) -> tuple[str, ...]:
     for node in graph.nodes:
         if node.op == "add":
             if stream[-1] not in node.inputs:
-                raise PartitionError(
-                    f"{node.name} (from {node.source}): an add that is not to the residual stream"
-                )
+                raise PartitionError(f"{node.name} (from {node.source}): an add that is not to the residual stream")
             stream.append(node.name)
     return tuple(stream)
 
@@ -94,13 +88,14 @@ def _fused(nodes: list[Node]) -> tuple[Fused, ...]:
 
     ordered = _siblings_together(nodes, key)
     return tuple(
-        Fused(_role(group, users, made), tuple(group))
-        for group in (list(g) for _, g in groupby(ordered, key=key))
+        Fused(_role(group, users, made), tuple(group)) for group in (list(g) for _, g in groupby(ordered, key=key))
     )
 
 
 def _siblings_together(nodes: list[Node], key: Callable[[Node], tuple[str, str]]) -> list[Node]:
-    """A linear moves up to its first sibling (same source), a rope waits for its last sibling; others keep their order."""
+    """A linear moves up to its first sibling (same source), a rope waits for its last sibling; others keep their
+    order.
+    """
     first: dict[tuple[str, str], int] = {}
     last = {key(node): number for number, node in enumerate(nodes)}
     for number, node in enumerate(nodes):

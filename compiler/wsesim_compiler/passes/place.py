@@ -1,8 +1,9 @@
 """place: Partition -> Placement, for the strategies pipelined, shared and hybrid.
 
-Contract: blocks lie inside the usable rectangle, do not overlap, and hold their stages in SRAM; layers go along the wafer
-in rows of blocks, serpentine or row-major; the embedding's block lies north of them, the head's south (tied: one block,
-north). Block shapes are the smallest within 10 % of the lowest estimated latency of one token. Raises PlacementError if nothing fits.
+Contract: blocks lie inside the usable rectangle, do not overlap, and hold their stages in SRAM; layers go along the
+wafer in rows of blocks, serpentine or row-major; the embedding's block lies north of them, the head's south (tied:
+one block, north). Block shapes are the smallest within 10 % of the lowest estimated latency of one token. Raises
+PlacementError if nothing fits.
 """
 
 from __future__ import annotations
@@ -62,9 +63,7 @@ def fits(partition: Partition, machine: Machine, options: Options) -> bool:
 def _best_floor(probe: Probe) -> Floor | None:
     plans = (
         _floor(probe, embed, head)
-        for embed, head in product(
-            _tables(probe, probe.embed), _tables(probe, probe.head) if probe.head else [None]
-        )
+        for embed, head in product(_tables(probe, probe.embed), _tables(probe, probe.head) if probe.head else [None])
     )
     return _smallest_of_the_fast(
         [plan for plan in plans if plan], lambda plan: plan.cycles, lambda plan: plan.layer_pes
@@ -145,9 +144,7 @@ def _blocks(probe: Probe, floor: Floor) -> tuple[PlacedBlock, ...]:
     usable = probe.machine.usable
     names = tuple(s.name for s in probe.embed)
     blocks = [
-        PlacedBlock(
-            Block("table" if len(names) > 1 else "embed", usable.x, usable.y, *floor.embed, "rows"), names
-        )
+        PlacedBlock(Block("table" if len(names) > 1 else "embed", usable.x, usable.y, *floor.embed, "rows"), names)
     ]
     columns, rows = floor.layer
     top = usable.y + floor.embed[1]
@@ -155,9 +152,7 @@ def _blocks(probe: Probe, floor: Floor) -> tuple[PlacedBlock, ...]:
         row, place_in_row = divmod(number, floor.per_row)
         if probe.options.order == "serpentine" and row % 2:
             place_in_row = floor.per_row - 1 - place_in_row
-        block = Block(
-            _group_name(group), usable.x + place_in_row * columns, top + row * rows, columns, rows, "rows"
-        )
+        block = Block(_group_name(group), usable.x + place_in_row * columns, top + row * rows, columns, rows, "rows")
         blocks.append(PlacedBlock(block, tuple(s.name for s in group)))
     if floor.head:
         last = blocks[-1].block
@@ -180,9 +175,7 @@ def _refusal(probe: Probe) -> Exception:
         if stages:
             heights = [h for _, h in _tables(probe, stages)] or [strip]
             rows -= min(heights)
-    sizes = _layer_sizes(probe, max(1, rows), len(probe.layer_groups)) or [
-        probe.options.block or (usable.columns, 1)
-    ]
+    sizes = _layer_sizes(probe, max(1, rows), len(probe.layer_groups)) or [probe.options.block or (usable.columns, 1)]
     group = probe.layer_groups[0]
     size = min(sizes, key=lambda size: probe.memory(group, size).total_bytes)
     return probe.refuse(group, size, smallest_change(probe.partition, probe.machine, probe.options, fits))

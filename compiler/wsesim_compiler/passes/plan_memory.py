@@ -1,6 +1,7 @@
 """plan_memory: Placement -> Placement with the bytes of every block's fullest PE and the prefill chunk.
 
-Contract: no PE over its room. Raises PlacementError, naming block, kernel, bytes needed and there, smallest change that fits.
+Contract: no PE over its room. Raises PlacementError, naming block, kernel, bytes needed and there, smallest change
+that fits.
 """
 
 from __future__ import annotations
@@ -15,18 +16,14 @@ CHUNKS = (8, 4, 2, 1)
 
 
 def plan_memory(placement: Placement) -> Placement:
-    """The memory map; the prefill chunk is the option's, else 1 where blocks form a pipeline, else what fits up to 8."""
+    """The memory map; the prefill chunk is the option's, else 1 in a pipeline of blocks, else what fits up to 8."""
     options = placement.options
     alone = len([p for p in placement.blocks if any(s.startswith("layer") for s in p.stages)]) == 1
     wanted = (options.prefill_chunk,) if options.prefill_chunk else CHUNKS if alone else (1,)
     for chunk in wanted:
-        memory = tuple(
-            block_memory(p.block, placement.kernels_on(p), options, chunk) for p in placement.blocks
-        )
+        memory = tuple(block_memory(p.block, placement.kernels_on(p), options, chunk) for p in placement.blocks)
         if all(m.total_bytes <= placement.machine.room_bytes for m in memory):
             return dataclasses.replace(placement, memory=memory, prefill_chunk=chunk)
     full = max(memory, key=lambda m: m.total_bytes)
     placed = next(p for p in placement.blocks if p.block.name == full.block)
-    raise refuse(
-        placement.partition, placement.machine, options, placed.block, placement.kernels_on(placed), full
-    )
+    raise refuse(placement.partition, placement.machine, options, placed.block, placement.kernels_on(placed), full)

@@ -84,14 +84,11 @@ class Probe:
             kernels = tuple(k for s in stages for k in self._kernels(s, block))
             return block_memory(block, kernels, self.options, 1)
         once = {
-            self._signatures[s.name]: block_memory(block, self._kernels(s, block), self.options, 1)
-            for s in stages[:1]
+            self._signatures[s.name]: block_memory(block, self._kernels(s, block), self.options, 1) for s in stages[:1]
         }
         for stage in stages[1:]:
             if self._signatures[stage.name] not in once:
-                once[self._signatures[stage.name]] = block_memory(
-                    block, self._kernels(stage, block), self.options, 1
-                )
+                once[self._signatures[stage.name]] = block_memory(block, self._kernels(stage, block), self.options, 1)
         each = [once[self._signatures[s.name]] for s in stages]
         return BlockMemory(
             block.name,

@@ -26,9 +26,7 @@ def refuse(
     memory: BlockMemory,
 ) -> PlacementError:
     """The error for one block that is over its room, when the block's shape is not the compiler's to change."""
-    change = (
-        f"{memory.total_bytes - machine.room_bytes} bytes less on a PE: a larger block, or fewer layers on it"
-    )
+    change = f"{memory.total_bytes - machine.room_bytes} bytes less on a PE: a larger block, or fewer layers on it"
     return PlacementError(refusal_message(partition, machine, options, block, kernels, memory, change))
 
 
@@ -84,7 +82,7 @@ def _wafers(partition: Partition, machine: Machine, options: Options) -> str:
         f"{-(-needed // there)} wafers or more (the weights alone are {needed / 1e9:.2f} GB, "
         f"one {machine.name} has room for {there / 1e9:.2f} GB)"
         if needed > there
-        else f"more SRAM a PE (the weights are {needed / 1e9:.2f} GB of {there / 1e9:.2f} GB of room, padding not counted)"
+        else f"more SRAM a PE (the weights are {needed / 1e9:.2f} GB of {there / 1e9:.2f} GB of room, before padding)"
     )
 
 

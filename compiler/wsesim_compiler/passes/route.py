@@ -1,8 +1,8 @@
 """route: Placement -> Placement with transfers, the feedback, and a colour for everything that moves.
 
-Contract: consecutive stages on different blocks are joined by one transfer; kinds of collectives of a block share one set
-of colours (a PE's input queues hold one kind at a time, the engine reroutes in turn); transfers whose rectangles meet
-take different colours. Raises PlacementError when colours run out.
+Contract: consecutive stages on different blocks are joined by one transfer; kinds of collectives of a block share one
+set of colours (a PE's input queues hold one kind at a time, the engine reroutes in turn); transfers whose rectangles
+meet take different colours. Raises PlacementError when colours run out.
 """
 
 from __future__ import annotations
@@ -38,9 +38,7 @@ def route(placement: Placement) -> Placement:
     colours = _colouring(placement, hops, ends)
     transfers = tuple(dataclasses.replace(t, colours=colours[t.name]) for t in hops)
     feedback = Feedback(ends[0].name, ends[1].name, colours["feedback"])
-    uses = tuple(
-        ColourUse(p.block.name, kind, COLLECTIVE_COLOURS) for p in placement.blocks for kind in KINDS
-    )
+    uses = tuple(ColourUse(p.block.name, kind, COLLECTIVE_COLOURS) for p in placement.blocks for kind in KINDS)
     uses += (ColourUse(ends[1].name, "embed", EMBED_COLOURS),)
     return dataclasses.replace(placement, transfers=transfers, feedback=feedback, colours=uses)
 
@@ -70,8 +68,7 @@ def _colouring(
     """Colours of each transfer and of the feedback, by greedy colouring of their conflicts."""
     blocks = {p.block.name: p.block for p in placement.blocks}
     needs = {
-        t.name: colours_needed(blocks[t.source], blocks[t.target], t.source_layout, t.target_layout)
-        for t in transfers
+        t.name: colours_needed(blocks[t.source], blocks[t.target], t.source_layout, t.target_layout) for t in transfers
     }
     areas = {t.name: _area(t, blocks[t.source], blocks[t.target]) for t in transfers}
     needs["feedback"], areas["feedback"] = 1, ends[0].rect.hull(ends[1].rect)
@@ -89,7 +86,7 @@ def _colouring(
     if max(coloured.values()) >= limit:
         crowded = max(coloured, key=lambda node: coloured[node])[0]
         raise PlacementError(
-            f"colours run out at {crowded}: {max(coloured.values()) + 1} needed for the transfers that meet, {limit} there"
+            f"colours run out at {crowded}: transfers that meet need {max(coloured.values()) + 1}, there are {limit}"
         )
     return {name: tuple(coloured[name, i] + offset for i in range(count)) for name, count in needs.items()}
 
@@ -100,4 +97,3 @@ def _area(transfer: Transfer, source: Block, target: Block) -> Rect:
         edge = source.x + source.columns - 1 if source.x < target.x else source.x
         return Rect(edge, source.y, 1, source.rows).hull(target.rect)
     return source.rect.hull(target.rect)
-

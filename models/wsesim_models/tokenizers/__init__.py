@@ -48,7 +48,5 @@ def open_tokenizer(path: str | Path) -> Tokenizer:
 def _only_gguf(folder: Path) -> list[Path]:
     files = sorted(folder.glob("*.gguf"))
     if len(files) > 1:
-        raise InvalidFileError(
-            f"{folder} holds {len(files)} GGUF files and no tokenizer.json: name one of them"
-        )
+        raise InvalidFileError(f"{folder} holds {len(files)} GGUF files and no tokenizer.json: name one of them")
     return files

@@ -31,9 +31,7 @@ def open_gguf(path: str | Path) -> Tokenizer:
     header = read_header(path)
     model, pre = header.get("tokenizer.ggml.model"), str(header.get("tokenizer.ggml.pre", "default"))
     if model != "gpt2":
-        raise InvalidFileError(
-            f"{header.path.name} has a {model!r} vocabulary; only byte-level BPE (gpt2) is read"
-        )
+        raise InvalidFileError(f"{header.path.name} has a {model!r} vocabulary; only byte-level BPE (gpt2) is read")
     if pre not in PRE_TOKENIZERS:
         raise UnknownNameError("pre-tokenizer", pre, PRE_TOKENIZERS)
     special = _of_kind(header, _CONTROL)

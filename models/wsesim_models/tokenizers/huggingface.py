@@ -31,9 +31,7 @@ def open_huggingface(path: str | Path) -> Tokenizer:
     return wrap(backend, bos_id, end_ids(special, beside.eos_ids()), beside.add_bos(backend, bos_id))
 
 
-def wrap(
-    backend: tokenizers.Tokenizer, bos_id: int | None, eos_ids: frozenset[int], add_bos: bool
-) -> Tokenizer:
+def wrap(backend: tokenizers.Tokenizer, bos_id: int | None, eos_ids: frozenset[int], add_bos: bool) -> Tokenizer:
     """A byte-level tokenizer of the `tokenizers` package as one of ours."""
     by_id = {token_id: bytes_of(token) for token, token_id in backend.get_vocab(False).items()}
     for token_id, token in backend.get_added_tokens_decoder().items():
@@ -55,9 +53,7 @@ def _read(path: Path) -> tokenizers.Tokenizer:
     except Exception as error:  # the package raises bare Exceptions
         raise InvalidFileError(f"{path} is not a tokenizer that can be read: {error}") from error
     if decoder.get("type") != "ByteLevel":
-        raise InvalidFileError(
-            f"{path} decodes by {decoder.get('type')}; only ByteLevel vocabularies are read"
-        )
+        raise InvalidFileError(f"{path} decodes by {decoder.get('type')}; only ByteLevel vocabularies are read")
     # Files keep whatever lengths their maker trained with.
     backend.no_truncation()
     backend.no_padding()

@@ -41,9 +41,7 @@ def open_meta(path: str | Path) -> Tokenizer:
 
     ranks = _ranks(Path(path))
     special = {name: len(ranks) + index for index, name in enumerate(_special_names())}
-    encoding = tiktoken.Encoding(
-        "llama3", pat_str=LLAMA3_PATTERN, mergeable_ranks=ranks, special_tokens=special
-    )
+    encoding = tiktoken.Encoding("llama3", pat_str=LLAMA3_PATTERN, mergeable_ranks=ranks, special_tokens=special)
     by_id = {rank: token for token, rank in ranks.items()} | dict.fromkeys(special.values(), b"")
 
     def split(text: str) -> list[int]:
@@ -62,9 +60,7 @@ def _ranks(path: Path) -> dict[bytes, int]:
         pairs = [line.split() for line in path.read_bytes().splitlines() if line]
         ranks = {base64.b64decode(token, validate=True): int(rank) for token, rank in pairs}
     except (ValueError, binascii.Error) as error:
-        raise InvalidFileError(
-            f"{path} is not Llama 3's tokenizer.model: lines of base64 and rank"
-        ) from error
+        raise InvalidFileError(f"{path} is not Llama 3's tokenizer.model: lines of base64 and rank") from error
     if sorted(ranks.values()) != list(range(len(ranks))) or len(ranks) < 256:
         raise InvalidFileError(f"{path} is damaged or truncated: its ranks are not 0, 1, 2, .. without a gap")
     return ranks

@@ -135,9 +135,7 @@ def _check_kind(header: GGUFHeader) -> None:
     header.check_architecture()
     parts = header.get("split.count", 1)
     if parts > 1:
-        raise InvalidFileError(
-            f"{header.path.name} is one of {parts} parts: merge them with llama-gguf-split --merge"
-        )
+        raise InvalidFileError(f"{header.path.name} is one of {parts} parts: merge them with llama-gguf-split --merge")
 
 
 def _check_tensor(path: Path, tensor: GGUFTensor) -> None:

@@ -136,7 +136,5 @@ def _tensor(path: Path, name: str, entry: dict[str, Any], data_start: int, data_
         )
     if end > data_bytes:
         there = max(data_bytes - start, 0)
-        raise InvalidFileError(
-            f"{path.name} is truncated: tensor {name} needs {needed} bytes, {there} are there"
-        )
+        raise InvalidFileError(f"{path.name} is truncated: tensor {name} needs {needed} bytes, {there} are there")
     return _Tensor(path, dtype, shape, data_start + start)

@@ -57,10 +57,7 @@ class Canvas:
 
     def lines(self, block: Block, axis: str, count: int) -> Lines:
         """The first `count` whole lines of a block that go along `axis`."""
-        if axis == ALONG:
-            pes = self.grid(block, block.along, count).T
-        else:
-            pes = self.grid(block, count, block.across)
+        pes = self.grid(block, block.along, count).T if axis == ALONG else self.grid(block, count, block.across)
         vertical = (axis == ALONG) == (block.axis == "rows")
         return Lines(pes, SOUTH if vertical else EAST, NORTH if vertical else WEST, axis)
 
@@ -71,9 +68,7 @@ class Canvas:
         cost = self.machine.op(op)
         return self.task(pes, label, cost.launch, cost.work_cycles(elements, repeats, dtype or self.dtype))
 
-    def task(
-        self, pes: Int64, label: str, launch: int, work: int, *, streams: bool = False, kind: int = 0
-    ) -> Int64:
+    def task(self, pes: Int64, label: str, launch: int, work: int, *, streams: bool = False, kind: int = 0) -> Int64:
         """A blocking task on each PE; stragglers work longer."""
         flat = np.asarray(pes, np.int64).ravel()
         return self.builder.tasks(flat, label, launch, self._work(flat, work), BLOCKING, streams, kind)

@@ -1,7 +1,7 @@
 """Collectives on lines of PEs, as tasks and messages.
 
-A merge is a store-and-forward stage: the partial sum is received into memory, then added to the PE's own while it is sent
-on. A broadcast is one message in each direction that every PE on the way keeps a copy of.
+A merge is a store-and-forward stage: the partial sum is received into memory, then added to the PE's own while it is
+sent on. A broadcast is one message in each direction that every PE on the way keeps a copy of.
 """
 
 from __future__ import annotations
@@ -58,9 +58,7 @@ def reduce(canvas: Canvas, lines: Lines, used: int, step: Step, algorithm: str, 
     return plan.root
 
 
-def _stage_tasks(
-    canvas: Canvas, lines: Lines, plan: Reduction, step: Step, label: str
-) -> tuple[Int64, Int64]:
+def _stage_tasks(canvas: Canvas, lines: Lines, plan: Reduction, step: Step, label: str) -> tuple[Int64, Int64]:
     """Tasks of a reduction: each position's last one [lines, used], and the one that each merge is received by."""
     count = lines.pes.shape[0]
     last = np.full((count, plan.length), -1, np.int64)
@@ -96,9 +94,7 @@ def broadcast(canvas: Canvas, lines: Lines, root: int, elements: int, label: str
         if not distance.size:
             continue
         far = int(distance.max())
-        messages = canvas.builder.messages(
-            sent, direction, far, canvas.wavelets(elements), shares_ramp=not first
-        )
+        messages = canvas.builder.messages(sent, direction, far, canvas.wavelets(elements), shares_ramp=not first)
         hops = np.broadcast_to(distance, (count, distance.size)).ravel()
         canvas.builder.drops(np.repeat(messages, distance.size), hops, received[:, side].ravel())
         first = False

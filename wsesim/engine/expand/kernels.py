@@ -87,7 +87,7 @@ def line_kind(kernel: Kernel) -> str:
 
 
 def _embed(canvas: Canvas, kernel: Embed, where: Site, label: str) -> None:
-    """The id goes to every PE: along the entry's row, then along each column. The owner of the row sends it to its line.
+    """The id goes to every PE: along the entry's row, then each column. The owner of the row sends it to its line.
 
     Which column owns the row depends on the id; the last one is taken, the farthest: an upper bound for other ids.
     """
@@ -215,9 +215,7 @@ def _sample(canvas: Canvas, kernel: Sample, where: Site, label: str) -> None:
     """On the line where the logits are summed: each PE's best candidates, merged to the root, and the draw there."""
     kept = min(where.candidates, kernel.candidates)
     across = canvas.lines(where.block, ACROSS, where.block.along)
-    line = Lines(
-        across.pes[where.logits_root : where.logits_root + 1], across.forward, across.backward, across.kind
-    )
+    line = Lines(across.pes[where.logits_root : where.logits_root + 1], across.forward, across.backward, across.kind)
     pes = line.pes[:, : kernel.layout.used]
     passes = max(1, (kept - 1).bit_length() + 1)
     canvas.compute(pes, label, "compare", kernel.layout.width, passes)

@@ -16,7 +16,9 @@ from wsesim.machine.machine import SlowPE
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Plan:
-    """A TaskGraph with the PEs that have tasks (`busy` [PEs]), and those whose first task waits for no message (numbers)."""
+    """A TaskGraph with the PEs that have tasks (`busy` [PEs]), and those whose first task waits for no message
+    (numbers).
+    """
 
     graph: TaskGraph
     busy: NDArray[np.bool_]
@@ -44,7 +46,5 @@ def plan_of(graph: TaskGraph) -> Plan:
 
 def local_machine(machine: Machine, window: Rect) -> Machine:
     """The machine as `window` sees it: stragglers in its coordinates."""
-    slow = tuple(
-        SlowPE(s.x - window.x, s.y - window.y, s.factor) for s in machine.slow if window.has(s.x, s.y)
-    )
+    slow = tuple(SlowPE(s.x - window.x, s.y - window.y, s.factor) for s in machine.slow if window.has(s.x, s.y))
     return dataclasses.replace(machine, slow=slow, dead=frozenset())

@@ -33,9 +33,7 @@ class StageKey:
     logits_root: int
 
 
-def expand_stage(
-    program: Program, kernels: tuple[Kernel, ...], tokens: int, context: int, candidates: int
-) -> Segment:
+def expand_stage(program: Program, kernels: tuple[Kernel, ...], tokens: int, context: int, candidates: int) -> Segment:
     """The segment of `tokens` new tokens over `context` positions (the new ones counted in) on the kernels' block."""
     block = program.block(kernels[0].block)
     x, y = entry_pe(program)

@@ -7,8 +7,8 @@ from functools import lru_cache
 import numpy as np
 
 from wsesim.engine.expand.canvas import Canvas
-from wsesim.engine.taskgraph import COLLECTIVE, Int64
 from wsesim.engine.expand.segment import Plan, Segment, local_machine, plan_of
+from wsesim.engine.taskgraph import COLLECTIVE, Int64
 from wsesim.machine import Machine, Rect
 from wsesim.program.program import Program, Transfer
 from wsesim.program.routes import Path, feedback_path, transfer_paths
@@ -60,9 +60,7 @@ def _segment(program: Program, name: str, window: Rect, paths: tuple[Path, ...],
 
 
 @lru_cache(maxsize=64)
-def _plan(
-    paths: tuple[Path, ...], machine: Machine, columns: int, rows: int, dtype: str, tokens: int
-) -> Plan:
+def _plan(paths: tuple[Path, ...], machine: Machine, columns: int, rows: int, dtype: str, tokens: int) -> Plan:
     canvas = Canvas(Rect(0, 0, columns, rows), machine, dtype, tokens)
     launch = machine.activate_cycles
     sources = np.array([canvas.at(p.x, p.y) for p in paths])

@@ -48,10 +48,7 @@ def _around(matcher: Matcher, node: Node) -> frozenset[str]:
     names = {inner.name for inner in region}
     after = matcher.only_user(node.name)
     while after is not None and after.op in ("matmul", "reshape", "permute"):
-        names |= {
-            inner.name
-            for inner in matcher.region([after.name], {node.op, "matmul", *SCORE_OPS, *HEAD_OPS})[0]
-        }
+        names |= {inner.name for inner in matcher.region([after.name], {node.op, "matmul", *SCORE_OPS, *HEAD_OPS})[0]}
         after = matcher.only_user(after.name)
     return frozenset(names)
 
@@ -103,9 +100,7 @@ def _exact_scale(scale: float, head_dim: int) -> float:
     return usual if math.isclose(scale, usual, rel_tol=1e-6) else float(f"{scale:.12g}")
 
 
-def _rope(
-    matcher: Matcher, attention: Node, heads: Heads, part: str, frequencies: _Frequencies
-) -> Node | None:
+def _rope(matcher: Matcher, attention: Node, heads: Heads, part: str, frequencies: _Frequencies) -> Node | None:
     if heads.rope is None:
         return None
     return Node(

@@ -78,9 +78,7 @@ def find_heads(matcher: Matcher, name: str, transposed: bool = False) -> Heads:
     rope = _rope(matcher, split, rows / scale)
     if rope is None and not _equal(rows, scale * split):
         if _from_table(matcher, [node.name for node in region]):
-            raise NotAttentionError(
-                "its cos and sin are stored tables; make them in forward from frequencies"
-            )
+            raise NotAttentionError("its cos and sin are stored tables; make them in forward from frequencies")
         raise NotAttentionError(
             "its position embedding is not RoPE over whole heads, computed from inverse frequencies"
         )

@@ -31,9 +31,7 @@ def renamed(graph: Graph, name: str = "tokens") -> Graph:
 
 
 def _with_names(node: Node, names: dict[str, str]) -> Node:
-    return dataclasses.replace(
-        node, name=names[node.name], inputs=tuple(names.get(n, n) for n in node.inputs)
-    )
+    return dataclasses.replace(node, name=names[node.name], inputs=tuple(names.get(n, n) for n in node.inputs))
 
 
 def _residual_first(node: Node, order: dict[str, int]) -> Node:

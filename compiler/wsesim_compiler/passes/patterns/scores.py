@@ -96,9 +96,7 @@ def _probe_tokens(matcher: Matcher, names: Iterable[str]) -> int:
     tokens = min(sizes) if sizes else max((2 * length + 3 for length in lengths), default=PROBE_TOKENS)
     if tokens > _LONGEST_PROBE:
         longest = max([*sizes, *lengths])
-        raise NotAttentionError(
-            f"its mask depends on the length {longest}: sliding windows are not supported"
-        )
+        raise NotAttentionError(f"its mask depends on the length {longest}: sliding windows are not supported")
     return tokens
 
 
@@ -114,6 +112,4 @@ def _require_causal(mask: Array, tokens: int) -> None:
     if mask.shape[-2:] != visible.shape:
         raise NotAttentionError(f"its mask is {list(mask.shape)} for {tokens} tokens")
     if not (np.all(mask[..., visible] == 0) and np.all(mask[..., ~visible] <= _HIDDEN)):
-        raise NotAttentionError(
-            "its mask is not causal (a sliding window, padding or a bias is not supported)"
-        )
+        raise NotAttentionError("its mask is not causal (a sliding window, padding or a bias is not supported)")

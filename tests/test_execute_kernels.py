@@ -1,0 +1,270 @@
+"""Every kernel against its NumPy twin and its uncompiled self, bit for bit."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+
+from wsesim.execute import kernels, reference, tiles, values
+from wsesim.execute.merges import schedule
+from wsesim.execute.tiles import PANEL
+from wsesim.program.collectives import ALGORITHMS, reduction
+
+F = np.float32
+NONE = np.empty(0, F)
+WEIGHTS = ("fp32", "bf16", "fp16", "int8")
+
+
+@dataclass
+class Case:
+    """A kernel, its arguments, which of them it fills, and a name. Workers that compute alike share `outputs`."""
+
+    name: str
+    module: object
+    kernel: str
+    make: Callable[[], tuple]
+    filled: tuple[int, ...] = field(default=(-1,))
+
+    def run(self, function):
+        arguments = self.make()
+        function(*arguments)
+        return [arguments[i] for i in self.filled]
+
+
+def rng():
+    return np.random.default_rng(11)
+
+
+def floats(*shape, scale=1.0):
+    return (rng().standard_normal(shape) * scale).astype(F).reshape(-1)
+
+
+def stored(kind, *shape):
+    x = rng().standard_normal(shape).astype(F)
+    if kind == "bf16":
+        return (x.view(np.uint32) >> 16).astype(np.uint16)
+    if kind == "fp16":
+        x.reshape(-1)[:3] = (1e-6, -3e-8, 0)  # subnormal
+        return x.astype(np.float16).view(np.int16)
+    return np.clip(x * 40, -127, 127).astype(np.int8) if kind == "int8" else x
+
+
+def linear_case(tokens, positions, k, panels, algorithm, kind="fp32", workers=1):
+    def make():
+        merges = schedule(positions, algorithm)
+        x = floats(tokens, positions, k)
+        x[:k] = 0  # padding
+        scales = np.abs(floats(panels * PANEL)) if kind == "int8" else NONE
+        row = panels * PANEL - 5
+        places = np.array([(p * PANEL, row, min(PANEL, row - p * PANEL)) for p in range(panels)])
+        stack = np.zeros(workers * tokens * merges.depth * PANEL, F)
+        scratch = np.zeros(workers * k * PANEL, F)
+        weights = stored(kind, panels, positions, k, PANEL).reshape(-1)
+        order = (merges.order, merges.children, places, workers, merges.depth, stack, scratch)
+        return (tokens, x, weights, scales, k, *order, np.full(tokens * row + 3, 9, F))
+
+    name = f"linear-{tokens}x{positions}x{k}x{panels}-{algorithm}-{kind}-{workers}"
+    return Case(name, tiles, "linear", make)
+
+
+def embed_case(kind):
+    def make():
+        ids, places = np.array([3, 0, 6]), np.array([0, 1, -1, 2, 3, -1], np.int32)
+        scales = np.abs(floats(7)) if kind == "int8" else NONE
+        return 3, ids, stored(kind, 7, 4), scales, places, np.full(20, 9, F)
+
+    return Case(f"embed-{kind}", tiles, "embed", make)
+
+
+GROUPS, REPEAT, SEGMENT, FEATURES = 2, 3, 3, 2
+
+
+def score_case(tokens, context, algorithm, workers=1):
+    def make():
+        merges = schedule(SEGMENT, algorithm)
+        capacity = 3 * PANEL
+        width = REPEAT * FEATURES
+        row = GROUPS * SEGMENT * width
+        group, member = np.divmod(np.arange(GROUPS * REPEAT), REPEAT)
+        starts = (group * SEGMENT * width + member * FEATURES).astype(np.int32)
+        keys = floats(capacity * GROUPS * SEGMENT * FEATURES)
+        shape = (starts, REPEAT, row, width, FEATURES, keys, F(0.3), merges.order, merges.children)
+        stack = np.zeros(workers * merges.depth * PANEL, F)
+        target = np.full(tokens * GROUPS * REPEAT * capacity, 9, F)
+        return (tokens, context, floats(tokens * row), *shape, workers, merges.depth, stack, capacity, target)
+
+    return Case(f"score-{tokens}-{context}-{algorithm}-{workers}", tiles, "score", make)
+
+
+def append_case(module, kernel, context):
+    def make():
+        places = np.array([4, 0, 2, 1, 3, 5], np.int32)
+        return 4, context, floats(4 * 7), 7, places, np.zeros(6 * 3 * PANEL, F)
+
+    return Case(f"{kernel}-{context}", module, kernel, make)
+
+
+def softmax_case(tokens, context, along, algorithm):
+    def make():
+        merges = schedule(along, algorithm)
+        capacity = context + tokens + 2
+        source = floats(tokens * 3 * capacity, scale=30)
+        sums = np.zeros(along + merges.depth, F)
+        order = (along, merges.order, merges.children, sums)
+        return tokens, context, source, 3, capacity, *order, np.full(source.shape, 9, F)
+
+    return Case(f"softmax-{tokens}-{context}-{along}-{algorithm}", kernels, "softmax", make)
+
+
+def weighted_case(tokens, context, along, algorithm, workers=1):
+    def make():
+        merges = schedule(along, algorithm)
+        heads, size, capacity = GROUPS * REPEAT, 5, context + tokens + 2
+        row = heads * size + 4
+        places = rng().permutation(row)[: heads * size].astype(np.int32)
+        order = (merges.order, merges.children, workers, merges.depth)
+        stack = np.zeros(workers * merges.depth * size, F)
+        cached = floats(capacity * GROUPS * size)
+        p = np.abs(floats(tokens * heads * capacity))
+        target = np.full(tokens * row, 9, F)
+        return (tokens, context, p, heads, capacity, along, cached, REPEAT, row, places, *order, stack, target)
+
+    return Case(f"weighted_sum-{tokens}-{context}-{along}-{algorithm}-{workers}", values, "weighted_sum", make)
+
+
+def rmsnorm_case(tokens, positions, width, algorithm):
+    def make():
+        merges = schedule(positions, algorithm)
+        x, weight = floats(tokens, positions, width), floats(positions * width)
+        shape = (width, positions * width - 1, 1e-5, merges.order, merges.children)
+        return tokens, x, weight, *shape, np.zeros(merges.depth, F), np.full(x.shape, 9, F)
+
+    return Case(f"rmsnorm-{tokens}-{positions}x{width}-{algorithm}", kernels, "rmsnorm", make)
+
+
+def rope_make():
+    pairs = np.array([0, 2, -1, 1, 2], np.int32)
+    angles = floats(3 * 4)
+    return 3, floats(3 * 10), pairs, np.cos(angles), np.sin(angles), 4, np.full(32, 9, F)
+
+
+def awkward():
+    """Ties, the edges of fp16 and beyond, subnormal and signed zeros, and the ordinary."""
+    edges = [0, -0.0, 1, -1, 65504, 65519.996, 65520, -1e6, 6e-8, 2.9e-8, 3e-8, 2**-14, 6.1e-5, 1e-40]
+    ties = [1 + 2**-8, 1 + 3 * 2**-8, 1 + 2**-11, 1 + 3 * 2**-11]
+    return np.concatenate([np.array(edges + ties, F), floats(30), floats(30, scale=1e-5), floats(30, scale=1e5)])
+
+
+def elementwise(kernel, make, filled=(-1,)):
+    return Case(kernel, kernels, kernel, make, filled)
+
+
+CASES = [
+    *(linear_case(t, p, k, 2, a) for t, p, k in ((1, 1, 1), (1, 7, 4), (3, 9, 5), (2, 16, 11)) for a in ALGORITHMS),
+    *(linear_case(t, 4, 6, 3, "two_phase", kind, 2) for t in (1, 3) for kind in WEIGHTS),
+    *(embed_case(kind) for kind in WEIGHTS),
+    *(score_case(t, c, a) for t, c in ((1, 0), (1, 64), (5, 62)) for a in ALGORITHMS),
+    score_case(5, 126, "chain", workers=3),
+    *(append_case(m, k, c) for m, k in ((tiles, "append_keys"), (values, "append_values")) for c in (0, 62)),
+    *(softmax_case(t, c, p, a) for t, c, p in ((1, 0, 5), (3, 4, 6), (2, 40, 7)) for a in ALGORITHMS),
+    *(weighted_case(t, c, p, a) for t, c, p in ((1, 0, 5), (3, 4, 6), (2, 40, 7)) for a in ALGORITHMS),
+    weighted_case(3, 20, 4, "two_phase", workers=2),
+    *(rmsnorm_case(t, p, w, a) for t, p, w in ((1, 1, 6), (3, 9, 2)) for a in ALGORITHMS),
+    elementwise("rope", rope_make),
+    elementwise("swiglu", lambda: (2, floats(24, scale=40), floats(24), 12, np.full(30, 9, F))),
+    elementwise("add", lambda: (2, floats(24), floats(30), 12, np.full(30, 9, F))),
+    elementwise("reslice", lambda: (3, floats(12), 4, np.array([3, -1, 0], np.int32), np.full(12, 9, F))),
+    elementwise("round_bf16", lambda: (1, awkward(), 100), (1,)),
+    elementwise("round_fp16", lambda: (1, awkward(), 100), (1,)),
+    elementwise("narrow_bf16", lambda: (awkward(), np.zeros(len(awkward()), np.uint16))),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_kernel_twin_and_python_agree_bit_for_bit(case):
+    kernel = getattr(case.module, case.kernel)
+    compiled = case.run(kernel)
+    twin = case.run(getattr(reference, case.kernel))
+    with np.errstate(over="ignore"):
+        uncompiled = case.run(kernel.py_func)
+    untouched = case.make()
+    for got, expected, python, index in zip(compiled, twin, uncompiled, case.filled, strict=True):
+        np.testing.assert_array_equal(got, expected)
+        np.testing.assert_array_equal(got, python)
+        assert not np.array_equal(got, untouched[index])
+
+
+def test_a_twin_takes_the_same_arguments():
+    for case in CASES:
+        kernel = getattr(case.module, case.kernel).py_func
+        twin = getattr(reference, case.kernel)
+        assert list(inspect.signature(kernel).parameters) == list(inspect.signature(twin).parameters)
+
+
+def test_every_public_kernel_has_a_case():
+    public = {
+        name
+        for module in (kernels, tiles, values)
+        for name, item in vars(module).items()
+        if hasattr(item, "py_func") and not item.targetoptions.get("forceinline") and not name.startswith("_")
+    }
+    assert public == {case.kernel for case in CASES}
+
+
+def test_compiled_kernels_call_only_their_own_file():
+    """numba's cache does not see a change in another file, and would keep the old code."""
+    for module in (kernels, tiles, values):
+        for item in vars(module).values():
+            if hasattr(item, "py_func"):
+                assert item.py_func.__module__ == module.__name__
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("length", [1, 2, 3, 5, 16, 37, 164])
+def test_schedule_is_the_reduction_bit_for_bit(length, algorithm):
+    partials = np.random.default_rng(length).standard_normal((length, 50)).astype(F)
+    merges, merging = schedule(length, algorithm), reduction(length, algorithm)
+    expected = partials.copy()
+    for merge in merging.merges:
+        expected[merge.target] += expected[merge.source]
+    got = reference.merged(partials, merges.order, merges.children)
+    np.testing.assert_array_equal(got, expected[merging.root])
+    assert merges.depth <= 5
+
+
+def test_the_two_algorithms_round_differently():
+    partials = np.random.default_rng(0).standard_normal((40, 50)).astype(F)
+    chain, two_phase = (reference.merged(partials, s.order, s.children) for s in (schedule(40, a) for a in ALGORITHMS))
+    assert (chain != two_phase).any()
+    np.testing.assert_allclose(chain, two_phase, atol=1e-5)
+
+
+@pytest.mark.parametrize("tokens", [1, 2, 5])
+def test_more_tokens_and_threads_change_no_bit(tokens):
+    whole = linear_case(tokens, 9, 7, 4, "two_phase", "bf16").make()
+    tiles.linear(*whole)
+    for t in range(tokens):
+        alone = linear_case(1, 9, 7, 4, "two_phase", "bf16", workers=3).make()
+        alone[1][:] = whole[1].reshape(tokens, -1)[t]
+        tiles.linear(*alone)
+        row = 4 * PANEL - 5
+        np.testing.assert_array_equal(alone[-1][:row], whole[-1][t * row : (t + 1) * row])
+
+
+def test_exp32_is_exp():
+    x = np.linspace(-86, 87, 20001).astype(F)
+    np.testing.assert_allclose(reference.exp32(x), np.exp(x.astype(np.float64)), rtol=2e-7)
+    assert kernels.exp32(F(-1000)) == reference.exp32(np.array([-87], F))[0]
+
+
+def test_softmax_and_linear_are_what_they_say():
+    case = softmax_case(2, 40, 7, "chain").make()
+    kernels.softmax(*case)
+    scores = case[2].astype(np.float64).reshape(2, 3, -1)[1, :, :42]
+    expected = np.exp(scores - scores.max(-1, keepdims=True))
+    expected /= expected.sum(-1, keepdims=True)
+    np.testing.assert_allclose(case[-1].reshape(2, 3, -1)[1, :, :42], expected, rtol=1e-5)

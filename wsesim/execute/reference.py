@@ -1,0 +1,240 @@
+"""The kernels once more, in NumPy: same names, same arguments, same bits. Read these to know what a kernel does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsesim.execute.tiles import PANEL
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int32]
+
+
+def widen(weights: NDArray[Any]) -> Floats:
+    """Stored weights as float32, by their stored type: float32, bf16 bits, fp16 bits or int8."""
+    if weights.dtype == np.uint16:
+        return (weights.astype(np.uint32) << np.uint32(16)).view(np.float32)
+    if weights.dtype == np.int16:
+        return weights.view(np.float16).astype(np.float32)
+    return weights.astype(np.float32)
+
+
+def merged(partials: Floats, order: Ints, children: Ints) -> Floats:
+    """[positions, ...] -> [...]: each position adds what it receives to its own, in the order of `Schedule`."""
+    stack: list[Floats] = []
+    for position, count in zip(order, children, strict=True):
+        total = partials[position]
+        for child in stack[len(stack) - count :]:
+            total = total + child
+        stack[len(stack) - count :] = [total]
+    (total,) = stack
+    return total
+
+
+def ordered_sum(terms: Floats) -> Floats:
+    """[n, ...] -> [...], one after the other."""
+    total = terms[0]
+    for term in terms[1:]:
+        total = total + term
+    return total
+
+
+def linear(
+    tokens: int,
+    x: Floats,
+    tiles: NDArray[Any],
+    scales: Floats,
+    k: int,
+    order: Ints,
+    children: Ints,
+    places: NDArray[np.int64],
+    workers: int,
+    depth: int,
+    stack: Floats,
+    scratch: Floats,
+    out: Floats,
+) -> None:
+    positions = len(order)
+    weights = widen(tiles).reshape(len(places), positions, k, PANEL)[:, np.argsort(order)]
+    for t, row in enumerate(x[: tokens * positions * k].reshape(tokens, positions, k)):
+        products = row[None, :, :, None] * weights  # [panel, position, k, column]
+        y = merged(ordered_sum(products.transpose(2, 1, 0, 3)), order, children)
+        y = y * scales.reshape(y.shape) if scales.size else y
+        for panel, (start, stride, valid) in enumerate(places):
+            out[start + t * stride :][:valid] = y[panel, :valid]
+
+
+def embed(
+    tokens: int, ids: NDArray[np.int64], table: NDArray[Any], scales: Floats, places: Ints, target: Floats
+) -> None:
+    rows = widen(table[ids[:tokens]]) * (scales[ids[:tokens], None] if scales.size else np.float32(1))
+    target[: tokens * len(places)] = np.where(places >= 0, rows[:, places], np.float32(0)).reshape(-1)
+
+
+def append_keys(tokens: int, context: int, key: Floats, row: int, places: Ints, keys: Floats) -> None:
+    blocks = keys.reshape(-1, len(places), PANEL)
+    for t in range(tokens):
+        blocks[(context + t) // PANEL, :, (context + t) % PANEL] = key[t * row :][places]
+
+
+def append_values(tokens: int, context: int, value: Floats, row: int, places: Ints, values: Floats) -> None:
+    for t in range(tokens):
+        values.reshape(-1, len(places))[context + t] = value[t * row :][places]
+
+
+def score(
+    tokens: int,
+    context: int,
+    query: Floats,
+    starts: Ints,
+    repeat: int,
+    row: int,
+    width: int,
+    features: int,
+    keys: Floats,
+    scale: float,
+    order: Ints,
+    children: Ints,
+    workers: int,
+    depth: int,
+    stack: Floats,
+    capacity: int,
+    target: Floats,
+) -> None:
+    heads = len(starts)
+    cached = keys.reshape(-1, heads // repeat, len(order), features, PANEL)
+    cached = cached[:, :, np.argsort(order)].transpose(1, 2, 3, 0, 4)
+    cached = cached.reshape(heads // repeat, len(order), features, -1)  # [group, position, feature, token]
+    for t in range(tokens):
+        seen = context + t + 1
+        for head, start in enumerate(starts):
+            begins = t * row + start + width * np.arange(len(order))
+            q = query[begins[:, None] + np.arange(features)]
+            products = q[:, :, None] * cached[head // repeat][:, :, :seen]
+            y = merged(ordered_sum(products.transpose(1, 0, 2)), order, children)
+            target[(t * heads + head) * capacity :][:seen] = y * np.float32(scale)
+
+
+def rmsnorm(
+    tokens: int,
+    source: Floats,
+    weight: Floats,
+    width: int,
+    size: int,
+    eps: float,
+    order: Ints,
+    children: Ints,
+    stack: Floats,
+    target: Floats,
+) -> None:
+    row = len(weight)
+    for t in range(tokens):
+        x = source[t * row : (t + 1) * row]
+        squares = (x * x).reshape(-1, width).T
+        total = merged(ordered_sum(squares), order, children)
+        scale = np.float32(1) / np.sqrt(total / np.float32(size) + np.float32(eps))
+        target[t * row : (t + 1) * row] = x * scale * weight
+
+
+def rope(tokens: int, source: Floats, pairs: Ints, cos: Floats, sin: Floats, half: int, target: Floats) -> None:
+    x = source[: tokens * 2 * len(pairs)].reshape(tokens, -1, 2)
+    c, s = cos[: tokens * half].reshape(tokens, half)[:, pairs], sin[: tokens * half].reshape(tokens, half)[:, pairs]
+    turned = np.stack((x[..., 0] * c - x[..., 1] * s, x[..., 1] * c + x[..., 0] * s), axis=-1)
+    target[: turned.size] = np.where(pairs[:, None] >= 0, turned, np.float32(0)).reshape(-1)
+
+
+def softmax(
+    tokens: int,
+    context: int,
+    source: Floats,
+    heads: int,
+    capacity: int,
+    along: int,
+    order: Ints,
+    children: Ints,
+    sums: Floats,
+    target: Floats,
+) -> None:
+    for r in range(tokens * heads):
+        seen = context + r // heads + 1
+        scores = source[r * capacity :][:seen]
+        e = exp32(scores - scores.max())
+        lines = np.zeros((-(-seen // along), along), np.float32)
+        lines.reshape(-1)[:seen] = e
+        target[r * capacity :][:seen] = e / merged(ordered_sum(lines), order, children)
+
+
+def weighted_sum(
+    tokens: int,
+    context: int,
+    probabilities: Floats,
+    heads: int,
+    capacity: int,
+    along: int,
+    values: Floats,
+    repeat: int,
+    row: int,
+    places: Ints,
+    order: Ints,
+    children: Ints,
+    workers: int,
+    depth: int,
+    stack: Floats,
+    target: Floats,
+) -> None:
+    size = len(places) // heads
+    cached = values.reshape(-1, heads // repeat, size)
+    for r in range(tokens * heads):
+        t, head = divmod(r, heads)
+        seen = context + t + 1
+        terms = probabilities[r * capacity :][:seen, None] * cached[:seen, head // repeat]
+        lines = np.zeros((-(-seen // along) * along, size), np.float32)
+        lines[:seen] = terms
+        y = merged(ordered_sum(lines.reshape(-1, along, size)), order, children)
+        target[t * row + places[head * size : (head + 1) * size]] = y
+
+
+def swiglu(tokens: int, gate: Floats, up: Floats, row: int, target: Floats) -> None:
+    n = tokens * row
+    target[:n] = gate[:n] / (np.float32(1) + exp32(-gate[:n])) * up[:n]
+
+
+def add(tokens: int, left: Floats, right: Floats, row: int, target: Floats) -> None:
+    target[: tokens * row] = left[: tokens * row] + right[: tokens * row]
+
+
+def reslice(tokens: int, source: Floats, row: int, places: Ints, target: Floats) -> None:
+    rows = source[: tokens * row].reshape(tokens, row)
+    target[: tokens * len(places)] = np.where(places >= 0, rows[:, places], np.float32(0)).reshape(-1)
+
+
+def round_bf16(tokens: int, values: Floats, row: int) -> None:
+    bits = np.empty(tokens * row, np.uint16)
+    narrow_bf16(values[: tokens * row], bits)
+    values[: tokens * row] = widen(bits)
+
+
+def round_fp16(tokens: int, values: Floats, row: int) -> None:
+    with np.errstate(over="ignore"):
+        values[: tokens * row] = values[: tokens * row].astype(np.float16)
+
+
+def narrow_bf16(source: Floats, target: NDArray[np.uint16]) -> None:
+    bits = source.view(np.uint32)
+    target[:] = (bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)
+
+
+def exp32(x: Floats) -> Floats:
+    """Cephes' expf: exp(n ln 2 + r) = 2^n * polynomial(r), |r| <= ln(2) / 2."""
+    f = np.float32
+    x = np.minimum(np.maximum(x, f(-87)), f(88))
+    n = np.floor(x * f(1.44269504088896341) + f(0.5))
+    r = x - n * f(0.693359375) - n * f(-2.12194440e-4)
+    p = np.full_like(r, f(1.9875691500e-4))
+    for c in (1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1):
+        p = p * r + f(c)
+    power = ((n.astype(np.int32) + 127).astype(np.uint32) << np.uint32(23)).view(np.float32)
+    return (p * (r * r) + r + f(1)) * power

