@@ -54,7 +54,7 @@ def exp32(x: Any) -> Any:
 @njit(cache=True, forceinline=True)
 def bf16_bits(x: Any) -> Any:
     """The bits of the nearest bf16, ties to even."""
-    bits = x.view(np.uint32)
+    bits = np.float32(x).view(np.uint32)
     odd = np.uint32((bits >> np.uint32(16)) & np.uint32(1))
     return np.uint16(np.uint32(bits + np.uint32(0x7FFF) + odd) >> np.uint32(16))
 

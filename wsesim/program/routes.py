@@ -1,12 +1,12 @@
 """Paths of what goes from block to block: one rule for the engine that times them and the verifier that checks colours.
 
 A path is straight or has one turn. A `straight` transfer continues each line of PEs into the next block. A `reslice`
-cuts the vector into the pieces that one source line and one target line share. The pieces of a target line go along
-one column, a lane, to the target's row, turn, and drop a copy on every PE of the row; a router on the lane sends its
-own piece first, then switches the colour to what comes from upstream (two of the four switch positions that a colour
-has). Lanes of farther rows start closer to the turn's outer side, so that no horizontal crosses a vertical of the
-same colour: eastward lanes go from the middle of the columns that both blocks share westwards, westward ones from the
-middle eastwards.
+cuts the vector into the pieces that one source line and one target line share. A piece goes along a column, its lane,
+to the target's row, turns, and drops a copy on every PE of the row. Two colours serve all pieces, one for what turns
+east and one for what turns west: neighbouring target lines share a lane, the nearest lines the lanes in the middle of
+the columns that both blocks share, farther ones lanes farther out, so that no horizontal crosses a vertical of its
+colour. On a lane a router needs two of the four switch positions that a colour has: first what comes from upstream,
+then its own piece; and at the target, first the turn, then straight on.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 
 from wsesim.program.collectives import reduction
 from wsesim.program.kernels import Embed, Linear, Sample
-from wsesim.program.layout import Layout, Uniform
+from wsesim.program.layout import Layout, Uniform, ceil_div
 from wsesim.program.program import Block, Program, Transfer
 
 EAST, WEST, NORTH, SOUTH = range(4)
@@ -63,7 +63,7 @@ def colours_needed(source: Block, target: Block, source_layout: Layout, target_l
     """Colours that the transfer's paths take."""
     if transfer_kind(source, target, source_layout, target_layout) == STRAIGHT:
         return 1
-    return 2 * len({lane.pair for lane in _lanes(source, target, source_layout, target_layout)})
+    return 2
 
 
 def transfer_paths(transfer: Transfer, source: Block, target: Block) -> tuple[Path, ...]:
@@ -86,25 +86,24 @@ def _straight(transfer: Transfer, source: Block, target: Block) -> Iterator[Path
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """Where one piece leaves: the `place`-th column out from the middle, in the colours of `pair`."""
+    """Where one piece leaves: the `place`-th column out from the middle."""
 
     source_line: int
     target_line: int
     elements: int
-    pair: int
     place: int
 
 
 def _lanes(source: Block, target: Block, source_layout: Layout, target_layout: Layout) -> list[Lane]:
-    """A lane for every piece, nearest target line first; the pieces of one target line share theirs."""
+    """A lane for every piece, nearest target line first."""
     pieces = _pieces(source_layout, target_layout)
     if target.y + target.rows <= source.y + source.rows:
         pieces.reverse()
     first, last = _lane_columns(source, target)
-    width = max(1, (last - first + 1) // 2)
     lines = {line: number for number, line in enumerate(dict.fromkeys(line for _, line, _ in pieces))}
+    lines_per_lane = ceil_div(len(lines), max(1, (last - first + 1) // 2))
     return [
-        Lane(source_line, target_line, elements, *divmod(lines[target_line], width))
+        Lane(source_line, target_line, elements, lines[target_line] // lines_per_lane)
         for source_line, target_line, elements in pieces
     ]
 
@@ -139,7 +138,7 @@ def _reslice(transfer: Transfer, source: Block, target: Block) -> Iterator[Path]
         east_x = max(middle - lane.place, first)
         west_x = min(middle + lane.place, last)
         y, to_y = source.y + lane.source_line, target.y + lane.target_line
-        east, west = transfer.colours[2 * lane.pair], transfer.colours[2 * lane.pair + 1]
+        east, west = transfer.colours
         if east_x <= east_edge:
             yield _turned(east_x, y, to_y, EAST, max(east_x, west_edge), east_edge, lane.elements, east)
         if west_edge < east_x:

@@ -1,4 +1,6 @@
-"""Segments, in the order in which they run -> one TaskGraph on one rectangle: the full graph that shortcuts are held to."""
+"""Segments in the order in which they run -> one TaskGraph on one rectangle: the full graph that shortcuts are held to."""
+to.
+"""
 
 from __future__ import annotations
 

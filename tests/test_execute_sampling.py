@@ -1,0 +1,80 @@
+"""Sampling: greedy, seeded, cut, and refused outside its ranges."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from wsesim.execute.errors import SamplingRangeError
+from wsesim.execute.sampling import SamplingOptions, sample
+
+LOGITS = np.array([0.5, 2.0, -1.0, 2.0, 1.0, -30.0], np.float32)
+
+
+def softmax(logits, temperature=1.0):
+    e = np.exp((logits.astype(np.float64) - logits.max()) / temperature)
+    return e / e.sum()
+
+
+def draws(options, logits=LOGITS, count=400):
+    return np.array([sample(logits, options, step).id for step in range(count)])
+
+
+def test_greedy_takes_the_lowest_id_of_the_highest():
+    token = sample(LOGITS, SamplingOptions(), 0)
+    assert token.id == 1
+    assert token.logprob == pytest.approx(np.log(softmax(LOGITS)[1]))
+
+
+def test_a_draw_depends_on_seed_and_step_alone():
+    options = SamplingOptions(temperature=1.0, seed=7)
+    forwards = draws(options, count=50)
+    backwards = [sample(LOGITS, options, step).id for step in reversed(range(50))][::-1]
+    assert list(forwards) == backwards
+    assert (draws(SamplingOptions(temperature=1.0, seed=8), count=50) != forwards).any()
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 1.5])
+def test_frequencies_follow_the_softmax(temperature):
+    shares = np.bincount(draws(SamplingOptions(temperature=temperature), count=4000), minlength=6) / 4000
+    np.testing.assert_allclose(shares, softmax(LOGITS, temperature), atol=0.03)
+
+
+def test_top_p_keeps_the_shortest_prefix_that_reaches_it():
+    p = softmax(LOGITS)
+    assert set(draws(SamplingOptions(temperature=1.0, top_p=float(p[1]) * 0.9))) == {1}
+    assert set(draws(SamplingOptions(temperature=1.0, top_p=float(p[1]) * 1.1))) == {1, 3}
+    assert set(draws(SamplingOptions(temperature=1.0, top_p=float(p[1] + p[3] + p[4] * 0.5)))) == {1, 3, 4}
+
+
+def test_only_the_candidates_are_drawn():
+    assert set(draws(SamplingOptions(temperature=1.5, candidates=2))) == {1, 3}
+    assert set(draws(SamplingOptions(temperature=1.5, candidates=1))) == {1}
+    ties = np.zeros(10, np.float32)
+    assert set(draws(SamplingOptions(temperature=1.0, candidates=3), ties)) == {0, 1, 2}
+
+
+def test_logprob_is_of_the_whole_softmax():
+    token = sample(LOGITS, SamplingOptions(temperature=1.5, candidates=2, seed=3), 4)
+    assert token.logprob == pytest.approx(np.log(softmax(LOGITS)[token.id]))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"temperature": -0.1},
+        {"temperature": 1.51},
+        {"temperature": float("nan")},
+        {"top_p": 0},
+        {"top_p": 1.01},
+        {"seed": -1},
+        {"seed": 2**64},
+        {"seed": 1.5},
+        {"candidates": 0},
+    ],
+    ids=str,
+)
+def test_options_outside_their_ranges_are_refused(wrong):
+    (name,) = wrong
+    with pytest.raises(SamplingRangeError, match=f"{name} is"):
+        SamplingOptions(**wrong)
