@@ -1,6 +1,4 @@
-"""Segments in the order in which they run -> one TaskGraph on one rectangle: the full graph that shortcuts are held to."""
-to.
-"""
+"""Segments in the order in which they run -> one TaskGraph: the full graph that shortcuts are held to."""
 
 from __future__ import annotations
 
