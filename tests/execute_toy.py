@@ -149,20 +149,26 @@ def _layer(toy, layer, block, x):
     kv_layout = Heads(toy.kv_heads, 1, toy.head_dim, toy.across, toy.pairing)
     ffn = Uniform(toy.ffn, toy.across)
     q, kv = q_layout.size, kv_layout.size
-    qkv = value("qkv")
+
+    def norm(name, source, target):
+        gain = WeightRef(value(name), 0, toy.dim)
+        return RMSNorm(value(name), block, source, value(target), gain, x, toy.eps, toy.reduce)
+
+    qkv, scale, layouts = value("qkv"), toy.head_dim**-0.5, (q_layout, kv_layout)
+    rotated = (value("qr"), value("kr"))
     return [
-        RMSNorm(value("norm1"), block, f"x{layer}", value("n1"), WeightRef(value("norm1"), 0, toy.dim), x, toy.eps, toy.reduce),
+        norm("norm1", f"x{layer}", "n1"),
         linear("qkv", value("n1"), x, ALONG,
                Output(value("q"), WeightRef(qkv, 0, q), q_layout),
                Output(value("k"), WeightRef(qkv, q, q + kv), kv_layout),
                Output(value("v"), WeightRef(qkv, q + kv, q + 2 * kv), kv_layout)),
-        Rope(value("rope"), block, (value("q"), value("k")), (value("qr"), value("kr")), (q_layout, kv_layout), toy.inv_freq),
-        Score(value("score"), block, value("qr"), value("kr"), value("s"), q_layout, kv_layout, toy.head_dim**-0.5, toy.reduce),
+        Rope(value("rope"), block, (value("q"), value("k")), rotated, layouts, toy.inv_freq),
+        Score(value("score"), block, *rotated, value("s"), *layouts, scale, toy.reduce),
         Softmax(value("softmax"), block, value("s"), value("p"), q_layout, toy.reduce),
-        WeightedSum(value("sum"), block, value("p"), value("v"), value("a"), q_layout, kv_layout, toy.reduce),
+        WeightedSum(value("sum"), block, value("p"), value("v"), value("a"), *layouts, toy.reduce),
         linear("o", value("a"), q_layout, ACROSS, Output(value("y"), WeightRef(value("o"), 0, toy.dim, True), x)),
         Add(value("add1"), block, f"x{layer}", value("y"), value("m"), x),
-        RMSNorm(value("norm2"), block, value("m"), value("n2"), WeightRef(value("norm2"), 0, toy.dim), x, toy.eps, toy.reduce),
+        norm("norm2", value("m"), "n2"),
         linear("ffn", value("n2"), x, ALONG,
                Output(value("g"), WeightRef(value("gate"), 0, toy.ffn), ffn),
                Output(value("u"), WeightRef(value("up"), 0, toy.ffn), ffn)),

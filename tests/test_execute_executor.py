@@ -149,7 +149,7 @@ def test_mistakes_are_named_and_change_nothing():
         made.step(sequence, [-1])
     with pytest.raises(TokenIdError, match="at least one"):
         made.step(sequence, [])
-    with pytest.raises(ContextOverflowError, match="0 tokens and 7 more .* of 6"):
+    with pytest.raises(ContextOverflowError, match=r"0 tokens and 7 more .* of 6"):
         made.step(sequence, [1] * 7)
     assert sequence.position == 0 and issubclass(ContextOverflowError, InvalidInputError)
     made.step(sequence, [1] * 6)

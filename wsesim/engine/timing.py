@@ -7,6 +7,7 @@ through the blocks; only the last token visits the head.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -52,6 +53,8 @@ class Timing:
         self._stages = _stages(program)
         self._leading = {t.name.partition("_to_")[2]: t for t in program.transfers}
         self._lines = {b.along for b in program.blocks if any(_has_cache(k, b.name) for k in program.kernels)}
+        self._ends = {stage: transfer_ends(program, transfer) for stage, transfer in self._leading.items()}
+        self._segments: dict[tuple[object, ...], Segment] = {}
         self._steps: dict[tuple[object, ...], Step] = {}
 
     def decode(self, context: int, candidates: int = GREEDY) -> Step:
@@ -87,23 +90,37 @@ class Timing:
         runs = []
         for name, kernels in self._stages[:-2]:
             runs += self._move(wafer, name, tokens)
-            runs.append(wafer.run(expand_stage(self.program, kernels, tokens, context, GREEDY)))
+            runs.append(wafer.run(self._stage(kernels, tokens, context, GREEDY)))
         return runs + (self._move(wafer, self._stages[-2][0], 1) if last else [])
 
     def _move(self, wafer: Wafer, stage: str, tokens: int) -> list[SegmentRun]:
         transfer = self._leading.get(stage)
         if transfer is None:
             return []
-        wafer.hold(*transfer_ends(self.program, transfer))
-        return [wafer.run(expand_transfer(self.program, transfer, tokens))]
+        wafer.hold(*self._ends[stage])
+        moved = self._segment((stage, tokens), lambda: expand_transfer(self.program, transfer, tokens))
+        return [wafer.run(moved)]
+
+    def _stage(self, kernels: tuple[Kernel, ...], tokens: int, context: int, candidates: int) -> Segment:
+        """Positions of a line, not tokens of context, decide a segment."""
+        block = self.program.block(kernels[0].block)
+        key = (kernels[0].name, tokens, ceil_div(context, block.along), candidates)
+        return self._segment(key, lambda: expand_stage(self.program, kernels, tokens, context, candidates))
+
+    def _segment(self, key: tuple[object, ...], expand: Callable[[], Segment]) -> Segment:
+        """The most recent segments are kept: of every stage and transfer, a few contexts."""
+        if key not in self._segments:
+            self._segments[key] = expand()
+            if len(self._segments) > 4 * len(self.program.blocks) + 64:
+                del self._segments[next(iter(self._segments))]
+        return self._segments[key]
 
     def _finish(
         self, wafer: Wafer, runs: list[SegmentRun], phase: str, tokens: int, context: int, candidates: int
     ) -> Step:
         """Head, draw, and the id's way back."""
         logits, sample = (
-            wafer.run(expand_stage(self.program, kernels, 1, context + tokens, candidates))
-            for _, kernels in self._stages[-2:]
+            wafer.run(self._stage(kernels, 1, context + tokens, candidates)) for _, kernels in self._stages[-2:]
         )
         back: Segment | None = expand_feedback(self.program)
         runs = [*runs, logits, sample, *([wafer.run(back)] if back else [])]

@@ -53,25 +53,33 @@ class SegmentRun:
 
 
 class Memory:
-    """Effects by (segment's key, state relative to base). `simulations` counts what had to be simulated."""
+    """Effects by (segment's plan, state relative to base), the most recent `capacity`.
 
-    def __init__(self, *, keep_timelines: bool = True, remember: bool = True) -> None:
+    `simulations` counts what had to be simulated. The effect of a 20,000-PE layer is about 4 MB, its timeline 50 MB.
+    """
+
+    def __init__(self, *, keep_timelines: bool = True, remember: bool = True, capacity: int = 128) -> None:
         self.keep_timelines = keep_timelines
         self.remember = remember
+        self.capacity = capacity
         self.simulations = 0
         self.recalls = 0
         self.link_events = 0
         self._effects: dict[Hashable, Effect] = {}
 
     def recall(self, key: Hashable) -> Effect | None:
-        found = self._effects.get(key) if self.remember else None
-        self.recalls += found is not None
+        found = self._effects.pop(key, None) if self.remember else None
+        if found is not None:
+            self.recalls += 1
+            self._effects[key] = found  # now the most recent
         return found
 
     def store(self, key: Hashable, effect: Effect) -> None:
         self.simulations += 1
         self.link_events += effect.link_events
         self._effects[key] = effect
+        if len(self._effects) > self.capacity:
+            del self._effects[next(iter(self._effects))]
 
 
 class Wafer:
@@ -81,13 +89,13 @@ class Wafer:
         self.machine = machine
         self.memory = memory
         self.free_links = free_links
-        self._pes = {name: _plane(machine, name, 1) for name in PE_FIELDS}
-        self._links = {name: _plane(machine, name, 4) for name in LINK_FIELDS}
+        self._planes = {name: _plane(machine, name, 1) for name in PE_FIELDS}
+        self._planes |= {name: _plane(machine, name, 4) for name in LINK_FIELDS}
 
     def run(self, segment: Segment) -> SegmentRun:
         """Simulates the segment, or recalls what it did, and advances the state of its window."""
         base, state = self._relative(segment)
-        key = (segment.key, self.free_links, _digest(state))
+        key = (segment.plan, self.free_links, _digest(state))
         effect = self.memory.recall(key)
         remembered = effect is not None
         if effect is None:
@@ -101,26 +109,22 @@ class Wafer:
 
         The receiving block has one buffer and gives one credit a chunk, which costs nothing here.
         """
-        plane = self._pes["pe_free"][:, :, 0]
+        plane = self._planes["pe_free"][:, :, 0]
         free = plane[targets[:, 1], targets[:, 0]].max()
         np.maximum.at(plane, (sources[:, 1], sources[:, 0]), free)
 
     def pe_free(self, x: int, y: int) -> int:
         """Cycle at which one PE has ended its last task."""
-        return int(self._pes["pe_free"][y, x, 0])
+        return int(self._planes["pe_free"][y, x, 0])
 
     def _relative(self, segment: Segment) -> tuple[int, State]:
         """The window's state minus `base`, nothing before it."""
-        graph, window = segment.plan.graph, segment.window
-        pes = {name: _view(plane, window).reshape(-1) for name, plane in self._pes.items()}
-        links = {name: _view(plane, window).reshape(-1) for name, plane in self._links.items()}
-        base = int(pes["pe_free"][segment.plan.starters].min())
-        pes["pe_free"] = np.where(segment.plan.busy, pes["pe_free"], base)  # others have no say
-        free = {n: np.maximum(a - base, 0) for n, a in {**pes, **links}.items() if not n.endswith("last_request")}
-        asked = {
-            n: np.where(a > base, a - base, NEVER) for n, a in {**pes, **links}.items() if n.endswith("last_request")
-        }
-        return base, State(graph.columns, graph.rows, **free, **asked)
+        plan, window = segment.plan, segment.window
+        there = {name: _view(plane, window).reshape(-1) for name, plane in self._planes.items()}
+        base = int(there["pe_free"][plan.starters].min())
+        there["pe_free"] = np.where(plan.busy, there["pe_free"], base)  # others have no say
+        since = {name: _since(values, base, asked=name.endswith("last_request")) for name, values in there.items()}
+        return base, State(plan.graph.columns, plan.graph.rows, **since)
 
     def _simulate(self, segment: Segment, state: State) -> Effect:
         graph = segment.plan.graph
@@ -130,17 +134,22 @@ class Wafer:
             before, after = getattr(state, name), getattr(timeline.state_after, name)
             changed = segment.plan.busy if name == "pe_free" else before != after
             places = np.flatnonzero(changed)
-            changes.append((name, places, after[places]))
+            changes.append((name, self._flat(places, segment.window, name), after[places]))
         kept = timeline if self.memory.keep_timelines else None
         end = int(timeline.task_end.max())
         return Effect(tuple(changes), end, timeline.late_requests, timeline.link_events, kept)
 
+    def _flat(self, places: Int64, window: Rect, name: str) -> Int64:
+        """Places of a window's array as places of the wafer's, for a window in its north-west corner."""
+        width = self._planes[name].shape[2]
+        row, rest = np.divmod(places, window.columns * width)
+        return row * (self.machine.columns * width) + rest
+
     def _advance(self, window: Rect, base: int, effect: Effect) -> None:
+        corner = window.y * self.machine.columns + window.x
         for name, places, values in effect.changes:
-            plane = self._pes[name] if name in self._pes else self._links[name]
-            view = _view(plane, window)
-            row, rest = np.divmod(places, window.columns * plane.shape[2])
-            view[row, rest // plane.shape[2], rest % plane.shape[2]] = values + base
+            plane = self._planes[name]
+            plane.reshape(-1)[places + corner * plane.shape[2]] = values + base
 
 
 def _plane(machine: Machine, name: str, width: int) -> Int64:
@@ -150,22 +159,24 @@ def _plane(machine: Machine, name: str, width: int) -> Int64:
     return plane
 
 
+def _since(values: Int64, base: int, *, asked: bool) -> Int64:
+    """Cycles after `base`; what was free before is free at `base`, what was asked for before does not count."""
+    relative: Int64 = values - base
+    floor = np.where(relative > 0, relative, NEVER) if asked else np.maximum(relative, 0)
+    return floor.astype(np.int64, copy=False)
+
+
 def _view(plane: Int64, window: Rect) -> Int64:
     return plane[window.y : window.y + window.rows, window.x : window.x + window.columns]
 
 
 def _digest(state: State) -> bytes:
     """Hash of a relative state; links and ramps are nearly all free, so only the others are hashed."""
-    digest = hashlib.blake2b(state.pe_free.astype(np.int64).tobytes(), digest_size=16)
-    for name in ("ramp_out_free", "ramp_in_free", "link_free"):
-        _add_sparse(digest, getattr(state, name), 0)
-    for name in ("ramp_last_request", "link_last_request"):
-        _add_sparse(digest, getattr(state, name), NEVER)
+    digest = hashlib.blake2b(state.pe_free.astype(np.int32).tobytes(), digest_size=16)
+    for name in (*PE_FIELDS[1:], *LINK_FIELDS):
+        values = getattr(state, name)
+        places = np.flatnonzero(values > 0)
+        digest.update(len(places).to_bytes(8, "little"))
+        digest.update(places.astype(np.int32).tobytes())
+        digest.update(values[places].astype(np.int32).tobytes())
     return digest.digest()
-
-
-def _add_sparse(digest: hashlib.blake2b, values: Int64, usual: int) -> None:
-    places = np.flatnonzero(values != usual)
-    digest.update(len(places).to_bytes(8, "little"))
-    digest.update(places.tobytes())
-    digest.update(values[places].tobytes())

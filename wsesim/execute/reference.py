@@ -36,7 +36,7 @@ def merged(partials: Floats, order: Ints, children: Ints) -> Floats:
 
 def ordered_sum(terms: Floats) -> Floats:
     """[n, ...] -> [...], one after the other."""
-    total = terms[0]
+    total: Floats = terms[0]
     for term in terms[1:]:
         total = total + term
     return total
@@ -237,4 +237,5 @@ def exp32(x: Floats) -> Floats:
     for c in (1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1):
         p = p * r + f(c)
     power = ((n.astype(np.int32) + 127).astype(np.uint32) << np.uint32(23)).view(np.float32)
-    return (p * (r * r) + r + f(1)) * power
+    result: Floats = (p * (r * r) + r + f(1)) * power
+    return result

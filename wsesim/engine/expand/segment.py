@@ -27,12 +27,11 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """`plan` in coordinates of `window`. Segments of equal `key` have equal plans, wherever they lie."""
+    """`plan` in coordinates of `window`. Segments that differ in nothing but place and name share one plan."""
 
     name: str
     window: Rect
     plan: Plan
-    key: tuple[object, ...]
 
 
 def plan_of(graph: TaskGraph) -> Plan:

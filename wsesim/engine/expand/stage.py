@@ -49,10 +49,10 @@ def expand_stage(program: Program, kernels: tuple[Kernel, ...], tokens: int, con
         local if any(isinstance(k, Embed) for k in kernels) else (0, 0),
         _logits_root(program) if any(isinstance(k, Sample) for k in kernels) else 0,
     )
-    return Segment(kernels[0].name.partition(".")[0], block.rect, _plan(key), (key,))
+    return Segment(kernels[0].name.partition(".")[0], block.rect, _plan(key))
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=16)  # the graph of a 20,000-PE layer is about 60 MB
 def _plan(key: StageKey) -> Plan:
     canvas = Canvas(key.block.rect, key.machine, key.dtype, key.tokens)
     site = Site(key.block, key.positions * key.block.along, key.candidates, key.entry, key.logits_root)

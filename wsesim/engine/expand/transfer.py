@@ -56,7 +56,7 @@ def _segment(program: Program, name: str, window: Rect, paths: tuple[Path, ...],
     )
     machine = local_machine(program.machine, window)
     key = (local, machine, window.columns, window.rows, program.timing_dtype, tokens)
-    return Segment(name, window, _plan(*key), key)
+    return Segment(name, window, _plan(*key))
 
 
 @lru_cache(maxsize=64)

@@ -1,0 +1,140 @@
+"""Execute: a matrix-vector product in the wafer's order beside the plain order and the memory's read limit.
+
+Each function returns figures; nothing is asserted but the bytes that were read. All three are measured in turn, round
+after round, so that what else the machine does meets them alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+import numba
+import numpy as np
+from numba import njit, prange
+from numpy.typing import NDArray
+
+from wsesim.execute import tiles
+from wsesim.execute.merges import schedule
+from wsesim.execute.tiles import PANEL
+
+TILE = 256  # k and m of a PE's tile
+SHAPES = ((14336, 4096), (4096, 14336))  # outputs, inputs: the feed-forward layers of an 8B Llama
+ROUNDS = 9
+COPIES = 4  # of the weights, so that no cache holds them
+
+
+@dataclass(frozen=True, slots=True)
+class GemvFigures:
+    """Medians of one shape. `fraction` is of the read limit; `slowdown` is the time over the plain order's."""
+
+    outputs: int
+    inputs: int
+    algorithm: str
+    threads: int
+    bytes_read: int
+    wafer_gb_s: float
+    plain_gb_s: float
+    limit_gb_s: float
+
+    @property
+    def fraction(self) -> float:
+        return self.wafer_gb_s / self.limit_gb_s
+
+    @property
+    def slowdown(self) -> float:
+        return self.plain_gb_s / self.wafer_gb_s
+
+
+def gemv(outputs: int, inputs: int, algorithm: str = "chain") -> GemvFigures:
+    """bf16 weights [outputs, inputs] times a float32 vector, all threads."""
+    rng = np.random.default_rng(0)
+    values = rng.standard_normal(outputs * inputs, np.float32)
+    bits = (values.view(np.uint32) >> 16).astype(np.uint16)
+    weights = [bits, *(bits.copy() for _ in range(COPIES - 1))]
+    x = rng.standard_normal(inputs, np.float32)
+    runs = {
+        "wafer": [_wafer(w, x, outputs, algorithm) for w in weights],
+        "plain": [_plain(w, x, outputs) for w in weights],
+        "limit": [_limit(w) for w in weights],
+    }
+    bytes_read = COPIES * bits.nbytes
+    assert bytes_read == COPIES * 2 * outputs * inputs
+    seconds = _medians(runs)
+    rates = {name: bytes_read / time_s / 1e9 for name, time_s in seconds.items()}
+    return GemvFigures(
+        outputs,
+        inputs,
+        algorithm,
+        numba.get_num_threads(),
+        bytes_read,
+        rates["wafer"],
+        rates["plain"],
+        rates["limit"],
+    )
+
+
+def figures() -> list[GemvFigures]:
+    """Both shapes, both algorithms."""
+    return [gemv(*shape, algorithm) for shape in SHAPES for algorithm in ("chain", "two_phase")]
+
+
+def _medians(runs: dict[str, list[Callable[[], object]]]) -> dict[str, float]:
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(ROUNDS + 1):
+        for name, calls in runs.items():
+            begin = perf_counter()
+            for call in calls:
+                call()
+            times[name].append(perf_counter() - begin)
+    return {name: median(taken[1:]) for name, taken in times.items()}  # the first one compiles
+
+
+def _wafer(weights: NDArray[np.uint16], x: NDArray[np.float32], outputs: int, algorithm: str) -> Callable[[], object]:
+    merges, workers = schedule(len(x) // TILE, algorithm), numba.get_num_threads()
+    panels = outputs // PANEL
+    places = np.array([(panel * PANEL, outputs, PANEL) for panel in range(panels)])
+    stack = np.zeros(workers * merges.depth * PANEL, np.float32)
+    scratch, none, out = np.zeros(0, np.float32), np.zeros(0, np.float32), np.zeros(outputs, np.float32)
+    order = (merges.order, merges.children, places, workers, merges.depth, stack, scratch, out)
+    return lambda: tiles.linear(1, x, weights, none, TILE, *order)
+
+
+def _plain(weights: NDArray[np.uint16], x: NDArray[np.float32], outputs: int) -> Callable[[], object]:
+    matrix, out = weights.reshape(outputs, -1), np.zeros(outputs, np.float32)
+    return lambda: plain_gemv(matrix, x, out)
+
+
+def _limit(weights: NDArray[np.uint16]) -> Callable[[], object]:
+    words, sums = weights.view(np.uint64), np.zeros(numba.get_num_threads(), np.uint64)
+    return lambda: read_all(words, sums)
+
+
+@njit(cache=True, parallel=True, fastmath=True)
+def plain_gemv(weights: Any, x: Any, out: Any) -> None:
+    """A row at a time, summed in whatever order the compiler likes best."""
+    for row in prange(weights.shape[0]):
+        total = np.float32(0)
+        for i in range(weights.shape[1]):
+            bits = np.uint32(np.uint32(weights[row, i]) << np.uint32(16))
+            total += bits.view(np.float32) * x[i]
+        out[row] = total
+
+
+@njit(cache=True, parallel=True)
+def read_all(words: Any, sums: Any) -> None:
+    """Reads and adds every word, a part per thread."""
+    parts = len(sums)
+    for part in prange(parts):
+        total = np.uint64(0)
+        for i in range(len(words) * part // parts, len(words) * (part + 1) // parts):
+            total += words[i]
+        sums[part] = total
+
+
+if __name__ == "__main__":
+    for figure in figures():
+        print(figure, f"fraction {figure.fraction:.2f} slowdown {figure.slowdown:.2f}")
