@@ -59,10 +59,14 @@ class Timing:
 
     def decode(self, context: int, candidates: int = GREEDY) -> Step:
         """One token with `context` tokens in the KV cache before it."""
-        key = ("decode", candidates, *(ceil_div(context + 1, lines) for lines in sorted(self._lines)))
+        key = self.decode_key(context, candidates)
         if key not in self._steps:
             self._steps[key] = self._decode(context, candidates)
         return self._steps[key]
+
+    def decode_key(self, context: int, candidates: int) -> tuple[object, ...]:
+        """Contexts with as many positions on every line cost the same."""
+        return ("decode", candidates, *(ceil_div(context + 1, lines) for lines in sorted(self._lines)))
 
     def prefill(self, tokens: int, candidates: int = GREEDY) -> Step:
         """A prompt of `tokens` tokens into an empty cache, up to the first sampled id back at the embedding."""

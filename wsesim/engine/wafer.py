@@ -143,7 +143,8 @@ class Wafer:
         """Places of a window's array as places of the wafer's, for a window in its north-west corner."""
         width = self._planes[name].shape[2]
         row, rest = np.divmod(places, window.columns * width)
-        return row * (self.machine.columns * width) + rest
+        flat: Int64 = row * (self.machine.columns * width) + rest
+        return flat
 
     def _advance(self, window: Rect, base: int, effect: Effect) -> None:
         corner = window.y * self.machine.columns + window.x

@@ -1,4 +1,4 @@
-"""Where files that can be made again are kept."""
+"""Where files that can be made again are kept, and how they are written."""
 
 from __future__ import annotations
 
@@ -12,3 +12,14 @@ def cache_dir() -> Path:
     """The user's cache folder for wsesim, or WSESIM_CACHE_DIR where that is set; it need not exist yet."""
     chosen = os.environ.get("WSESIM_CACHE_DIR")
     return Path(chosen) if chosen else Path(platformdirs.user_cache_dir("wsesim"))
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes beside `path` first, then moves it there: nobody ever reads half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -17,6 +17,7 @@ from typing import Any
 
 from wsesim.machine import Fabric, Host, Machine, OpCost, Rect
 from wsesim.machine.machine import SlowPE
+from wsesim.program.cache_dir import write_whole
 from wsesim.program.errors import ProgramTextError
 from wsesim.program.kernels import KERNEL_TYPES, Output, WeightRef
 from wsesim.program.layout import Heads, Uniform
@@ -70,11 +71,8 @@ def parse_program(text: str) -> Program:
 
 
 def save_program(program: Program, path: str | Path) -> None:
-    """Writes the text beside `path` first, then moves it there: never half a file."""
-    target = Path(path)
-    partial = target.with_name(target.name + ".partial")
-    partial.write_text(str(program), encoding="utf-8")
-    partial.replace(target)
+    """Writes the Program's text to `path`, never half of it."""
+    write_whole(Path(path), str(program))
 
 
 def load_program(path: str | Path) -> Program:

@@ -5,13 +5,13 @@ MODEL is a name of `wsesim models`, `file.py:factory` (a callable that returns a
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wsesim.errors import InvalidInputError, UnknownNameError
+from wsesim.toolchain.disk import kept_file
 
 if TYPE_CHECKING:
     from wsesim.machine import Machine
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 DEFAULT_MODEL = "smollm2-135m"
 DEFAULT_MACHINE = "wse3"
 DEFAULT_CONTEXT = 8192
+
+COMPILER_SOURCES = ("wsesim_compiler", "wsesim.program", "wsesim.machine", "wsesim_models.llama")
 
 Say = Callable[[str], None]
 Observe = Callable[[str, Any], None]
@@ -98,34 +100,27 @@ def is_saved_program(model: str) -> bool:
 
 
 def _remembered_program(model: str, machine: Machine, lowering: Lowering, say: Say) -> Program:
-    from wsesim.program.cache_dir import cache_dir
     from wsesim.program.text import load_program, save_program
     from wsesim_models.config import config
 
-    stated = (config(model), machine.fingerprint(), machine, lowering, _sources_digest())
-    path = cache_dir() / "programs" / f"{model}-{hashlib.sha256(repr(stated).encode()).hexdigest()[:16]}.txt"
+    path = kept_file("programs", model, (config(model), machine, lowering), COMPILER_SOURCES)
     if path.is_file():
         return load_program(path)
     program = _lower(_remembered_graph(model, say), machine, lowering, model, unobserved)
-    path.parent.mkdir(parents=True, exist_ok=True)
     save_program(program, path)
     return program
 
 
 def _remembered_graph(model: str, say: Say) -> Graph:
-    from wsesim.program.cache_dir import cache_dir
+    from wsesim.program.cache_dir import write_whole
     from wsesim_compiler.text import parse_graph
     from wsesim_models.config import config
 
-    stated = (config(model), _sources_digest())
-    path = cache_dir() / "graphs" / f"{model}-{hashlib.sha256(repr(stated).encode()).hexdigest()[:16]}.txt"
+    path = kept_file("graphs", model, config(model), COMPILER_SOURCES)
     if path.is_file():
         return parse_graph(path.read_text(encoding="utf-8"))
     graph = _understand(model, unobserved, say)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(str(graph), encoding="utf-8")
-    partial.replace(path)
+    write_whole(path, str(graph))
     return graph
 
 
@@ -194,17 +189,3 @@ def _context(model: str, lowering: Lowering) -> int:
     if own is not None and lowering.max_context > own:
         raise InvalidInputError(f"--max-context {lowering.max_context}: {model} was made for {own} tokens")
     return lowering.max_context
-
-
-def _sources_digest() -> str:
-    """Hash of the code that decides a Graph or Program, so that a change of it forgets what it once made."""
-    import wsesim
-    import wsesim_compiler
-
-    digest = hashlib.sha256()
-    roots = [Path(str(wsesim_compiler.__file__)).parent]
-    roots += [Path(str(wsesim.__file__)).parent / part for part in ("program", "machine")]
-    for root in roots:
-        for file in sorted(root.rglob("*.py")):
-            digest.update(file.read_bytes())
-    return digest.hexdigest()

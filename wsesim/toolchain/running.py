@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from wsesim.errors import InvalidInputError, UnknownNameError
 from wsesim.toolchain.compiling import DEFAULT_MODEL, Say, compile, silent
+from wsesim.toolchain.disk import kept_file
 
 if TYPE_CHECKING:
     from wsesim.engine.timing import Timing
@@ -19,9 +20,11 @@ if TYPE_CHECKING:
     from wsesim.runtime.loop import Completion, Engine, Token
     from wsesim.runtime.protocols import Tokenizer
     from wsesim.runtime.request import Request
+    from wsesim.toolchain.steps import RememberedSteps
     from wsesim_models.load import LoadedModel
 
 PHASES = ("decode", "prefill")
+ENGINE_SOURCES = ("wsesim.engine", "wsesim.program", "wsesim.machine")
 
 Progress = Callable[[int, int], None]  # bytes so far, bytes in all
 
@@ -127,7 +130,7 @@ def open_session(
     arithmetic.step(arithmetic.new_sequence(), [0])  # JIT and page faults are not the first text's
     warm_up()
     context = min(program.max_context, text_program.max_context)
-    engine = Engine(program.machine, context, arithmetic, make_timing(program, keep_timelines=False), loaded.tokenizer)
+    engine = Engine(program.machine, context, arithmetic, make_steps(program), loaded.tokenizer)
     stated = "\n".join((program.fingerprint(), text_program.fingerprint(), dtype, loaded.weights.fingerprint()))
     fingerprint = hashlib.sha256(stated.encode()).hexdigest()[:20]
     return Session(program.model, text_from, fingerprint, program, engine, loaded.tokenizer)
@@ -159,6 +162,14 @@ def make_timing(program: Program, *, keep_timelines: bool = True) -> Timing:
     from wsesim.engine.wafer import Memory
 
     return Timing(program, Memory(keep_timelines=keep_timelines))
+
+
+def make_steps(program: Program) -> RememberedSteps:
+    """The cycles of a Program's steps, simulated where the disk does not remember them."""
+    from wsesim.toolchain.steps import RememberedSteps
+
+    path = kept_file("steps", program.model, program.fingerprint(), ENGINE_SOURCES)
+    return RememberedSteps(make_timing(program, keep_timelines=False), path)
 
 
 def make_executor(program: Program, loaded: LoadedModel, dtype: str) -> Any:

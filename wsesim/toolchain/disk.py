@@ -1,0 +1,30 @@
+"""What is remembered on disk: by everything that decides it, the code that made it included."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from functools import lru_cache
+from pathlib import Path
+
+from wsesim.program.cache_dir import cache_dir
+
+
+def kept_file(kind: str, model: str, stated: object, sources: tuple[str, ...]) -> Path:
+    """Where a thing of this kind is kept, whether it is there or not. `stated` decides it and has a full repr."""
+    digest = hashlib.sha256(f"{stated!r}\n{_sources_digest(sources)}".encode()).hexdigest()
+    return cache_dir() / kind / f"{model}-{digest[:16]}.txt"
+
+
+@lru_cache(maxsize=8)
+def _sources_digest(modules: tuple[str, ...]) -> str:
+    """Hash of the modules' files, so that a change of the code forgets what it once made."""
+    digest = hashlib.sha256()
+    for name in modules:
+        spec = importlib.util.find_spec(name)
+        assert spec is not None and spec.origin is not None, name
+        origin = Path(spec.origin)
+        files = sorted(origin.parent.rglob("*.py")) if origin.name == "__init__.py" else [origin]
+        for file in files:
+            digest.update(file.read_bytes())
+    return digest.hexdigest()

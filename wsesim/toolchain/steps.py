@@ -1,0 +1,65 @@
+"""RememberedSteps: the cycles of a Program's steps, kept on disk, so that a second run of a model starts at once.
+
+Only two numbers of a step are kept; who wants to know why (a Report) simulates. The file is keyed by the Program's
+fingerprint and by the engine's own source, so that a change of either forgets it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from wsesim.program.cache_dir import write_whole
+
+if TYPE_CHECKING:
+    from wsesim.engine.timing import Step, Timing
+
+
+@dataclass(frozen=True, slots=True)
+class StepCycles:
+    """Cycles of one step, to its logits and in all."""
+
+    cycles: int
+    logits_cycles: int
+
+
+class RememberedSteps:
+    """`timing`'s steps, from the file at `path` where they are there; new ones are added. None keeps no file."""
+
+    def __init__(self, timing: Timing, path: Path | None) -> None:
+        self._timing = timing
+        self._path = path
+        self._steps = _read(path)
+
+    def prefill(self, tokens: int, candidates: int) -> StepCycles:
+        return self._step(("prefill", candidates, tokens), lambda: self._timing.prefill(tokens, candidates))
+
+    def decode(self, context: int, candidates: int) -> StepCycles:
+        key = self._timing.decode_key(context, candidates)
+        return self._step(key, lambda: self._timing.decode(context, candidates))
+
+    def _step(self, key: tuple[object, ...], simulate: Callable[[], Step]) -> StepCycles:
+        name = " ".join(map(str, key))
+        if name not in self._steps:
+            step = simulate()
+            self._steps[name] = StepCycles(step.cycles, step.logits_cycles)
+            self._write()
+        return self._steps[name]
+
+    def _write(self) -> None:
+        if self._path is not None:
+            write_whole(self._path, json.dumps({name: asdict(s) for name, s in self._steps.items()}))
+
+
+def _read(path: Path | None) -> dict[str, StepCycles]:
+    """What the file holds; a file that is not ours, or from another version, holds nothing."""
+    if path is None or not path.is_file():
+        return {}
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        return {name: StepCycles(**step) for name, step in kept.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}
