@@ -14,26 +14,29 @@ from wsesim_compiler.frontends.torch_export import from_torch
 from wsesim_compiler.ir import Graph
 from wsesim_compiler.lower import lower, understand
 from wsesim_compiler.options import Options
-from wsesim_models.config import CONFIGS
+from wsesim_models.config import CONFIGS, LlamaConfig
 from wsesim_models.llama import Llama
 
 LONGEST_CONTEXT = 8192
+UNTIED = dataclasses.replace(CONFIGS["tiny"], name="tiny-untied", tied=False)
+"""As tiny, with a head of its own: its ids go a way back to the embedding."""
 
 
 @lru_cache(maxsize=8)
-def recognised_graph(model: str) -> Graph:
-    """The recognised graph of a model of the table, without weights."""
+def recognised_graph(config: LlamaConfig) -> Graph:
+    """The recognised graph of a model, without weights."""
     with torch.device("meta"):
-        module = Llama(CONFIGS[model])
-    return understand(from_torch(module, name=model))
+        module = Llama(config)
+    return understand(from_torch(module, name=config.name))
 
 
 @lru_cache(maxsize=64)
-def program(model: str, machine: str | Machine, strategy: str = "pipelined", **options: Any) -> Program:
+def program(model: str | LlamaConfig, machine: str | Machine, strategy: str = "pipelined", **options: Any) -> Program:
     """`model` lowered for a preset or a Machine, for its whole context (8192 tokens at most)."""
+    config = CONFIGS[model] if isinstance(model, str) else model
     where = load_machine(machine) if isinstance(machine, str) else machine
-    context = min(LONGEST_CONTEXT, CONFIGS[model].max_context)
-    return lower(recognised_graph(model), where, Options(strategy=strategy, **{"max_context": context, **options}))
+    context = min(LONGEST_CONTEXT, config.max_context)
+    return lower(recognised_graph(config), where, Options(strategy=strategy, **{"max_context": context, **options}))
 
 
 def on_machine(made: Program, **changes: Any) -> Program:

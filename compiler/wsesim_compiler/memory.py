@@ -75,7 +75,7 @@ def _buffer_elements(kernels: tuple[Kernel, ...], block: Block, options: Options
     """Most elements alive at once: values from their making to their last use, and each kernel's own scratch."""
     positions = ceil_div(options.max_context, block.along)
     last = {value: number for number, k in enumerate(kernels) for value in kernel_inputs(k)}
-    alive: dict[str, int] = {}
+    alive = {value: chunk * n for value, n in _arriving_elements(kernels).items()}
     most = 0
     for number, kernel in enumerate(kernels):
         tokens = 1 if isinstance(kernel, Sample) else chunk
@@ -85,6 +85,13 @@ def _buffer_elements(kernels: tuple[Kernel, ...], block: Block, options: Options
             v: n for v, n in alive.items() if last.get(v, len(kernels) if v in kernel_outputs(kernel) else -1) > number
         }
     return most
+
+
+def _arriving_elements(kernels: tuple[Kernel, ...]) -> dict[str, int]:
+    """What transfers bring: the residual stream, read first by a norm and last by an add."""
+    made = {value for kernel in kernels for value in kernel_outputs(kernel)}
+    readers = (k for k in kernels if isinstance(k, RMSNorm | Linear | Add))
+    return {v: k.layout.width for k in readers for v in kernel_inputs(k) if v not in made}
 
 
 def _value_elements(kernel: Kernel, positions: int) -> dict[str, int]:

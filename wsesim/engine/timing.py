@@ -7,6 +7,7 @@ through the blocks; only the last token visits the head.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import groupby
@@ -62,7 +63,7 @@ class Timing:
         key = self.decode_key(context, candidates)
         if key not in self._steps:
             self._steps[key] = self._decode(context, candidates)
-        return self._steps[key]
+        return dataclasses.replace(self._steps[key], context=context)
 
     def decode_key(self, context: int, candidates: int) -> tuple[object, ...]:
         """Contexts with as many positions on every line cost the same."""

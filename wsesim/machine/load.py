@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import tomllib
+from collections.abc import Iterator
 from fractions import Fraction
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from wsesim.machine.errors import MachineFileError, UnknownMachineError
+from wsesim.machine.fields import build
 from wsesim.machine.machine import Fabric, Host, Machine, OpCost, Rect, SlowPE
 
 OPS = ("copy", "fma", "elementwise", "reduce", "exp", "divide", "rsqrt", "relay", "compare")
+FIELDS = tuple("op" if f.name == "ops" else f.name for f in dataclasses.fields(Machine) if f.init and f.name != "name")
+"""What the file of a machine may state at its top level."""
+
+T = TypeVar("T")
 
 
 def machine_names() -> tuple[str, ...]:
@@ -31,75 +38,121 @@ def load_machine(name: str) -> Machine:
         return parse_machine(text, name)
     path = Path(name)
     if path.suffix == ".toml" and path.is_file():
-        return parse_machine(path.read_text(encoding="utf-8"), path.stem)
+        return parse_machine(_read(path), path.stem)
     raise UnknownMachineError("machine", name, machine_names(), "or a machine's .toml file")
 
 
-def parse_machine(text: str, name: str) -> Machine:
-    """The machine that a TOML text describes."""
+def _read(path: Path) -> str:
     try:
-        table = tomllib.loads(text)
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise MachineFileError(f"{path}: cannot be read as a machine: {error}") from None
+
+
+def parse_machine(text: str, name: str) -> Machine:
+    """The machine that a TOML text describes. Raises MachineFileError."""
+    try:
+        machine = _from_table(tomllib.loads(text), name)
     except tomllib.TOMLDecodeError as error:
         raise MachineFileError(f"machine {name}: not TOML: {error}") from None
-    try:
-        machine = _from_table(dict(table), name)
-    except KeyError as error:
-        raise MachineFileError(f"machine {name}: field {error.args[0]!r} is missing") from None
-    except (TypeError, ValueError, ZeroDivisionError) as error:
+    except ValueError as error:
         raise MachineFileError(f"machine {name}: {error}") from None
-    _check(machine)
+    for holds, rule in _rules(machine):
+        if not holds:
+            raise MachineFileError(f"machine {name}: broken rule: {rule}")
     return machine
 
 
 def _from_table(table: dict[str, Any], name: str) -> Machine:
-    costs = table.pop("op")
-    unknown = set(costs) ^ set(OPS)
-    if unknown:
-        raise ValueError(f"operations {sorted(unknown)} are missing or unknown; a machine states {', '.join(OPS)}")
+    for extra in sorted(set(table) - set(FIELDS)):
+        raise ValueError(f"unknown field {extra!r}; known: {', '.join(FIELDS)}")
+    costs = _section(table, "op")
+    for op in sorted(set(costs) ^ set(OPS)):
+        raise ValueError(f"operation {op!r} is {'unknown' if op in costs else 'missing'}; known: {', '.join(OPS)}")
     parts: dict[str, Any] = {
-        "usable": Rect(**table.pop("usable")),
-        "fabric": _fabric(table.pop("fabric")),
-        "host": Host(**table.pop("host")),
-        "ops": tuple((op, _op_cost(costs[op])) for op in OPS),
-        "assumptions": tuple(table.pop("assumptions", ())),
-        "dead": frozenset((x, y) for x, y in table.pop("dead", ())),
-        "slow": tuple(SlowPE(x, y, Fraction(factor)) for x, y, factor in table.pop("slow", ())),
+        "usable": _part(Rect, "usable", _section(table, "usable")),
+        "fabric": _fabric(_section(table, "fabric")),
+        "host": _part(Host, "host", _section(table, "host")),
+        "ops": tuple((op, _op_cost(f"op.{op}", _section(costs, op))) for op in OPS),
+        "assumptions": tuple(table.get("assumptions", ())),
+        "dead": frozenset(_rows(table, "dead", 2)),
+        "slow": tuple(SlowPE(x, y, _fraction("slow", factor)) for x, y, factor in _rows(table, "slow", 3)),
     }
-    known = {f.name for f in dataclasses.fields(Machine)} - {"name", "_cost"} - set(parts)
-    for missing in sorted(known - set(table)):
-        raise KeyError(missing)
-    for extra in sorted(set(table) - known):
-        raise ValueError(f"unknown field {extra!r}; known: {', '.join(sorted(known | set(parts)))}")
-    return Machine(name=name, **table, **parts)
+    plain = {field: value for field, value in table.items() if field != "op"}
+    return build(Machine, {"name": name, **plain, **parts})
+
+
+def _section(table: dict[str, Any], field: str) -> dict[str, Any]:
+    if field not in table:
+        raise ValueError(f"field {field!r} is missing")
+    if not isinstance(table[field], dict):
+        raise ValueError(f"field {field!r} is {table[field]!r}, not a table")
+    return dict(table[field])
+
+
+def _rows(table: dict[str, Any], field: str, length: int) -> list[tuple[Any, ...]]:
+    rows = table.get(field, [])
+    if not isinstance(rows, list) or any(not isinstance(row, list) or len(row) != length for row in rows):
+        raise ValueError(f"field {field!r} is not a list of lists of {length} numbers")
+    return [tuple(row) for row in rows]
+
+
+def _part(cls: type[T], section: str, values: dict[str, Any]) -> T:
+    """A part of the machine, with its section's name before what is wrong in it."""
+    try:
+        return build(cls, values)
+    except ValueError as error:
+        raise ValueError(f"{section}: {error}") from None
 
 
 def _fabric(table: dict[str, Any]) -> Fabric:
-    wavelet = Fraction(table.pop("wavelet_cycles"))
-    return Fabric(wavelet_numerator=wavelet.numerator, wavelet_denominator=wavelet.denominator, **table)
+    if "wavelet_cycles" not in table:
+        raise ValueError("fabric: field 'wavelet_cycles' is missing")
+    wavelet = _fraction("fabric: field 'wavelet_cycles'", table.pop("wavelet_cycles"))
+    ratio = {"wavelet_numerator": wavelet.numerator, "wavelet_denominator": wavelet.denominator}
+    return _part(Fabric, "fabric", {**table, **ratio})
 
 
-def _op_cost(table: dict[str, Any]) -> OpCost:
-    return OpCost(
-        launch=table["launch"],
-        relaunch=Fraction(table.get("relaunch", 0)),
-        rate_fp16=Fraction(table["fp16"]),
-        rate_fp32=Fraction(table["fp32"]),
-    )
+def _op_cost(section: str, table: dict[str, Any]) -> OpCost:
+    names = {"relaunch": "relaunch", "fp16": "rate_fp16", "fp32": "rate_fp32"}  # in the file: in OpCost
+    for extra in sorted(set(table) - {"launch", *names}):
+        raise ValueError(f"{section}: unknown field {extra!r}; known: launch, {', '.join(names)}")
+    for missing in sorted({"launch", "fp16", "fp32"} - set(table)):
+        raise ValueError(f"{section}: field {missing!r} is missing")
+    exact = {names[n]: _fraction(f"{section}: field {n!r}", v) for n, v in table.items() if n in names}
+    return _part(OpCost, section, {"launch": table["launch"], "relaunch": Fraction(0), **exact})
 
 
-def _check(machine: Machine) -> None:
-    whole = Rect(0, 0, machine.columns, machine.rows)
-    rules = (
-        (machine.columns > 0 and machine.rows > 0, "columns and rows are positive"),
-        (whole.contains(machine.usable), f"the usable rectangle {machine.usable} lies inside {whole}"),
-        (machine.clock_hz > 0, "clock_hz is positive"),
-        (machine.room_bytes > 0, f"sram_bytes {machine.sram_bytes} exceeds what is reserved of it"),
-        (machine.fabric.hop_cycles >= 1, "hop_cycles is at least 1"),
-        (machine.fabric.queue_wavelets >= 1, "queue_wavelets is at least 1"),
-        (all(machine.usable.has(*pe) for pe in machine.dead), "dead PEs lie inside the usable rectangle"),
-        (all(s.factor >= 1 for s in machine.slow), "the factor of a slow PE is at least 1"),
-        (all(min(c.rate_fp16, c.rate_fp32) > 0 for _, c in machine.ops), "rates are positive"),
-    )
-    for holds, rule in rules:
-        if not holds:
-            raise MachineFileError(f"machine {machine.name}: broken rule: {rule}")
+def _fraction(what: str, value: object) -> Fraction:
+    try:
+        return Fraction(str(value))  # a float as it is written: 2.92, not its nearest binary fraction
+    except (ValueError, ZeroDivisionError):
+        raise ValueError(f"{what} is {value!r}, not a number") from None
+
+
+def _rules(machine: Machine) -> Iterator[tuple[bool, str]]:
+    """Every rule of a machine's numbers, and whether it holds."""
+    m, fabric, host, costs = machine, machine.fabric, machine.host, [cost for _, cost in machine.ops]
+    whole = Rect(0, 0, m.columns, m.rows)
+    yield m.columns > 0 and m.rows > 0, "columns and rows are positive"
+    yield m.usable.columns > 0 and m.usable.rows > 0, "the usable rectangle is not empty"
+    yield whole.contains(m.usable), f"the usable rectangle {m.usable} lies inside {whole}"
+    yield 0 < m.clock_hz < math.inf, "clock_hz is positive"
+    yield min(m.code_reserved_bytes, m.host_copy_reserved_bytes) >= 0, "reserved bytes are not negative"
+    yield m.room_bytes > 0, f"sram_bytes {m.sram_bytes} exceeds what is reserved of it"
+    yield 0 <= m.reserved_colours < m.colours, "colours are more than reserved_colours"
+    yield m.wavelet_bytes >= 1, "wavelet_bytes is at least 1"
+    yield min(m.reroute_cycles, m.activate_cycles) >= 0, "reroute_cycles and activate_cycles are not negative"
+    yield fabric.hop_cycles >= 1, "hop_cycles is at least 1"
+    yield fabric.queue_wavelets >= 1, "queue_wavelets is at least 1"
+    yield fabric.wavelet_numerator > 0, "wavelet_cycles is positive"
+    ramps = fabric.ramp_send_cycles, fabric.ramp_receive_cycles, fabric.turn_cycles
+    yield min(ramps) >= 0, "the cycles of ramps and turns are not negative"
+    yield 0 < host.link_bytes_per_s < math.inf, "link_bytes_per_s is positive"
+    calls = host.send_call_s, host.receive_call_s, host.wafer_crossing_s
+    yield all(0 <= seconds < math.inf for seconds in calls), "the host's seconds are not negative"
+    yield all(c.launch >= 0 and c.relaunch >= 0 for c in costs), "launch and relaunch are not negative"
+    yield all(min(c.rate_fp16, c.rate_fp32) > 0 for c in costs), "rates are positive"
+    yield all(m.usable.has(*pe) for pe in m.dead), "dead PEs lie inside the usable rectangle"
+    yield all(whole.has(s.x, s.y) for s in m.slow), "slow PEs lie on the wafer"
+    yield all(s.factor >= 1 for s in m.slow), "the factor of a slow PE is at least 1"

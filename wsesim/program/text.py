@@ -5,23 +5,28 @@ header(model='tiny', ...)
 machine Machine(name='toy4x4', ...)
 block Block(name='layer0', x=0, ...)
 kernel Linear(name='layer0.qkv', ...)
+...
+end
 """
 
 from __future__ import annotations
 
 import ast
 import dataclasses
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from wsesim.machine import Fabric, Host, Machine, OpCost, Rect
+from wsesim.machine.fields import build
 from wsesim.machine.machine import SlowPE
 from wsesim.program.cache_dir import write_whole
 from wsesim.program.errors import ProgramTextError
 from wsesim.program.kernels import KERNEL_TYPES, Output, WeightRef
 from wsesim.program.layout import Heads, Uniform
 from wsesim.program.program import VERSION, Block, BlockMemory, ColourUse, Feedback, Program, Transfer
+from wsesim.program.verify import verify_program
 
 _TYPES: dict[str, type] = {
     t.__name__: t
@@ -38,6 +43,9 @@ _LISTS = {
     "memory": "memory",
 }
 _SINGLE = ("machine", "feedback")
+_END = "end"  # a text that was cut off at the end of a line has none
+_WRAPPERS: dict[str, Callable[[Any], Any]] = {"Fraction": Fraction, "frozenset": frozenset}
+_UNREADABLE = (SyntaxError, ValueError, TypeError, ZeroDivisionError, RecursionError, MemoryError)
 
 
 def print_program(program: Program) -> str:
@@ -51,22 +59,24 @@ def print_program(program: Program) -> str:
     lines += [f"{name} {_text(getattr(program, name))}" for name in _SINGLE]
     for word, field in _LISTS.items():
         lines += [f"{word} {_text(item)}" for item in getattr(program, field)]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, _END]) + "\n"
 
 
 def parse_program(text: str) -> Program:
     """The Program that a text describes. Raises ProgramTextError with the line's number."""
-    lines = text.splitlines()
+    lines = text.rstrip().splitlines()
     if not lines or lines[0] != f"program {VERSION}":
         raise ProgramTextError(f"not a Program of version {VERSION}: the first line is {lines[:1]}")
+    if lines[-1] != _END:
+        raise ProgramTextError(f"not a whole Program: the last line, {len(lines)}, is not {_END!r}")
     fields: dict[str, Any] = {field: [] for field in _LISTS.values()}
-    for number, line in enumerate(lines[1:], start=2):
+    for number, line in enumerate(lines[1:-1], start=2):
         if line.strip():
             _read_line(line, number, fields)
     fields = {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}
     try:
-        return Program(**fields)
-    except TypeError as error:
+        return build(Program, fields)
+    except ValueError as error:
         raise ProgramTextError(f"not a whole Program: {error}") from None
 
 
@@ -76,30 +86,28 @@ def save_program(program: Program, path: str | Path) -> None:
 
 
 def load_program(path: str | Path) -> Program:
-    """The Program saved at `path`. Raises ProgramTextError."""
+    """The Program saved at `path`, verified. Raises ProgramTextError, and what `verify_program` raises."""
     try:
-        return parse_program(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
+        program = parse_program(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, ProgramTextError) as error:
         raise ProgramTextError(f"{path}: cannot be read as a Program: {error}") from None
+    verify_program(program)
+    return program
 
 
 def _read_line(line: str, number: int, fields: dict[str, Any]) -> None:
+    word, _, rest = line.partition(" ")
     try:
         if line.startswith("header("):
-            call = ast.parse(line, mode="eval").body
-            assert isinstance(call, ast.Call)
-            fields.update({str(k.arg): _value(k.value) for k in call.keywords})
-            return
-        word, _, rest = line.partition(" ")
-        value = _value(ast.parse(rest, mode="eval").body)
-    except (SyntaxError, ValueError, TypeError, KeyError, RecursionError) as error:
+            fields.update(_keywords(ast.parse(line, mode="eval").body))
+        elif word in _LISTS:
+            fields[_LISTS[word]].append(_value(ast.parse(rest, mode="eval").body))
+        elif word in _SINGLE:
+            fields[word] = _value(ast.parse(rest, mode="eval").body)
+        else:
+            raise ValueError(f"unknown word {word!r:.40}")
+    except _UNREADABLE as error:
         raise ProgramTextError(f"line {number} of the Program: {error}") from None
-    if word in _LISTS:
-        fields[_LISTS[word]].append(value)
-    elif word in _SINGLE:
-        fields[word] = value
-    else:
-        raise ProgramTextError(f"line {number} of the Program: unknown word {word!r}")
 
 
 def _text(value: Any) -> str:
@@ -119,14 +127,19 @@ def _text(value: Any) -> str:
 
 def _value(node: ast.expr) -> Any:
     """Evaluates constructors of known types, tuples and literals, nothing else."""
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-        if node.func.id == "Fraction":
-            return Fraction(*(_value(a) for a in node.args))
-        if node.func.id == "frozenset":
-            return frozenset(_value(node.args[0]))
-        if node.func.id not in _TYPES:
-            raise ValueError(f"unknown constructor {node.func.id!r}")
-        return _TYPES[node.func.id](**{str(k.arg): _value(k.value) for k in node.keywords})
     if isinstance(node, ast.Tuple):
         return tuple(_value(e) for e in node.elts)
-    return ast.literal_eval(node)
+    if not isinstance(node, ast.Call):
+        return ast.literal_eval(node)
+    name = node.func.id if isinstance(node.func, ast.Name) else ast.unparse(node.func)
+    if name in _WRAPPERS and len(node.args) == 1 and not node.keywords:
+        return _WRAPPERS[name](_value(node.args[0]))
+    if name not in _TYPES:
+        raise ValueError(f"unknown constructor {name!r:.40}")
+    return build(_TYPES[name], _keywords(node))
+
+
+def _keywords(node: ast.expr) -> dict[str, Any]:
+    if not isinstance(node, ast.Call) or node.args:
+        raise ValueError("a constructor takes its fields by name")
+    return {str(k.arg): _value(k.value) for k in node.keywords}

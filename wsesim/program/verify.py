@@ -2,22 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Callable, Iterator
 from itertools import combinations
+from typing import Any
 
 from wsesim.program.collectives import ALGORITHMS
 from wsesim.program.errors import ProgramRuleError, SramError
-from wsesim.program.kernels import Add, Embed, Linear, RMSNorm, SwiGLU, kernel_inputs, kernel_outputs
-from wsesim.program.program import Program
-from wsesim.program.routes import colour_conflicts
+from wsesim.program.kernels import (
+    ALONG,
+    Add,
+    Embed,
+    Kernel,
+    Linear,
+    RMSNorm,
+    Rope,
+    Sample,
+    Score,
+    Softmax,
+    SwiGLU,
+    WeightedSum,
+    kernel_inputs,
+    kernel_outputs,
+)
+from wsesim.program.layout import Heads, Layout, Uniform
+from wsesim.program.program import Block, Program
+from wsesim.program.routes import colour_conflicts, colours_needed, transfer_kind
 
 
 def verify_program(program: Program) -> None:
-    """Raises ProgramRuleError with every broken rule, or SramError."""
-    broken = [f"{rule}: {offender}" for rule, check in RULES for offender in check(program)]
-    if broken:
-        more = f" (and {len(broken) - 8} more)" if len(broken) > 8 else ""
-        raise ProgramRuleError("; ".join(broken[:8]) + more)
+    """Raises ProgramRuleError with every broken rule of the first group that has one, or SramError."""
+    for rules in RULES:
+        broken = [f"{rule}: {offender}" for rule, check in rules for offender in check(program)]
+        if broken:
+            more = f" (and {len(broken) - 8} more)" if len(broken) > 8 else ""
+            raise ProgramRuleError("; ".join(broken[:8]) + more)
     for memory in program.memory:
         if memory.total_bytes > program.machine.room_bytes:
             raise SramError(
@@ -61,6 +80,42 @@ def _unknown_blocks(program: Program) -> Iterator[str]:
     known = {b.name for b in program.blocks}
     yield from (k.name for k in program.kernels if k.block not in known)
     yield from (t.name for t in program.transfers if not {t.source, t.target} <= known)
+    yield from ("feedback" for _ in {program.feedback.source, program.feedback.target} - known)
+    yield from (f"{use.kind} of {use.block}" for use in program.colours if use.block not in known)
+
+
+def _no_extent(program: Program) -> Iterator[str]:
+    yield from (b.name for b in program.blocks if min(b.columns, b.rows) < 1)
+    for item in (*program.kernels, *program.transfers):
+        layouts = [value for name, value in _fields(item) if isinstance(value, Uniform | Heads)]
+        layouts += item.layouts if isinstance(item, Rope) else ()
+        layouts += [o.layout for o in item.outputs] if isinstance(item, Linear) else ()
+        yield from (item.name for layout in layouts if min(n for _, n in _fields(layout) if isinstance(n, int)) < 1)
+
+
+def _fields(item: Any) -> list[tuple[str, Any]]:
+    return [(f.name, getattr(item, f.name)) for f in dataclasses.fields(item)]
+
+
+def _wrong_ends(program: Program) -> Iterator[str]:
+    kernels = program.kernels
+    if not kernels or not isinstance(kernels[0], Embed):
+        yield "the first kernel is no Embed"
+    if not kernels or not isinstance(kernels[-1], Sample):
+        yield "the last kernel is no Sample"
+    yield from (k.name for k in kernels[1:-1] if isinstance(k, Embed | Sample))
+
+
+def _without_memory(program: Program) -> Iterator[str]:
+    rows = [m.block for m in program.memory]
+    yield from (b.name for b in program.blocks if rows.count(b.name) != 1)
+
+
+def _wrong_transfers(program: Program) -> Iterator[str]:
+    for t in program.transfers:
+        ends = program.block(t.source), program.block(t.target), t.source_layout, t.target_layout
+        if t.kind != transfer_kind(*ends) or len(t.colours) != colours_needed(*ends):
+            yield f"{t.name} is {t.kind} with {len(t.colours)} colours"
 
 
 def _unknown_collectives(program: Program) -> Iterator[str]:
@@ -70,19 +125,34 @@ def _unknown_collectives(program: Program) -> Iterator[str]:
 def _layouts_too_long(program: Program) -> Iterator[str]:
     blocks = {b.name: b for b in program.blocks}
     for kernel in program.kernels:
-        block = blocks.get(kernel.block)
-        if block is None:
-            continue
-        if isinstance(kernel, RMSNorm | Add) and kernel.layout.used > block.along:
+        block = blocks[kernel.block]
+        if any(layout.used > room for layout, room in _layouts(kernel, block)):
             yield kernel.name
-        if isinstance(kernel, SwiGLU) and kernel.layout.used > block.across:
-            yield kernel.name
-        if isinstance(kernel, Embed) and (kernel.layout.used > block.along or kernel.vocabulary.used > block.across):
-            yield kernel.name
-        if isinstance(kernel, Linear):
-            over, out = (block.along, block.across) if kernel.axis == "along" else (block.across, block.along)
-            if kernel.layout.used > over or any(o.layout.used > out for o in kernel.outputs):
-                yield kernel.name
+    for transfer in program.transfers:
+        source, target = blocks[transfer.source], blocks[transfer.target]
+        if transfer.source_layout.used > source.along or transfer.target_layout.used > target.along:
+            yield transfer.name
+
+
+def _layouts(kernel: Kernel, block: Block) -> list[tuple[Layout, int]]:
+    """Each layout of a kernel, with the positions that the block has for it."""
+    along, across = block.along, block.across
+    match kernel:
+        case RMSNorm() | Add():
+            return [(kernel.layout, along)]
+        case SwiGLU() | Softmax() | Sample():
+            return [(kernel.layout, across)]
+        case Embed():
+            return [(kernel.layout, along), (kernel.vocabulary, across)]
+        case Linear():
+            over, out = (along, across) if kernel.axis == ALONG else (across, along)
+            return [(kernel.layout, over), *((o.layout, out) for o in kernel.outputs)]
+        case Rope():
+            return [(layout, across) for layout in kernel.layouts]
+        case Score():
+            return [(kernel.query_layout, across), (kernel.key_layout, across)]
+        case WeightedSum():
+            return [(kernel.layout, across), (kernel.value_layout, across)]
 
 
 def _weights_not_whole(program: Program) -> Iterator[str]:
@@ -106,17 +176,26 @@ def _other_axes(program: Program) -> Iterator[str]:
     yield from (b.name for b in program.blocks if b.axis != "rows")
 
 
-RULES = (
-    ("blocks lie inside the usable rectangle", _outside),
-    ("blocks do not overlap", _overlapping),
-    ("blocks avoid dead PEs", _dead),
-    ("names are unique", _duplicate_names),
-    ("kernels and transfers name known blocks", _unknown_blocks),
-    ("values are made on their block before they are read", _undefined_values),
-    ("collectives are known", _unknown_collectives),
-    ("layouts are no longer than their block", _layouts_too_long),
-    ("a weight covers its output", _weights_not_whole),
-    ("colours are routable and not the host's", _colours_out_of_range),
-    ("blocks split the residual stream over rows", _other_axes),
-    ("a colour is received from one direction", colour_conflicts),
+Rule = tuple[str, Callable[[Program], Iterator[str]]]
+RULES: tuple[tuple[Rule, ...], ...] = (
+    (  # what the other rules rely on
+        ("names are unique", _duplicate_names),
+        ("kernels, transfers and colours name known blocks", _unknown_blocks),
+        ("blocks and layouts have an extent", _no_extent),
+        ("collectives are known", _unknown_collectives),
+        ("kernels lead from the embedding to the sample", _wrong_ends),
+        ("blocks split the residual stream over rows", _other_axes),
+    ),
+    (
+        ("blocks lie inside the usable rectangle", _outside),
+        ("blocks do not overlap", _overlapping),
+        ("blocks avoid dead PEs", _dead),
+        ("values are made on their block before they are read", _undefined_values),
+        ("layouts are no longer than their block", _layouts_too_long),
+        ("a weight covers its output", _weights_not_whole),
+        ("transfers have the kind and colours of their blocks", _wrong_transfers),
+        ("colours are routable and not the host's", _colours_out_of_range),
+        ("every block has its row of the memory map", _without_memory),
+    ),
+    (("a colour is received from one direction", colour_conflicts),),
 )

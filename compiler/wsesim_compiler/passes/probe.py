@@ -27,6 +27,7 @@ class Probe:
         self.partition = partition
         self.machine = machine
         self.options = options
+        self.chunk = options.prefill_chunk or 1
         first, last = partition.stages[0], partition.stages[-1]
         self.embed: tuple[Stage, ...] = (first, last) if partition.tied else (first,)
         self.head: tuple[Stage, ...] = () if partition.tied else (last,)
@@ -82,13 +83,12 @@ class Probe:
         block = _block(size)
         if stages == self.embed or stages == self.head:
             kernels = tuple(k for s in stages for k in self._kernels(s, block))
-            return block_memory(block, kernels, self.options, 1)
-        once = {
-            self._signatures[s.name]: block_memory(block, self._kernels(s, block), self.options, 1) for s in stages[:1]
-        }
-        for stage in stages[1:]:
+            return block_memory(block, kernels, self.options, self.chunk)
+        once: dict[int, BlockMemory] = {}
+        for stage in stages:
             if self._signatures[stage.name] not in once:
-                once[self._signatures[stage.name]] = block_memory(block, self._kernels(stage, block), self.options, 1)
+                memory = block_memory(block, self._kernels(stage, block), self.options, self.chunk)
+                once[self._signatures[stage.name]] = memory
         each = [once[self._signatures[s.name]] for s in stages]
         return BlockMemory(
             block.name,

@@ -1,0 +1,282 @@
+"""expand: tasks and messages of collectives, kernels and transfers, against cycles calculated by hand."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from fractions import Fraction
+from itertools import groupby
+
+import numpy as np
+import pytest
+
+from tests.programs import UNTIED, program
+from wsesim.engine.expand import expand_feedback, expand_stage, expand_transfer
+from wsesim.engine.expand.canvas import Canvas
+from wsesim.engine.expand.collective import broadcast, reduce, sum_step
+from wsesim.engine.expand.kernels import CANDIDATE_ELEMENTS, ID_ELEMENTS, Site, expand_kernel
+from wsesim.engine.simulate import simulate
+from wsesim.engine.taskgraph import COMPUTE, TaskGraph
+from wsesim.engine.verify import verify
+from wsesim.machine import Machine, Rect, load_machine
+from wsesim.machine.machine import SlowPE
+from wsesim.program import Program
+from wsesim.program.kernels import (
+    ACROSS,
+    ALONG,
+    Embed,
+    Kernel,
+    Linear,
+    Output,
+    RMSNorm,
+    Sample,
+    Score,
+    Softmax,
+    WeightedSum,
+    WeightRef,
+)
+from wsesim.program.layout import Heads, Uniform, ceil_div
+from wsesim.program.program import Block, Transfer
+from wsesim.program.routes import entry_pe, sampler_pe
+
+TOY = load_machine("toy4x4")
+NO_PORTS = np.empty(0, np.int64)
+NO_WEIGHT = WeightRef("", 0, 0)
+CONTEXT = 20
+CANDIDATES = 4
+PLACES = [(machine, strategy) for machine in ("toy4x4", "wse2", "wse3") for strategy in ("pipelined", "shared")]
+
+
+def column(length: int) -> Block:
+    """A column of PEs, north to south; the residual stream is split along it."""
+    return Block("line", 0, 0, 1, length, "rows")
+
+
+def canvas_of(block: Block, machine: Machine = TOY, tokens: int = 1) -> Canvas:
+    return Canvas(block.rect, machine, "fp16", tokens)
+
+
+def last_ends(graph: TaskGraph, machine: Machine = TOY) -> list[int]:
+    """End of each PE's last task, 0 for a PE without tasks."""
+    verify(graph)
+    timeline = simulate(graph, machine.fabric, NO_PORTS, NO_PORTS)
+    return [int(timeline.task_end[graph.pe == pe].max(initial=0)) for pe in range(graph.pes)]
+
+
+# By hand. On toy4x4 a task starts `activate` 1 cycle after its input is complete; a message takes ramp out 1, a cycle
+# a hop, its length D, ramp in 1; adding goes at the pace of the link (2 fp16 a cycle, a wavelet holds 2).
+#
+# Four elements (D = 2). A merge begins at B; the next one, h hops away, begins at B + (1 + h + 2 + 1) + 1 and ends 2
+# later; the first PE begins at 1.
+#   chain of 4      begins 1, 7, 13, 19; the last ends at 21.   chain of 16: begins 1 + 15 * 6 = 91, ends 93
+#   two_phase of 4  0 -> 1 and 2 -> 3 at once: both begin 7, end 9. 1 -> 3 is two hops: begins 7 + 6 + 1 = 14, ends 16
+#   two_phase of 16 groups of 4 around 2, 6, 10, 14. In each: chain of 3 from the north begins 13, ends 15; then the
+#                   one from the south, there since 6: begins 16, ends 18. Roots, 4 hops apart: 2 -> 6 begins
+#                   16 + 8 + 1 = 25; 6 -> 10 begins 34, ends 36; 14 -> 10, there since 24, begins 37, ends 39
+REDUCED = [
+    (4, "chain", [1, 9, 15, 21]),
+    (4, "two_phase", [1, 9, 1, 16]),
+    (16, "chain", [1, *range(9, 94, 6)]),
+    (16, "two_phase", [1, 9, 18, 1, 1, 9, 27, 1, 1, 9, 39, 1, 1, 9, 18, 1]),
+]
+
+
+@pytest.mark.parametrize(("length", "algorithm", "ends"), REDUCED)
+def test_reduction_by_hand(length: int, algorithm: str, ends: list[int]) -> None:
+    canvas = canvas_of(column(length))
+    root = reduce(canvas, canvas.lines(column(length), ALONG, 1), length, sum_step(canvas, 4), algorithm, "sum")
+    assert last_ends(canvas.builder.build()) == ends
+    assert ends[root] == max(ends)
+
+
+# The root begins at 1. At distance h the message is complete at 1 + 1 + h + 2 + 1 = 5 + h, its task ends 1 later.
+@pytest.mark.parametrize(("root", "ends"), [(3, [9, 8, 7, 1]), (1, [7, 1, 7, 8]), (0, [1, 7, 8, 9])])
+def test_broadcast_by_hand(root: int, ends: list[int]) -> None:
+    canvas = canvas_of(column(4))
+    broadcast(canvas, canvas.lines(column(4), ALONG, 1), root, 4, "copy")
+    assert last_ends(canvas.builder.build()) == ends
+
+
+NORM = RMSNorm("norm", "line", "x", "y", NO_WEIGHT, Uniform(8, 4), 1e-5, "chain")
+LINEAR = Linear("o", "line", "x", Uniform(8, 4), ALONG, (Output("y", NO_WEIGHT, Uniform(4, 1)),), "chain", True)
+HEAD = dataclasses.replace(LINEAR, broadcast=False)
+# Norm of 8 elements on 4 PEs: squares 1 + 2 = 3. Sum of one element (D = 1): begins 4, 9, 14, 19, ends 20. Back from
+# PE 3: begins 21, ends at distance h at 21 + 1 + h + 1 + 1 + 1. rsqrt 1 + 4, two products 1 + (1 + 2 * 2): 11 more.
+NORM_ENDS = [28 + 11, 27 + 11, 26 + 11, 21 + 11]
+# Linear, 8 inputs on 4 PEs, 4 outputs: two FMAs of 4 elements, 2 + (1 + 2 * 4) = 11, then the chain above, ends
+# 11 + 21 = 32, and back: begins 33, ends at distance h at 33 + 5 + h.
+LINEAR_ENDS = [41, 40, 39, 33]
+# Three tokens: six FMAs, 2 + (5 + 24) = 31. D = 6: begins 32, then every 1 + 1 + 6 + 1 + 1 = 10, ends 62 + 6 = 68, and
+# back: begins 69, ends at distance h at 69 + 9 + h.
+LINEAR_3_ENDS = [81, 80, 79, 69]
+KERNELS = [
+    (NORM, 1, NORM_ENDS),
+    (LINEAR, 1, LINEAR_ENDS),
+    (LINEAR, 3, LINEAR_3_ENDS),
+    (HEAD, 1, [12, 20, 26, 32]),  # the chain, 11 later, and nothing back
+]
+
+
+def kernel_graph(kernel: Kernel, tokens: int = 1, machine: Machine = TOY, configured: str = "") -> TaskGraph:
+    canvas = canvas_of(column(4), machine, tokens)
+    canvas.configured = configured
+    expand_kernel(canvas, kernel, Site(column(4), 1, 1, (0, 0), 0))
+    return canvas.builder.build()
+
+
+@pytest.mark.parametrize(("kernel", "tokens", "ends"), KERNELS)
+def test_kernel_by_hand(kernel: Kernel, tokens: int, ends: list[int]) -> None:
+    assert last_ends(kernel_graph(kernel, tokens)) == ends
+
+
+def test_routes_of_another_kind_cost_one_reroute() -> None:
+    """toy4x4's 10 cycles stand between the squares and their sum, on every PE; routes in place cost nothing."""
+    assert last_ends(kernel_graph(NORM, configured=ACROSS)) == [end + 10 for end in NORM_ENDS]
+    assert last_ends(kernel_graph(NORM, configured=ALONG)) == NORM_ENDS
+
+
+def test_straggler_by_hand() -> None:
+    """PE 1 at 3/2: its FMAs end at 2 + 14 (13.5 rounded up), before PE 0's sum is there (17). It adds from 18 to
+    21 instead of 20 and sends its last wavelet a cycle late: so is everything behind it."""
+    machine = dataclasses.replace(TOY, slow=(SlowPE(0, 1, Fraction(3, 2)),))
+    assert last_ends(kernel_graph(LINEAR, machine=machine), machine) == [42, 41, 40, 34]
+
+
+def test_straight_transfer_by_hand() -> None:
+    """tiny on toy4x4, layer0 (2 x 3 at (0, 1)) to layer1 (at (2, 1)): 32 elements on 3 lines are 11 a line, 6 wavelets.
+
+    The eastern PEs begin at 1; h hops on the line is complete at 1 + 1 + h + 6 + 1, its task ends 1 later.
+    """
+    made = program("tiny", "toy4x4")
+    transfer = next(t for t in made.transfers if t.kind == "straight")
+    segment = expand_transfer(made, transfer, 1)
+    assert segment.window == Rect(0, 1, 4, 3)
+    assert last_ends(segment.plan.graph) == [0, 1, 11, 12] * 3
+
+
+def test_feedback_by_hand() -> None:
+    """Untied tiny on wse3: the id is one wavelet, D = ceil(9/8) = 2, between two tasks that start 5 cycles late."""
+    made = program(UNTIED, "wse3")
+    segment = expand_feedback(made)
+    (x, y), (to_x, to_y) = sampler_pe(made), entry_pe(made)
+    hops = abs(to_x - x) + abs(to_y - y)
+    assert segment is not None and hops > 0
+    turn = 20 if to_x != x and to_y != y else 0
+    assert max(last_ends(segment.plan.graph, made.machine)) == 5 + 7 + 2 * hops + turn + 2 + 3 + 5
+
+
+def test_no_feedback_where_sampler_and_entry_are_one_pe() -> None:
+    made = program("tiny", "toy4x4")
+    assert sampler_pe(made) == entry_pe(made)
+    assert expand_feedback(made) is None
+
+
+def stages(made: Program) -> list[tuple[Kernel, ...]]:
+    return [tuple(kernels) for _, kernels in groupby(made.kernels, key=lambda k: k.name.partition(".")[0])]
+
+
+def deliveries(graph: TaskGraph) -> Counter[tuple[str, int]]:
+    """How often a message of so many wavelets is dropped, by (operator, wavelets)."""
+    labels = [graph.labels[number] for number in graph.label[graph.drop_task]]
+    return Counter(zip(labels, graph.wavelets[graph.drop_message()].tolist(), strict=True))
+
+
+def expected_deliveries(made: Program, kernel: Kernel, tokens: int) -> list[tuple[int, int]]:
+    """(drops, elements) of each collective: on a line of n PEs, u of which have a share, a sum is received u - 1
+    times on its way to the root, and n - 1 times on its way back."""
+    block = made.block(kernel.block)
+    along, across = block.along, block.across
+    positions = ceil_div(CONTEXT, along)
+    match kernel:
+        case Embed():
+            ids = (across - 1) + across * (along - 1)
+            return [(ids, tokens * ID_ELEMENTS), (kernel.layout.used * (across - 1), tokens * kernel.layout.width)]
+        case RMSNorm():
+            return [(across * (kernel.layout.used - 1 + along - 1), tokens)]
+        case Linear():
+            lines = max(output.layout.used for output in kernel.outputs)
+            back = (along if kernel.axis == ALONG else across) - 1 if kernel.broadcast else 0
+            elements = tokens * sum(output.layout.width for output in kernel.outputs)
+            return [(lines * (kernel.layout.used - 1 + back), elements)]
+        case Score():
+            layout = kernel.query_layout
+            parts = layout.used // layout.segment * along
+            return [(parts * 2 * (layout.segment - 1), tokens * heads_of(layout) * positions)]
+        case Softmax():
+            return [(2 * kernel.layout.used * 2 * (along - 1), tokens * heads_of(kernel.layout))]
+        case WeightedSum():
+            return [(kernel.layout.used * 2 * (along - 1), tokens * kernel.layout.width)]
+        case Sample():
+            return [(kernel.layout.used - 1, CANDIDATE_ELEMENTS * CANDIDATES)]
+        case _:
+            return []
+
+
+def heads_of(layout: Heads) -> int:
+    return layout.groups_per_position * layout.repeat
+
+
+@pytest.mark.parametrize("tokens", [1, 3])
+@pytest.mark.parametrize(("machine", "strategy"), PLACES)
+def test_every_wavelet_that_a_stage_sends_is_received(machine: str, strategy: str, tokens: int) -> None:
+    made = program("tiny", machine, strategy)
+    for kernels in stages(made):
+        graph = expand_stage(made, kernels, tokens, CONTEXT, CANDIDATES).plan.graph
+        expected: Counter[tuple[str, int]] = Counter()
+        for kernel in kernels:
+            for drops, elements in expected_deliveries(made, kernel, tokens):
+                expected[kernel.name.rpartition(".")[2], made.machine.wavelets(elements, "fp16")] += drops
+        assert deliveries(graph) == +expected
+        assert_each_message_arrives(graph, made.machine)
+
+
+def assert_each_message_arrives(graph: TaskGraph, machine: Machine) -> None:
+    """The last drop is at the route's end, and each drop's tail comes no sooner than its length after its head left."""
+    assert graph.message_count == np.unique(graph.drop_message()).size
+    last = graph.drop_ptr[1:] - 1
+    assert (graph.drop_hop[last] == graph.hops1 + graph.hops2).all()
+    timeline = simulate(graph, machine.fabric, NO_PORTS, NO_PORTS)
+    fabric, message = machine.fabric, graph.drop_message()
+    lasts = -(-graph.wavelets[message] * fabric.wavelet_numerator // fabric.wavelet_denominator)
+    way = fabric.ramp_send_cycles + graph.drop_hop * fabric.hop_cycles + fabric.ramp_receive_cycles
+    assert (timeline.drop_tail >= timeline.message_head[message] + way + lasts).all()
+
+
+@pytest.mark.parametrize(("machine", "strategy"), PLACES)
+def test_a_transfer_brings_every_line_its_whole_share(machine: str, strategy: str) -> None:
+    """Each PE of the target receives its line's share of the residual, in as many pieces as source lines hold it."""
+    made = program("tiny", machine, strategy)
+    assert made.transfers
+    for transfer in made.transfers:
+        segment = expand_transfer(made, transfer, 2)
+        graph, block = segment.plan.graph, made.block(transfer.target)
+        got = np.bincount(graph.pe[graph.drop_task], graph.wavelets[graph.drop_message()], graph.pes)
+        got = got.reshape(segment.window.rows, segment.window.columns)
+        x, y = block.x - segment.window.x, block.y - segment.window.y
+        lines = got[y : y + transfer.target_layout.used, x : x + block.columns]
+        shares = [line_wavelets(made, transfer, line, tokens=2) for line in range(transfer.target_layout.used)]
+        assert (lines == np.array(shares)[:, None]).all()
+        assert got.sum() == lines.sum()  # nobody else receives
+
+
+def line_wavelets(made: Program, transfer: Transfer, line: int, tokens: int) -> int:
+    """A straight line brings the whole width, padding included; pieces bring what source and target line share."""
+    source, target = transfer.source_layout, transfer.target_layout
+    if transfer.kind == "straight":
+        return made.machine.wavelets(tokens * target.width, "fp16")
+    start, stop = line * target.width, min((line + 1) * target.width, target.size)
+    pieces = [min(stop, (other + 1) * source.width) - max(start, other * source.width) for other in range(source.used)]
+    return sum(made.machine.wavelets(tokens * piece, "fp16") for piece in pieces if piece > 0)
+
+
+def test_equal_stages_share_one_graph_and_unequal_ones_do_not() -> None:
+    made = program("smollm2-135m", "wse3")
+    first, second = (expand_stage(made, kernels, 1, 1, 1) for kernels in stages(made)[1:3])
+    assert first.window != second.window
+    assert first.plan is second.plan
+    x, y = second.window.x + 1, second.window.y + 1
+    slow = dataclasses.replace(made, machine=dataclasses.replace(made.machine, slow=(SlowPE(x, y, Fraction(2)),)))
+    first, second = (expand_stage(slow, kernels, 1, 1, 1) for kernels in stages(made)[1:3])
+    assert first.plan is not second.plan
+    work = [segment.plan.graph.work[segment.plan.graph.kind == COMPUTE].sum() for segment in (first, second)]
+    assert work[0] < work[1]
