@@ -17,6 +17,7 @@ import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
 
+from benchmarks.row import Row
 from wsesim.execute import tiles
 from wsesim.execute.merges import schedule
 from wsesim.execute.tiles import PANEL
@@ -82,6 +83,19 @@ def figures() -> list[GemvFigures]:
     return [gemv(*shape, algorithm) for shape in SHAPES for algorithm in ("chain", "two_phase")]
 
 
+def rows() -> list[Row]:
+    """The figures with their limits."""
+    found = []
+    for f in figures():
+        name = f"GEMV {f.outputs} x {f.inputs} bf16, {f.algorithm}"
+        note = f"{f.bytes_read / 1e6:.0f} MB read, {f.threads} threads, limit {f.limit_gb_s:.1f} GB/s"
+        found += [
+            Row(f"{name}: of the read limit", f.fraction, "x", 0.5, at_most=False, note=note),
+            Row(f"{name}: time over the plain order's", f.slowdown, "x", 1.4, note=f"{f.wafer_gb_s:.1f} GB/s"),
+        ]
+    return found
+
+
 def _medians(runs: dict[str, list[Callable[[], object]]]) -> dict[str, float]:
     times: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(ROUNDS + 1):
@@ -133,8 +147,3 @@ def read_all(words: Any, sums: Any) -> None:
         for i in range(len(words) * part // parts, len(words) * (part + 1) // parts):
             total += words[i]
         sums[part] = total
-
-
-if __name__ == "__main__":
-    for figure in figures():
-        print(figure, f"fraction {figure.fraction:.2f} slowdown {figure.slowdown:.2f}")

@@ -1,0 +1,29 @@
+"""`python -m benchmarks [execute|generate|commands]`: all of them, or some."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+from benchmarks import bench_commands, bench_execute, bench_generate
+from benchmarks.machine import machine_text
+from benchmarks.row import Row
+from wsesim.report.tables import aligned
+
+ALL: dict[str, Callable[[], list[Row]]] = {
+    "commands": bench_commands.rows,
+    "execute": bench_execute.rows,
+    "generate": bench_generate.rows,
+}
+
+
+def main(names: list[str]) -> None:
+    """Prints a table for each name."""
+    print(machine_text())
+    for name in names or list(ALL):
+        print(f"\n{name}")
+        print(aligned(row.text() for row in ALL[name]()), flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
