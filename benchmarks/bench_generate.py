@@ -64,13 +64,17 @@ class _Transformers:
 
     def __init__(self, prompt_ids: list[int]) -> None:
         import torch
-        from transformers import AutoModelForCausalLM
+        from transformers import LlamaConfig, LlamaForCausalLM
+        from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
 
         from wsesim_models.cache import pull
 
-        path = pull("smollm2-135m")
+        path = str(pull("smollm2-135m"))
         self._torch: Any = torch
-        self._model: Any = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32)
+        self._model: Any = LlamaForCausalLM(LlamaConfig(**load_gguf_checkpoint(path)["config"]))
+        tensors = load_gguf_checkpoint(path, return_tensors=True, model_to_load=self._model)["tensors"]
+        self._model.load_state_dict(tensors, strict=False)
+        self._model.tie_weights()
         self._prompt_ids = prompt_ids
 
     def generate(self) -> tuple[float, list[int]]:

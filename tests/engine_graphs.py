@@ -112,6 +112,4 @@ def states(draw: st.DrawFn, columns: int, rows: int) -> State:
 
     pes = columns * rows
     asked = np.where(rng.random(5 * pes) < 0.5, NEVER, cycles(5 * pes))
-    return State(
-        columns, rows, cycles(pes), cycles(pes), cycles(pes), asked[:pes], cycles(4 * pes), asked[pes:]
-    )
+    return State(columns, rows, cycles(pes), cycles(pes), cycles(pes), asked[:pes], cycles(4 * pes), asked[pes:])

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from compiler_modules import Spelt, randomize, tokens_of, weights_of
+
 from wsesim_compiler.errors import InterpretError, ShapeError
 from wsesim_compiler.frontends.torch_export import from_torch
 from wsesim_compiler.interpret import compute, interpret
@@ -20,15 +21,9 @@ from wsesim_compiler.passes.recognize import recognize
 Case = tuple[str, tuple[Any, ...], dict[str, Any]]
 X, POSITIVE = (2, 3, 4), "positive"
 CASES: list[Case] = [
-    *(
-        (op, (X,), {})
-        for op in ("neg", "abs", "reciprocal", "exp", "cos", "sin", "tanh", "sigmoid", "silu", "clone")
-    ),
+    *((op, (X,), {}) for op in ("neg", "abs", "reciprocal", "exp", "cos", "sin", "tanh", "sigmoid", "silu", "clone")),
     *((op, (POSITIVE,), {}) for op in ("sqrt", "rsqrt", "log")),
-    *(
-        (op, (X, (3, 1)), {})
-        for op in ("add", "sub", "mul", "div", "maximum", "minimum", "lt", "ge", "eq", "type_as")
-    ),
+    *((op, (X, (3, 1)), {}) for op in ("add", "sub", "mul", "div", "maximum", "minimum", "lt", "ge", "eq", "type_as")),
     *((op, (X,), {"other": 0.5}) for op in ("add", "sub", "mul", "div", "rsub", "gt", "le", "ne")),
     *((op, ("bool", "bool"), {}) for op in ("logical_and", "logical_or", "__and__", "__or__", "bitwise_and")),
     *((op, ("bool",), {}) for op in ("logical_not", "bitwise_not")),
@@ -92,9 +87,7 @@ def operand(shape: Any, seed: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("op", "shapes", "keywords"), CASES, ids=lambda v: v if isinstance(v, str) else "")
-def test_meaning_and_shape_rule_are_torchs(
-    op: str, shapes: tuple[Any, ...], keywords: dict[str, Any]
-) -> None:
+def test_meaning_and_shape_rule_are_torchs(op: str, shapes: tuple[Any, ...], keywords: dict[str, Any]) -> None:
     arrays = [operand(shape, seed) for seed, shape in enumerate(shapes)]
     tensors = [torch.from_numpy(array) for array in arrays]
     given = dict(keywords)
@@ -163,9 +156,7 @@ def test_every_value_has_its_declared_shape() -> None:
         weights, tokens = weights_of(randomize(Spelt(**spelling))), tokens_of()[None]
         for node in graph.nodes:
             if isinstance(node.type, TensorType):
-                (value,) = interpret(
-                    graph.replace(outputs=(node.name,)), weights, {graph.inputs[0].name: tokens}
-                )
+                (value,) = interpret(graph.replace(outputs=(node.name,)), weights, {graph.inputs[0].name: tokens})
                 assert value.shape == tuple(11 if dim == "T" else dim for dim in node.shape), node
 
 

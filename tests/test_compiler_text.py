@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from wsesim_compiler.errors import GraphSyntaxError
 from wsesim_compiler.ir import Constant, Graph, Node, Parameter, TensorType, Value, attributes
 from wsesim_compiler.text import parse_graph, print_graph

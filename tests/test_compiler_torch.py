@@ -17,6 +17,7 @@ from compiler_modules import (
     tokens_of,
     weights_of,
 )
+
 from wsesim_compiler.errors import ExportError, MissingBufferError, UnsupportedOperatorError
 from wsesim_compiler.frontends.torch_export import from_exported, from_torch
 from wsesim_compiler.interpret import interpret

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from wsesim_compiler.errors import GraphVerificationError
 from wsesim_compiler.text import parse_graph
 from wsesim_compiler.verify import RULES, verify

@@ -27,9 +27,7 @@ from wsesim.engine.verify import verify
 from wsesim.machine import Fabric
 
 
-def run(
-    mesh: Mesh, fabric: Fabric = PLAIN, head: tuple[int, ...] = (), tail: tuple[int, ...] = ()
-) -> Timeline:
+def run(mesh: Mesh, fabric: Fabric = PLAIN, head: tuple[int, ...] = (), tail: tuple[int, ...] = ()) -> Timeline:
     """Verified, simulated by kernel and twin, which agree."""
     graph = mesh.builder.build()
     verify(graph)
@@ -125,9 +123,7 @@ def test_a_multicast_in_two_directions_leaves_in_one_ramp_pass() -> None:
 
 @pytest.mark.parametrize("added_first", ["straight", "turning"])
 @pytest.mark.parametrize(("y", "heads"), [(0, [14, 18]), (1, [18, 14])])
-def test_the_lower_pe_wins_a_tie_and_the_loser_waits_for_the_tail(
-    added_first: str, y: int, heads: list[int]
-) -> None:
+def test_the_lower_pe_wins_a_tie_and_the_loser_waits_for_the_tail(added_first: str, y: int, heads: list[int]) -> None:
     # From (0, y) straight on and from (1, 1 - y) round the corner, both ask for the link (1, y) -> (2, y) at
     # cycle 9.
     mesh = Mesh(3, 2)
@@ -136,13 +132,9 @@ def test_the_lower_pe_wins_a_tie_and_the_loser_waits_for_the_tail(
         if name == "straight":
             mesh.send(mesh.task(0, y, name), EAST, 2, 4, sinks[0])
         else:
-            mesh.send(
-                mesh.task(1, 1 - y, name), SOUTH if y else NORTH, 1, 4, sinks[1], direction2=EAST, hops2=1
-            )
+            mesh.send(mesh.task(1, 1 - y, name), SOUTH if y else NORTH, 1, 4, sinks[1], direction2=EAST, hops2=1)
     timeline, graph = run(mesh), mesh.builder.build()
-    by_sink = {
-        graph.labels[graph.label[t]]: h for t, h in zip(graph.drop_task, timeline.drop_head, strict=True)
-    }
+    by_sink = {graph.labels[graph.label[t]]: h for t, h in zip(graph.drop_task, timeline.drop_head, strict=True)}
     assert [by_sink["for straight"], by_sink["for turning"]] == heads
 
 
@@ -194,9 +186,7 @@ def test_a_request_before_the_last_one_of_the_segment_before_is_late() -> None:
     first = simulate(graph, PLAIN, NO_PORTS, NO_PORTS, State.idle(2, 1, cycle=100))
     assert first.late_requests == 0
     assert simulate(graph, PLAIN, NO_PORTS, NO_PORTS, first.state_after).late_requests == 0
-    late = dataclasses.replace(
-        first.state_after, pe_free=np.zeros(2, np.int64), ramp_out_free=np.zeros(2, np.int64)
-    )
+    late = dataclasses.replace(first.state_after, pe_free=np.zeros(2, np.int64), ramp_out_free=np.zeros(2, np.int64))
     again = simulate(graph, PLAIN, NO_PORTS, NO_PORTS, late)
     assert again.late_requests == 1  # the link; the ramp is asked for only after the link's earlier user
     assert_equal(again, reference.simulate(graph, PLAIN, NO_PORTS, NO_PORTS, late))
@@ -360,9 +350,7 @@ def test_contention_only_delays_and_a_later_beginning_only_shifts(data: st.DataO
     head, tail = data.draw(port_times(graph))
     busy = simulate(graph, SILICON, head, tail)
     free = simulate(graph, SILICON, head, tail, free_links=True)
-    later = simulate(
-        graph, SILICON, head + 5000, tail + 5000, State.idle(graph.columns, graph.rows, cycle=5000)
-    )
+    later = simulate(graph, SILICON, head + 5000, tail + 5000, State.idle(graph.columns, graph.rows, cycle=5000))
     for name in (
         "task_start",
         "task_begin",
@@ -420,9 +408,7 @@ def test_a_program_in_the_wrong_order_is_a_deadlock() -> None:
     reply = mesh.task(1, 0, "reply")
     mesh.send(send, EAST, 1, 1, reply)
     mesh.send(reply, WEST, 1, 1, receive)
-    with pytest.raises(
-        DeadlockError, match=r"receive at .* waits for reply at .* waits for send at .* waits for rec"
-    ):
+    with pytest.raises(DeadlockError, match=r"receive at .* waits for reply at .* waits for send at .* waits for rec"):
         simulate(mesh.builder.build(), PLAIN, NO_PORTS, NO_PORTS)
 
 

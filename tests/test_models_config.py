@@ -13,10 +13,10 @@ import pytest
 from transformers import LlamaConfig as HuggingFaceConfig
 from transformers import LlamaForCausalLM
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
-from wsesim_models.config import CONFIGS, LlamaConfig, config
-from wsesim_models.config_files import config_at, config_from_folder, differences
 
 from wsesim.errors import InvalidInputError, UnknownNameError
+from wsesim_models.config import CONFIGS, LlamaConfig, config
+from wsesim_models.config_files import config_at, config_from_folder, differences
 
 
 def huggingface_config(model: LlamaConfig) -> HuggingFaceConfig:

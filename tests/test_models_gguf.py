@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from test_models_config import huggingface_config
 from transformers import LlamaForCausalLM
 from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
+
+from wsesim.errors import InvalidInputError
 from wsesim_models.cache import pull
 from wsesim_models.config import LlamaConfig, RopeScaling, config
 from wsesim_models.config_files import config_at, config_from_gguf, differences
@@ -27,8 +29,6 @@ from wsesim_models.weights.check import check_weights
 from wsesim_models.weights.gguf import SUPPORTED
 from wsesim_models.weights.gguf_header import read_header
 from wsesim_models.weights.random import random_weights
-
-from wsesim.errors import InvalidInputError
 
 TINY = config("tiny")
 Type = gguf.GGMLQuantizationType
@@ -91,9 +91,7 @@ def test_every_type_that_can_be_written_is_read(kind: str, tmp_path: Path) -> No
             np.testing.assert_array_equal(store.load(name), values)
 
 
-@pytest.mark.parametrize(
-    ("kind", "raw", "item_bytes"), [("F32", "f32", 4), ("F16", "f16", 2), ("BF16", "bf16", 2)]
-)
+@pytest.mark.parametrize(("kind", "raw", "item_bytes"), [("F32", "f32", 4), ("F16", "f16", 2), ("BF16", "bf16", 2)])
 def test_plain_types_are_not_widened(kind: str, raw: str, item_bytes: int, tmp_path: Path) -> None:
     store = open_weights(write(tmp_path / "x.gguf", TINY, kind))
     dtype, values = store.raw("model.layers.0.self_attn.q_proj.weight")
@@ -135,9 +133,7 @@ def test_k_quants_by_their_definition(kind: str, tmp_path: Path) -> None:
     block_bytes = gguf.GGML_QUANT_SIZES[Type[kind]][1]
     blocks = np.random.default_rng(5).integers(0, 256, (3, block_bytes), np.uint8)
     at = slice(208, 210) if kind == "Q6_K" else slice(0, 4)
-    blocks[:, at] = np.full(
-        (3, 2 if kind == "Q6_K" else 4), [0x11, 0x2C] * (1 if kind == "Q6_K" else 2), np.uint8
-    )
+    blocks[:, at] = np.full((3, 2 if kind == "Q6_K" else 4), [0x11, 0x2C] * (1 if kind == "Q6_K" else 2), np.uint8)
     writer = gguf.GGUFWriter(tmp_path / "x.gguf", "llama")
     writer.add_head_count(1)
     writer.add_tensor("blk.0.ffn_up.weight", blocks, raw_dtype=Type[kind])
@@ -159,9 +155,7 @@ def test_every_supported_type_has_a_test() -> None:
     [
         TINY,
         dataclasses.replace(TINY, tied=False, head_dim=16),
-        dataclasses.replace(
-            TINY, head_dim=64, rope_theta=5e5, rope_scaling=RopeScaling(32.0, 1.0, 4.0, 8192)
-        ),
+        dataclasses.replace(TINY, head_dim=64, rope_theta=5e5, rope_scaling=RopeScaling(32.0, 1.0, 4.0, 8192)),
     ],
 )
 def test_configuration_from_metadata(model: LlamaConfig, tmp_path: Path) -> None:
@@ -224,17 +218,13 @@ def test_truncated_tensor_is_named_with_its_bytes(tmp_path: Path) -> None:
     header = read_header(path)
     last = max(header.tensors.values(), key=lambda tensor: tensor.offset)
     path.write_bytes(path.read_bytes()[: last.offset + 24])
-    with pytest.raises(
-        InvalidFileError, match=rf"truncated: tensor {last.name} needs 128 bytes, 24 are there"
-    ):
+    with pytest.raises(InvalidFileError, match=rf"truncated: tensor {last.name} needs 128 bytes, 24 are there"):
         open_weights(path)
 
 
 @settings(derandomize=True, deadline=None)
 @given(st.data())
-def test_every_truncation_is_a_clean_error(
-    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
-) -> None:
+def test_every_truncation_is_a_clean_error(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     folder = tmp_path_factory.mktemp("cut")
     whole = write(folder / "x.gguf", TINY).read_bytes()
     end = max(t.offset for t in read_header(folder / "x.gguf").tensors.values())
@@ -245,9 +235,7 @@ def test_every_truncation_is_a_clean_error(
 
 @settings(derandomize=True, deadline=None)
 @given(st.data())
-def test_damaged_headers_are_clean_errors(
-    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
-) -> None:
+def test_damaged_headers_are_clean_errors(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     path = write(tmp_path_factory.mktemp("damage") / "x.gguf", TINY)
     damaged = bytearray(path.read_bytes())
     header_bytes = min(t.offset for t in read_header(path).tensors.values())
@@ -277,9 +265,7 @@ def test_other_files_named_gguf(content: bytes, words: str, tmp_path: Path) -> N
 def test_header_is_that_of_the_gguf_package(tmp_path: Path) -> None:
     path = write(tmp_path / "x.gguf", TINY, "Q4_0")
     reader, header = gguf.GGUFReader(path), read_header(path)
-    expected = {
-        name: field.contents() for name, field in reader.fields.items() if not name.startswith("GGUF.")
-    }
+    expected = {name: field.contents() for name, field in reader.fields.items() if not name.startswith("GGUF.")}
     assert header.metadata == expected
     described = {t.name: (t.tensor_type, t.shape.tolist()[::-1], t.data_offset) for t in reader.tensors}
     assert {t.name: (t.type_number, [*t.shape], t.offset) for t in header.tensors.values()} == described

@@ -8,6 +8,7 @@ import pytest
 import torch
 from test_models_config import huggingface_config
 from transformers import LlamaForCausalLM
+
 from wsesim_models.config import CONFIGS, LlamaConfig, RopeScaling, config
 from wsesim_models.llama import Llama, with_weights
 from wsesim_models.load import tiny_weights

@@ -13,13 +13,13 @@ import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import models, pre_tokenizers, processors
+
+from wsesim.errors import InvalidInputError, UnknownNameError
 from wsesim_models.cache import pull
 from wsesim_models.errors import InvalidFileError, MissingTokenizerError
 from wsesim_models.tokenizers import Tokenizer, byte_tokenizer, open_tokenizer
 from wsesim_models.tokenizers.byte_level import bytes_of
 from wsesim_models.tokenizers.meta import LLAMA3_PATTERN
-
-from wsesim.errors import InvalidInputError, UnknownNameError
 
 LETTER_OF = {bytes_of(letter): letter for letter in map(chr, range(0x180)) if len(bytes_of(letter)) == 1}
 # A vocabulary small enough to work out by hand: bytes, then merges in the order of their ranks.
@@ -27,9 +27,7 @@ MERGED = [b"he", b"ll", b"hell", b"hello", b" w", b"  ", b"12", b"123", b"\n\n",
 
 
 # SmolLM2's vocabulary lacks a few bytes: these control characters, and whatever begins with F1 or F2.
-TEXTS = st.text(
-    st.characters(exclude_characters="\4\6\x13\x14\x16\x1d", max_codepoint=0x3FFFF, codec="utf-8")
-)
+TEXTS = st.text(st.characters(exclude_characters="\4\6\x13\x14\x16\x1d", max_codepoint=0x3FFFF, codec="utf-8"))
 
 
 def letters(token: bytes) -> str:
@@ -210,9 +208,7 @@ def test_sources_of_one_vocabulary_agree(tmp_path_factory: pytest.TempPathFactor
         folder.mkdir()
         for write in (meta_file, gguf_file, huggingface_file):
             write(folder)
-    meta, *others = (
-        open_tokenizer(folder / name) for name in ("tokenizer.model", "x.gguf", "tokenizer.json")
-    )
+    meta, *others = (open_tokenizer(folder / name) for name in ("tokenizer.model", "x.gguf", "tokenizer.json"))
     assert [other.encode(text) for other in others] == [meta.encode(text)] * 2
 
 

@@ -14,13 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 from test_models_llama import reference
+
+from wsesim.errors import InvalidInputError
 from wsesim_models.config import config
 from wsesim_models.errors import InvalidFileError, MismatchError, MissingWeightsError
 from wsesim_models.weights import ArrayWeights, SafetensorsWeights, open_weights, widen
 from wsesim_models.weights.check import check_weights
 from wsesim_models.weights.random import random_weights
-
-from wsesim.errors import InvalidInputError
 
 TINY = config("tiny")
 EMBEDDING, QUERY = "model.embed_tokens.weight", "model.layers.1.self_attn.q_proj.weight"
@@ -44,9 +44,7 @@ def test_bfloat16_widens_exactly(bits: int) -> None:
     np.testing.assert_array_equal(widen("bf16", values).view(np.uint32), expected.view(np.uint32))
 
 
-@pytest.mark.parametrize(
-    ("dtype", "raw"), [(torch.float32, "f32"), (torch.float16, "f16"), (torch.bfloat16, "bf16")]
-)
+@pytest.mark.parametrize(("dtype", "raw"), [(torch.float32, "f32"), (torch.float16, "f16"), (torch.bfloat16, "bf16")])
 def test_safetensors_of_every_type(dtype: torch.dtype, raw: str, tmp_path: Path) -> None:
     store = open_weights(saved(tmp_path, dtype))
     check_weights(store, TINY)
@@ -103,9 +101,7 @@ def test_truncated_file_names_tensor_and_bytes(tmp_path: Path) -> None:
 
 @settings(derandomize=True, deadline=None)
 @given(st.data())
-def test_every_truncation_is_a_clean_error(
-    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
-) -> None:
+def test_every_truncation_is_a_clean_error(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     folder = tmp_path_factory.mktemp("cut")
     whole = saved(folder).read_bytes()
     (folder / "cut.safetensors").write_bytes(whole[: data.draw(st.integers(0, len(whole) - 1))])

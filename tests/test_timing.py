@@ -1,22 +1,24 @@
-"""Timing: segments one after the other and `remember` are exact; steps move as the machine and the program do."""
+"""Timing: a step's cycles move as its context, its tokens, the machine and the program do."""
 
 from __future__ import annotations
 
 import dataclasses
-from itertools import pairwise
+from collections.abc import Iterator
+from fractions import Fraction
+from itertools import pairwise, product
 
-import numpy as np
 import pytest
 
-from tests.programs import UNTIED, program
-from wsesim.engine.expand.merge import merge
-from wsesim.engine.simulate import simulate
-from wsesim.engine.taskgraph import Int64
-from wsesim.engine.timing import Step, Timing
-from wsesim.engine.verify import verify
-from wsesim.engine.wafer import Memory, SegmentRun, Wafer
+from tests.programs import UNTIED, on_machine, program
+from wsesim.engine.timing import Timing
+from wsesim.engine.wafer import Memory
 from wsesim.machine import Rect
+from wsesim.machine.load import OPS
+from wsesim.machine.machine import SlowPE
 from wsesim.program import Program
+from wsesim.program.collectives import ALGORITHMS
+from wsesim.report.bounds import lower_bounds
+from wsesim.report.report import report
 
 PLACES = [
     *(("tiny", machine, strategy) for machine in ("toy4x4", "wse2", "wse3") for strategy in ("pipelined", "shared")),
@@ -27,139 +29,6 @@ PLACES = [
 @pytest.fixture(scope="module", params=PLACES, ids=lambda p: f"{getattr(p[0], 'name', p[0])}-{p[1]}-{p[2]}")
 def made(request: pytest.FixtureRequest) -> Program:
     return program(*request.param)
-
-
-def hull(step: Step) -> Rect:
-    window = step.runs[0].segment.window
-    for run in step.runs:
-        window = window.hull(run.segment.window)
-    return window
-
-
-def pes_of(run: SegmentRun, window: Rect) -> Int64:
-    """PE of each task of a segment, by its number in `window`."""
-    own, inner = run.segment.plan.graph, run.segment.window
-    row, column = np.divmod(own.pe.astype(np.int64), inner.columns)
-    return (row + inner.y - window.y) * window.columns + column + inner.x - window.x
-
-
-def ends_of(run: SegmentRun) -> Int64:
-    assert run.effect.timeline is not None
-    return run.base + run.effect.timeline.task_end
-
-
-def in_full_order(step: Step, window: Rect, values: list[Int64]) -> Int64:
-    """One value per task of each segment -> the order of the full graph: by PE, then by segment."""
-    pes = np.concatenate([pes_of(run, window) for run in step.runs])
-    return np.concatenate(values)[np.argsort(pes, kind="stable")]
-
-
-def all_ends(step: Step) -> Int64:
-    return in_full_order(step, hull(step), [ends_of(run) for run in step.runs])
-
-
-def assert_equals_full_graph(made: Program, step: Step, credits: tuple[int, ...] = ()) -> None:
-    """Every task ends when it does in one graph of all segments, simulated at once.
-
-    `credits`: when the sending PEs of each transfer may go on; the full graph takes them as external inputs.
-    """
-    window = hull(step)
-    graph = merge([run.segment for run in step.runs], window)
-    credit = np.zeros(graph.task_count, np.int64)
-    if credits:
-        due = iter(credits)
-        values = [np.full(r.segment.plan.graph.task_count, next(due) if is_transfer(r) else 0) for r in step.runs]
-        sends = np.char.endswith(np.array(graph.labels), ".send")[graph.label]
-        credit = in_full_order(step, window, values) * sends
-    graph = dataclasses.replace(graph, port_task=np.flatnonzero(credit).astype(np.int32))
-    verify(graph)
-    whole = simulate(graph, made.machine.fabric, credit[graph.port_task], credit[graph.port_task])
-    assert step.late_requests == 0
-    assert step.cycles == whole.task_end.max()
-    np.testing.assert_array_equal(all_ends(step), whole.task_end)
-
-
-def is_transfer(run: SegmentRun) -> bool:
-    return "->" in run.segment.name
-
-
-@pytest.mark.parametrize("context", [0, 16, 100, 254])
-def test_decode_equals_the_full_graph(made: Program, context: int) -> None:
-    """Every task of the step, the second layer's remembered ones included, ends when it does in one whole graph."""
-    assert_equals_full_graph(made, Timing(made).decode(context, candidates=1 + context % 8))
-
-
-def test_a_prefill_chunk_equals_the_full_graph(made: Program) -> None:
-    assert_equals_full_graph(made, Timing(made).prefill(made.prefill_chunk))
-
-
-@pytest.mark.parametrize("chunks", [2, 3])
-def test_chunks_that_overlap_equal_the_full_graph(made: Program, chunks: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    credits = []
-    hold = Wafer.hold
-
-    def recording(wafer: Wafer, sources: Int64, targets: Int64) -> None:
-        credits.append(max(wafer.pe_free(x, y) for x, y in targets))
-        hold(wafer, sources, targets)
-
-    monkeypatch.setattr(Wafer, "hold", recording)
-    step = Timing(made).prefill(chunks * made.prefill_chunk)
-    assert len(credits) == sum(map(is_transfer, step.runs))
-    assert_equals_full_graph(made, step, tuple(credits))
-
-
-def test_no_chunk_is_sent_before_its_receivers_are_free(made: Program) -> None:
-    """Credits: a block holds one chunk, so the next one leaves when the last task on the receiving PEs has ended."""
-    step = Timing(made).prefill(3 * made.prefill_chunk)
-    window = hull(step)
-    free = np.zeros(window.pes, np.int64)
-    for run in step.runs:
-        if is_transfer(run):
-            graph, pes = run.segment.plan.graph, pes_of(run, window)
-            sends = graph.label == graph.labels.index("send")
-            assert run.effect.timeline is not None
-            sent = run.base + run.effect.timeline.task_start[sends].min()
-            ends = graph.drop_task[graph.drop_ptr[1:] - 1]
-            assert sent >= free[pes[ends]].max()
-        np.maximum.at(free, pes_of(run, window), ends_of(run))
-
-
-@pytest.mark.parametrize("tokens", [2, 11])
-def test_credits_only_hold_back(made: Program, tokens: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    held = Timing(made).prefill(tokens).cycles
-    monkeypatch.setattr(Wafer, "hold", lambda wafer, sources, targets: None)
-    assert Timing(made).prefill(tokens).cycles <= held
-
-
-def test_remembered_steps_equal_simulated_ones(made: Program) -> None:
-    """A Timing that has seen other steps, and one that remembers nothing, agree on every step."""
-    remembering, forgetting = Timing(made), Timing(made, Memory(remember=False))
-    for context in (0, 100, 7, 100):
-        assert_same(remembering.decode(context), forgetting.decode(context))
-    for tokens in (1, 9, 17):
-        assert_same(remembering.prefill(tokens), forgetting.prefill(tokens))
-    assert forgetting.memory.recalls == 0
-    assert remembering.memory.simulations < forgetting.memory.simulations
-
-
-def assert_same(first: Step, second: Step) -> None:
-    assert (first.cycles, first.logits_cycles) == (second.cycles, second.logits_cycles)
-    assert (first.late_requests, first.link_events) == (second.late_requests, second.link_events)
-    assert [(r.base, r.end) for r in first.runs] == [(r.base, r.end) for r in second.runs]
-    np.testing.assert_array_equal(all_ends(first), all_ends(second))
-
-
-def test_thirty_equal_layers_are_simulated_a_few_times() -> None:
-    """smollm2-135m on wse3: a layer's effect depends on how it is entered (from the embedding, along a row of blocks
-    east- or westwards, around a turn), not on which one it is."""
-    small = program("smollm2-135m", "wse3")
-    remembering, forgetting = (Timing(small, Memory(keep_timelines=False, remember=r)) for r in (True, False))
-    first, second = remembering.decode(512), forgetting.decode(512)
-    assert [(r.base, r.end) for r in first.runs] == [(r.base, r.end) for r in second.runs]
-    layers = [run for run in first.runs if run.segment.name.startswith("layer") and "->" not in run.segment.name]
-    assert len(layers) == 30
-    assert sum(not run.remembered for run in layers) <= 5
-    assert remembering.memory.simulations * 3 < forgetting.memory.simulations == len(first.runs)
 
 
 def test_a_step_seen_before_is_the_same_step_under_its_own_context() -> None:
@@ -221,3 +90,139 @@ def test_logits_come_before_the_id(made: Program) -> None:
     for step in (Timing(made).decode(16), Timing(made).prefill(9)):
         assert 0 < step.logits_cycles < step.cycles
         assert step.cycles == max(run.end for run in step.runs[-2:])
+
+
+SUBJECTS = [("tiny", "toy4x4"), ("smollm2-135m", "wse3")]
+SLOWER = {
+    "hop_cycles": 1,
+    "ramp_send_cycles": 1,
+    "ramp_receive_cycles": 1,
+    "turn_cycles": 10,
+    "wavelet_numerator": 9,
+    "reroute_cycles": 50,
+    "activate_cycles": 1,
+}
+
+
+@pytest.fixture(scope="module", params=SUBJECTS, ids=lambda subject: "-".join(subject))
+def subject(request: pytest.FixtureRequest) -> Program:
+    return program(*request.param)
+
+
+def decode_cycles(made: Program) -> int:
+    return Timing(made).decode(16).cycles
+
+
+def more(made: Program, name: str) -> Program:
+    """The Program on a machine that needs `SLOWER[name]` more of `name`."""
+    fabric = made.machine.fabric
+    now: int = getattr(fabric, name) if hasattr(fabric, name) else getattr(made.machine, name)
+    return on_machine(made, **{name: now + SLOWER[name]})
+
+
+@pytest.mark.parametrize("name", SLOWER)
+def test_a_slower_machine_is_slower(subject: Program, name: str) -> None:
+    assert decode_cycles(more(subject, name)) > decode_cycles(subject)
+
+
+def test_hops_between_blocks_are_paid_in_full(subject: Program) -> None:
+    step = Timing(subject).decode(16)
+    hops = lower_bounds(subject, step).distance_cycles // subject.machine.fabric.hop_cycles
+    assert hops > 0
+    assert decode_cycles(more(subject, "hop_cycles")) >= step.cycles + hops * SLOWER["hop_cycles"]
+
+
+def test_each_reroute_on_the_path_is_paid(subject: Program) -> None:
+    """More cycles for each of the reroutes that were waited for; no more than for those that are waited for now."""
+    slower = more(subject, "reroute_cycles")
+    before, after = report(subject, Timing(subject).decode(16)), report(slower, Timing(slower).decode(16))
+    counts = [r.by_kind()["reroute"] // made.machine.reroute_cycles for r, made in ((before, subject), (after, slower))]
+    assert 0 < counts[0] * SLOWER["reroute_cycles"] <= after.cycles - before.cycles
+    assert after.cycles - before.cycles <= counts[1] * SLOWER["reroute_cycles"]
+
+
+def test_shallow_queues_are_never_faster(subject: Program) -> None:
+    assert decode_cycles(on_machine(subject, queue_wavelets=1)) >= decode_cycles(subject)
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_every_operation_has_its_part(op: str) -> None:
+    """Half the rate of one operation: slower, since each stands somewhere on tiny's way from id to id."""
+    made = program("tiny", "toy4x4")
+    cost = made.machine.op(op)
+    half = dataclasses.replace(cost, rate_fp16=cost.rate_fp16 / 2, rate_fp32=cost.rate_fp32 / 2)
+    ops = tuple((name, half if name == op else old) for name, old in made.machine.ops)
+    assert decode_cycles(on_machine(made, ops=ops)) > decode_cycles(made)
+
+
+def test_fp32_is_slower_and_bf16_is_not() -> None:
+    made = program("tiny", "toy4x4")
+    fp32, bf16 = (dataclasses.replace(made, timing_dtype=dtype) for dtype in ("fp32", "bf16"))
+    assert decode_cycles(bf16) == decode_cycles(made) < decode_cycles(fp32)
+
+
+@pytest.mark.parametrize("number", [0, 1, -1])
+def test_one_slow_pe_in_a_block_slows_the_token(subject: Program, number: int) -> None:
+    """The block's collectives wait for it, wherever it is."""
+    block, unhurried = subject.blocks[number], decode_cycles(subject)
+    for x, y in ((block.x, block.y), (block.x + block.columns // 2, block.y + block.rows // 2)):
+        assert decode_cycles(on_machine(subject, slow=(SlowPE(x, y, Fraction(2)),))) > unhurried
+
+
+def test_one_slow_pe_outside_all_blocks_changes_nothing() -> None:
+    """Not even where a transfer's window covers it: messages pass its router, not its core."""
+    made = program("tiny", "wse3")
+    windows = [run.segment.window for run in Timing(made).decode(16).runs]
+    covered = next(pe for window in windows for pe in pes_of(window) if not has_block(made, *pe))
+    corner = made.machine.columns - 1, made.machine.rows - 1
+    assert not has_block(made, *corner)
+    slow = tuple(SlowPE(x, y, Fraction(100)) for x, y in (covered, corner))
+    assert decode_cycles(on_machine(made, slow=slow)) == decode_cycles(made)
+
+
+def pes_of(rect: Rect) -> Iterator[tuple[int, int]]:
+    return product(range(rect.x, rect.x + rect.columns), range(rect.y, rect.y + rect.rows))
+
+
+def has_block(made: Program, x: int, y: int) -> bool:
+    return any(block.rect.has(x, y) for block in made.blocks)
+
+
+def test_the_clock_changes_seconds_only() -> None:
+    made = program("tiny", "toy4x4")
+    twice = on_machine(made, clock_hz=2 * made.machine.clock_hz)
+    now, then = (report(p, Timing(p).decode(16)) for p in (made, twice))
+    assert then.cycles == now.cycles
+    assert then.seconds == now.seconds / 2
+    assert then.tokens_per_second == 2 * now.tokens_per_second
+
+
+def test_chains_are_slower_than_two_phases_on_long_lines() -> None:
+    """Lines of some 50 to 400 PEs: a chain's stages add up, two phases take twice the root of as many."""
+    made = program("smollm2-135m", "wse3")
+    cycles = {name: decode_cycles(with_collective(made, name)) for name in ALGORITHMS}
+    assert cycles["chain"] > 1.5 * cycles["two_phase"]
+
+
+def with_collective(made: Program, algorithm: str) -> Program:
+    kernels = tuple(dataclasses.replace(k, reduce=algorithm) if hasattr(k, "reduce") else k for k in made.kernels)
+    return dataclasses.replace(made, kernels=kernels)
+
+
+def test_rows_that_all_begin_in_the_west_are_slower_than_serpentine_ones() -> None:
+    """smollm2-135m takes several rows of blocks on wse3; row-major, each row's end is a wafer's width from the next."""
+    serpentine = program("smollm2-135m", "wse3")
+    row_major = program("smollm2-135m", "wse3", order="row_major")
+    shapes = [[(b.columns, b.rows, b.y) for b in made.blocks] for made in (serpentine, row_major)]
+    assert shapes[0] == shapes[1] and len({y for _, _, y in shapes[0]}) > 2
+    assert decode_cycles(row_major) > decode_cycles(serpentine)
+
+
+def test_chunks_pay_on_a_shared_block() -> None:
+    """Eight tokens through a block together share its launches, relaunches and messages' ways."""
+    made = program("tiny", "wse3", "shared")
+    assert made.prefill_chunk > 1
+    one_by_one = dataclasses.replace(made, prefill_chunk=1)
+    assert Timing(made).prefill(16).cycles < Timing(one_by_one).prefill(16).cycles
+    whole = dataclasses.replace(made, prefill_chunk=64)
+    assert Timing(made).prefill(made.prefill_chunk).cycles == Timing(whole).prefill(made.prefill_chunk).cycles

@@ -6,16 +6,20 @@ A user's mistake is one line on standard error and exit status 2; Ctrl-C is exit
 from __future__ import annotations
 
 import argparse
+import io
 import json
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wsesim import __version__
-from wsesim.errors import UnknownNameError, WsesimError
+from wsesim.errors import InvalidInputError, UnknownNameError, WsesimError
 from wsesim.toolchain import DEFAULT_MACHINE, DEFAULT_MODEL, PHASES, Lowering
 
 if TYPE_CHECKING:
+    from wsesim.program import Program
     from wsesim.runtime.loop import Completion, Token
     from wsesim.toolchain import Session
 
@@ -35,18 +39,37 @@ COMPILED_BY = "MODEL is a name of `wsesim models`, file.py:factory of a torch mo
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; the exit status."""
-    options = _parser().parse_args(arguments)
     try:
-        return int(options.run(options))
-    except WsesimError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        options = _parser().parse_args(arguments)
+        _print_whatever_comes()
+        status = int(options.run(options))
+        sys.stdout.flush()
+        return status
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        sys.stderr.close()  # the reader has gone; nothing is left to be said to it
-        return 0
+        _forget_output()
+        return 0  # the reader has what it wanted
+    except (WsesimError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        _forget_output()
+        return 2
+
+
+def _print_whatever_comes() -> None:
+    """A prompt may hold bytes that are no text, and a terminal may lack characters: then `?` stands for them."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+def _forget_output() -> None:
+    """What standard output does not take is dropped: Python would try again at its exit, and complain."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -74,7 +97,11 @@ def _add_complete(commands: Any) -> None:
     )
     command.add_argument("prompt", metavar="PROMPT")
     command.add_argument("--model", default=DEFAULT_MODEL, metavar="MODEL")
-    command.add_argument("--weights", metavar="PATH", help="safetensors file or folder, or GGUF, with its tokenizer")
+    command.add_argument(
+        "--weights",
+        metavar="PATH",
+        help="safetensors file or folder, or GGUF, with its tokenizer; of the model that the text is from",
+    )
     command.add_argument("--text-from", metavar="MODEL", help="times of --model, text and token counts of this one")
     command.add_argument("--max-tokens", type=int, default=100, metavar="N")
     command.add_argument("--temperature", type=float, default=0.0, metavar="T", help="0 (greedy) to 1.5")
@@ -112,9 +139,9 @@ def _add_simulate(commands: Any) -> None:
     command.add_argument("model", metavar="MODEL", nargs="?", default=DEFAULT_MODEL)
     command.add_argument("--phase", default="decode", metavar="PHASE", help=" or ".join(PHASES))
     command.add_argument(
-        "--context", type=int, default=512, metavar="N", help="tokens in the KV cache before a decode step"
+        "--context", type=int, metavar="N", help="tokens in the KV cache before a decode step (default 512, if it fits)"
     )
-    command.add_argument("--tokens", type=int, default=128, metavar="N", help="tokens of a prefill")
+    command.add_argument("--tokens", type=int, metavar="N", help="tokens of a prefill (default 128, if it fits)")
     command.add_argument("--json", action="store_true")
     _add_lowering(command)
     command.set_defaults(run=_simulate)
@@ -208,43 +235,66 @@ def _check_request(prompt: str, request: dict[str, Any]) -> None:
     Request((0,) if prompt else (), sampling, request["max_tokens"], request["stop"]).limit(max_context=2)
 
 
-def _print_answer(session: Session, tokens: Any) -> None:
+def _print_answer(session: Session, tokens: Iterator[Token | Completion]) -> None:
     from wsesim.report.completion import completion_text
+    from wsesim.runtime.loop import Completion
 
-    shown = ""
-    completion: Completion | Token | None = None
+    shown = 0
     for item in tokens:
-        completion = item
-        piece = item.text[len(shown) :] if hasattr(item, "times") else item.text
-        shown += piece
+        piece = item.text[shown:] if isinstance(item, Completion) else item.text
+        shown += len(piece)
         print(piece, end="", flush=True)
-    print("\n")
-    print(completion_text(completion, session.program, session.text_from))  # type: ignore[arg-type]
+        if isinstance(item, Completion):
+            print("\n\n" + completion_text(item, session.program, session.text_from))
 
 
 def _compile(options: argparse.Namespace) -> int:
-    from wsesim.program.text import save_program
-    from wsesim.toolchain import compile_from, compile_model
+    from wsesim.toolchain import compile_from, compile_model, is_saved_program
 
-    for stage in (options.print_stage, options.stop_after):
-        if stage is not None and stage not in STAGES:
-            raise UnknownNameError("stage", stage, STAGES)
+    _check_compile(options)
     lowering = Lowering(**_lowering(options))
     observe = _Observer(options.print_stage, options.stop_after)
     watched = {"observe": observe} if options.print_stage or options.stop_after else {}
     try:
-        if options.start:
+        if options.start is not None:
             program = compile_from(options.start, lowering, **watched)
         else:
-            program = compile_model(options.model or DEFAULT_MODEL, lowering, say=_say, **watched)
+            model = DEFAULT_MODEL if options.model is None else options.model
+            if watched and is_saved_program(model):
+                raise InvalidInputError(f"{model} is a saved Program: its stages are behind it, print it as a file")
+            program = compile_model(model, lowering, say=_say, **watched)
     except _StopCompiling:
         return 0
-    if options.output:
-        save_program(program, options.output)
+    if options.output is not None:
+        _save(program, options.output)
     from wsesim.report.program import program_text
 
     print(program_text(program), file=sys.stderr if options.print_stage else sys.stdout)
     return 0
+
+
+def _check_compile(options: argparse.Namespace) -> None:
+    """What can be refused before the work begins."""
+    for stage in (options.print_stage, options.stop_after):
+        if stage is not None and stage not in STAGES:
+            raise UnknownNameError("stage", stage, STAGES)
+    if options.start is not None and options.model is not None:
+        raise InvalidInputError(f"--from {options.start} takes the place of MODEL {options.model}: give one of them")
+    if options.output is None:
+        return
+    if options.stop_after is not None:
+        raise InvalidInputError("-o writes the Program, --stop-after ends before there is one: give one of them")
+    if Path(options.output).is_dir() or not Path(options.output).parent.is_dir():
+        raise InvalidInputError(f"-o {options.output}: a file in a folder that exists is needed")
+
+
+def _save(program: Program, path: str) -> None:
+    from wsesim.program.text import save_program
+
+    try:
+        save_program(program, path)
+    except OSError as error:
+        raise InvalidInputError(f"-o {path}: {error.strerror}") from None
 
 
 class _StopCompiling(Exception):  # noqa: N818 - not an error
@@ -271,6 +321,8 @@ def _simulate(options: argparse.Namespace) -> int:
     from wsesim.report.tables import report_text
     from wsesim.toolchain import compile_model, simulate, warm_up
 
+    if options.phase not in PHASES:
+        raise UnknownNameError("phase", options.phase, PHASES)
     program = compile_model(options.model, Lowering(**_lowering(options)), say=_say)
     jit_s = warm_up()
     began = time.perf_counter()

@@ -78,13 +78,18 @@ def _buffer_elements(kernels: tuple[Kernel, ...], block: Block, options: Options
     alive = {value: chunk * n for value, n in _arriving_elements(kernels).items()}
     most = 0
     for number, kernel in enumerate(kernels):
-        tokens = 1 if isinstance(kernel, Sample) else chunk
+        tokens = 1 if _of_last_token(kernel) else chunk
         alive |= {v: tokens * n for v, n in _value_elements(kernel, positions).items()}
         most = max(most, sum(alive.values()) + tokens * _scratch_elements(kernel, positions))
         alive = {
             v: n for v, n in alive.items() if last.get(v, len(kernels) if v in kernel_outputs(kernel) else -1) > number
         }
     return most
+
+
+def _of_last_token(kernel: Kernel) -> bool:
+    """Of a prompt's chunk only the last token becomes logits."""
+    return isinstance(kernel, Sample) or (isinstance(kernel, Linear) and not kernel.broadcast)
 
 
 def _arriving_elements(kernels: tuple[Kernel, ...]) -> dict[str, int]:

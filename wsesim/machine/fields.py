@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from functools import lru_cache
 from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
@@ -11,7 +11,7 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 T = TypeVar("T")
 
 
-def build(cls: type[T], values: Mapping[str, Any]) -> T:
+def build(cls: Callable[..., T], values: Mapping[str, Any]) -> T:
     """`cls(**values)`. Raises ValueError for a field that is missing, unknown, or of another type."""
     hints, required = _fields(cls)
     for extra in sorted(set(values) - set(hints)):

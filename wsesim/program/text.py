@@ -142,4 +142,8 @@ def _value(node: ast.expr) -> Any:
 def _keywords(node: ast.expr) -> dict[str, Any]:
     if not isinstance(node, ast.Call) or node.args:
         raise ValueError("a constructor takes its fields by name")
-    return {str(k.arg): _value(k.value) for k in node.keywords}
+    names = [str(k.arg) for k in node.keywords]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"field {name!r} is given twice")
+    return {name: _value(k.value) for name, k in zip(names, node.keywords, strict=True)}

@@ -18,7 +18,7 @@ ROLES = {"embed": "#6aa56e", "table": "#6aa56e", "head": "#c9a227", "layer": "#4
 
 
 def draw_placement(program: Program, axes: Axes) -> None:
-    """Blocks on the wafer, shaded by their share of SRAM in use; arrows are the transfers, the dashed one the id's way."""
+    """Blocks on the wafer, shaded by their share of SRAM in use; arrows are the transfers, dashed the id's way."""
     from matplotlib.patches import Rectangle
 
     memory = {m.block: m.total_bytes / program.machine.room_bytes for m in program.memory}

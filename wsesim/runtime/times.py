@@ -31,11 +31,11 @@ def request_times(
 
     The host sends the prompt in one call before it can be admitted, and receives the answer in one call at the end.
     """
-    admitted = max(arrival_s + machine.host.send_call_s, free_s)
+    queue = max(machine.host.send_call_s, free_s - arrival_s)
     tokens = tuple(machine.seconds(cycles) for cycles in token_cycles)
     prompt = machine.seconds(prompt_cycles)
     completion = _completion(tokens)
-    queue = admitted - arrival_s
+    admitted = arrival_s + queue
     total = queue + prompt + completion + machine.host.receive_call_s
     return Times(queue, prompt, completion, total, tokens, admitted, admitted + prompt + sum(tokens))
 

@@ -7,9 +7,6 @@
 Nothing heavy is imported before it is used.
 """
 
-from wsesim.toolchain.compiling import DEFAULT_MACHINE as DEFAULT_MACHINE
-from wsesim.toolchain.compiling import DEFAULT_MODEL as DEFAULT_MODEL
-from wsesim.toolchain.compiling import Lowering as Lowering
 from wsesim.toolchain.compiling import compile as compile
 from wsesim.toolchain.compiling import compile_from as compile_from
 from wsesim.toolchain.compiling import compile_model as compile_model
@@ -22,3 +19,7 @@ from wsesim.toolchain.running import make_timing as make_timing
 from wsesim.toolchain.running import open_session as open_session
 from wsesim.toolchain.running import simulate as simulate
 from wsesim.toolchain.running import warm_up as warm_up
+from wsesim.toolchain.words import DEFAULT_MACHINE as DEFAULT_MACHINE
+from wsesim.toolchain.words import DEFAULT_MODEL as DEFAULT_MODEL
+from wsesim.toolchain.words import Lowering as Lowering
+from wsesim.toolchain.words import is_saved_program as is_saved_program

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import re
 from functools import lru_cache
 from pathlib import Path
-
-from wsesim.program.cache_dir import cache_dir
 
 
 def kept_file(kind: str, model: str, stated: object, sources: tuple[str, ...]) -> Path:
     """Where a thing of this kind is kept, whether it is there or not. `stated` decides it and has a full repr."""
+    from wsesim.program.cache_dir import cache_dir
+
     digest = hashlib.sha256(f"{stated!r}\n{_sources_digest(sources)}".encode()).hexdigest()
-    return cache_dir() / kind / f"{model}-{digest[:16]}.txt"
+    readable = re.sub(r"[^\w.-]+", "_", model)
+    return cache_dir() / kind / f"{readable}-{digest[:16]}.txt"
 
 
 @lru_cache(maxsize=8)

@@ -7,11 +7,13 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wsesim.errors import InvalidInputError, UnknownNameError
-from wsesim.toolchain.compiling import DEFAULT_MODEL, Say, compile, silent
+from wsesim.toolchain.compiling import Say, compile, compile_model, silent
 from wsesim.toolchain.disk import kept_file
+from wsesim.toolchain.words import DEFAULT_MODEL, Lowering, check_words, is_factory, is_saved_program
 
 if TYPE_CHECKING:
     from wsesim.engine.timing import Timing
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from wsesim_models.load import LoadedModel
 
 PHASES = ("decode", "prefill")
+DEFAULT_CACHED = 512
+DEFAULT_PROMPT = 128
 ENGINE_SOURCES = ("wsesim.engine", "wsesim.program", "wsesim.machine")
 
 Progress = Callable[[int, int], None]  # bytes so far, bytes in all
@@ -65,8 +69,12 @@ class Session:
     tokenizer: Tokenizer
 
     def stream(self, prompt: str, **options: Any) -> Iterator[Token | Completion]:
-        """Tokens as they come, then the Completion. Options: max_tokens, temperature, top_p, seed, stop."""
-        return self.engine.run(make_request(self.tokenizer, prompt, **options))
+        """Tokens as they come, then the Completion. Options: max_tokens, temperature, top_p, seed, stop, arrival_s.
+
+        Without `arrival_s` (on the virtual clock) the request arrives when the one before it has left.
+        """
+        arrival_s = options.pop("arrival_s", self.engine.free_s)
+        return self.engine.run(make_request(self.tokenizer, prompt, arrival_s=arrival_s, **options))
 
     def complete(self, prompt: str, **options: Any) -> Answer:
         """The whole answer. Options as in `stream`."""
@@ -78,31 +86,42 @@ def simulate(
     model: str | Program = DEFAULT_MODEL,
     *,
     phase: str = "decode",
-    context: int = 512,
-    tokens: int = 1,
+    context: int | None = None,
+    tokens: int | None = None,
     say: Say = silent,
     **lowering: Any,
 ) -> Report:
-    """The modelled cycles of one decode step over `context` cached tokens, or of the prefill of `tokens` tokens."""
+    """The modelled cycles of one decode step over `context` cached tokens, or of the prefill of `tokens` tokens.
+
+    None is 512 cached tokens, 128 of a prompt, or as many as the compiled context has room for.
+    """
     from wsesim.report.report import report
 
-    program = compile(model, say=say, **lowering) if isinstance(model, str) else model
     if phase not in PHASES:
         raise UnknownNameError("phase", phase, PHASES)
-    new = 1 if phase == "decode" else tokens
-    before = context if phase == "decode" else 0
-    if new < 1 or before < 0 or new + before > program.max_context:
-        raise InvalidInputError(
-            f"{new} new tokens over {before} cached do not fit the compiled context of {program.max_context}; "
-            "at least one is new (--context, --tokens, --max-context)"
-        )
+    program = compile(model, say=say, **lowering) if isinstance(model, str) else model
+    new, before = _step_size(program.max_context, phase, context, tokens)
     timing = make_timing(program)
     return report(program, timing.decode(before) if phase == "decode" else timing.prefill(new))
 
 
+def _step_size(max_context: int, phase: str, context: int | None, tokens: int | None) -> tuple[int, int]:
+    """New and cached tokens of a step. Raises InvalidInputError."""
+    if phase == "decode":
+        new, before = 1, min(DEFAULT_CACHED, max_context - 1) if context is None else context
+    else:
+        new, before = min(DEFAULT_PROMPT, max_context) if tokens is None else tokens, 0
+    if new < 1 or before < 0 or new + before > max_context:
+        raise InvalidInputError(
+            f"{new} new tokens over {before} cached do not fit the compiled context of {max_context}; "
+            "at least one is new (--context, --tokens, --max-context)"
+        )
+    return new, before
+
+
 def complete(prompt: str, *, say: Say = silent, **options: Any) -> Answer:
     """Text and modelled times. Options: those of `open_session` and of a request (max_tokens, temperature, ...)."""
-    request_words = ("max_tokens", "temperature", "top_p", "seed", "stop")
+    request_words = ("max_tokens", "temperature", "top_p", "seed", "stop", "arrival_s")
     request = {word: options.pop(word) for word in request_words if word in options}
     return open_session(say=say, **options).complete(prompt, **request)
 
@@ -117,11 +136,17 @@ def open_session(
     progress: Progress | None = None,
     **lowering: Any,
 ) -> Session:
-    """A wafer with `model` on it. `text_from`: times of `model`, text (and token counts) of that other model."""
+    """A wafer with `model` on it. `text_from`: times of `model`, text (and token counts) of that other model.
+
+    `weights` are those of the model that the text is from. What can be refused is refused before anything is compiled.
+    """
+    use_numba_cache()
+    from wsesim.execute.pack import check_dtype
     from wsesim.runtime.loop import Engine
 
+    check_dtype(dtype)
+    loaded = _loaded(_text_model(model, text_from, Lowering(**lowering)), weights, say, progress)
     program = compile(model, say=say, **lowering)
-    loaded = _loaded(text_from or program.model, weights, say, progress)
     text_program = program
     if text_from:
         own = {**lowering, "max_context": min(program.max_context, loaded.config.max_context)}
@@ -144,15 +169,16 @@ def make_request(
     temperature: float = 0.0,
     top_p: float = 1.0,
     seed: int | None = None,
-    stop: str | tuple[str, ...] | list[str] = (),
+    stop: str | tuple[str, ...] | list[str] | None = None,
+    arrival_s: float = 0.0,
 ) -> Request:
-    """A checked Request; without a seed a draw takes seed 0, so that the same call gives the same text."""
+    """A Request; without a seed a draw takes seed 0, so that the same call gives the same text."""
     from wsesim.execute.sampling import SamplingOptions
     from wsesim.runtime.request import Request
 
     sampling = SamplingOptions(temperature, top_p, seed or 0)
-    stops = (stop,) if isinstance(stop, str) else tuple(stop)
-    return Request(tuple(tokenizer.encode(prompt)) if prompt else (), sampling, max_tokens, stops)
+    stops = (stop,) if isinstance(stop, str) else tuple(stop or ())
+    return Request(tuple(tokenizer.encode(prompt)) if prompt else (), sampling, max_tokens, stops, arrival_s)
 
 
 def make_timing(program: Program, *, keep_timelines: bool = True) -> Timing:
@@ -180,6 +206,16 @@ def make_executor(program: Program, loaded: LoadedModel, dtype: str) -> Any:
     return Executor(program, loaded.weights, dtype)
 
 
+def _text_model(model: str, text_from: str | None, lowering: Lowering) -> str:
+    """The model that the text is of. Raises what is wrong with the words."""
+    if is_saved_program(model):
+        return text_from or compile_model(model, lowering).model
+    check_words(model, lowering)
+    if text_from is None and is_factory(model):
+        raise InvalidInputError(f"{model} has no tokenizer here; --text-from MODEL takes another model's text")
+    return text_from or model
+
+
 def _loaded(name: str, weights: str | None, say: Say, progress: Progress | None) -> LoadedModel:
     from wsesim_models.cache import PULLABLE, at_hand, pull
     from wsesim_models.load import load
@@ -204,4 +240,5 @@ def use_numba_cache() -> None:
     """Compiled kernels are kept in the user's cache directory unless NUMBA_CACHE_DIR says otherwise."""
     from wsesim.program.cache_dir import cache_dir
 
-    os.environ.setdefault("NUMBA_CACHE_DIR", str(cache_dir() / "numba"))
+    folder = os.environ.setdefault("NUMBA_CACHE_DIR", str(cache_dir() / "numba"))
+    Path(folder).mkdir(parents=True, exist_ok=True)  # where it cannot be, numba says nothing that one understands

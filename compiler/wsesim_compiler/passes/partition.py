@@ -18,10 +18,13 @@ from wsesim_compiler.partition import Fused, Partition, Stage
 
 def partition(graph: Graph) -> Partition:
     """Stages and axes of a recognised graph."""
+    for node, op in ((graph.nodes[0], "embedding"), (graph.nodes[-1], "head")):
+        if node.op != op:
+            raise PartitionError(f"{node.name} (from {node.source}): a model has {op} here, not {node.op}")
     axes = _axes(graph)
     residuals = _residuals(graph)
-    if graph.nodes[0].op != "embedding" or graph.nodes[-1].op != "head":
-        raise PartitionError(f"{graph.name}: a model begins with an embedding and ends with a head")
+    if len(residuals) < 2:
+        raise PartitionError(f"{graph.name}: no layer between {graph.nodes[0].name} and {graph.nodes[-1].name}")
     widths = {node.name: int(node.shape[-1]) for node in graph.nodes}
     return Partition(graph, _stages(graph, residuals), axes, widths)
 

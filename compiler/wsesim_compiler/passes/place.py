@@ -16,9 +16,10 @@ from typing import TypeVar
 from wsesim.machine import Machine
 from wsesim.program.layout import ceil_div
 from wsesim.program.program import Block
+from wsesim_compiler.errors import PlacementError
 from wsesim_compiler.options import Options
 from wsesim_compiler.partition import Partition, Stage
-from wsesim_compiler.passes.probe import Probe
+from wsesim_compiler.passes.probe import Probe, block_name
 from wsesim_compiler.passes.refuse import smallest_change
 from wsesim_compiler.placement import PlacedBlock, Placement
 
@@ -51,13 +52,18 @@ def place(partition: Partition, machine: Machine, options: Options) -> Placement
     probe = Probe(partition, machine, options)
     floor = _best_floor(probe)
     if floor is None:
-        raise _refusal(probe)
+        change = smallest_change(partition, machine, options, fits)
+        short = f"{partition.graph.name} does not fit {machine.name} as {options.strategy}: {_shortage(probe)}"
+        raise PlacementError(f"{short}. Smallest change that fits: {change}")
     return Placement(partition, machine, options, _blocks(probe, floor))
 
 
 def fits(partition: Partition, machine: Machine, options: Options) -> bool:
-    """Whether there is any floor plan."""
-    return _best_floor(Probe(partition, machine, options)) is not None
+    """Whether there is any floor plan, by bytes alone: between the flattest tables the layers have most rows."""
+    probe = Probe(partition, machine, options)
+    rows = _rows_between(probe)
+    tallest = dict(_layer_sizes(probe, rows)) if rows is not None else {}  # sorted: the last of each width
+    return any(map(probe.fits_layers, tallest.items()))
 
 
 def _best_floor(probe: Probe) -> Floor | None:
@@ -102,26 +108,31 @@ def _floor(probe: Probe, embed: Size, head: Size | None) -> Floor | None:
     """The best layer blocks between two tables."""
     usable = probe.machine.usable
     rows = usable.rows - embed[1] - (head[1] if head else 0)
-    count = len(probe.layer_groups)
-    group = probe.layer_groups[0]
     tables = probe.cycles(probe.embed, embed) + (probe.cycles(probe.head, head) if head else 0)
+    count = len(probe.layer_groups)
     floors = [
-        Floor(
-            tables + count * (probe.cycles(group, size) + probe.hand_over_cycles(size)),
-            embed,
-            size,
-            head,
-            min(count, usable.columns // size[0]),
-        )
-        for size in _layer_sizes(probe, rows, count)
-        if probe.fits(group, size)
+        Floor(tables + probe.layer_cycles(size), embed, size, head, min(count, usable.columns // size[0]))
+        for size in _layer_sizes(probe, rows)
+        if probe.fits_layers(size)
     ]
     return _smallest_of_the_fast(floors, lambda floor: floor.cycles, lambda floor: floor.layer_pes)
 
 
-def _layer_sizes(probe: Probe, rows: int, count: int) -> list[Size]:
-    """Sizes of which `count` blocks stand in `rows` rows of the usable rectangle."""
-    width = probe.machine.usable.columns
+def _rows_between(probe: Probe) -> int | None:
+    """Rows that the flattest tables leave to the layers; None if a table does not fit at all."""
+    usable = probe.machine.usable
+    rows = usable.rows
+    for stages in (probe.embed, probe.head):
+        heights = _heights(probe, stages, usable.columns) if stages else [0]
+        if not heights:
+            return None
+        rows -= heights[0]
+    return rows
+
+
+def _layer_sizes(probe: Probe, rows: int) -> list[Size]:
+    """Sizes of which as many blocks as there are groups of layers stand in `rows` rows of the usable rectangle."""
+    width, count = probe.machine.usable.columns, len(probe.layer_groups)
     if probe.options.block:
         columns, height = probe.options.block
         room = columns <= width and ceil_div(count, width // columns) * height <= rows
@@ -142,40 +153,41 @@ def _sides(limit: int) -> list[int]:
 
 def _blocks(probe: Probe, floor: Floor) -> tuple[PlacedBlock, ...]:
     usable = probe.machine.usable
-    names = tuple(s.name for s in probe.embed)
-    blocks = [
-        PlacedBlock(Block("table" if len(names) > 1 else "embed", usable.x, usable.y, *floor.embed, "rows"), names)
-    ]
+    blocks = [_placed(probe.embed, usable.x, usable.y, floor.embed)]
     columns, rows = floor.layer
     top = usable.y + floor.embed[1]
     for number, group in enumerate(probe.layer_groups):
         row, place_in_row = divmod(number, floor.per_row)
         if probe.options.order == "serpentine" and row % 2:
             place_in_row = floor.per_row - 1 - place_in_row
-        block = Block(_group_name(group), usable.x + place_in_row * columns, top + row * rows, columns, rows, "rows")
-        blocks.append(PlacedBlock(block, tuple(s.name for s in group)))
+        blocks.append(_placed(group, usable.x + place_in_row * columns, top + row * rows, floor.layer))
     if floor.head:
         last = blocks[-1].block
         west = min(last.x, usable.x + usable.columns - floor.head[0])
-        head = Block("head", west, last.y + rows, *floor.head, "rows")
-        blocks.append(PlacedBlock(head, tuple(s.name for s in probe.head)))
+        blocks.append(_placed(probe.head, west, last.y + rows, floor.head))
     return tuple(blocks)
 
 
-def _group_name(group: tuple[Stage, ...]) -> str:
-    return group[0].name if len(group) == 1 else f"{group[0].name}_{group[-1].name.removeprefix('layer')}"
+def _placed(stages: tuple[Stage, ...], x: int, y: int, size: Size) -> PlacedBlock:
+    return PlacedBlock(Block(block_name(stages), x, y, *size, "rows"), tuple(s.name for s in stages))
 
 
-def _refusal(probe: Probe) -> Exception:
-    """Names the block that is shortest of bytes when each has the largest rectangle that it could have."""
+def _shortage(probe: Probe) -> str:
+    """What the block lacks that is short when each has the largest rectangle that it could have."""
     usable = probe.machine.usable
-    strip = max(1, usable.rows // (2 * max(1, len(probe.layer_groups))))
-    rows = usable.rows
     for stages in (probe.embed, probe.head):
-        if stages:
-            heights = [h for _, h in _tables(probe, stages)] or [strip]
-            rows -= min(heights)
-    sizes = _layer_sizes(probe, max(1, rows), len(probe.layer_groups)) or [probe.options.block or (usable.columns, 1)]
-    group = probe.layer_groups[0]
-    size = min(sizes, key=lambda size: probe.memory(group, size).total_bytes)
-    return probe.refuse(group, size, smallest_change(probe.partition, probe.machine, probe.options, fits))
+        if stages and not _heights(probe, stages, usable.columns):
+            return probe.out_of_bytes(stages, (usable.columns, probe.used_rows(usable.rows)))
+    rows = _rows_between(probe)
+    assert rows is not None
+    group, count = probe.layer_groups[0], len(probe.layer_groups)
+    sizes = _layer_sizes(probe, rows)
+    if not sizes:
+        shape = "of {} x {} PEs".format(*probe.options.block) if probe.options.block else "of a row or more"
+        return (
+            f"{count} blocks {shape} for the layers, {block_name(group)} the first, do not stand in the "
+            f"{usable.columns} x {rows} PEs that the vocabulary leaves of {usable.columns} x {usable.rows}"
+        )
+    kinds = [group for group, _ in probe.layer_kinds]
+    size = min(sizes, key=lambda size: max(probe.memory(group, size).total_bytes for group in kinds))
+    return probe.out_of_bytes(max(kinds, key=lambda group: probe.memory(group, size).total_bytes), size)

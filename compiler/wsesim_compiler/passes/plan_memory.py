@@ -1,7 +1,6 @@
 """plan_memory: Placement -> Placement with the bytes of every block's fullest PE and the prefill chunk.
 
-Contract: no PE over its room. Raises PlacementError, naming block, kernel, bytes needed and there, smallest change
-that fits.
+Contract: no PE over its room; `place` has seen to it for the smallest chunk.
 """
 
 from __future__ import annotations
@@ -9,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 
 from wsesim_compiler.memory import block_memory
-from wsesim_compiler.passes.refuse import refuse
 from wsesim_compiler.placement import Placement
 
 CHUNKS = (8, 4, 2, 1)
@@ -24,6 +22,4 @@ def plan_memory(placement: Placement) -> Placement:
         memory = tuple(block_memory(p.block, placement.kernels_on(p), options, chunk) for p in placement.blocks)
         if all(m.total_bytes <= placement.machine.room_bytes for m in memory):
             return dataclasses.replace(placement, memory=memory, prefill_chunk=chunk)
-    full = max(memory, key=lambda m: m.total_bytes)
-    placed = next(p for p in placement.blocks if p.block.name == full.block)
-    raise refuse(placement.partition, placement.machine, options, placed.block, placement.kernels_on(placed), full)
+    raise AssertionError(f"place left a block over its room: {max(memory, key=lambda m: m.total_bytes)}")

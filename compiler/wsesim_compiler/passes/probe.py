@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from wsesim.machine import Machine
 from wsesim.program.kernels import Kernel
 from wsesim.program.layout import Uniform, ceil_div
 from wsesim.program.program import Block, BlockMemory
-from wsesim_compiler.errors import PlacementError
 from wsesim_compiler.estimate import stage_cycles
 from wsesim_compiler.memory import block_memory
 from wsesim_compiler.options import Options
 from wsesim_compiler.partition import Partition, Stage
-from wsesim_compiler.passes.refuse import refusal_message
+from wsesim_compiler.passes.refuse import out_of_bytes
 from wsesim_compiler.placement import collective
 from wsesim_compiler.stage_kernels import stage_kernels
 
@@ -37,16 +38,19 @@ class Probe:
         self.context = min(TYPICAL_CONTEXT, options.max_context)
         numbers: dict[Signature, int] = {}
         self._signatures = {s.name: numbers.setdefault(_signature(s), len(numbers)) for s in partition.stages}
+        counts = Counter(map(self._key, self.layer_groups))
+        first_of = {self._key(group): group for group in reversed(self.layer_groups)}
+        self.layer_kinds = tuple((first_of[key], count) for key, count in counts.items())
 
     def memory(self, stages: tuple[Stage, ...], size: tuple[int, int]) -> BlockMemory:
         """Bytes of the fullest PE; stages that take turns share the buffers, and a tied table."""
-        key = (tuple(self._signatures[s.name] for s in stages), size)
+        key = (self._key(stages), size)
         if key not in self._memory:
             self._memory[key] = self._work_out(stages, size)
         return self._memory[key]
 
     def cycles(self, stages: tuple[Stage, ...], size: tuple[int, int]) -> int:
-        key = (tuple(self._signatures[s.name] for s in stages), size)
+        key = (self._key(stages), size)
         if key not in self._cycles:
             block = _block(size)
             each = {self._signatures[s.name]: s for s in stages}
@@ -62,22 +66,28 @@ class Probe:
     def fits(self, stages: tuple[Stage, ...], size: tuple[int, int]) -> bool:
         return self.memory(stages, size).total_bytes <= self.machine.room_bytes
 
+    def fits_layers(self, size: tuple[int, int]) -> bool:
+        """Whether a block of this size holds any of the groups of layers."""
+        return all(self.fits(group, size) for group, _ in self.layer_kinds)
+
+    def layer_cycles(self, size: tuple[int, int]) -> int:
+        """One token through all layers on blocks of this size, handed over after each."""
+        fabric = self.machine.fabric
+        hand_over = size[0] * fabric.hop_cycles + fabric.ramp_send_cycles + fabric.ramp_receive_cycles
+        return sum(count * (self.cycles(group, size) + hand_over) for group, count in self.layer_kinds)
+
     def used_rows(self, rows: int) -> int:
         """Rows that hold a part of the residual stream when it is split over `rows`: more would idle."""
         return Uniform(self.partition.widths[self.partition.stages[0].target], rows).used
 
-    def hand_over_cycles(self, size: tuple[int, int]) -> int:
-        """The residual from one block to the next, straight."""
-        fabric = self.machine.fabric
-        return size[0] * fabric.hop_cycles + fabric.ramp_send_cycles + fabric.ramp_receive_cycles
-
-    def refuse(self, stages: tuple[Stage, ...], size: tuple[int, int], change: str) -> PlacementError:
-        block = Block(stages[0].name, 0, 0, *size, "rows")
+    def out_of_bytes(self, stages: tuple[Stage, ...], size: tuple[int, int]) -> str:
+        """What a block for these stages lacks at this size."""
+        block = Block(block_name(stages), 0, 0, *size, "rows")
         kernels = tuple(k for s in stages for k in self._kernels(s, block))
-        memory = self.memory(stages, size)
-        return PlacementError(
-            refusal_message(self.partition, self.machine, self.options, block, kernels, memory, change)
-        )
+        return out_of_bytes(self.machine, self.options, block, kernels, self.memory(stages, size))
+
+    def _key(self, stages: tuple[Stage, ...]) -> tuple[int, ...]:
+        return tuple(self._signatures[s.name] for s in stages)
 
     def _work_out(self, stages: tuple[Stage, ...], size: tuple[int, int]) -> BlockMemory:
         block = _block(size)
@@ -102,6 +112,14 @@ class Probe:
             return collective(self.machine, self.options, length, elements)
 
         return stage_kernels(self.partition, stage, block, self.options.candidates, choose)
+
+
+def block_name(stages: tuple[Stage, ...]) -> str:
+    """Name of the block that holds these stages."""
+    if len(stages) == 1:
+        return stages[0].name
+    last = stages[-1].name
+    return "table" if stages[0].kind == "embed" else f"{stages[0].name}_{last.removeprefix('layer')}"
 
 
 def _block(size: tuple[int, int]) -> Block:

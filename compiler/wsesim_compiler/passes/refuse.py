@@ -4,90 +4,120 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator
+from functools import lru_cache
+from math import prod
+from typing import Any
 
 from wsesim.machine import Machine
 from wsesim.machine.machine import dtype_bytes
 from wsesim.program.kernels import Kernel
 from wsesim.program.program import Block, BlockMemory
-from wsesim_compiler.errors import PlacementError
 from wsesim_compiler.memory import kernel_bytes
 from wsesim_compiler.options import Options
 from wsesim_compiler.partition import Partition
 
 Fits = Callable[[Partition, Machine, Options], bool]
 
-
-def refuse(
-    partition: Partition,
-    machine: Machine,
-    options: Options,
-    block: Block,
-    kernels: tuple[Kernel, ...],
-    memory: BlockMemory,
-) -> PlacementError:
-    """The error for one block that is over its room, when the block's shape is not the compiler's to change."""
-    change = f"{memory.total_bytes - machine.room_bytes} bytes less on a PE: a larger block, or fewer layers on it"
-    return PlacementError(refusal_message(partition, machine, options, block, kernels, memory, change))
+CONTEXT_STEP = 128
+SRAM_STEP = 256
 
 
-def refusal_message(
-    partition: Partition,
-    machine: Machine,
-    options: Options,
-    block: Block,
-    kernels: tuple[Kernel, ...],
-    memory: BlockMemory,
-    change: str,
-) -> str:
-    """Which block, which operator, bytes needed and there, smallest change."""
+def out_of_bytes(machine: Machine, options: Options, block: Block, kernels: tuple[Kernel, ...], m: BlockMemory) -> str:
+    """Which block, bytes needed and there, which operator has most of them."""
     room = machine.room_bytes
     largest = max(kernels, key=lambda k: kernel_bytes(k, block, options))
     return (
-        f"{partition.graph.name} does not fit {machine.name} as {options.strategy}: block {block.name} "
-        f"({block.columns} x {block.rows} PEs) needs {memory.total_bytes:,} bytes on a PE, {room:,} are there "
-        f"(short by {memory.total_bytes - room:,}): weights {memory.weight_bytes:,}, KV {memory.kv_bytes:,}, "
-        f"buffers {memory.buffer_bytes:,}; the largest operator is {largest.name} with "
-        f"{kernel_bytes(largest, block, options):,}. Smallest change that fits: {change}"
+        f"block {block.name} ({block.columns} x {block.rows} PEs) needs {m.total_bytes:,} bytes on a PE, "
+        f"{room:,} are there (short by {m.total_bytes - room:,}): weights {m.weight_bytes:,}, KV {m.kv_bytes:,}, "
+        f"buffers {m.buffer_bytes:,}; the largest operator is {largest.name} with "
+        f"{kernel_bytes(largest, block, options):,}"
     )
 
 
 def smallest_change(partition: Partition, machine: Machine, options: Options, fits: Fits) -> str:
-    """The first of ever larger changes with which the model fits."""
-    for words, changed in _changes(options):
-        if fits(partition, machine, changed):
-            return words
-    return _wafers(partition, machine, options)
+    """The first of ever larger changes with which the model fits, in words that say all of it."""
+
+    @lru_cache(maxsize=256)
+    def changed_fits(changed: Options) -> bool:
+        return fits(partition, machine, changed)
+
+    for changed in _changes(options, changed_fits):
+        if changed_fits(changed):
+            return _said(options, changed)
+    return _other_machine(partition, machine, options, fits)
 
 
-def _changes(options: Options) -> Iterator[tuple[str, Options]]:
-    for sequences in range(options.sequences - 1, 0, -1):
-        yield f"--sequences {sequences}", dataclasses.replace(options, sequences=sequences)
-    context = options.max_context // 2
-    while context >= 128:
-        yield f"--max-context {context}", dataclasses.replace(options, max_context=context, sequences=1)
-        context //= 4
+def _changes(options: Options, fits: Callable[[Options], bool]) -> Iterator[Options]:
+    """Less work of the same kind, then other placements, then a smaller dtype."""
+
+    def less(of: Options, steps: int, with_steps: Callable[[int], dict[str, Any]]) -> Options:
+        """The most steps that fit; one where none does."""
+
+        def changed(n: int) -> Options:
+            return dataclasses.replace(of, **with_steps(n))
+
+        return changed(largest(steps, lambda n: fits(changed(n))) if fits(changed(1)) else 1)
+
+    one = dataclasses.replace(options, sequences=1)
+    contexts = (options.max_context - 1) // CONTEXT_STEP
+    if options.sequences > 1:
+        yield less(options, options.sequences - 1, lambda n: {"sequences": n})
+    if contexts:
+        yield less(options, contexts, lambda n: {"max_context": n * CONTEXT_STEP})
+        yield less(one, contexts, lambda n: {"max_context": n * CONTEXT_STEP})
+    if options.prefill_chunk:
+        yield dataclasses.replace(options, prefill_chunk=None)
     if options.block:
-        yield "no fixed block shape", dataclasses.replace(options, block=None)
-    if options.strategy != "pipelined":
-        yield "--strategy pipelined", dataclasses.replace(options, strategy="pipelined", block=None)
+        yield dataclasses.replace(options, block=None)
+    for strategy in ("pipelined", "shared"):
+        if strategy != options.strategy:
+            yield dataclasses.replace(options, strategy=strategy, block=None)
     if dtype_bytes(options.timing_dtype) > 1:
-        yield "--timing-dtype int8", dataclasses.replace(options, timing_dtype="int8")
+        yield dataclasses.replace(options, timing_dtype="int8")
 
 
-def _wafers(partition: Partition, machine: Machine, options: Options) -> str:
-    parameters = sum(_elements(p.type.shape) for p in partition.graph.parameters)
-    needed = parameters * dtype_bytes(options.timing_dtype)
+def _said(options: Options, changed: Options) -> str:
+    """The fields that differ, as the command line or, where it has no word for them, as Options spell them."""
+    words = []
+    for field in ("strategy", "max_context", "sequences", "timing_dtype", "block", "prefill_chunk"):
+        value = getattr(changed, field)
+        if value != getattr(options, field):
+            words.append(f"{field}=None" if value is None else f"--{field.replace('_', '-')} {value}")
+    return " ".join(words)
+
+
+def largest(limit: int, holds: Callable[[int], bool]) -> int:
+    """The largest n in 1..limit for which a property holds that small n have and large ones lose; 0 if none has."""
+    low, high = 0, limit
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if holds(middle) else (low, middle - 1)
+    return low
+
+
+def _other_machine(partition: Partition, machine: Machine, options: Options, fits: Fits) -> str:
+    needed = sum(prod(int(extent) for extent in p.type.shape) for p in partition.graph.parameters)
+    needed *= dtype_bytes(options.timing_dtype)
     there = machine.usable.pes * machine.room_bytes
-    return (
-        f"{-(-needed // there)} wafers or more (the weights alone are {needed / 1e9:.2f} GB, "
-        f"one {machine.name} has room for {there / 1e9:.2f} GB)"
-        if needed > there
-        else f"more SRAM a PE (the weights are {needed / 1e9:.2f} GB of {there / 1e9:.2f} GB of room, before padding)"
-    )
+    if needed > there:
+        return (
+            f"{-(-needed // there)} wafers or more (the weights alone are {_sized(needed)}, "
+            f"one {machine.name} has room for {_sized(there)})"
+        )
+
+    def short(missing: int) -> bool:
+        sram = machine.sram_bytes + missing * SRAM_STEP
+        return not fits(partition, dataclasses.replace(machine, sram_bytes=sram), options)
+
+    steps = 8 * machine.sram_bytes // SRAM_STEP
+    if short(steps):
+        return f"a wafer of more PEs than the {machine.usable.columns} x {machine.usable.rows} of {machine.name}"
+    more = (largest(steps, short) + 1) * SRAM_STEP
+    return f"sram_bytes of {machine.sram_bytes + more:,} a PE, {more:,} more than {machine.name} has"
 
 
-def _elements(shape: tuple[int | str, ...]) -> int:
-    count = 1
-    for extent in shape:
-        count *= int(extent)
-    return count
+def _sized(count: int) -> str:
+    for size, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if count >= size:
+            return f"{count / size:.2f} {unit}"
+    return f"{count} bytes"

@@ -13,8 +13,7 @@ from itertools import combinations, pairwise
 import networkx as nx
 
 from wsesim.machine import Rect
-from wsesim.program.kernels import Add, Embed, RMSNorm
-from wsesim.program.layout import Layout
+from wsesim.program.layout import Uniform
 from wsesim.program.program import Block, ColourUse, Feedback, Transfer
 from wsesim.program.routes import colours_needed, transfer_kind
 from wsesim_compiler.errors import PlacementError
@@ -45,21 +44,11 @@ def route(placement: Placement) -> Placement:
 
 def _uncoloured(placement: Placement, before: Stage, after: Stage) -> Transfer:
     source, target = placement.block_of(before.name), placement.block_of(after.name)
-    leaving, entering = _leaving(placement, before), _entering(placement, after)
+    width = placement.partition.widths[before.target]
+    leaving, entering = Uniform(width, source.along), Uniform(width, target.along)
     kind = transfer_kind(source, target, leaving, entering)
     name = f"{before.name}_to_{after.name}"
     return Transfer(name, before.target, source.name, target.name, leaving, entering, kind, ())
-
-
-def _leaving(placement: Placement, stage: Stage) -> Layout:
-    last = placement.kernels_of(stage)[-1]
-    assert isinstance(last, Embed | Add)
-    return last.layout
-
-
-def _entering(placement: Placement, stage: Stage) -> Layout:
-    first = next(k for k in placement.kernels_of(stage) if isinstance(k, RMSNorm))
-    return first.layout
 
 
 def _colouring(

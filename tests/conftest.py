@@ -1,0 +1,59 @@
+"""Fixtures that several files of tests share, and `--update-golden`."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from wsesim_compiler.ir import Graph
+    from wsesim_models.config import LlamaConfig
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="write the texts that tests compare with")
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
+    """golden(name, text): the text is what tests/golden/name holds; with --update-golden, it is from now on."""
+    update = request.config.getoption("--update-golden")
+
+    def compare(name: str, text: str) -> None:
+        path = GOLDEN / name
+        if update:
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        assert path.is_file(), f"there is no {path}: run pytest --update-golden and read what it writes"
+        held = path.read_text(encoding="utf-8")
+        lines = difflib.unified_diff(held.splitlines(), text.splitlines(), "held", "made", lineterm="")
+        assert text == held, "\n".join(["run pytest --update-golden if this is meant:", *lines])
+
+    return compare
+
+
+@pytest.fixture(scope="session")
+def smollm2_path() -> Path:
+    """The GGUF file of smollm2-135m in the user's cache, pulled at the first use."""
+    from wsesim_models.cache import at_hand, pull
+
+    return at_hand("smollm2-135m") or pull("smollm2-135m")
+
+
+@pytest.fixture(scope="session")
+def recognised() -> Callable[[str | LlamaConfig], Graph]:
+    """recognised(model): the recognised graph of a model, made from torch on meta once a session."""
+    from programs import recognised_graph
+
+    from wsesim_models.config import CONFIGS
+
+    def graph(model: str | LlamaConfig) -> Graph:
+        return recognised_graph(CONFIGS[model] if isinstance(model, str) else model)
+
+    return graph

@@ -1,0 +1,327 @@
+"""The lowering by invariant: what must hold of every placement and Program, whatever the planner chooses."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Callable
+from itertools import combinations, pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+from programs import program
+
+from wsesim.errors import InvalidInputError, UnknownNameError
+from wsesim.machine import Rect, load_machine
+from wsesim.program.collectives import ALGORITHMS
+from wsesim.program.kernels import kernel_inputs, kernel_weights
+from wsesim.program.routes import entry_pe, feedback_path, sampler_pe, transfer_paths
+from wsesim_compiler.errors import PartitionError
+from wsesim_compiler.ir import Graph, Node
+from wsesim_compiler.lower import STAGES, lower
+from wsesim_compiler.memory import block_memory
+from wsesim_compiler.options import Options
+from wsesim_compiler.passes.partition import partition
+
+Recognised = Callable[[str], Graph]
+
+TINY = [
+    ("tiny", machine, strategy, {"layers_per_block": 2} if strategy == "hybrid" else {})
+    for machine in ("toy4x4", "wse2", "wse3")
+    for strategy in ("pipelined", "shared", "hybrid")
+]
+LARGE: list[tuple[str, str, str, dict[str, Any]]] = [
+    ("smollm2-135m", "wse2", "pipelined", {}),
+    ("smollm2-135m", "wse3", "pipelined", {}),
+    ("smollm2-135m", "wse3", "hybrid", {"layers_per_block": 4}),  # 30 layers: the last block has two
+    ("llama3.1-8b", "wse2", "pipelined", {"max_context": 4096}),
+    ("llama3.1-8b", "wse3", "pipelined", {}),
+    ("llama3.1-8b", "wse3", "shared", {}),
+    ("llama3.1-8b", "wse3", "hybrid", {"layers_per_block": 2, "max_context": 4096}),
+]
+CASES = TINY + LARGE
+every_case = pytest.mark.parametrize(("model", "machine", "strategy", "options"), CASES)
+
+
+@every_case
+def test_blocks_are_apart_inside_and_as_many_as_the_strategy_says(
+    model: str, machine: str, strategy: str, options: dict[str, Any]
+) -> None:
+    made = program(model, machine, strategy, **options)
+    for a, b in combinations(made.blocks, 2):
+        assert not a.rect.overlaps(b.rect), (a, b)
+    assert all(made.machine.usable.contains(b.rect) for b in made.blocks)
+    layers = len({k.name.split(".")[0] for k in made.kernels if k.name.startswith("layer")})
+    assert layers == {"tiny": 2, "smollm2-135m": 30, "llama3.1-8b": 32}[model]
+    each = {"pipelined": 1, "shared": layers, "hybrid": options.get("layers_per_block")}[strategy]
+    blocks = [b for b in made.blocks if b.name.startswith("layer")]
+    assert len(blocks) == -(-layers // each)
+    assert len({(b.columns, b.rows) for b in blocks}) == 1
+
+
+@every_case
+def test_no_pe_is_over_its_room(
+    model: str, machine: str, strategy: str, options: dict[str, Any], recognised: Recognised
+) -> None:
+    """The map is worked out again from the kernels of the Program: every tile, row of KV and buffer is in it."""
+    made = program(model, machine, strategy, **options)
+    stated = Options(strategy, made.max_context, made.sequences)
+    assert [m.block for m in made.memory] == [b.name for b in made.blocks]
+    for block, memory in zip(made.blocks, made.memory, strict=True):
+        assert memory.total_bytes <= made.machine.room_bytes
+        assert memory == block_memory(block, made.kernels_of(block.name), stated, made.prefill_chunk)
+        weights = {w.name: w for k in made.kernels_of(block.name) for w in kernel_weights(k)}
+        shapes = {p.name: p.type.shape for p in recognised(model).parameters}
+        elements = sum(_product(shapes[name]) for name in weights)
+        assert memory.weight_bytes * block.rect.pes >= 2 * elements, "fewer bytes than the weights themselves"
+        layers = len({k.name.split(".")[0] for k in made.kernels_of(block.name) if k.name.startswith("layer")})
+        kv_row = 2 * shapes["model.layers.0.self_attn.k_proj.weight"][0]
+        assert memory.kv_bytes * block.rect.pes >= 2 * layers * made.max_context * kv_row, "fewer bytes than the cache"
+
+
+def test_what_a_transfer_brings_stays_in_a_buffer_until_the_first_add() -> None:
+    """So a layer alone needs the buffers that it needs between others."""
+    made = program("tiny", "toy4x4", "shared")
+    block = made.block("layer0_1")
+    options = Options("shared", made.max_context)
+    both, one = (
+        block_memory(block, [k for k in made.kernels_of(block.name) if k.name.startswith(layer)], options, chunk=3)
+        for layer in ("layer", "layer1")
+    )
+    assert both.buffer_bytes == one.buffer_bytes
+    assert both.kv_bytes == 2 * one.kv_bytes
+
+
+def _product(shape: tuple[Any, ...]) -> int:
+    product = 1
+    for extent in shape:
+        product *= int(extent)
+    return product
+
+
+@every_case
+def test_every_weight_is_placed_exactly_once(
+    model: str, machine: str, strategy: str, options: dict[str, Any], recognised: Recognised
+) -> None:
+    made = program(model, machine, strategy, **options)
+    graph = recognised(model)
+    rows: dict[str, list[tuple[int, int]]] = {p.name: [] for p in graph.parameters}
+    homes: dict[str, set[str]] = {p.name: set() for p in graph.parameters}
+    readers: Counter[str] = Counter()
+    for kernel in made.kernels:
+        for ref in dict.fromkeys(kernel_weights(kernel)):
+            rows[ref.name] = sorted({*rows[ref.name], (ref.start, ref.stop)})
+            homes[ref.name].add(kernel.block)
+            readers[ref.name] += 1
+            assert not ref.transpose
+    for parameter in graph.parameters:  # the ranges of rows follow one another from the first row to the last
+        edges = [0, *(stop for _, stop in rows[parameter.name])]
+        assert [start for start, _ in rows[parameter.name]] == edges[:-1], parameter.name
+        assert edges[-1] == parameter.type.shape[0], parameter.name
+        assert len(homes[parameter.name]) == 1, parameter.name
+    table = graph.nodes[0].inputs[1]
+    tied = graph.nodes[-1].inputs[1] == table  # then the embedding and the head read it, from one block
+    assert {name for name, count in readers.items() if count > 1} == ({table} if tied else set())
+
+
+@every_case
+def test_the_blocks_are_one_chain_of_transfers_and_back(
+    model: str, machine: str, strategy: str, options: dict[str, Any]
+) -> None:
+    made = program(model, machine, strategy, **options)
+    order = list(dict.fromkeys(k.block for k in made.kernels))
+    visits = [b for b, following in pairwise([k.block for k in made.kernels] + [""]) if b != following]
+    assert [(t.source, t.target) for t in made.transfers] == list(pairwise(visits))
+    assert set(order) == {b.name for b in made.blocks}
+    assert (made.feedback.source, made.feedback.target) == (visits[-1], visits[0])
+    for transfer in made.transfers:  # the value that leaves is made by the last kernel, read by the first there
+        entering = next(k for k in made.kernels if k.name.startswith(transfer.name.split("_to_")[1] + "."))
+        assert entering.block == transfer.target
+        assert transfer.value in kernel_inputs(entering)
+
+
+@every_case
+def test_transfers_reach_whole_blocks_and_the_id_the_embedding(
+    model: str, machine: str, strategy: str, options: dict[str, Any]
+) -> None:
+    made = program(model, machine, strategy, **options)
+    for t in made.transfers:
+        source, target = made.block(t.source), made.block(t.target)
+        arrived = np.zeros((made.machine.rows, made.machine.columns), np.int64)
+        for path in transfer_paths(t, source, target):
+            (x, y), (end_x, end_y) = path.position(path.first_drop), path.position(path.total_hops)
+            assert y == end_y
+            arrived[y, min(x, end_x) : max(x, end_x) + 1] += path.elements
+        expected = np.zeros_like(arrived)
+        for line, row in enumerate(t.target_layout.indices()):
+            elements = t.target_layout.width if t.kind == "straight" else int((row >= 0).sum())
+            expected[target.y + line, target.x : target.x + target.columns] = elements
+        np.testing.assert_array_equal(arrived, expected, err_msg=t.name)
+    back = feedback_path(made)
+    start, end = sampler_pe(made), entry_pe(made)
+    assert made.block(made.feedback.source).rect.has(*start)
+    assert made.block(made.feedback.target).rect.has(*end)
+    assert (back is None) == (start == end)
+    if back:
+        assert (back.x, back.y) == start
+        assert back.position(back.total_hops) == end
+
+
+@every_case
+def test_every_collective_is_chosen(model: str, machine: str, strategy: str, options: dict[str, Any]) -> None:
+    made = program(model, machine, strategy, **options)
+    reduced = [k.reduce for k in made.kernels if hasattr(k, "reduce")]
+    assert set(reduced) <= set(ALGORITHMS)
+    assert len(reduced) >= 8 * sum(k.name.endswith(".qkv") for k in made.kernels)
+    colours = {c for t in made.transfers for c in t.colours} | set(made.feedback.colours)
+    assert not colours & {c for use in made.colours for c in use.colours}
+
+
+@pytest.mark.parametrize("collective", ALGORITHMS)
+def test_a_collective_that_is_asked_for_is_taken(collective: str) -> None:
+    made = program("tiny", "toy4x4", collective=collective)
+    assert {k.reduce for k in made.kernels if hasattr(k, "reduce")} == {collective}
+
+
+def test_an_offset_usable_rectangle_moves_every_block() -> None:
+    toy = load_machine("toy4x4")
+    larger = dataclasses.replace(toy, columns=9, rows=8, usable=Rect(3, 2, 4, 4))
+    there, here = program("tiny", larger), program("tiny", "toy4x4")
+    assert [(b.x - 3, b.y - 2, b.columns, b.rows) for b in there.blocks] == [
+        (b.x, b.y, b.columns, b.rows) for b in here.blocks
+    ]
+
+
+@pytest.mark.parametrize("order", ["serpentine", "row_major"])
+def test_the_order_of_the_blocks_is_the_one_asked_for(order: str) -> None:
+    made = program("smollm2-135m", "wse3", block=(100, 100), order=order)
+    layers = [b for b in made.blocks if b.name.startswith("layer")]
+    per_row = 762 // 100
+    for number, block in enumerate(layers):
+        row, place_in_row = divmod(number, per_row)
+        back = order == "serpentine" and row % 2
+        assert block.x == 100 * (per_row - 1 - place_in_row if back else place_in_row)
+        assert block.y == layers[0].y + 100 * row
+    straight = sum(t.kind == "straight" for t in made.transfers)
+    assert straight == 29 - 4, "only where a row ends is there a reslice between layers"
+
+
+def test_the_tiny_placement_on_toy4x4_is_the_golden_one(
+    golden: Callable[[str, str], None], recognised: Recognised
+) -> None:
+    seen: dict[str, Any] = {}
+    lower(recognised("tiny"), load_machine("toy4x4"), Options(max_context=256), seen.__setitem__)
+    golden("tiny_toy4x4_placement.txt", str(seen["plan_memory"]))
+
+
+def test_the_stages_are_seen_in_order_and_lowering_is_repeatable(recognised: Recognised) -> None:
+    seen: list[str] = []
+    graph, toy = recognised("tiny"), load_machine("toy4x4")
+    one = lower(graph, toy, Options(max_context=256), lambda stage, _: seen.append(stage))
+    assert tuple(seen) == STAGES[3:]
+    assert str(one) == str(lower(graph, toy, Options(max_context=256)))
+
+
+# partition.
+
+
+def test_axes_alternate_at_each_linear_and_operands_agree(recognised: Recognised) -> None:
+    graph = recognised("smollm2-135m")
+    split = partition(graph)
+    assert split.axes[graph.nodes[0].name] == "along"
+    for node in graph.nodes:
+        for operand in node.inputs:
+            if operand in split.axes:
+                turns = node.op in ("linear", "head")
+                assert (split.axes[operand] != split.axes[node.name]) == turns, node.name
+    assert [s.kind for s in split.stages] == ["embed", *["layer"] * 30, "head"]
+    assert all(before.target == after.source for before, after in pairwise(split.stages))
+    assert split.tied
+    placed = [n.name for s in split.stages for f in s.fused for n in f.nodes]
+    assert sorted(placed) == sorted(n.name for n in graph.nodes), "every node is in one kernel"
+
+
+def test_linears_of_one_source_are_one_kernel(recognised: Recognised) -> None:
+    roles = [f.role for f in partition(recognised("tiny")).layers[0].fused]
+    assert roles == [
+        *("attn_norm", "qkv", "rope", "attention", "o", "attn_add"),
+        *("ffn_norm", "gate_up", "swiglu", "down", "ffn_add"),
+    ]
+
+
+def _changed(graph: Graph, name: str, **fields: Any) -> Graph:
+    return graph.replace(nodes=tuple(dataclasses.replace(n, **fields) if n.name == name else n for n in graph.nodes))
+
+
+def _node(graph: Graph, op: str) -> Node:
+    return next(n for n in graph.nodes if n.op == op)
+
+
+def _bias(graph: Graph) -> tuple[Graph, str]:
+    node = _node(graph, "linear")
+    return _changed(graph, node.name, inputs=(*node.inputs, graph.parameters[1].name)), node.name
+
+
+def _mixed_axes(graph: Graph) -> tuple[Graph, str]:
+    """The residual stream is added to the queries."""
+    add, query = _node(graph, "add"), _node(graph, "linear")
+    return _changed(graph, add.name, inputs=(add.inputs[0], query.name)), add.name
+
+
+def _add_beside_the_stream(graph: Graph) -> tuple[Graph, str]:
+    """The second add is of the first layer's norm, not of the stream."""
+    second = [n for n in graph.nodes if n.op == "add"][1]
+    norm = _node(graph, "rmsnorm")
+    return _changed(graph, second.name, inputs=(norm.name, second.inputs[1])), second.name
+
+
+def _no_embedding(graph: Graph) -> tuple[Graph, str]:
+    return graph.replace(nodes=graph.nodes[1:]), graph.nodes[1].name
+
+
+def _no_head(graph: Graph) -> tuple[Graph, str]:
+    return graph.replace(nodes=graph.nodes[:-1]), graph.nodes[-2].name
+
+
+def _no_layer(graph: Graph) -> tuple[Graph, str]:
+    return graph.replace(nodes=(graph.nodes[0], *graph.nodes[-2:])), "no layer between"
+
+
+@pytest.mark.parametrize("mistake", [_bias, _mixed_axes, _add_beside_the_stream, _no_embedding, _no_head, _no_layer])
+def test_a_graph_that_cannot_be_split_is_refused_by_the_node(
+    mistake: Callable[[Graph], tuple[Graph, str]], recognised: Recognised
+) -> None:
+    graph, words = mistake(recognised("tiny"))
+    with pytest.raises(PartitionError) as refused:
+        partition(graph)
+    assert words in str(refused.value)
+    if mistake is not _no_layer:
+        assert "(from " in str(refused.value)
+
+
+# Options.
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"strategy": "pipeline"}, UnknownNameError, "known: pipelined, "),
+        ({"order": "snake"}, UnknownNameError, "known: serpentine"),
+        ({"timing_dtype": "fp8"}, UnknownNameError, "unknown timing dtype 'fp8'"),
+        ({"kv": "shift"}, UnknownNameError, "known: interleaved"),
+        ({"collective": "tree"}, UnknownNameError, "unknown collective 'tree'"),
+        ({"max_context": 0}, InvalidInputError, "max_context is 0; it is at least 1"),
+        ({"sequences": -1}, InvalidInputError, "sequences is -1"),
+        ({"layers_per_block": 0}, InvalidInputError, "layers_per_block is 0"),
+        ({"candidates": 0}, InvalidInputError, "candidates is 0"),
+        ({"prefill_chunk": 0}, InvalidInputError, "prefill_chunk is 0"),
+        ({"block": (4, 0)}, InvalidInputError, "block is (4, 0)"),
+    ],
+)
+def test_a_wrong_option_is_named(
+    options: dict[str, Any], error: type[Exception], words: str, recognised: Recognised
+) -> None:
+    with pytest.raises(error) as refused:
+        lower(recognised("tiny"), load_machine("toy4x4"), Options(**options))
+    assert words in str(refused.value)

@@ -1,0 +1,362 @@
+"""Program: layouts, collectives, the text form and the rules, each broken once."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from programs import program
+
+from wsesim.errors import UnknownNameError
+from wsesim.machine.machine import SlowPE
+from wsesim.program import Program, parse_program, verify_program
+from wsesim.program.collectives import ALGORITHMS, reduction
+from wsesim.program.errors import ProgramRuleError, ProgramTextError, SramError
+from wsesim.program.kernels import Kernel, Linear
+from wsesim.program.layout import Heads, Layout, Uniform
+from wsesim.program.text import load_program, save_program
+from wsesim.program.verify import RULES
+
+# Layouts.
+
+
+@st.composite
+def heads(draw: st.DrawFn, repeat: int | None = None) -> Heads:
+    return Heads(
+        groups=draw(st.integers(1, 9)),
+        repeat=repeat or draw(st.integers(1, 5)),
+        head_dim=2 * draw(st.integers(1, 16)),
+        parts=draw(st.integers(1, 120)),
+        pairing=draw(st.sampled_from(["half", "interleaved"])),
+    )
+
+
+uniforms = st.builds(Uniform, st.integers(1, 500), st.integers(1, 120))
+
+
+@given(uniforms | heads())
+@settings(max_examples=400, deadline=None, derandomize=True)
+def test_a_layout_places_every_element_once(layout: Layout) -> None:
+    indices = layout.indices()
+    assert indices.shape == (layout.used, layout.width)
+    assert 1 <= layout.used <= layout.parts
+    there = indices[indices >= 0]
+    assert sorted(there.tolist()) == list(range(layout.size))
+    assert set(indices[indices < 0].tolist()) <= {-1}
+    assert (indices >= 0).any(axis=1).all(), "a used position holds something"
+
+
+@given(uniforms)
+@settings(deadline=None, derandomize=True)
+def test_a_uniform_layout_is_in_order_with_padding_last(layout: Uniform) -> None:
+    flat = layout.indices().ravel()
+    np.testing.assert_array_equal(flat[: layout.size], np.arange(layout.size))
+    assert layout.width == -(-layout.size // layout.parts), "no position holds more than it must"
+
+
+@given(heads())
+@settings(max_examples=300, deadline=None, derandomize=True)
+def test_rotation_partners_are_adjacent(layout: Heads) -> None:
+    half = layout.head_dim // 2
+    pairs = layout.indices().reshape(layout.used, -1, 2)
+    first, second = pairs[..., 0], pairs[..., 1]
+    np.testing.assert_array_equal(first < 0, second < 0)
+    there = first >= 0
+    np.testing.assert_array_equal(first[there] // layout.head_dim, second[there] // layout.head_dim)
+    distance = half if layout.pairing == "half" else 1
+    np.testing.assert_array_equal(second[there] - first[there], distance)
+
+
+@given(heads())
+@settings(max_examples=300, deadline=None, derandomize=True)
+def test_a_query_lies_where_its_key_lies(queries: Heads) -> None:
+    keys = dataclasses.replace(queries, repeat=1)
+    assert (keys.used, keys.segment, keys.features) == (queries.used, queries.segment, queries.features)
+    shape = (queries.used, queries.groups_per_position, queries.repeat, queries.features)
+    of_queries = queries.indices().reshape(shape)
+    of_keys = np.broadcast_to(keys.indices().reshape(shape[0], shape[1], 1, shape[3]), shape)
+    np.testing.assert_array_equal(of_queries < 0, of_keys < 0)
+    there = of_queries >= 0
+    head, feature = np.divmod(of_queries[there], queries.head_dim)
+    group, key_feature = np.divmod(of_keys[there], queries.head_dim)
+    np.testing.assert_array_equal(head // queries.repeat, group)
+    np.testing.assert_array_equal(feature, key_feature)
+
+
+def test_indices_cannot_be_changed_by_their_reader() -> None:
+    with pytest.raises(ValueError, match="read-only"):
+        Uniform(4, 2).indices()[0, 0] = 7
+
+
+# Collectives.
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@given(length=st.integers(1, 1200))
+@settings(max_examples=150, deadline=None, derandomize=True)
+def test_a_reduction_takes_every_position_once_into_the_root(algorithm: str, length: int) -> None:
+    plan = reduction(length, algorithm)
+    holds = [{position} for position in range(length)]
+    gone: set[int] = set()
+    for merge in plan.merges:
+        assert merge.source not in gone, "a position that has sent its sum is merged again"
+        assert merge.target not in gone, "a sum is added to a position that has already sent its own"
+        assert not holds[merge.source] & holds[merge.target]
+        holds[merge.target] |= holds[merge.source]
+        gone.add(merge.source)
+    assert holds[plan.root] == set(range(length))
+    assert len(plan.merges) == length - 1
+
+
+def test_the_two_phases_are_as_deep_as_published() -> None:
+    """2 sqrt(P) - 2 merges one behind the other for groups that reduce to an end; half of it to their middles."""
+    depth = dict.fromkeys(range(256), 0)
+    for merge in reduction(256, "two_phase").merges:
+        depth[merge.target] = max(depth[merge.target], depth[merge.source] + 1)
+    assert max(depth.values()) == 16
+    assert reduction(256, "two_phase").root in range(120, 137)
+
+
+def test_an_unknown_collective_is_answered_with_the_known_ones() -> None:
+    with pytest.raises(UnknownNameError, match="known: two_phase, chain"):
+        reduction(4, "two-phases")
+
+
+# Text.
+
+CASES = [
+    ("tiny", machine, strategy, {"layers_per_block": 2} if strategy == "hybrid" else {})
+    for machine in ("toy4x4", "wse2", "wse3", "wse3-nominal")
+    for strategy in ("pipelined", "shared", "hybrid")
+] + [("smollm2-135m", "wse3", "pipelined", {}), ("llama3.1-8b", "wse3", "pipelined", {})]
+
+
+@pytest.mark.parametrize(("model", "machine", "strategy", "options"), CASES)
+def test_what_is_printed_parses_back(
+    model: str, machine: str, strategy: str, options: dict[str, Any], tmp_path: Path
+) -> None:
+    made = program(model, machine, strategy, **options)
+    assert parse_program(str(made)) == made
+    assert parse_program(str(made)).fingerprint() == made.fingerprint()
+    save_program(made, tmp_path / "p.txt")
+    assert load_program(tmp_path / "p.txt") == made
+    assert [p.name for p in tmp_path.iterdir()] == ["p.txt"]
+
+
+@pytest.fixture(scope="module")
+def tiny() -> Program:
+    return program("tiny", "toy4x4")
+
+
+def test_a_machine_with_dead_and_slow_pes_parses_back(tiny: Program) -> None:
+    odd = dataclasses.replace(tiny.machine, dead=frozenset({(3, 3), (0, 3)}), slow=(SlowPE(1, 1, Fraction(9, 8)),))
+    changed = dataclasses.replace(tiny, machine=odd)
+    assert parse_program(str(changed)) == changed
+    assert changed.fingerprint() != tiny.fingerprint()
+
+
+def test_a_text_cut_off_anywhere_is_refused(tiny: Program) -> None:
+    text = str(tiny).rstrip("\n")
+    cuts = {len(text) - 1, *range(0, len(text), 97), *(m.start() for m in re.finditer("\n", text))}
+    for cut in sorted(cuts):
+        with pytest.raises(ProgramTextError):
+            parse_program(text[:cut])
+
+
+TRAP = "__import__('pathlib').Path('trap').touch()"
+BROKEN: dict[str, tuple[str, str, str]] = {
+    "other version": ("program 1", "program 2", "version 1"),
+    "unknown word": ("feedback Feedback", "backfeed Feedback", "line 4 of the Program: unknown word 'backfeed'"),
+    "unknown constructor": ("machine Machine(", "machine Wafer(", "unknown constructor 'Wafer'"),
+    "call in place of a value": ("x=0, y=0", f"x={TRAP}, y=0", "unknown constructor"),
+    "call in place of an item": ("feedback Feedback(", f"feedback {TRAP}, Feedback(", "unknown constructor"),
+    "call in the header": ("max_context=256", f"max_context={TRAP}", "line 2 of the Program: unknown constructor"),
+    "call by an attribute": ("Fraction('1/4')", "str.__class__('1/4')", "unknown constructor"),
+    "lambda": ("x=0, y=0", f"x=(lambda: {TRAP})(), y=0", "unknown constructor"),
+    "comprehension": ("x=0, y=0", f"x=[{TRAP} for _ in (0,)], y=0", "malformed node"),
+    "f-string": ("x=0, y=0", f'x=f"{{{TRAP}}}", y=0', "malformed node"),
+    "class of Python": ("x=0, y=0", "x=Path('trap'), y=0", "unknown constructor 'Path'"),
+    "fields in order": ("Uniform(size=32, parts=1)", "Uniform(32, 1)", "by name"),
+    "header of no call": ("header(model=", "header(3)[0], dict(model=", "by name"),
+    "fraction over zero": ("Fraction('1/4')", "Fraction('1/0')", "line 3"),
+    "fraction of words": ("Fraction('1/4')", "Fraction('a/b')", "line 3"),
+    "fraction of nothing": ("Fraction('1/4')", "Fraction()", "unknown constructor 'Fraction'"),
+    "field of another type": ("columns=4, rows=4", "columns='4', rows=4", "field 'columns' is '4', not of type int"),
+    "field missing": ("x=0, y=0, ", "x=0, ", "field 'y' is missing"),
+    "field unknown": ("x=0, y=0", "x=0, z=0, y=0", "unknown field 'z'"),
+    "field twice": ("x=0, y=0", "x=0, x=0, y=0", "field 'x' is given twice"),
+    "a block that is none": ("block Block(", "block Rect(x=0, y=0, columns=1, rows=1)\nblock Block(", "field 'blocks'"),
+    "header's field missing": ("strategy='pipelined', ", "", "field 'strategy' is missing"),
+    "deep nest": ("x=0, y=0", f"x={'(' * 150}0{',)' * 150}, y=0", "field 'x' is"),
+    "deeper nest": ("x=0, y=0", f"x={'-' * 100_000}0, y=0", "line"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_broken_text_is_refused_and_never_run(
+    case: str, tiny: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new, words = BROKEN[case]
+    text = str(tiny)
+    assert old in text
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "p.txt").write_text(text.replace(old, new, 1), encoding="utf-8")
+    with pytest.raises(ProgramTextError, match=re.escape(words)):
+        load_program("p.txt")
+    assert [p.name for p in tmp_path.iterdir()] == ["p.txt"]
+
+
+@pytest.mark.parametrize("content", [b"", b"\n\n", b"\xff\xfe", b"program 1", b"program 1\nend\n"])
+def test_a_file_that_is_no_program_is_refused(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "p.txt").write_bytes(content)
+    with pytest.raises(ProgramTextError):
+        load_program(tmp_path / "p.txt")
+    with pytest.raises(ProgramTextError, match="cannot be read"):
+        load_program(tmp_path / "none.txt")
+
+
+# The rules.
+
+
+def _kernel(made: Program, name: str, change: Callable[[Any], Kernel]) -> Program:
+    assert any(k.name == name for k in made.kernels), name
+    return dataclasses.replace(made, kernels=tuple(change(k) if k.name == name else k for k in made.kernels))
+
+
+def _set(name: str, **fields: Any) -> Callable[[Program], Program]:
+    return lambda made: _kernel(made, name, lambda k: dataclasses.replace(k, **fields))
+
+
+def _first(items: str, **fields: Any) -> Callable[[Program], Program]:
+    def change(made: Program) -> Program:
+        first, *rest = getattr(made, items)
+        return dataclasses.replace(made, **{items: (dataclasses.replace(first, **fields), *rest)})
+
+    return change
+
+
+def _program(change: Callable[[Program], dict[str, Any]]) -> Callable[[Program], Program]:
+    return lambda made: dataclasses.replace(made, **change(made))
+
+
+def _output(made: Program) -> Program:
+    """One row fewer of a weight than its layout has."""
+
+    def change(kernel: Linear) -> Linear:
+        first, *rest = kernel.outputs
+        short = dataclasses.replace(first.weight, stop=first.weight.stop - 1)
+        return dataclasses.replace(kernel, outputs=(dataclasses.replace(first, weight=short), *rest))
+
+    return _kernel(made, "layer0.gate_up", change)
+
+
+LONG = Uniform(64, 64)
+LONG_HEADS = Heads(2, 2, 8, 8, "half")
+
+BREAKERS: dict[str, list[Callable[[Program], Program]]] = {
+    "names are unique": [
+        _program(lambda p: {"kernels": (p.kernels[0], *p.kernels)}),
+        _program(lambda p: {"transfers": (*p.transfers, p.transfers[0])}),
+    ],
+    "kernels, transfers and colours name known blocks": [
+        _set("layer0.qkv", block="nowhere"),
+        _first("transfers", target="nowhere"),
+        _first("colours", block="nowhere"),
+        _program(lambda p: {"feedback": dataclasses.replace(p.feedback, source="nowhere")}),
+    ],
+    "blocks and layouts have an extent": [
+        _first("blocks", columns=0),
+        _set("layer0.qkv", layout=Uniform(32, 0)),
+        _set("layer0.softmax", layout=Heads(0, 1, 8, 2, "half")),
+        _set("layer0.rope", layouts=(Heads(2, 2, 8, -2, "half"),)),
+        _first("transfers", target_layout=Uniform(0, 1)),
+    ],
+    "collectives are known": [_set("layer0.o", reduce="star")],
+    "kernels lead from the embedding to the sample": [
+        _program(lambda p: {"kernels": p.kernels[1:]}),
+        _program(lambda p: {"kernels": p.kernels[:-1]}),
+        _program(lambda p: {"kernels": ()}),
+    ],
+    "blocks split the residual stream over rows": [_first("blocks", axis="columns")],
+    "blocks lie inside the usable rectangle": [_first("blocks", x=1)],
+    "blocks do not overlap": [_first("blocks", rows=2)],
+    "blocks avoid dead PEs": [
+        _program(lambda p: {"machine": dataclasses.replace(p.machine, dead=frozenset({(1, 2)}))})
+    ],
+    "values are made on their block before they are read": [
+        _program(lambda p: {"kernels": (p.kernels[0], *reversed(p.kernels[1:-1]), p.kernels[-1])}),
+        _program(lambda p: {"transfers": p.transfers[1:]}),
+        _first("transfers", value="nothing"),
+    ],
+    "layouts are no longer than their block": [
+        _set("embed.table", vocabulary=LONG),
+        _set("layer0.attn_norm", layout=LONG),
+        _set("layer0.qkv", layout=LONG),
+        _set("layer0.rope", layouts=(LONG_HEADS, LONG_HEADS)),
+        _set("layer0.score", key_layout=LONG_HEADS),
+        _set("layer0.softmax", layout=LONG_HEADS),
+        _set("layer0.weighted_sum", value_layout=LONG_HEADS),
+        _set("layer0.swiglu", layout=LONG),
+        _set("layer0.ffn_add", layout=LONG),
+        _set("head.sample", layout=LONG),
+        _first("transfers", target_layout=Uniform(32, 16)),
+    ],
+    "a weight covers its output": [_output],
+    "transfers have the kind and colours of their blocks": [
+        _first("transfers", kind="straight"),
+        _first("transfers", colours=(7,)),
+    ],
+    "colours are routable and not the host's": [
+        _first("transfers", colours=(7, 21)),
+        _first("colours", colours=(-1,)),
+        _program(lambda p: {"feedback": dataclasses.replace(p.feedback, colours=(24,))}),
+    ],
+    "every block has its row of the memory map": [
+        _program(lambda p: {"memory": p.memory[:-1]}),
+        _program(lambda p: {"memory": (*p.memory, p.memory[0])}),
+    ],
+    "a colour is received from one direction": [
+        _program(
+            lambda p: {
+                "transfers": tuple(dataclasses.replace(t, colours=(7, 7)[: len(t.colours)]) for t in p.transfers)
+            }
+        )
+    ],
+}
+
+
+def test_every_rule_has_its_breakers() -> None:
+    assert {name for rules in RULES for name, _ in rules} == set(BREAKERS)
+
+
+@pytest.mark.parametrize(("rule", "number"), [(rule, n) for rule, made in BREAKERS.items() for n in range(len(made))])
+def test_a_rule_that_is_broken_is_named(rule: str, number: int, tiny: Program) -> None:
+    verify_program(tiny)
+    with pytest.raises(ProgramRuleError, match=re.escape(rule)):
+        verify_program(BREAKERS[rule][number](tiny))
+
+
+def test_a_pe_over_its_room_is_named_with_its_bytes(tiny: Program) -> None:
+    over = _first("memory", weight_bytes=tiny.machine.room_bytes)(tiny)
+    with pytest.raises(SramError, match=r"block table: [\d]+ bytes needed on a PE, 32768 there"):
+        verify_program(over)
+
+
+def test_a_saved_program_that_breaks_a_rule_is_refused(tiny: Program, tmp_path: Path) -> None:
+    save_program(_set("layer0.o", reduce="star")(tiny), tmp_path / "p.txt")
+    with pytest.raises(ProgramRuleError, match=r"collectives are known: layer0\.o"):
+        load_program(tmp_path / "p.txt")
+
+
+def test_of_many_breaches_the_first_are_said_and_the_rest_counted(tiny: Program) -> None:
+    nowhere = dataclasses.replace(tiny, kernels=tuple(dataclasses.replace(k, block="x") for k in tiny.kernels))
+    with pytest.raises(ProgramRuleError, match=rf"\(and {len(tiny.kernels) - 8} more\)"):
+        verify_program(nowhere)

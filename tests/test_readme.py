@@ -1,0 +1,50 @@
+"""What the README and the notebooks show is run."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_python_example_runs() -> None:
+    (example,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    run = subprocess.run([sys.executable, "-W", "error", "-c", example], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    assert "tokens/s" in run.stdout and "the sun" in run.stdout
+
+
+def test_every_command_of_the_readme_parses() -> None:
+    """Words and options only: each command is run elsewhere."""
+    from wsesim.cli import _parser
+
+    lines = [line.partition("#")[0] for block in re.findall(r"```sh\n(.*?)```", README, flags=re.DOTALL)
+             for line in block.splitlines()]  # fmt: skip
+    commands = [c for line in lines for c in line.split(";") if c.strip().startswith("wsesim")]
+    assert len(commands) >= 5
+    for command in commands:
+        words = [quoted or word for quoted, word in re.findall(r'"([^"]*)"|(\S+)', command)]
+        assert _parser().parse_args(words[1:]).run
+
+
+def test_files_that_the_readme_names_exist() -> None:
+    for path in re.findall(r"\]\(([^)#:]+)\)|`((?:docs|examples|notebooks)/[^` ]+)`", README):
+        assert (ROOT / (path[0] or path[1])).exists(), path
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")  # jupyter's own
+@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda p: p.stem)
+def test_a_notebook_runs_and_draws(path: Path) -> None:
+    notebook = nbformat.read(path, as_version=4)
+    assert all(not cell.get("outputs") for cell in notebook.cells), "notebooks are kept without outputs"
+    NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(path.parent)}}).execute()
+    pictures = [o for cell in notebook.cells for o in cell.get("outputs", []) if o.output_type == "display_data"]
+    assert len(pictures) >= 3

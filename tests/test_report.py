@@ -1,0 +1,226 @@
+"""report: the critical path sums exactly, no bound is above what it bounds, and the text and JSON say what was run."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from fractions import Fraction
+from itertools import pairwise
+
+import pytest
+
+from tests.programs import UNTIED, on_machine, program
+from wsesim.engine.path import PathStep, step_path
+from wsesim.engine.timing import Step, Timing
+from wsesim.machine.machine import SlowPE
+from wsesim.program import Program
+from wsesim.report.bounds import lower_bounds, multiply_adds
+from wsesim.report.program import program_text
+from wsesim.report.report import KINDS, Report, report
+from wsesim.report.tables import aligned, report_text, si_bytes, si_seconds
+from wsesim_models.config import CONFIGS
+
+CONFIGURATIONS = [
+    ("tiny", "toy4x4", "pipelined", {}),
+    ("tiny", "toy4x4", "shared", {"collective": "chain"}),
+    ("tiny", "toy4x4", "pipelined", {"timing_dtype": "fp32"}),
+    ("tiny", "wse2", "pipelined", {"collective": "two_phase"}),
+    ("tiny", "wse2", "shared", {"max_context": 64}),
+    ("tiny", "wse3", "shared", {}),
+    ("tiny", "wse3", "pipelined", {"block": (16, 2)}),
+    ("tiny", "wse3", "pipelined", {"block": (2, 64)}),
+    ("tiny", "wse3-nominal", "pipelined", {"sequences": 2}),
+    (UNTIED, "wse3", "pipelined", {}),
+    (UNTIED, "wse2", "shared", {"collective": "chain"}),
+    ("smollm2-135m", "wse3", "pipelined", {}),
+]
+
+
+def name_of(configuration: tuple[object, ...]) -> str:
+    model, machine, strategy, options = configuration
+    return "-".join(
+        [getattr(model, "name", str(model)), str(machine), str(strategy), *map(str, dict(options).values())]
+    )
+
+
+@pytest.fixture(scope="module", params=CONFIGURATIONS, ids=name_of)
+def made(request: pytest.FixtureRequest) -> Program:
+    model, machine, strategy, options = request.param
+    return program(model, machine, strategy, **options)
+
+
+def steps_of(made: Program) -> list[Step]:
+    """Contexts and prompts of all sorts: chunks whole, begun, and more of them than blocks."""
+    timing = Timing(made)
+    prompts = {1, made.prefill_chunk, made.prefill_chunk + 1, 9}
+    return [*map(timing.decode, (0, 13, 63)), timing.decode(13, candidates=8), *map(timing.prefill, sorted(prompts))]
+
+
+def test_critical_path_has_no_gap_and_sums_to_the_cycles(made: Program) -> None:
+    for step in steps_of(made):
+        path = step_path(step, made.machine)
+        assert path[0].start_cycle == 0
+        assert all(a.start_cycle + a.cycles == b.start_cycle for a, b in pairwise(path))
+        assert path[-1].start_cycle + path[-1].cycles == step.cycles
+        assert all(part.cycles > 0 and part.kind in KINDS for part in path)
+
+
+def test_critical_path_moves_only_by_messages(made: Program) -> None:
+    """From one PE the path goes on there, or where a message took it; every PE on it belongs to a block."""
+    path = step_path(Timing(made).prefill(9), made.machine)
+    at = path[0].pe
+    for part in path:
+        assert part.pe == at
+        assert part.kind in ("network", "wait") or part.to_pe == at
+        assert any(block.rect.has(*part.to_pe) for block in made.blocks)
+        # a message that waited and then travelled is two parts; the first ends where it began
+        at = at if part.kind == "wait" else part.to_pe
+
+
+def test_no_bound_is_above_the_cycles(made: Program) -> None:
+    for step in steps_of(made):
+        bounds = lower_bounds(made, step)
+        assert 0 < bounds.arithmetic_cycles <= step.cycles
+        assert 0 < bounds.dependent_cycles <= step.cycles
+        assert 0 < bounds.distance_cycles <= step.cycles
+
+
+def test_bounds_hold_without_contention_and_with_stragglers(made: Program) -> None:
+    """The tightest runs: links free; and all PEs slow but one, whose own work bounds nothing that the others do."""
+    free = Timing(made, free_links=True).decode(13)
+    assert max(dataclasses.astuple(lower_bounds(made, free))) <= free.cycles
+    block = made.blocks[1]
+    slow = tuple(
+        SlowPE(x, y, Fraction(3))
+        for x in range(block.x, block.x + block.columns)
+        for y in range(block.y, block.y + block.rows)
+        if (x, y) != (block.x, block.y)
+    )[:64]
+    hurt = on_machine(made, slow=slow)
+    step = Timing(hurt).decode(13)
+    assert lower_bounds(hurt, step).dependent_cycles <= step.cycles
+
+
+def test_bounds_by_hand() -> None:
+    """tiny: 2 layers of q, o 32 x 32, k, v 32 x 16, three FFN matrices 32 x 64, and the head 32 x 256."""
+    made = program("tiny", "toy4x4")
+    weights = 2 * (2 * 32 * 32 + 2 * 32 * 16 + 3 * 32 * 64) + 32 * 256
+    assert multiply_adds(made) == weights
+    bounds = lower_bounds(made, Timing(made).decode(0))
+    assert bounds.arithmetic_cycles == weights // 16  # sixteen PEs, one multiply-add a cycle
+    # table (0, 0) 4 x 1, layer0 (0, 1) 2 x 3, layer1 (2, 1) 2 x 3: each next to the one before
+    assert bounds.distance_cycles == 3
+
+
+def test_multiply_adds_are_the_matrices() -> None:
+    shapes = CONFIGS["smollm2-135m"].shapes().values()
+    matrices = sum(math.prod(shape) for shape in shapes if len(shape) == 2)
+    assert multiply_adds(program("smollm2-135m", "wse3")) == matrices  # tied: the table, once as the head
+
+
+@pytest.fixture(scope="module", params=["decode", "prefill"])
+def shown(request: pytest.FixtureRequest) -> Report:
+    made = program("tiny", "toy4x4")
+    timing = Timing(made)
+    return report(made, timing.decode(16) if request.param == "decode" else timing.prefill(9))
+
+
+def test_shares_sum_to_the_cycles(shown: Report) -> None:
+    assert sum(share.cycles for share in shown.shares) == shown.cycles
+    assert sum(shown.by_kind().values()) == shown.cycles
+    assert all(sum(share.by_kind) == share.cycles for share in shown.shares)
+    assert [s.cycles for s in shown.shares] == sorted((s.cycles for s in shown.shares), reverse=True)
+
+
+def test_every_operator_of_the_model_has_a_share() -> None:
+    made = program("tiny", "toy4x4")
+    shares = {share.operator for share in report(made, Timing(made).decode(16)).shares}
+    assert shares == {kernel.name.rpartition(".")[2] for kernel in made.kernels} | {"transfer"}
+    untied = program(UNTIED, "wse3")
+    assert "feedback" in {share.operator for share in report(untied, Timing(untied).decode(16)).shares}
+
+
+def test_credits_are_part_of_the_transfer() -> None:
+    """A prompt longer than the pipeline waits for credits: they are on the path, and in the transfers' share."""
+    made = program("tiny", "wse3")
+    shown = report(made, Timing(made).prefill(9))
+    credits = sum(part.cycles for part in shown.path if part.label == "credit")
+    transfer = next(share for share in shown.shares if share.operator == "transfer")
+    assert 0 < credits <= dict(zip(KINDS, transfer.by_kind, strict=True))["wait"]
+    assert "credit" not in {share.operator for share in shown.shares}
+
+
+def test_rates_follow_from_the_cycles(shown: Report) -> None:
+    """toy4x4 ticks at 1 MHz."""
+    assert shown.seconds == shown.cycles / 1e6
+    assert shown.cycles_per_token == shown.cycles / shown.tokens
+    assert shown.seconds_per_token == pytest.approx(shown.cycles_per_token / 1e6, rel=1e-12)
+    assert shown.tokens_per_second == pytest.approx(1 / shown.seconds_per_token, rel=1e-12)
+    assert shown.tokens == (1 if shown.phase == "decode" else 9)
+
+
+def test_json_has_the_figures_at_its_top(shown: Report) -> None:
+    said = json.loads(json.dumps(shown.to_json(), allow_nan=False))
+    assert said["tokens_per_second"] == shown.tokens_per_second
+    assert said["cycles_per_token"] == shown.cycles_per_token
+    assert said["seconds_per_token"] == shown.seconds_per_token
+    assert said["cycles"] == shown.cycles == sum(said["critical_path_cycles"].values())
+    assert sum(operator["cycles"] for operator in said["operators"]) == shown.cycles
+    assert set(said["lower_bounds_cycles"]) == {"arithmetic", "dependent", "distance"}
+    assert (said["model"], said["machine"], said["phase"]) == ("tiny", "toy4x4", shown.phase)
+    assert said["program"] == program("tiny", "toy4x4").fingerprint()
+
+
+def test_text_contains_the_figures(shown: Report) -> None:
+    text = report_text(shown)
+    figures = [f"{shown.cycles:,}", f"{shown.tokens_per_second:,.1f}", si_seconds(shown.seconds), shown.timing_dtype]
+    figures += [f"{bound:,}" for bound in dataclasses.astuple(shown.bounds)]
+    for figure in figures:
+        assert figure in text
+    lines = [line.split() for line in text.splitlines()]
+    for share in shown.shares:
+        row = next(line for line in lines if line and line[0] == share.operator)
+        assert row[1] == f"{share.cycles:,}"
+        assert row[-len(KINDS) :] == [f"{cycles:,}" for cycles in share.by_kind]
+    assert ["sum", f"{shown.cycles:,}", "100.0", "%"] in [line[:4] for line in lines]
+
+
+def test_the_longest_stretches_are_shown_in_the_order_of_time(shown: Report) -> None:
+    text = report_text(shown, path_steps=5)
+    rows = text.partition("longest stretches\n")[2].splitlines()[1:6]
+    starts = [int(row.split()[0].replace(",", "")) for row in rows]
+    cycles = [int(row.split()[-1].replace(",", "")) for row in rows]
+    assert starts == sorted(starts)
+    assert max(cycles) == max(longest_stretches(shown.path))
+
+
+def longest_stretches(path: tuple[PathStep, ...]) -> list[int]:
+    """Cycles of neighbouring steps of one segment, operator and kind."""
+    found, last = [0], None
+    for part in path:
+        what = (part.segment, part.label, part.kind)
+        if what == last:
+            found[-1] += part.cycles
+        else:
+            found.append(part.cycles)
+        last = what
+    return found
+
+
+def test_program_text_names_blocks_and_bytes() -> None:
+    made = program("smollm2-135m", "wse3")
+    text = program_text(made)
+    for figure in (f"{made.pes:,} PEs", "layer0 .. layer29 (30)", made.fingerprint(), f"{made.machine.room_bytes:,}"):
+        assert figure in text
+    for memory in made.memory:
+        assert f"{memory.total_bytes:,}" in text
+
+
+def test_units_suit_the_size() -> None:
+    assert [si_seconds(s) for s in (2.0, 0.0123, 4.56e-6, 7e-9, 0.0)] == ["2 s", "12.3 ms", "4.56 us", "7 ns", "0 ns"]
+    assert [si_bytes(b) for b in (12, 49152, 5 * 10**6, 21_950_000_000)] == ["12 B", "49.15 kB", "5 MB", "21.95 GB"]
+
+
+def test_columns_are_aligned() -> None:
+    assert aligned([("a", "1", "22"), ("bbb", "333")], indent="") == "a      1  22\nbbb  333"

@@ -1,0 +1,108 @@
+"""The words of the commands that compile: what MODEL and its options mean, and what can be refused at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from wsesim.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from wsesim.machine import Machine
+    from wsesim_compiler.options import Options
+
+DEFAULT_MODEL = "smollm2-135m"
+DEFAULT_MACHINE = "wse3"
+DEFAULT_CONTEXT = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class Lowering:
+    """What the commands that compile have in common. `max_context` None is 8192, or the model's own if that is less."""
+
+    machine: str = DEFAULT_MACHINE
+    strategy: str = "pipelined"
+    max_context: int | None = None
+    sequences: int = 1
+    timing_dtype: str = "fp16"
+    kv: str = "interleaved"
+    collective: str = "auto"
+    order: str = "serpentine"
+
+
+def check_words(model: str, lowering: Lowering) -> Machine:
+    """The machine. Raises a WsesimError for all that is wrong with the words themselves, before anything is read."""
+    from wsesim.machine import load_machine
+    from wsesim_models.config import config
+
+    if not (is_name(model) or is_factory(model)):
+        _refuse_file(Path(model))
+        config(model)  # raises, naming the models that are known
+    machine = load_machine(lowering.machine)
+    options_of(model, lowering).check()
+    return machine
+
+
+def options_of(model: str, lowering: Lowering) -> Options:
+    """The compiler's options. Raises InvalidInputError for a context beyond the model's own."""
+    from wsesim_compiler.options import Options
+
+    return Options(
+        strategy=lowering.strategy,
+        max_context=_context(model, lowering.max_context),
+        sequences=lowering.sequences,
+        timing_dtype=lowering.timing_dtype,
+        kv=lowering.kv,
+        collective=lowering.collective,
+        order=lowering.order,
+    )
+
+
+def is_name(model: str) -> bool:
+    """Whether MODEL is in the table of `wsesim models`; a name goes before a file that is called the same."""
+    from wsesim_models.config import CONFIGS
+
+    return model in CONFIGS
+
+
+def is_factory(model: str) -> bool:
+    """Whether MODEL is written as file.py:factory."""
+    return ":" in model
+
+
+def is_saved_program(model: str) -> bool:
+    """Whether MODEL is a file that begins as a Program's text does."""
+    path = Path(model)
+    if is_name(model) or not is_file(path):
+        return False
+    with path.open("rb") as file:
+        return file.read(8) == b"program "
+
+
+def is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that no file can have
+        return False
+
+
+def _refuse_file(path: Path) -> None:
+    """Raises for a file that MODEL cannot be; what it should have been is said in the file's terms."""
+    if path.suffix == ".onnx":
+        raise InvalidInputError(f"{path}: ONNX files are not read yet; give a torch module as file.py:factory")
+    if path.suffix == ".py":
+        raise InvalidInputError(f"{path}: which callable makes the torch module? Give {path}:factory")
+    if is_file(path):
+        raise InvalidInputError(f"{path} is not a saved Program: that begins with `program` and its version")
+
+
+def _context(model: str, asked: int | None) -> int:
+    from wsesim_models.config import CONFIGS
+
+    own = CONFIGS[model].max_context if model in CONFIGS else None
+    if asked is None:
+        return min(DEFAULT_CONTEXT, own or DEFAULT_CONTEXT)
+    if own is not None and asked > own:
+        raise InvalidInputError(f"--max-context {asked}: {model} was made for {own} tokens")
+    return asked
