@@ -27,7 +27,7 @@ TOKENS = 40
 PROMPTS = {
     "prose": "It was a dark and stormy night",
     "code": "def fibonacci(n):\n    if n < 2:\n",
-    "digits": "  7 and 1234, then 56789 and",
+    "digits": "  7 and 1234: the sum is",
     "other languages": "Der schnelle braune Fuchs springt über den faulen Hund. 日本語も",
     "list": "Shopping list:\n- milk\n- eggs\n-",
     "word": "Hello",

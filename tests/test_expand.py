@@ -16,7 +16,7 @@ from wsesim.engine.expand.canvas import Canvas
 from wsesim.engine.expand.collective import broadcast, reduce, sum_step
 from wsesim.engine.expand.kernels import CANDIDATE_ELEMENTS, ID_ELEMENTS, Site, expand_kernel
 from wsesim.engine.simulate import simulate
-from wsesim.engine.taskgraph import COMPUTE, TaskGraph
+from wsesim.engine.taskgraph import COMPUTE, REROUTE, TaskGraph
 from wsesim.engine.verify import verify
 from wsesim.machine import Machine, Rect, load_machine
 from wsesim.machine.machine import SlowPE
@@ -135,11 +135,25 @@ def test_routes_of_another_kind_cost_one_reroute() -> None:
     assert last_ends(kernel_graph(NORM, configured=ALONG)) == NORM_ENDS
 
 
-def test_straggler_by_hand() -> None:
-    """PE 1 at 3/2: its FMAs end at 2 + 14 (13.5 rounded up), before PE 0's sum is there (17). It adds from 18 to
-    21 instead of 20 and sends its last wavelet a cycle late: so is everything behind it."""
-    machine = dataclasses.replace(TOY, slow=(SlowPE(0, 1, Fraction(3, 2)),))
-    assert last_ends(kernel_graph(LINEAR, machine=machine), machine) == [42, 41, 40, 34]
+# One PE at 3/2, its FMAs take 2 + 14 (13.5 rounded up). PE 0: it begins to send 5 later, so everything behind it is 5
+# later. PE 1: PE 0's sum comes at 17 anyway; it adds from 18 to 21 instead of 20 and sends its last wavelet a cycle
+# late, and so is everything behind it.
+@pytest.mark.parametrize(("slow", "later"), [(0, 5), (1, 1)])
+def test_straggler_by_hand(slow: int, later: int) -> None:
+    machine = dataclasses.replace(TOY, slow=(SlowPE(0, slow, Fraction(3, 2)),))
+    assert last_ends(kernel_graph(LINEAR, machine=machine), machine) == [end + later for end in LINEAR_ENDS]
+
+
+# Lines go along for the norms, qkv, softmax, weighted sum and gate_up, across for o and down; a head split over
+# several PEs sums its scores over a segment. A layer begins with the routes that the one before it, or the token
+# before it, left behind: along, (segment, along,) across, along, across and back are 4 (6) changes.
+@pytest.mark.parametrize(("model", "machine", "reroutes"), [("tiny", "toy4x4", 4), ("smollm2-135m", "wse3", 6)])
+def test_reroutes_of_a_layer_by_hand(model: str, machine: str, reroutes: int) -> None:
+    made = program(model, machine)
+    graph = expand_stage(made, stages(made)[1], 1, CONTEXT, 1).plan.graph
+    on_each_pe = np.bincount(graph.pe[graph.kind == REROUTE], minlength=graph.pes)
+    assert on_each_pe.max() == reroutes
+    assert set(graph.work[graph.kind == REROUTE]) == {made.machine.reroute_cycles}
 
 
 def test_straight_transfer_by_hand() -> None:

@@ -17,9 +17,10 @@ from wsesim.machine import Rect, load_machine
 from wsesim.program.collectives import ALGORITHMS
 from wsesim.program.kernels import kernel_inputs, kernel_weights
 from wsesim.program.routes import entry_pe, feedback_path, sampler_pe, transfer_paths
+from wsesim.toolchain import STAGES
 from wsesim_compiler.errors import PartitionError
 from wsesim_compiler.ir import Graph, Node
-from wsesim_compiler.lower import STAGES, lower
+from wsesim_compiler.lower import lower
 from wsesim_compiler.memory import block_memory
 from wsesim_compiler.options import Options
 from wsesim_compiler.passes.partition import partition

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Iterator
 from fractions import Fraction
 from itertools import pairwise, product
@@ -84,6 +85,16 @@ def test_a_prompt_costs_less_than_its_tokens_one_by_one(made: Program, tokens: i
     """They follow one another through the blocks, or go through them together, and only one visits the head."""
     timing = Timing(made)
     assert timing.prefill(tokens).cycles < sum(timing.decode(context).cycles for context in range(tokens))
+
+
+def test_only_the_last_token_visits_the_head(made: Program) -> None:
+    """Chunks go from the embedding through all layers; the head, the draw and the way to them come once."""
+    chunks = 3
+    names = Counter(run.segment.name for run in Timing(made).prefill(chunks * made.prefill_chunk).runs)
+    to_head = [name for name in names if name.endswith(f"->{made.kernels[-1].block}")]
+    assert len(to_head) == 1
+    seldom = {"head": 2, to_head[0]: 1, "feedback": names["feedback"]}  # the head's two: the logits and the draw
+    assert names == {name: seldom.get(name, chunks) for name in names}
 
 
 def test_logits_come_before_the_id(made: Program) -> None:

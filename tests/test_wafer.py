@@ -13,7 +13,7 @@ from wsesim.engine.expand import Segment
 from wsesim.engine.expand.merge import merge
 from wsesim.engine.expand.segment import plan_of
 from wsesim.engine.simulate import simulate
-from wsesim.engine.taskgraph import SOUTH, Int64
+from wsesim.engine.taskgraph import EAST, SOUTH, Int64
 from wsesim.engine.timing import Step, Timing
 from wsesim.engine.verify import verify
 from wsesim.engine.wafer import Memory, SegmentRun, Wafer
@@ -168,27 +168,29 @@ NO_PORTS = np.empty(0, np.int64)
 
 
 def message(name: str, window: Rect, launch: int, wavelets: int) -> Segment:
-    """The northern end of a column sends to the southern one; the sender's own task is over after its launch."""
-    hops = window.rows - 1
-    builder = GraphBuilder(1, window.rows)
+    """From one end of a line of PEs to the other, eastwards or southwards; the sender is free after its launch."""
+    direction, hops = (EAST, window.columns - 1) if window.rows == 1 else (SOUTH, window.rows - 1)
+    builder = GraphBuilder(window.columns, window.rows)
     sent = builder.tasks(0, "send", launch, 0, streams=True)
     received = builder.tasks(hops, "receive", 1, 0)
-    builder.drops(builder.messages(sent, SOUTH, hops, wavelets), hops, received)
+    builder.drops(builder.messages(sent, direction, hops, wavelets), hops, received)
     return Segment(name, window, plan_of(builder.build()))
 
 
-@pytest.mark.parametrize("sender", [0, 1, 2])
-def test_a_busy_link_or_ramp_is_neither_forgotten_nor_mistaken_for_a_free_one(sender: int) -> None:
-    """50 wavelets go down a column when a short message wants its sender's ramp (0) or one of their links (1, 2): all
-    PEs are as free as without them, so the state that tells the runs apart is the links' and ramps' own."""
-    machine, memory, column = load_machine("toy4x4"), Memory(), Rect(2, 0, 1, 4)
-    long, short = message("long", column, 1, 50), message("short", Rect(2, sender, 1, 2), 10, 1)
+@pytest.mark.parametrize(
+    "way", [pytest.param(Rect(2, 0, 2, 1), id="ramp"), pytest.param(Rect(2, 1, 1, 3), id="last link")]
+)
+def test_a_busy_link_or_ramp_is_neither_forgotten_nor_mistaken_for_a_free_one(way: Rect) -> None:
+    """50 wavelets go south, from (2, 0) to (2, 2). A short message wants their sender's ramp on its way east, or their
+    last link on its way past their receiver: its PEs are as free as without them, only the ramp or the link is not."""
+    machine, memory, column = load_machine("toy4x4"), Memory(), Rect(2, 0, 1, 3)
+    long, short = message("long", column, 1, 50), message("short", way, 10, 1)
     alone = Wafer(machine, memory).run(short)
     after = Wafer(machine, memory)
     runs = [after.run(long), after.run(short)]
     assert not runs[1].remembered
     assert runs[1].end - runs[1].base > alone.end - alone.base
-    whole = simulate(merge([long, short], column), machine.fabric, NO_PORTS, NO_PORTS)
+    whole = simulate(merge([long, short], column.hull(way)), machine.fabric, NO_PORTS, NO_PORTS)
     assert sorted(np.concatenate([ends_of(run) for run in runs])) == sorted(whole.task_end)
 
 

@@ -16,24 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 from wsesim import __version__
 from wsesim.errors import InvalidInputError, UnknownNameError, WsesimError
-from wsesim.toolchain import DEFAULT_MACHINE, DEFAULT_MODEL, PHASES, Lowering
+from wsesim.toolchain import DEFAULT_MACHINE, DEFAULT_MODEL, PHASES, STAGES, Lowering
 
 if TYPE_CHECKING:
     from wsesim.program import Program
     from wsesim.runtime.loop import Completion, Token
     from wsesim.toolchain import Session
 
-STAGES = (
-    "graph",
-    "canonicalize",
-    "recognize",
-    "partition",
-    "place",
-    "choose",
-    "route",
-    "plan_memory",
-    "emit",
-)
 COMPILED_BY = "MODEL is a name of `wsesim models`, file.py:factory of a torch module, or a saved Program."
 
 
@@ -195,9 +184,8 @@ def _say(line: str) -> None:
 
 
 def _complete(options: argparse.Namespace) -> int:
-    from wsesim.toolchain import open_session
+    from wsesim.toolchain import check_request, open_session
 
-    say = _say
     request = {
         "max_tokens": options.max_tokens,
         "temperature": options.temperature,
@@ -205,18 +193,18 @@ def _complete(options: argparse.Namespace) -> int:
         "seed": options.seed,
         "stop": tuple(options.stop),
     }
-    _check_request(options.prompt, request)
+    check_request(options.prompt, **request)
     session = open_session(
         options.model,
         weights=options.weights,
         text_from=options.text_from,
         dtype=options.dtype,
-        say=say,
+        say=_say,
         progress=_progress,
         **_lowering(options),
     )
     if session.text_from:
-        say(f"text from {session.text_from}, times of {session.model}: token counts are {session.text_from}'s")
+        _say(f"text from {session.text_from}, times of {session.model}: token counts are {session.text_from}'s")
     if options.json:
         print(json.dumps(session.complete(options.prompt, **request).to_json()))
         return 0
@@ -224,15 +212,6 @@ def _complete(options: argparse.Namespace) -> int:
     print(options.prompt, end="", flush=True)
     _print_answer(session, tokens)
     return 0
-
-
-def _check_request(prompt: str, request: dict[str, Any]) -> None:
-    """What can be refused before a model is loaded."""
-    from wsesim.execute.sampling import SamplingOptions
-    from wsesim.runtime.request import Request
-
-    sampling = SamplingOptions(request["temperature"], request["top_p"], request["seed"] or 0)
-    Request((0,) if prompt else (), sampling, request["max_tokens"], request["stop"]).limit(max_context=2)
 
 
 def _print_answer(session: Session, tokens: Iterator[Token | Completion]) -> None:

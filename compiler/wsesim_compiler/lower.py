@@ -21,18 +21,6 @@ from wsesim_compiler.passes.route import route
 from wsesim_compiler.text import parse_graph
 from wsesim_compiler.verify import verify
 
-STAGES = (
-    "graph",
-    "canonicalize",
-    "recognize",
-    "partition",
-    "place",
-    "choose",
-    "route",
-    "plan_memory",
-    "emit",
-)
-
 Observe = Callable[[str, Any], None]
 """Called with a stage's name and its result, after the stage."""
 

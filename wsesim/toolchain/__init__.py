@@ -13,6 +13,7 @@ from wsesim.toolchain.compiling import compile_model as compile_model
 from wsesim.toolchain.running import PHASES as PHASES
 from wsesim.toolchain.running import Answer as Answer
 from wsesim.toolchain.running import Session as Session
+from wsesim.toolchain.running import check_request as check_request
 from wsesim.toolchain.running import complete as complete
 from wsesim.toolchain.running import make_executor as make_executor
 from wsesim.toolchain.running import make_timing as make_timing
@@ -21,5 +22,6 @@ from wsesim.toolchain.running import simulate as simulate
 from wsesim.toolchain.running import warm_up as warm_up
 from wsesim.toolchain.words import DEFAULT_MACHINE as DEFAULT_MACHINE
 from wsesim.toolchain.words import DEFAULT_MODEL as DEFAULT_MODEL
+from wsesim.toolchain.words import STAGES as STAGES
 from wsesim.toolchain.words import Lowering as Lowering
 from wsesim.toolchain.words import is_saved_program as is_saved_program

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -74,7 +74,8 @@ class Session:
         Without `arrival_s` (on the virtual clock) the request arrives when the one before it has left.
         """
         arrival_s = options.pop("arrival_s", self.engine.free_s)
-        return self.engine.run(make_request(self.tokenizer, prompt, arrival_s=arrival_s, **options))
+        ids = self.tokenizer.encode(prompt) if prompt else []
+        return self.engine.run(make_request(ids, arrival_s=arrival_s, **options))
 
     def complete(self, prompt: str, **options: Any) -> Answer:
         """The whole answer. Options as in `stream`."""
@@ -123,6 +124,7 @@ def complete(prompt: str, *, say: Say = silent, **options: Any) -> Answer:
     """Text and modelled times. Options: those of `open_session` and of a request (max_tokens, temperature, ...)."""
     request_words = ("max_tokens", "temperature", "top_p", "seed", "stop", "arrival_s")
     request = {word: options.pop(word) for word in request_words if word in options}
+    check_request(prompt, **request)
     return open_session(say=say, **options).complete(prompt, **request)
 
 
@@ -161,9 +163,13 @@ def open_session(
     return Session(program.model, text_from, fingerprint, program, engine, loaded.tokenizer)
 
 
+def check_request(prompt: str, **options: Any) -> None:
+    """Raises what is wrong with a request whatever the model; what the tokens decide comes later."""
+    make_request([0] if prompt else [], **options).limit(max_context=2)
+
+
 def make_request(
-    tokenizer: Tokenizer,
-    prompt: str,
+    prompt_ids: Sequence[int],
     *,
     max_tokens: int | None = 100,
     temperature: float = 0.0,
@@ -178,7 +184,7 @@ def make_request(
 
     sampling = SamplingOptions(temperature, top_p, seed or 0)
     stops = (stop,) if isinstance(stop, str) else tuple(stop or ())
-    return Request(tuple(tokenizer.encode(prompt)) if prompt else (), sampling, max_tokens, stops, arrival_s)
+    return Request(tuple(prompt_ids), sampling, max_tokens, stops, arrival_s)
 
 
 def make_timing(program: Program, *, keep_timelines: bool = True) -> Timing:

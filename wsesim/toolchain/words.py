@@ -16,6 +16,9 @@ DEFAULT_MODEL = "smollm2-135m"
 DEFAULT_MACHINE = "wse3"
 DEFAULT_CONTEXT = 8192
 
+# What the lowering passes to its observer, in order.
+STAGES = ("graph", "canonicalize", "recognize", "partition", "place", "choose", "route", "plan_memory", "emit")
+
 
 @dataclass(frozen=True, slots=True)
 class Lowering:

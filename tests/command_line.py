@@ -1,0 +1,41 @@
+"""`wsesim` for tests: in this process, or in one of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pytest
+
+from wsesim.cli import main
+
+TOY = ("--machine", "toy4x4")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Exit status and the two streams."""
+
+    status: int
+    out: str
+    err: str
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> Outcome:
+    """One command in this process."""
+    capsys.readouterr()
+    try:
+        status = main(arguments)
+    except SystemExit as left:  # argparse's way
+        status = int(left.code or 0)
+    return Outcome(status, *capsys.readouterr())
+
+
+def start(arguments: Sequence[str], **streams: int) -> subprocess.Popen[str]:
+    """The same command in a process of its own."""
+    command = [sys.executable, "-m", "wsesim.cli", *arguments]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | streams
+    return subprocess.Popen(command, text=True, env=os.environ | {"PYTHONUNBUFFERED": "1"}, **pipes)

@@ -1,0 +1,353 @@
+"""runtime: a request's ids, text and times, with arithmetic and cycles that one can count on one's fingers."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate, pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from wsesim.execute.errors import SamplingRangeError
+from wsesim.execute.sampling import SamplingOptions
+from wsesim.machine import load_machine
+from wsesim.runtime.errors import RequestError
+from wsesim.runtime.loop import Completion, Engine, Token
+from wsesim.runtime.request import Request
+from wsesim.runtime.stop import StopFilter
+from wsesim.serve.completion import completion_object
+from wsesim.toolchain.running import Session, make_request
+from wsesim_models.tokenizers import Tokenizer
+
+GREEDY = SamplingOptions()
+EOS = 0
+# Powers of two, so that the sums below are exact: a cycle is 1/1024 s, a call to the host 2 s in and 4 s out.
+TOY = load_machine("toy4x4")
+MACHINE = dataclasses.replace(
+    TOY, clock_hz=1024.0, host=dataclasses.replace(TOY.host, send_call_s=2.0, receive_call_s=4.0)
+)
+
+
+@dataclass
+class Cache:
+    position: int = 0
+
+
+@dataclass
+class Script:
+    """Arithmetic that answers with `script`, whatever it is asked; it remembers what it was fed."""
+
+    script: Sequence[int]
+    fed: list[list[int]] = field(default_factory=list)
+
+    def new_sequence(self) -> Cache:
+        return Cache()
+
+    def step(self, sequence: Cache, token_ids: Sequence[int], logits: bool = True) -> NDArray[np.float32]:
+        self.fed.append(list(token_ids))
+        sequence.position += len(token_ids)
+        answer = np.zeros(300, np.float32)
+        answer[self.script[min(len(self.fed), len(self.script)) - 1]] = 9.0
+        return answer
+
+
+@dataclass(frozen=True)
+class Step:
+    cycles: int
+    logits_cycles: int
+
+
+@dataclass
+class Clock:
+    """Prefill: 100 cycles a token to the logits, 28 more to the id. Decode: 1000 + context."""
+
+    asked: list[tuple[str, int, int]] = field(default_factory=list)
+
+    def prefill(self, tokens: int, candidates: int) -> Step:
+        self.asked.append(("prefill", tokens, candidates))
+        return Step(100 * tokens + 28, 100 * tokens)
+
+    def decode(self, context: int, candidates: int) -> Step:
+        self.asked.append(("decode", context, candidates))
+        return Step(1000 + context, 900 + context)
+
+
+def letters(*pieces: bytes) -> Tokenizer:
+    """Id 0 ends the text, though it has bytes; id i + 1 is pieces[i]."""
+    return Tokenizer(lambda text: [ord(c) for c in text], (b"<end>", *pieces), None, frozenset({EOS}), False)
+
+
+LETTERS = tuple(b"%c" % i for i in range(1, 128))
+
+
+def engine(script: Sequence[int], tokenizer: Tokenizer | None = None, max_context: int = 64) -> Engine:
+    return Engine(MACHINE, max_context, Script(script), Clock(), tokenizer or letters(*LETTERS))
+
+
+def run(machine: Engine, request: Request) -> tuple[list[Token], Completion]:
+    *tokens, completion = machine.run(request)
+    assert isinstance(completion, Completion)
+    return tokens, completion
+
+
+def request(tokens: int = 3, max_tokens: int | None = None, **options: object) -> Request:
+    return Request(tuple(range(1, tokens + 1)), GREEDY, max_tokens, **options)
+
+
+def seconds(cycles: float) -> float:
+    return cycles / 1024
+
+
+# Times by hand. A prompt of 3: logits after 300 cycles, the first id after 28 more, then a decode over 3, 4, 5, ...
+# cached tokens: 1003, 1004, 1005, ... cycles. completion = N / (N - 1) times the time from the first id to the last.
+BY_HAND = [
+    (0, (), 0.0),
+    (1, (28,), 28),
+    (2, (28, 1003), 2 / 1 * 1003),
+    (3, (28, 1003, 1004), 3 / 2 * (1003 + 1004)),
+    (5, (28, 1003, 1004, 1005, 1006), 5 / 4 * (1003 + 1004 + 1005 + 1006)),
+]
+
+
+@pytest.mark.parametrize(("count", "token_cycles", "completion_cycles"), BY_HAND)
+def test_times_are_those_of_a_hand_calculation(
+    count: int, token_cycles: tuple[int, ...], completion_cycles: float
+) -> None:
+    tokens, completion = run(engine([7] * 9), request(max_tokens=count))
+    times = completion.times
+    assert tuple(token.cycles for token in tokens) == token_cycles
+    assert times.token_s == tuple(map(seconds, token_cycles))
+    assert (times.queue_s, times.prompt_s) == (2.0, seconds(300))
+    assert times.completion_s == seconds(completion_cycles)
+    assert times.total_s == 2.0 + seconds(300) + seconds(completion_cycles) + 4.0
+    assert (times.admitted_s, times.finished_s) == (2.0, 2.0 + seconds(300 + sum(token_cycles)))
+
+
+def test_a_second_request_waits_for_the_first() -> None:
+    machine = engine([7] * 9)
+    first = run(machine, request(max_tokens=2))[1].times
+    second = run(machine, request(max_tokens=1, arrival_s=1.0))[1].times
+    leaves = 2.0 + seconds(300 + 28 + 1003)
+    assert first.finished_s == leaves
+    assert (second.queue_s, second.admitted_s) == (leaves - 1.0, leaves)
+    assert second.total_s == second.queue_s + seconds(300 + 28) + 4.0
+
+
+def test_a_late_request_finds_the_wafer_free() -> None:
+    machine = engine([7] * 9)
+    run(machine, request(max_tokens=2))
+    times = run(machine, request(max_tokens=1, arrival_s=100.0))[1].times
+    assert (times.queue_s, times.admitted_s) == (2.0, 102.0)
+
+
+def test_a_session_s_requests_come_one_after_the_other() -> None:
+    """Without an arrival of its own a request does not wait, and costs what it would cost alone."""
+    machine = engine([7] * 9)
+    session = Session("m", None, "f", None, machine, machine.tokenizer)  # type: ignore[arg-type]
+    first, second = (session.complete("abc", max_tokens=3).completion.times for _ in range(2))
+    waiting = session.complete("abc", max_tokens=3, arrival_s=0.0).completion.times
+    assert (first.queue_s, first.total_s) == (second.queue_s, second.total_s)
+    assert second.admitted_s == first.finished_s + 2.0
+    assert waiting.queue_s == second.finished_s
+
+
+def test_engine_and_arithmetic_are_asked_for_the_same_steps() -> None:
+    """The prompt, then each id but the last; the last needs no step of its own."""
+    machine = engine([11, 12, 13, 14])
+    tokens, _ = run(machine, request(max_tokens=3))
+    assert machine.arithmetic.fed == [[1, 2, 3], [11], [12]]
+    assert machine.cycles.asked == [("prefill", 3, 1), ("decode", 3, 1), ("decode", 4, 1)]
+    assert [token.id for token in tokens] == [11, 12, 13]
+
+
+def test_a_draw_costs_its_candidates() -> None:
+    machine = engine([11] * 4)
+    run(machine, Request((1,), SamplingOptions(temperature=1.0, candidates=8), 2))
+    assert machine.cycles.asked == [("prefill", 1, 8), ("decode", 1, 8)]
+
+
+def test_the_end_of_the_text_is_a_token_without_text() -> None:
+    tokens, completion = run(engine([ord("h"), ord("i"), EOS, ord("!")]), request())
+    assert (completion.text, completion.finish_reason) == ("hi", "stop")
+    assert [token.id for token in tokens] == list(completion.token_ids) == [ord("h"), ord("i"), EOS]
+
+
+def test_a_text_that_only_ends() -> None:
+    _, completion = run(engine([EOS]), request(max_tokens=5))
+    assert (completion.text, completion.token_ids, completion.finish_reason) == ("", (EOS,), "stop")
+
+
+def test_max_tokens_is_a_length() -> None:
+    _, completion = run(engine([ord("a")] * 9), request(max_tokens=4))
+    assert (completion.text, completion.finish_reason) == ("aaaa", "length")
+
+
+@pytest.mark.parametrize("max_tokens", [None, 1000])
+def test_the_context_ends_a_text_too(max_tokens: int | None) -> None:
+    machine = engine([ord("a")] * 9, max_context=8)
+    _, completion = run(machine, request(3, max_tokens))
+    assert (len(completion.token_ids), completion.finish_reason) == (5, "length")
+    assert machine.cycles.asked[-1] == ("decode", 6, 1)  # and no cache row beyond the eighth is ever asked for
+
+
+def test_the_longest_prompt_leaves_room_for_one_token() -> None:
+    assert len(run(engine([7], max_context=8), request(7))[1].token_ids) == 1
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (request(0), "the prompt is empty"),
+        (request(8), r"8 tokens, the compiled context 8.*--max-context"),
+        (request(70), "70 tokens"),
+        (request(max_tokens=-1), "max_tokens is -1"),
+        (request(stop=tuple("abcde")), "up to 4"),
+        (request(stop=("a", "")), "none of them empty"),
+    ],
+)
+def test_a_request_that_cannot_run_is_refused_before_any_arithmetic(wrong: Request, said: str) -> None:
+    machine = engine([7], max_context=8)
+    with pytest.raises(RequestError, match=said):
+        machine.run(wrong)
+    assert (machine.arithmetic.fed, machine.cycles.asked) == ([], [])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        *({"temperature": t} for t in (-0.01, 1.51, float("nan"), float("inf"))),
+        *({"top_p": p} for p in (0.0, -0.5, 1.01, float("nan"))),
+        *({"seed": s} for s in (-1, 2**64)),
+    ],
+)
+def test_sampling_outside_its_range_is_refused(options: dict[str, float]) -> None:
+    with pytest.raises(SamplingRangeError, match=next(iter(options))):
+        make_request([1], **options)
+
+
+def test_stops_are_one_text_or_several_or_none() -> None:
+    assert [make_request([1], stop=s).stop for s in ("ab", ["a", "b"], None)] == [("ab",), ("a", "b"), ()]
+
+
+# Stop sequences
+
+
+@pytest.mark.parametrize(
+    ("text", "stop", "expected"),
+    [
+        ("hello world", ("o w",), "hell"),  # split over tokens, as every one here
+        ("aaab", ("aab",), "a"),  # begins inside what looked like its own beginning
+        ("ababac", ("abac",), "ab"),
+        ("xyz", ("z", "y"), "x"),  # the one that comes first
+        ("abc", ("abcd",), "abc"),  # held back in vain
+        ("abc", ("a",), ""),
+        ("\n\nQ:", ("\n\n",), ""),
+    ],
+)
+def test_stop_sequences_split_over_tokens(text: str, stop: tuple[str, ...], expected: str) -> None:
+    tokens, completion = run(engine([*map(ord, text), EOS]), request(stop=stop))
+    assert (completion.text, completion.finish_reason) == (expected, "stop")
+    assert expected.startswith("".join(token.text for token in tokens))
+
+
+def test_a_stop_ends_the_text_with_its_last_token() -> None:
+    _, completion = run(engine([*map(ord, "abcdef")]), request(stop=("cd",)))
+    assert [chr(token) for token in completion.token_ids] == list("abcd")
+
+
+def test_a_stop_that_the_last_token_completes_is_a_stop() -> None:
+    assert run(engine([*map(ord, "ab")]), request(max_tokens=2, stop=("b",)))[1].finish_reason == "stop"
+
+
+short = st.text("ab\n", min_size=1, max_size=4)
+
+
+@given(st.lists(st.text("ab\n", max_size=4), max_size=12), st.lists(short, max_size=4))
+def test_no_piece_holds_or_begins_a_stop(pieces: list[str], stop: list[str]) -> None:
+    """The filter lets out a text's longest beginning before the first stop to be completed, whatever the pieces."""
+    found = StopFilter(tuple(stop))
+    released = [found.push(piece) for piece in pieces] + [found.flush()]
+    text = "".join(released)
+    assert text == before_stop(pieces, stop)
+    assert not any(s in text for s in stop)
+    for i, heard in enumerate(accumulate(pieces)):
+        if not any(s in heard for s in stop):  # so far: all but what may still become a stop
+            said = "".join(released[: i + 1])
+            assert heard.startswith(said)
+            assert heard[len(said) :] == beginning(heard, stop)
+
+
+def beginning(heard: str, stop: list[str]) -> str:
+    """The longest end of `heard` that begins a stop."""
+    ends = (heard[at:] for at in range(len(heard)))
+    return next((end for end in ends if any(s.startswith(end) for s in stop)), "")
+
+
+def before_stop(pieces: list[str], stop: list[str]) -> str:
+    """The text cut at its first stop, looked for each time that a piece has come."""
+    for heard in accumulate(pieces):
+        places = [heard.find(s) for s in stop if s in heard]
+        if places:
+            return heard[: min(places)]
+    return "".join(pieces)
+
+
+# Streaming
+
+
+@given(
+    st.text("ab\né€\N{CAT FACE}", max_size=12),
+    st.lists(st.integers(1, 5), min_size=1, max_size=12),
+    st.lists(short, max_size=2),
+    st.integers(0, 30),
+)
+def test_streamed_pieces_make_the_text(text: str, cuts: list[int], stop: list[str], max_tokens: int) -> None:
+    """Tokens cut characters anywhere; no piece holds half a character, and all pieces begin the whole text."""
+    pieces = cut(text.encode(), cuts)
+    tokenizer = letters(*pieces)
+    script = [*range(1, len(pieces) + 1), EOS]
+    tokens, completion = run(engine(script, tokenizer), request(max_tokens=max_tokens, stop=tuple(stop)))
+    streamed = "".join(token.text for token in tokens)
+    assert completion.text.startswith(streamed)
+    assert not any(s in completion.text for s in stop)
+    if not stop:
+        assert completion.text == tokenizer.decode(i for i in completion.token_ids if i != EOS)
+    if EOS in completion.token_ids:
+        assert text.startswith(completion.text)
+
+
+def cut(raw: bytes, lengths: list[int]) -> list[bytes]:
+    """`raw` in pieces of these lengths, again and again."""
+    ends = [0]
+    while ends[-1] < len(raw):
+        ends.append(ends[-1] + lengths[len(ends) % len(lengths)])
+    return [raw[a:b] for a, b in pairwise(ends)]
+
+
+def test_half_a_character_is_not_let_out() -> None:
+    """é in two tokens, then a euro sign that never ends."""
+    tokenizer = letters(b"\xc3", b"\xa9", b"\xe2\x82")
+    tokens, completion = run(engine([1, 2, 3], tokenizer), request(max_tokens=3))
+    assert [token.text for token in tokens] == ["", "é", ""]
+    assert completion.text == "é\N{REPLACEMENT CHARACTER}"
+
+
+# The API's object
+
+
+def test_completion_object_counts_and_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.time", lambda: 1731597024.9)
+    _, completion = run(engine([ord("a")] * 4), request(max_tokens=4))
+    reply = completion_object(completion, "llama3.1-8b", "0123456789abcdef", None)
+    assert reply["choices"] == [{"finish_reason": "length", "index": 0, "text": "aaaa"}]
+    assert reply["usage"] == {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}
+    assert reply["system_fingerprint"] == "fp_0123456789"
+    assert reply["created"] == reply["time_info"]["created"] == 1731597024
+    assert reply["time_info"]["total_time"] == completion.times.total_s
+    assert "wsesim_text_from" not in reply
+    assert completion_object(completion, "m", "f", "smollm2-135m")["wsesim_text_from"] == "smollm2-135m"
