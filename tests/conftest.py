@@ -49,8 +49,7 @@ def smollm2_path() -> Path:
 @pytest.fixture(scope="session")
 def recognised() -> Callable[[str | LlamaConfig], Graph]:
     """recognised(model): the recognised graph of a model, made from torch on meta once a session."""
-    from programs import recognised_graph
-
+    from tests.programs import recognised_graph
     from wsesim_models.config import CONFIGS
 
     def graph(model: str | LlamaConfig) -> Graph:

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from programs import recognised_graph
 
+from tests.programs import recognised_graph
 from wsesim.machine import Machine, load_machine
 from wsesim.program import Program
 from wsesim_compiler.errors import PlacementError

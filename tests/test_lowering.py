@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from programs import program
 
+from tests.programs import program
 from wsesim.errors import InvalidInputError, UnknownNameError
 from wsesim.machine import Rect, load_machine
 from wsesim.program.collectives import ALGORITHMS

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from programs import program
 
+from tests.programs import program
 from wsesim.errors import UnknownNameError
 from wsesim.machine.machine import SlowPE
 from wsesim.program import Program, parse_program, verify_program

@@ -76,6 +76,7 @@ class Report:
             "cycles_per_token": self.cycles_per_token,
             "seconds_per_token": self.seconds_per_token,
             "cycles": self.cycles,
+            "logits_cycles": self.logits_cycles,
             "seconds": self.seconds,
             "model": self.model,
             "machine": self.machine,
