@@ -11,10 +11,10 @@ import pytest
 
 from tests.command_line import TOY, run, start
 from wsesim import __version__
-from wsesim.cli import STAGES
 from wsesim.machine import machine_names
 from wsesim.program import parse_program
 from wsesim.program.text import load_program
+from wsesim.toolchain import STAGES
 from wsesim_compiler.text import parse_graph
 from wsesim_models.config import CONFIGS
 

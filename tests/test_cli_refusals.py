@@ -80,7 +80,7 @@ UNKNOWN = [
     ((*TINY, "--order", "snake"), "unknown order 'snake'; known: "),
     ((*TINY, "--kv", "shift"), "unknown KV policy 'shift'; known: interleaved"),
     ((*TINY, "--timing-dtype", "fp64"), "unknown timing dtype 'fp64'; known: "),
-    ((*TINY, "--print", "plan"), "unknown stage 'plan'; known: plan_memory, "),
+    ((*TINY, "--print", "plan"), "unknown stage 'plan'; known: place, plan_memory, "),
     ((*TINY, "--stop-after", "emitt"), "unknown stage 'emitt'; known: emit, "),
     (("simulate", "tiny", *TOY, "--phase", "prefil"), "unknown phase 'prefil'; known: prefill, decode"),
     ((*HI, "--dtype", "fp8"), "unknown weight dtype 'fp8'; known: "),

@@ -13,9 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 
+from wsesim.machine import Rect
 from wsesim.program.collectives import reduction
 from wsesim.program.kernels import Embed, Linear, Sample
 from wsesim.program.layout import Layout, Uniform, ceil_div
@@ -194,18 +196,20 @@ def feedback_path(program: Program) -> Path | None:
 def colour_conflicts(program: Program) -> Iterator[str]:
     """Routers where one colour of the transfers would have to receive from two directions."""
     received: dict[int, np.ndarray] = {}
-    machine = program.machine
+    area = reduce(Rect.hull, (b.rect for b in program.blocks))
     for transfer in program.transfers:
         paths = transfer_paths(transfer, program.block(transfer.source), program.block(transfer.target))
         for path in paths:
-            plane = received.setdefault(path.colour, np.full((machine.rows, machine.columns), -1, np.int8))
+            if path.colour not in received:
+                received[path.colour] = np.full((area.rows, area.columns), -1, np.int8)
+            plane = received[path.colour]
             corner = path.position(path.hops)
             legs = (
                 (path.x, path.y, path.direction, path.hops),
                 (*corner, path.turn_direction, path.turn_hops),
             )
             for x, y, direction, hops in legs:
-                cells = plane[_leg(x, y, direction, hops)]
+                cells = plane[_leg(x - area.x, y - area.y, direction, hops)]
                 if ((cells != -1) & (cells != direction)).any():
                     yield f"transfer {transfer.name}, colour {path.colour}, near router {path.position(path.hops)}"
                     return
