@@ -10,7 +10,6 @@ from typing import Any, cast
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from wsesim.machine import Rect, load_machine
 from wsesim.program import Program
 from wsesim.program.layout import Uniform
 from wsesim.program.program import Block, Transfer
@@ -139,7 +138,6 @@ def test_a_colour_received_from_two_directions_is_found() -> None:
 
 def wafer_with(transfer: Transfer, source: Block, target: Block) -> Program:
     """What `colour_conflicts` reads of a Program."""
-    machine = dataclasses.replace(load_machine("wse3"), columns=MESH, rows=MESH, usable=Rect(0, 0, MESH, MESH))
     named = {"source": source, "target": target, "west": source, "east": target}
-    program: Any = SimpleNamespace(machine=machine, transfers=(transfer,), block=named.__getitem__)
+    program: Any = SimpleNamespace(blocks=(source, target), transfers=(transfer,), block=named.__getitem__)
     return cast(Program, program)

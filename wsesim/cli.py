@@ -40,8 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         _forget_output()
         return 0  # the reader has what it wanted
-    except (WsesimError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (WsesimError, OSError, MemoryError) as error:
+        print(f"error: {str(error) or 'out of memory'}", file=sys.stderr)
         _forget_output()
         return 2
 

@@ -15,6 +15,7 @@ from wsesim.machine.errors import MachineFileError, UnknownMachineError
 from wsesim.machine.fields import build
 from wsesim.machine.machine import Fabric, Host, Machine, OpCost, Rect, SlowPE
 
+MOST_PES = 10_000_000  # ten times any wafer: the state of each is kept
 OPS = ("copy", "fma", "elementwise", "reduce", "exp", "divide", "rsqrt", "relay", "compare")
 FIELDS = tuple("op" if f.name == "ops" else f.name for f in dataclasses.fields(Machine) if f.init and f.name != "name")
 """What the file of a machine may state at its top level."""
@@ -134,6 +135,7 @@ def _rules(machine: Machine) -> Iterator[tuple[bool, str]]:
     """Every rule of a machine's numbers, and whether it holds."""
     m, fabric, host, costs = machine, machine.fabric, machine.host, [cost for _, cost in machine.ops]
     whole = Rect(0, 0, m.columns, m.rows)
+    yield machine.columns * machine.rows <= MOST_PES, f"columns x rows is at most {MOST_PES:,} PEs"
     yield m.columns > 0 and m.rows > 0, "columns and rows are positive"
     yield m.usable.columns > 0 and m.usable.rows > 0, "the usable rectangle is not empty"
     yield whole.contains(m.usable), f"the usable rectangle {m.usable} lies inside {whole}"
