@@ -14,12 +14,13 @@ from typing import Any
 
 import numba
 import numpy as np
-from numba import njit, prange
+from numba import njit
 from numpy.typing import NDArray
 
 from benchmarks.row import Row
 from wsesim.execute import tiles
 from wsesim.execute.merges import schedule
+from wsesim.execute.threads import prange
 from wsesim.execute.tiles import PANEL
 
 TILE = 256  # k and m of a PE's tile

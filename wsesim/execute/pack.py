@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 from numpy.typing import NDArray
 
 from wsesim.errors import UnknownNameError
@@ -19,6 +19,7 @@ from wsesim.execute.buffers import row_of
 from wsesim.execute.errors import WeightShapeError
 from wsesim.execute.kernels import narrow_bf16
 from wsesim.execute.merges import schedule
+from wsesim.execute.threads import prange
 from wsesim.execute.tiles import PANEL
 from wsesim.program.kernels import Embed, Linear, RMSNorm, WeightRef
 from wsesim.program.layout import ceil_div

@@ -15,9 +15,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit, prange, types
+from numba import njit, types
 from numba.extending import overload
 from numpy.typing import NDArray
+
+from wsesim.execute.threads import prange
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int32]

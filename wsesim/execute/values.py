@@ -8,8 +8,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 from numpy.typing import NDArray
+
+from wsesim.execute.threads import prange
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int32]
