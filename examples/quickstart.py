@@ -2,14 +2,14 @@
 
 import wsesim
 
-program = wsesim.compile("smollm2-135m", machine="wse3", max_context=2048)
+program = wsesim.compile("smollm2-135m", machine="wse3")
 print(f"{program.model} on {program.machine.name}: {program.pes:,} PEs in {len(program.blocks)} blocks")
 
 report = wsesim.simulate(program, phase="decode", context=512)
 print(f"decode: {report.cycles:,} cycles a token, {report.tokens_per_second:,.0f} tokens/s, {report.by_kind()}")
 
 prompt = "It was a dark and stormy night"
-answer = wsesim.complete(prompt, model="smollm2-135m", machine="wse3", max_context=2048, max_tokens=24)
+answer = wsesim.complete(prompt, model=program, max_tokens=24)
 print(prompt + answer.text)
 
 times = answer.completion.times

@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 
+import wsesim
 from tests.command_line import TOY, run, start
 from wsesim import __version__
 from wsesim.machine import machine_names
 from wsesim.program import parse_program
 from wsesim.program.text import load_program
 from wsesim.toolchain import STAGES
+from wsesim.toolchain.running import use_numba_cache
 from wsesim_compiler.text import parse_graph
 from wsesim_models.config import CONFIGS
 
@@ -48,7 +50,8 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def elsewhere(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No command of this file sees the user's cache or writes where the tests lie."""
+    """No command of this file sees the user's cache, but for numba's, or writes where the tests lie."""
+    use_numba_cache()
     monkeypatch.setenv("WSESIM_CACHE_DIR", str(cache))
     monkeypatch.chdir(tmp_path)
 
@@ -194,6 +197,23 @@ def test_a_torch_module_of_the_user_s_own(capsys: Capsys) -> None:
     named = json.loads(run(capsys, "complete", "Once", "--model", "tiny", "--max-tokens", "3", *small).out)
     assert own["choices"] == named["choices"]
     assert own["time_info"]["total_time"] == named["time_info"]["total_time"]
+
+
+def test_what_a_crash_left_in_the_cache_is_made_again(capsys: Capsys, cache: Path) -> None:
+    asked = ("complete", "Once", "--model", "tiny", *TOY, "--max-tokens", "3", "--json")
+    whole = modelled(run(capsys, *asked).out)
+    for left in ("", "program 1\n", "graph tiny\n", '{"prefill 1 4": {"cycles": null}}', "\0\0\0"):
+        for kept in cache.rglob("*.txt"):
+            kept.write_text(left, encoding="utf-8")
+        assert modelled(run(capsys, *asked).out) == whole
+
+
+def test_a_program_stands_for_its_model_in_python_too() -> None:
+    made = wsesim.compile("tiny", machine="toy4x4", strategy="shared")
+    pipelined = wsesim.compile("tiny", machine="toy4x4")
+    answers = [wsesim.complete("Once", model=program, max_tokens=3) for program in (made, pipelined)]
+    assert answers[0].text == answers[1].text
+    assert answers[0].completion.times != answers[1].completion.times
 
 
 # simulate

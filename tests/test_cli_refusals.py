@@ -15,6 +15,7 @@ import wsesim
 from tests.command_line import TOY, Outcome, run
 from tests.programs import program, recognised_graph
 from wsesim.errors import WsesimError
+from wsesim.toolchain.running import use_numba_cache
 from wsesim_models.config import CONFIGS
 from wsesim_models.weights.random import random_weights
 
@@ -22,6 +23,7 @@ Capsys = pytest.CaptureFixture[str]
 HI = ("complete", "hi", "--model", "tiny", *TOY)
 TINY = ("compile", "tiny", *TOY)
 
+Q = "model.layers.1.self_attn.q_proj.weight"
 FILES = {
     "good.py": "def none(): return None\n\ndef boom():\n    raise ValueError('no way')\n\ndef needs(x): return x\n",
     "leaves.py": "import sys\nsys.exit(3)\n",
@@ -43,6 +45,7 @@ FILES = {
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """An empty cache, and a folder of files that are not what they should be."""
+    use_numba_cache()  # the user's, for all that was compiled before
     monkeypatch.setenv("WSESIM_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
     monkeypatch.chdir(tmp_path)
     for name, text in FILES.items():
@@ -53,6 +56,7 @@ def elsewhere(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypa
     Path("bent.program").write_text(saved.replace("Linear(", "Linnear(", 1), encoding="utf-8")
     Path("far.program").write_text(saved.replace("(name='layer0', x=0", "(name='layer0', x=9"), encoding="utf-8")
     Path("broken.graph").write_text(str(recognised_graph(CONFIGS["tiny"]))[:4000], encoding="utf-8")
+    Path("other.program").write_text(saved.replace(Q, "model.layers.1.query"), encoding="utf-8")
     Path("bytes").write_bytes(b"program \xff\xfe")
     Path("folder").mkdir()
 
@@ -118,6 +122,7 @@ FILES_REFUSED = [
     (("simulate", "cut.program"), "cut.program: cannot be read as a Program: not a whole Program"),
     (("complete", "hi", "--model", "bent.program"), "bent.program: cannot be read as a Program: line "),
     (("simulate", "far.program"), "blocks lie inside the usable rectangle: layer0"),
+    (("complete", "hi", "--model", "other.program"), "the Program of tiny reads model.layers.1.query, which"),
     (("compile", "bytes"), "bytes: cannot be read as a Program"),
     (("compile", "saved.program", "--machine", "wse2"), "saved.program is a saved Program: it has its machine"),
     (("simulate", "saved.program", "--sequences", "2"), "saved.program is a saved Program"),
@@ -209,7 +214,6 @@ def test_weights_that_are_not_at_hand(capsys: Capsys) -> None:
 
 
 Change = Callable[[dict[str, NDArray[np.float32]]], None]
-Q = "model.layers.1.self_attn.q_proj.weight"
 
 
 def transpose(arrays: dict[str, NDArray[np.float32]]) -> None:
@@ -265,6 +269,7 @@ def test_a_cache_that_cannot_be(capsys: Capsys, monkeypatch: pytest.MonkeyPatch)
         lambda: wsesim.simulate("tiny", machine="toy4x4", phase="training"),
         lambda: wsesim.simulate("tiny", machine="toy4x4", context=1000),
         lambda: wsesim.simulate(program("tiny", "toy4x4"), phase="prefill", tokens=0),
+        lambda: wsesim.simulate(program("tiny", "toy4x4"), strategy="shared"),
         lambda: wsesim.complete("", model="tiny", machine="toy4x4"),
         lambda: wsesim.complete("hi", model="tiny", machine="toy4x4", temperature=2.0),
         lambda: wsesim.complete("hi", model="tiny", machine="toy4x4", stop=[""]),

@@ -38,7 +38,7 @@ PROMPTS = {
 
 @pytest.fixture(scope="module")
 def session(smollm2_path: Path) -> wsesim.Session:
-    return wsesim.open_session("smollm2-135m", weights=str(smollm2_path), max_context=128)
+    return wsesim.open_session("smollm2-135m", weights=str(smollm2_path))
 
 
 @pytest.fixture(scope="module")

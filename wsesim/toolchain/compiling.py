@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wsesim.errors import InvalidInputError
-from wsesim.toolchain.disk import kept_file
+from wsesim.toolchain.disk import kept_file, read_kept
 from wsesim.toolchain.words import (
     DEFAULT_MODEL,
     Lowering,
@@ -41,7 +41,7 @@ def unobserved(stage: str, value: Any) -> None:
 
 
 def compile(
-    model: str = DEFAULT_MODEL, *, observe: Observe = unobserved, say: Say = silent, **lowering: Any
+    model: str | Program = DEFAULT_MODEL, *, observe: Observe = unobserved, say: Say = silent, **lowering: Any
 ) -> Program:
     """The Program of `model`; keywords as in Lowering. Remembered on disk by everything that decides it.
 
@@ -50,10 +50,12 @@ def compile(
     return compile_model(model, Lowering(**lowering), observe=observe, say=say)
 
 
-def compile_model(model: str, lowering: Lowering, *, observe: Observe = unobserved, say: Say = silent) -> Program:
+def compile_model(
+    model: str | Program, lowering: Lowering, *, observe: Observe = unobserved, say: Say = silent
+) -> Program:
     """As `compile`, with the keywords as one value."""
-    if is_saved_program(model):
-        return _saved_program(model, lowering, observe)
+    if not isinstance(model, str) or is_saved_program(model):
+        return _finished_program(model, lowering, observe)
     machine = check_words(model, lowering)
     if observe is unobserved and is_name(model):
         return _remembered_program(model, machine, lowering, say)
@@ -74,14 +76,14 @@ def compile_from(path: str, lowering: Lowering, *, observe: Observe = unobserved
     return _lower(graph, machine, lowering, graph.name, observe)
 
 
-def _saved_program(path: str, lowering: Lowering, observe: Observe) -> Program:
+def _finished_program(model: str | Program, lowering: Lowering, observe: Observe) -> Program:
+    """A Program as it is, saved or not."""
     from wsesim.program.text import load_program
 
     if lowering != Lowering():
-        raise InvalidInputError(
-            f"{path} is a saved Program: it has its machine and placement, give no options for them"
-        )
-    program = load_program(path)
+        name = f"{model} is a saved" if isinstance(model, str) else f"this is {model.model}'s"
+        raise InvalidInputError(f"{name} Program: it has its machine and placement, give no options for them")
+    program = load_program(model) if isinstance(model, str) else model
     observe("emit", program)
     return program
 
@@ -91,8 +93,9 @@ def _remembered_program(model: str, machine: Machine, lowering: Lowering, say: S
     from wsesim_models.config import config
 
     path = kept_file("programs", model, (config(model), machine, lowering), COMPILER_SOURCES)
-    if path.is_file():
-        return load_program(path)
+    kept = read_kept(path, load_program)
+    if kept is not None:
+        return kept
     program = _lower(_remembered_graph(model, say), machine, lowering, model, unobserved)
     save_program(program, path)
     return program
@@ -104,8 +107,9 @@ def _remembered_graph(model: str, say: Say) -> Graph:
     from wsesim_models.config import config
 
     path = kept_file("graphs", model, config(model), COMPILER_SOURCES)
-    if path.is_file():
-        return parse_graph(path.read_text(encoding="utf-8"))
+    kept = read_kept(path, lambda file: parse_graph(file.read_text(encoding="utf-8")))
+    if kept is not None:
+        return kept
     graph = _understand(model, unobserved, say)
     write_whole(path, str(graph))
     return graph

@@ -5,8 +5,14 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import re
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
+from typing import TypeVar
+
+from wsesim.errors import WsesimError
+
+T = TypeVar("T")
 
 
 def kept_file(kind: str, model: str, stated: object, sources: tuple[str, ...]) -> Path:
@@ -16,6 +22,14 @@ def kept_file(kind: str, model: str, stated: object, sources: tuple[str, ...]) -
     digest = hashlib.sha256(f"{stated!r}\n{_sources_digest(sources)}".encode()).hexdigest()
     readable = re.sub(r"[^\w.-]+", "_", model)
     return cache_dir() / kind / f"{readable}-{digest[:16]}.txt"
+
+
+def read_kept(path: Path, read: Callable[[Path], T]) -> T | None:
+    """What `read` makes of a kept file; None where there is none, or what a crash has left of one."""
+    try:
+        return read(path) if path.is_file() else None
+    except (WsesimError, ValueError):
+        return None
 
 
 @lru_cache(maxsize=8)

@@ -100,7 +100,7 @@ def simulate(
 
     if phase not in PHASES:
         raise UnknownNameError("phase", phase, PHASES)
-    program = compile(model, say=say, **lowering) if isinstance(model, str) else model
+    program = compile(model, say=say, **lowering)
     new, before = _step_size(program.max_context, phase, context, tokens)
     timing = make_timing(program)
     return report(program, timing.decode(before) if phase == "decode" else timing.prefill(new))
@@ -129,7 +129,7 @@ def complete(prompt: str, *, say: Say = silent, **options: Any) -> Answer:
 
 
 def open_session(
-    model: str = DEFAULT_MODEL,
+    model: str | Program = DEFAULT_MODEL,
     *,
     weights: str | None = None,
     text_from: str | None = None,
@@ -205,16 +205,21 @@ def make_steps(program: Program) -> RememberedSteps:
 
 
 def make_executor(program: Program, loaded: LoadedModel, dtype: str) -> Any:
-    """The arithmetic for one Program with real weights."""
+    """The arithmetic for one Program with real weights. Raises InvalidInputError for a tensor that they lack."""
     use_numba_cache()
     from wsesim.execute.executor import Executor
+    from wsesim.program.kernels import kernel_weights
 
+    present = set(loaded.weights.names())
+    absent = [r.name for k in program.kernels for r in kernel_weights(k) if r.name not in present]
+    if absent:
+        raise InvalidInputError(f"the Program of {program.model} reads {absent[0]}, which the weights do not hold")
     return Executor(program, loaded.weights, dtype)
 
 
-def _text_model(model: str, text_from: str | None, lowering: Lowering) -> str:
+def _text_model(model: str | Program, text_from: str | None, lowering: Lowering) -> str:
     """The model that the text is of. Raises what is wrong with the words."""
-    if is_saved_program(model):
+    if not isinstance(model, str) or is_saved_program(model):
         return text_from or compile_model(model, lowering).model
     check_words(model, lowering)
     if text_from is None and is_factory(model):

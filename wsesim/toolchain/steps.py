@@ -60,6 +60,6 @@ def _read(path: Path | None) -> dict[str, StepCycles]:
         return {}
     try:
         kept = json.loads(path.read_text(encoding="utf-8"))
-        return {name: StepCycles(**step) for name, step in kept.items()}
-    except (OSError, ValueError, TypeError, AttributeError):
+        return {name: StepCycles(int(step["cycles"]), int(step["logits_cycles"])) for name, step in kept.items()}
+    except (OSError, ValueError, TypeError, AttributeError, KeyError):
         return {}
