@@ -7,38 +7,47 @@ from statistics import median
 from typing import Any
 
 from benchmarks.row import Row
+from wsesim.report.bounds import multiply_adds
 from wsesim.toolchain import Session, make_timing, open_session
 from wsesim.toolchain.steps import RememberedSteps
 
 PROMPT = "It was a dark and stormy night"
 TOKENS = 64
 ROUNDS = 5
+DTYPES = ("fp32", "bf16", "int8")
+WEIGHT_BYTES = {"fp32": 4, "bf16": 2, "int8": 1}
 
 
 def rows() -> list[Row]:
-    """Tokens per second of both, their ratio, and the simulation's share of the token loop."""
-    session = open_session("smollm2-135m")
-    prompt_ids = session.tokenizer.encode(PROMPT)
-    theirs = _Transformers(prompt_ids)
+    """Tokens per second of both, their ratio by weight dtype, and the simulation's share of the token loop."""
+    sessions = {dtype: open_session("smollm2-135m", dtype=dtype) for dtype in DTYPES}
+    session = sessions["fp32"]
+    theirs = _Transformers(session.tokenizer.encode(PROMPT))
     cold = _loop(session, RememberedSteps(make_timing(session.program, keep_timelines=False), None))
     steps = RememberedSteps(make_timing(session.program, keep_timelines=False), None)
-    _loop(session, steps)
-    times: dict[str, list[float]] = {"wsesim": [], "transformers": [], "ratio": [], "share": []}
+    for each in sessions.values():
+        _loop(each, steps)
+    rates: dict[str, list[float]] = {name: [] for name in (*DTYPES, "transformers", "share")}
     for _ in range(ROUNDS):
-        ours_s, simulate_s, ids = _loop(session, steps)
         theirs_s, their_ids = theirs.generate()
-        assert ids == their_ids, "the texts differ"
-        times["wsesim"].append(TOKENS / ours_s)
-        times["transformers"].append(TOKENS / theirs_s)
-        times["ratio"].append(theirs_s / ours_s)
-        times["share"].append(simulate_s / ours_s)
-    work = f"{TOKENS} greedy tokens, equal ids, {_bytes_per_token(session) / 1e6:.0f} MB of weights a token"
+        rates["transformers"].append(TOKENS / theirs_s)
+        for dtype, each in sessions.items():
+            ours_s, simulate_s, ids = _loop(each, steps)
+            assert dtype != "fp32" or ids == their_ids, "the texts differ"
+            rates[dtype].append(TOKENS / ours_s)
+            rates["share"].append(simulate_s / ours_s)
+    found = [Row("transformers, float32", median(rates["transformers"]), "tokens/s")]
+    for dtype in DTYPES:
+        ratios = [ours / other for ours, other in zip(rates[dtype], rates["transformers"], strict=True)]
+        megabytes = multiply_adds(session.program) * WEIGHT_BYTES[dtype] / 1e6
+        note = f"{median(rates[dtype]):.1f} tokens/s, {TOKENS} greedy tokens, {megabytes:.0f} MB of weights a token"
+        same = ", the reference's ids" if dtype == "fp32" else ""
+        name = f"smollm2-135m on the wafer, weights {dtype}, over transformers"
+        found.append(Row(name, median(ratios), "x", 3.0, at_most=False, note=note + same))
     return [
-        Row("smollm2-135m on the wafer, fp32", median(times["wsesim"]), "tokens/s", note=work),
-        Row("transformers, float32", median(times["transformers"]), "tokens/s"),
-        Row("ratio, round by round", median(times["ratio"]), "x", 3.0, at_most=False),
-        Row("simulation's share, contexts seen before", 100 * median(times["share"]), "%", 10.0),
-        Row("simulation's share, nothing seen before", 100 * cold[1] / cold[0], "%", 10.0, note="first run ever"),
+        *found,
+        Row("simulation's share of the loop, contexts seen before", 100 * median(rates["share"]), "%", 10.0),
+        Row("simulation's share of the loop, nothing seen before", 100 * cold[1] / cold[0], "%", 10.0, note="fp32"),
     ]
 
 
@@ -50,13 +59,6 @@ def _loop(session: Session, steps: RememberedSteps) -> tuple[float, float, list[
     wall_s = time.perf_counter() - began
     assert len(completion.token_ids) == TOKENS
     return wall_s, completion.simulate_wall_s, list(completion.token_ids)
-
-
-def _bytes_per_token(session: Session) -> int:
-    """float32 weights that a token multiplies with."""
-    from wsesim.report.bounds import multiply_adds
-
-    return 4 * multiply_adds(session.program)
 
 
 class _Transformers:
