@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from tests.programs import program
 from wsesim.errors import UnknownNameError
+from wsesim.machine.errors import MachineFileError
 from wsesim.machine.machine import SlowPE
 from wsesim.program import Program, parse_program, verify_program
 from wsesim.program.collectives import ALGORITHMS, reduction
@@ -280,6 +281,18 @@ BREAKERS: dict[str, list[Callable[[Program], Program]]] = {
         _first("transfers", target_layout=Uniform(0, 1)),
     ],
     "collectives are known": [_set("layer0.o", reduce="star")],
+    "fields are in their range": [
+        _program(lambda p: {"timing_dtype": "fp8"}),
+        _program(lambda p: {"prefill_chunk": 0}),
+    ],
+    "a value is read in the layout that it was made in": [
+        _set("layer0.softmax", layout=Heads(2, 2, 8, 2, "interleaved")),
+        _set("layer0.attn_add", layout=Uniform(31, 3)),
+        _first("transfers", source_layout=Uniform(31, 1)),
+    ],
+    "the feedback goes from the sample's block to the embedding's": [
+        _program(lambda p: {"feedback": dataclasses.replace(p.feedback, target="layer0")}),
+    ],
     "kernels lead from the embedding to the sample": [
         _program(lambda p: {"kernels": p.kernels[1:]}),
         _program(lambda p: {"kernels": p.kernels[:-1]}),
@@ -342,6 +355,11 @@ def test_a_rule_that_is_broken_is_named(rule: str, number: int, tiny: Program) -
     verify_program(tiny)
     with pytest.raises(ProgramRuleError, match=re.escape(rule)):
         verify_program(BREAKERS[rule][number](tiny))
+
+
+def test_a_machine_that_breaks_a_rule_is_named(tiny: Program) -> None:
+    with pytest.raises(MachineFileError, match="the operations are"):
+        verify_program(dataclasses.replace(tiny, machine=dataclasses.replace(tiny.machine, ops=())))
 
 
 def test_a_pe_over_its_room_is_named_with_its_bytes(tiny: Program) -> None:

@@ -158,7 +158,7 @@ def _add_lowering(command: argparse.ArgumentParser) -> None:
         metavar="M",
         help=f"a name of `wsesim machines`, or a .toml file (default {DEFAULT_MACHINE})",
     )
-    group.add_argument("--strategy", default=default.strategy, metavar="S", help="pipelined or shared")
+    group.add_argument("--strategy", default=default.strategy, metavar="S", help="pipelined, shared or hybrid")
     group.add_argument(
         "--max-context",
         type=int,
@@ -172,10 +172,23 @@ def _add_lowering(command: argparse.ArgumentParser) -> None:
     group.add_argument("--kv", default=default.kv, metavar="POLICY", help="interleaved")
     group.add_argument("--collective", default=default.collective, metavar="C", help="auto, chain or two_phase")
     group.add_argument("--order", default=default.order, metavar="O", help="of the blocks: serpentine or row_major")
+    group.add_argument(
+        "--layers-per-block", type=int, default=default.layers_per_block, metavar="N", help="with --strategy hybrid"
+    )
 
 
 def _lowering(options: argparse.Namespace) -> dict[str, Any]:
-    words = ("machine", "strategy", "max_context", "sequences", "timing_dtype", "kv", "collective", "order")
+    words = (
+        "machine",
+        "strategy",
+        "max_context",
+        "sequences",
+        "timing_dtype",
+        "kv",
+        "collective",
+        "order",
+        "layers_per_block",
+    )
     return {word: getattr(options, word) for word in words}
 
 

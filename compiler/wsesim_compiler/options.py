@@ -50,6 +50,8 @@ class Options:
         for name in counts:
             if getattr(self, name) < 1:
                 raise InvalidInputError(f"{name} is {getattr(self, name)}; it is at least 1")
+        if self.layers_per_block > 1 and self.strategy != "hybrid":
+            raise InvalidInputError(f"layers_per_block {self.layers_per_block} goes with strategy hybrid")
         if self.prefill_chunk is not None and self.prefill_chunk < 1:
             raise InvalidInputError(f"prefill_chunk is {self.prefill_chunk}; it is at least 1")
         if self.block is not None and min(self.block) < 1:

@@ -58,10 +58,15 @@ def parse_machine(text: str, name: str) -> Machine:
         raise MachineFileError(f"machine {name}: not TOML: {error}") from None
     except ValueError as error:
         raise MachineFileError(f"machine {name}: {error}") from None
+    check_machine(machine)
+    return machine
+
+
+def check_machine(machine: Machine) -> None:
+    """Raises MachineFileError for the first rule that a machine's numbers break."""
     for holds, rule in _rules(machine):
         if not holds:
-            raise MachineFileError(f"machine {name}: broken rule: {rule}")
-    return machine
+            raise MachineFileError(f"machine {machine.name}: broken rule: {rule}")
 
 
 def _from_table(table: dict[str, Any], name: str) -> Machine:
@@ -136,6 +141,7 @@ def _rules(machine: Machine) -> Iterator[tuple[bool, str]]:
     m, fabric, host, costs = machine, machine.fabric, machine.host, [cost for _, cost in machine.ops]
     whole = Rect(0, 0, m.columns, m.rows)
     yield machine.columns * machine.rows <= MOST_PES, f"columns x rows is at most {MOST_PES:,} PEs"
+    yield tuple(name for name, _ in m.ops) == OPS, f"the operations are {', '.join(OPS)}"
     yield m.columns > 0 and m.rows > 0, "columns and rows are positive"
     yield m.usable.columns > 0 and m.usable.rows > 0, "the usable rectangle is not empty"
     yield whole.contains(m.usable), f"the usable rectangle {m.usable} lies inside {whole}"

@@ -190,34 +190,46 @@ KERNEL_TYPES: tuple[type, ...] = (
 )
 
 
-def kernel_inputs(kernel: Kernel) -> tuple[str, ...]:
-    """Values that a kernel reads. Embed reads the token ids, which are no value."""
+def read_layouts(kernel: Kernel) -> tuple[tuple[str, Layout], ...]:
+    """Values that a kernel reads, each with the layout that it expects. Embed reads token ids, which are no value."""
     match kernel:
         case Embed():
             return ()
         case RMSNorm() | Linear() | Softmax() | Sample():
-            return (kernel.source,)
+            return ((kernel.source, kernel.layout),)
         case Rope():
-            return kernel.sources
+            return tuple(zip(kernel.sources, kernel.layouts, strict=True))
         case Score():
-            return (kernel.query, kernel.key)
+            return ((kernel.query, kernel.query_layout), (kernel.key, kernel.key_layout))
         case WeightedSum():
-            return (kernel.probabilities, kernel.value)
+            return ((kernel.probabilities, kernel.layout), (kernel.value, kernel.value_layout))
         case SwiGLU():
-            return (kernel.gate, kernel.up)
+            return ((kernel.gate, kernel.layout), (kernel.up, kernel.layout))
         case Add():
-            return (kernel.left, kernel.right)
+            return ((kernel.left, kernel.layout), (kernel.right, kernel.layout))
+
+
+def made_layouts(kernel: Kernel) -> tuple[tuple[str, Layout], ...]:
+    """Values that a kernel makes, and their layouts; scores and probabilities have their query's."""
+    match kernel:
+        case Linear():
+            return tuple((output.value, output.layout) for output in kernel.outputs)
+        case Rope():
+            return tuple(zip(kernel.targets, kernel.layouts, strict=True))
+        case Score():
+            return ((kernel.target, kernel.query_layout),)
+        case _:
+            return ((kernel.target, kernel.layout),)
+
+
+def kernel_inputs(kernel: Kernel) -> tuple[str, ...]:
+    """Values that a kernel reads."""
+    return tuple(value for value, _ in read_layouts(kernel))
 
 
 def kernel_outputs(kernel: Kernel) -> tuple[str, ...]:
     """Values that a kernel makes."""
-    match kernel:
-        case Linear():
-            return tuple(output.value for output in kernel.outputs)
-        case Rope():
-            return kernel.targets
-        case _:
-            return (kernel.target,)
+    return tuple(value for value, _ in made_layouts(kernel))
 
 
 def kernel_weights(kernel: Kernel) -> tuple[WeightRef, ...]:

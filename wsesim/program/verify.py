@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from itertools import combinations
 from typing import Any
 
+from wsesim.machine.load import check_machine
+from wsesim.machine.machine import TIMING_DTYPES
 from wsesim.program.collectives import ALGORITHMS
 from wsesim.program.errors import ProgramRuleError, SramError
 from wsesim.program.kernels import (
@@ -24,6 +26,8 @@ from wsesim.program.kernels import (
     WeightedSum,
     kernel_inputs,
     kernel_outputs,
+    made_layouts,
+    read_layouts,
 )
 from wsesim.program.layout import Heads, Layout, Uniform
 from wsesim.program.program import Block, Program
@@ -32,6 +36,7 @@ from wsesim.program.routes import colour_conflicts, colours_needed, transfer_kin
 
 def verify_program(program: Program) -> None:
     """Raises ProgramRuleError with every broken rule of the first group that has one, or SramError."""
+    check_machine(program.machine)
     for rules in RULES:
         broken = [f"{rule}: {offender}" for rule, check in rules for offender in check(program)]
         if broken:
@@ -74,6 +79,35 @@ def _undefined_values(program: Program) -> Iterator[str]:
                 yield f"{kernel.name} reads {value}"
         made.update((value, kernel.block) for value in kernel_outputs(kernel))
     yield from (f"transfer {t.name} of {t.value}" for t in program.transfers if (t.value, t.source) not in made)
+
+
+def _layouts_that_differ(program: Program) -> Iterator[str]:
+    """Only the transfers change a value's layout."""
+    made = {(t.value, t.target): t.target_layout for t in program.transfers}
+    for kernel in program.kernels:
+        for value, layout in read_layouts(kernel):
+            if made.get((value, kernel.block), layout) != layout:
+                yield f"{kernel.name} reads {value}"
+        made |= {(value, kernel.block): layout for value, layout in made_layouts(kernel)}
+    for t in program.transfers:
+        if made.get((t.value, t.source), t.source_layout) != t.source_layout:
+            yield f"transfer {t.name} of {t.value}"
+        if t.source_layout.size != t.target_layout.size:
+            yield f"transfer {t.name} changes the length of {t.value}"
+
+
+def _fields_out_of_range(program: Program) -> Iterator[str]:
+    if program.timing_dtype not in TIMING_DTYPES:
+        yield f"timing_dtype {program.timing_dtype!r} of {', '.join(TIMING_DTYPES)}"
+    for name in ("max_context", "sequences", "prefill_chunk"):
+        if getattr(program, name) < 1:
+            yield f"{name} {getattr(program, name)}"
+
+
+def _wrong_feedback(program: Program) -> Iterator[str]:
+    ends = program.kernels[-1].block, program.kernels[0].block
+    if (program.feedback.source, program.feedback.target) != ends or len(program.feedback.colours) != 1:
+        yield f"{program.feedback.source} -> {program.feedback.target}"
 
 
 def _unknown_blocks(program: Program) -> Iterator[str]:
@@ -183,6 +217,7 @@ RULES: tuple[tuple[Rule, ...], ...] = (
         ("kernels, transfers and colours name known blocks", _unknown_blocks),
         ("blocks and layouts have an extent", _no_extent),
         ("collectives are known", _unknown_collectives),
+        ("fields are in their range", _fields_out_of_range),
         ("kernels lead from the embedding to the sample", _wrong_ends),
         ("blocks split the residual stream over rows", _other_axes),
     ),
@@ -192,6 +227,8 @@ RULES: tuple[tuple[Rule, ...], ...] = (
         ("blocks avoid dead PEs", _dead),
         ("values are made on their block before they are read", _undefined_values),
         ("layouts are no longer than their block", _layouts_too_long),
+        ("a value is read in the layout that it was made in", _layouts_that_differ),
+        ("the feedback goes from the sample's block to the embedding's", _wrong_feedback),
         ("a weight covers its output", _weights_not_whole),
         ("transfers have the kind and colours of their blocks", _wrong_transfers),
         ("colours are routable and not the host's", _colours_out_of_range),

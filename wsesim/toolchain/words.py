@@ -32,6 +32,7 @@ class Lowering:
     kv: str = "interleaved"
     collective: str = "auto"
     order: str = "serpentine"
+    layers_per_block: int = 1
 
 
 def check_words(model: str, lowering: Lowering) -> Machine:
@@ -59,6 +60,7 @@ def options_of(model: str, lowering: Lowering) -> Options:
         kv=lowering.kv,
         collective=lowering.collective,
         order=lowering.order,
+        layers_per_block=lowering.layers_per_block,
     )
 
 
