@@ -169,14 +169,14 @@ def test_straight_transfer_by_hand() -> None:
 
 
 def test_feedback_by_hand() -> None:
-    """Untied tiny on wse3: the id is one wavelet, D = ceil(9/8) = 2, between two tasks that start 5 cycles late."""
+    """Untied tiny on wse3: the id is one wavelet, D = ceil(9/8) = 2, from a copy of launch 15 to a task that starts 5 cycles late."""
     made = program(UNTIED, "wse3")
     segment = expand_feedback(made)
     (x, y), (to_x, to_y) = sampler_pe(made), entry_pe(made)
     hops = abs(to_x - x) + abs(to_y - y)
     assert segment is not None and hops > 0
     turn = 20 if to_x != x and to_y != y else 0
-    assert max(last_ends(segment.plan.graph, made.machine)) == 5 + 7 + 2 * hops + turn + 2 + 3 + 5
+    assert max(last_ends(segment.plan.graph, made.machine)) == 15 + 7 + 2 * hops + turn + 2 + 3 + 5
 
 
 def test_no_feedback_where_sampler_and_entry_are_one_pe() -> None:

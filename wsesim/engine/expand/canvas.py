@@ -8,7 +8,7 @@ from fractions import Fraction
 import numpy as np
 
 from wsesim.engine.builder import GraphBuilder
-from wsesim.engine.taskgraph import BLOCKING, REROUTE, Int64
+from wsesim.engine.taskgraph import BLOCKING, COLLECTIVE, REROUTE, Int64
 from wsesim.machine import Machine, Rect
 from wsesim.program.kernels import ALONG
 from wsesim.program.program import Block
@@ -72,6 +72,10 @@ class Canvas:
         """A blocking task on each PE; stragglers work longer."""
         flat = np.asarray(pes, np.int64).ravel()
         return self.builder.tasks(flat, label, launch, self._work(flat, work), BLOCKING, streams, kind)
+
+    def send(self, pes: Int64, label: str) -> Int64:
+        """A copy from memory into the fabric: launched like any vector operation, then the microthread's own."""
+        return self.task(pes, label, self.machine.op("copy").launch, 0, streams=True, kind=COLLECTIVE)
 
     def reroute(self, lines: Lines, label: str) -> None:
         """Puts the routes of `lines` in place where those of another kind are."""

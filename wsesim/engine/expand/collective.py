@@ -68,7 +68,7 @@ def _stage_tasks(canvas: Canvas, lines: Lines, plan: Reduction, step: Step, labe
         order.setdefault(merge.target, []).append(number)
     leaves = np.array([p for p in range(plan.length) if p not in order], np.int64)
     launch = canvas.machine.activate_cycles
-    sent = canvas.task(lines.pes[:, leaves], label, launch, 0, streams=True, kind=COLLECTIVE)
+    sent = canvas.send(lines.pes[:, leaves], label)
     last[:, leaves] = sent.reshape(count, -1)
     for rank in range(max(map(len, order.values()))):
         merges = np.array([numbers[rank] for numbers in order.values() if len(numbers) > rank])
@@ -85,7 +85,7 @@ def broadcast(canvas: Canvas, lines: Lines, root: int, elements: int, label: str
     if lines.length == 1:
         return
     count, launch = lines.pes.shape[0], canvas.machine.activate_cycles
-    sent = canvas.task(lines.pes[:, root], label, launch, 0, streams=True, kind=COLLECTIVE)
+    sent = canvas.send(lines.pes[:, root], label)
     others = np.array([p for p in range(lines.length) if p != root])
     received = canvas.task(lines.pes[:, others], label, launch, 0, kind=COLLECTIVE).reshape(count, -1)
     first = True

@@ -64,7 +64,7 @@ def _plan(paths: tuple[Path, ...], machine: Machine, columns: int, rows: int, dt
     canvas = Canvas(Rect(0, 0, columns, rows), machine, dtype, tokens)
     launch = machine.activate_cycles
     sources = np.array([canvas.at(p.x, p.y) for p in paths])
-    sent = canvas.task(sources, "send", launch, 0, streams=True, kind=COLLECTIVE)
+    sent = canvas.send(sources, "send")
     reached = [_reached(path, columns) for path in paths]
     targets = np.unique(np.concatenate(reached))
     received = canvas.task(targets, "receive", launch, 0, kind=COLLECTIVE)
