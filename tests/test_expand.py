@@ -169,7 +169,7 @@ def test_straight_transfer_by_hand() -> None:
 
 
 def test_feedback_by_hand() -> None:
-    """Untied tiny on wse3: the id is one wavelet, D = ceil(9/8) = 2, from a copy of launch 15 to a task that starts 5 cycles late."""
+    """Untied tiny on wse3: the id is one wavelet, D = ceil(9/8) = 2; a copy is launched in 15, a task started in 5."""
     made = program(UNTIED, "wse3")
     segment = expand_feedback(made)
     (x, y), (to_x, to_y) = sampler_pe(made), entry_pe(made)

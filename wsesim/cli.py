@@ -70,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_complete(commands)
     _add_compile(commands)
     _add_simulate(commands)
+    _add_validate(commands)
     _add_models(commands)
     machines = commands.add_parser(
         "machines", help="the machines that are known", description="Lists the machine presets."
@@ -134,6 +135,18 @@ def _add_simulate(commands: Any) -> None:
     command.add_argument("--json", action="store_true")
     _add_lowering(command)
     command.set_defaults(run=_simulate)
+
+
+def _add_validate(commands: Any) -> None:
+    command = commands.add_parser(
+        "validate",
+        help="published measurements beside modelled ones",
+        description="Simulates published measurements, prints the errors; exit status 1 if a group leaves its band.",
+    )
+    command.add_argument("--only", metavar="GROUP")
+    command.add_argument("--json", action="store_true")
+    command.add_argument("--markdown", metavar="FILE", help="writes the tables there as well")
+    command.set_defaults(run=_validate)
 
 
 def _add_models(commands: Any) -> None:
@@ -326,6 +339,18 @@ def _simulate(options: argparse.Namespace) -> int:
     print(report_text(report))
     print(f"  simulated in {wall_s:.2f} s on this computer, and {jit_s:.2f} s of JIT compilation before")
     return 0
+
+
+def _validate(options: argparse.Namespace) -> int:
+    from wsesim.program.cache_dir import write_whole
+    from wsesim.report.validation import validation_markdown, validation_text
+    from wsesim.toolchain.cases import run_validation
+
+    validation = run_validation(options.only)
+    if options.markdown:
+        write_whole(Path(options.markdown), validation_markdown(validation))
+    print(json.dumps(validation.to_json()) if options.json else validation_text(validation))
+    return 0 if validation.ok else 1
 
 
 def _models(options: argparse.Namespace) -> int:

@@ -1,0 +1,79 @@
+"""Small measurements of a machine, as one would take them on it: each is a TaskGraph of its own, simulated."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from wsesim.engine.builder import GraphBuilder
+from wsesim.engine.expand.canvas import Canvas
+from wsesim.engine.expand.kernels import Site, expand_kernel, line_kind
+from wsesim.engine.simulate import simulate
+from wsesim.engine.taskgraph import EAST, SOUTH, TaskGraph
+from wsesim.engine.verify import verify
+from wsesim.machine import Machine, Rect
+from wsesim.program.kernels import Kernel
+from wsesim.program.program import Block
+
+NOTHING = np.empty(0, np.int64)
+
+
+def op_cycles(machine: Machine, op: str, elements: int, repeats: int = 1, dtype: str = "fp16") -> int:
+    """One vector operation on one PE, from its launch to its end."""
+    canvas = Canvas(Rect(0, 0, 1, 1), machine, dtype)
+    canvas.compute(np.array([0]), op, op, elements, repeats)
+    return _end(canvas.builder.build(), machine)
+
+
+def one_way_cycles(machine: Machine, hops: int, wavelets: int = 1) -> int:
+    """A copy into the fabric on one PE to the end of a copy out of it on another, `hops` away in a straight line."""
+    canvas = Canvas(Rect(0, 0, hops + 1, 1), machine, "fp32")
+    sent = canvas.send(np.array([0]), "send")
+    received = canvas.task(np.array([hops]), "receive", machine.op("copy").launch, 0)
+    canvas.builder.drops(canvas.builder.messages(sent, EAST, hops, wavelets), hops, received)
+    return _end(canvas.builder.build(), machine)
+
+
+def send_to_receive_cycles(machine: Machine, hops: int, wavelets: int, turn: bool = False) -> int:
+    """From a send's dispatch to the receiver's completion; with `turn` the last hop goes round a corner."""
+    rows = 2 if turn else 1
+    builder = GraphBuilder(hops + 1, rows)
+    sent = builder.tasks(np.array([0]), "send", 0, 0, streams=True)
+    straight = hops - 1 if turn else hops
+    received = builder.tasks(np.array([(hops + 1) * (rows - 1) + straight]), "receive", 0, 0)
+    message = builder.messages(sent, EAST, straight, wavelets, SOUTH if turn else None, int(turn))
+    builder.drops(message, hops, received)
+    return _end(builder.build(), machine)
+
+
+def relay_cycles(machine: Machine, stages: int, wavelets: int) -> int:
+    """A chain of store-and-forward stages: each PE receives all, adds, and sends on."""
+    canvas = Canvas(Rect(0, 0, stages + 1, 1), machine, "fp32")
+    launch, work = machine.activate_cycles, machine.op("relay").work_cycles(wavelets, 1, "fp32")
+    tasks = [canvas.send(np.array([0]), "send")]
+    for pe in range(1, stages + 1):
+        tasks.append(canvas.task(np.array([pe]), "relay", launch, work, streams=True))
+        canvas.builder.drops(canvas.builder.messages(tasks[-2], EAST, 1, wavelets), 1, tasks[-1])
+    return _end(canvas.builder.build(), machine) - work  # the last sum is there when its last wavelet is
+
+
+def kernel_cycles(
+    machine: Machine, block: Block, kernels: Sequence[Kernel], context: int, *, routed: bool = False
+) -> int:
+    """Kernels one after the other on an idle block, in fp16; the routes are those that the last one left behind.
+
+    `routed`: the first collective's routes are in place instead.
+    """
+    canvas = Canvas(Rect(0, 0, block.columns, block.rows), machine, "fp16")
+    kinds = [kind for kernel in kernels if (kind := line_kind(kernel))]
+    canvas.configured = "" if routed or not kinds else kinds[-1]
+    site = Site(Block(block.name, 0, 0, block.columns, block.rows, block.axis), context, 1, (0, 0), 0)
+    for kernel in kernels:
+        expand_kernel(canvas, kernel, site)
+    return _end(canvas.builder.build(), machine)
+
+
+def _end(graph: TaskGraph, machine: Machine) -> int:
+    verify(graph)
+    return int(simulate(graph, machine.fabric, NOTHING, NOTHING).task_end.max())

@@ -1,0 +1,192 @@
+"""Validation: published figures beside what the engine makes of the same workload, in groups with a stated band."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from wsesim.report.published import Measurement
+from wsesim.report.tables import aligned
+
+
+@dataclass(frozen=True, slots=True)
+class Band:
+    """What a group is held to, per cent; a group without a band is only reported."""
+
+    median: float
+    worst: float
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Rows that test one thing. `tests` says what, `constants` where the machine's numbers for it come from."""
+
+    name: str
+    title: str
+    band: Band | None
+    tests: str
+    constants: str
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A published figure that the engine can be asked for."""
+
+    group: str
+    measurement: Measurement
+    measured: float
+    model: Callable[[], float]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A case that was simulated."""
+
+    group: str
+    measurement: Measurement
+    measured: float
+    modelled: float
+
+    @property
+    def error(self) -> float:
+        """Per cent of the measured figure; positive where the model takes longer or yields more."""
+        return 100 * (self.modelled / self.measured - 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Validation:
+    """Groups, their rows, and the published rows that are not simulated, each with the reason."""
+
+    groups: tuple[Group, ...]
+    rows: tuple[Row, ...]
+    left_out: tuple[tuple[Measurement, str], ...]
+
+    def rows_of(self, group: Group) -> tuple[Row, ...]:
+        return tuple(row for row in self.rows if row.group == group.name)
+
+    def holds(self, group: Group) -> bool:
+        """Whether median and worst lie inside the group's band."""
+        if group.band is None or not self.rows_of(group):
+            return True
+        middle, worst = self.errors(group)
+        return middle <= group.band.median and worst <= group.band.worst
+
+    def errors(self, group: Group) -> tuple[float, float]:
+        """Median and worst of the errors' sizes, per cent."""
+        sizes = [abs(row.error) for row in self.rows_of(group)]
+        return median(sizes), max(sizes)
+
+    @property
+    def ok(self) -> bool:
+        return all(map(self.holds, self.groups))
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "ok": self.ok,
+            "groups": [self._group_json(group) for group in self.groups if self.rows_of(group)],
+            "left_out": [
+                {"table": m.table, "workload": dict(m.workload), "metric": m.metric, "reason": reason}
+                for m, reason in self.left_out
+            ],
+        }
+
+    def _group_json(self, group: Group) -> dict[str, Any]:
+        middle, worst = self.errors(group)
+        return {
+            "group": group.name,
+            "median_error_percent": middle,
+            "worst_error_percent": worst,
+            "holds": self.holds(group),
+            "rows": [
+                {
+                    "table": row.measurement.table,
+                    "workload": dict(row.measurement.workload),
+                    "metric": row.measurement.metric,
+                    "unit": row.measurement.unit,
+                    "measured": row.measured,
+                    "modelled": row.modelled,
+                    "error_percent": row.error,
+                }
+                for row in self.rows_of(group)
+            ],
+        }
+
+
+def validate(groups: Iterable[Group], cases: Iterable[Case], left_out: Iterable[tuple[Measurement, str]]) -> Validation:
+    """Simulates every case."""
+    rows = tuple(Row(c.group, c.measurement, c.measured, float(c.model())) for c in cases)
+    return Validation(tuple(groups), rows, tuple(left_out))
+
+
+def validation_text(validation: Validation) -> str:
+    """A table for each group, then what was left out by reason."""
+    parts = []
+    for group in validation.groups:
+        if validation.rows_of(group):
+            parts.append(
+                f"{group.name}: {group.title}\n{aligned(_cells(validation, group))}\n  {summary(validation, group)}"
+            )
+    parts.append("not simulated\n" + aligned(_reasons(validation)))
+    return "\n\n".join(parts)
+
+
+def _cells(validation: Validation, group: Group) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = [("table", "workload", "metric", "measured", "modelled", "error")]
+    rows += [
+        (
+            row.measurement.table,
+            row.measurement.says(),
+            row.measurement.metric,
+            f"{row.measured:,.6g}",
+            f"{row.modelled:,.6g}",
+            f"{row.error:+.1f} %",
+        )
+        for row in validation.rows_of(group)
+    ]
+    return rows
+
+
+def summary(validation: Validation, group: Group) -> str:
+    """Median and worst beside the band."""
+    middle, worst = validation.errors(group)
+    said = f"median {middle:.1f} %, worst {worst:.1f} %"
+    if group.band is None:
+        return f"{said}; reported, no band"
+    verdict = "inside" if validation.holds(group) else "OUTSIDE"
+    return f"{said}; {verdict} the band of {group.band.median:g} % and {group.band.worst:g} %"
+
+
+def validation_markdown(validation: Validation) -> str:
+    """The page docs/validation.md."""
+    parts = [HEAD]
+    for group in validation.groups:
+        if validation.rows_of(group):
+            parts.append(f"## {group.name}: {group.title}\n\n{group.tests} {group.constants}\n")
+            parts.append(_markdown_table(_cells(validation, group)))
+            parts.append(f"\n{summary(validation, group)}.\n")
+    parts.append("## Not simulated\n\n" + _markdown_table([("reason", "rows"), *_reasons(validation)]))
+    return "\n".join(parts)
+
+
+def _markdown_table(rows: list[tuple[str, ...]]) -> str:
+    head, *body = rows
+    lines = ["| " + " | ".join(row) + " |" for row in (head, ("---",) * len(head), *body)]
+    return "\n".join(lines) + "\n"
+
+
+def _reasons(validation: Validation) -> list[tuple[str, ...]]:
+    """Why rows are left out, and how many for each reason."""
+    return [(reason, str(count)) for reason, count in Counter(why for _, why in validation.left_out).items()]
+
+
+HEAD = """# Validation
+
+Published measurements of wafers beside what the engine makes of the same workload. Generated by
+`wsesim validate --markdown docs/validation.md`; a test holds it. Errors are per cent of the measured figure, positive
+where the model's is larger. Nothing is fitted to a row: constants come from the presets, whose comments name their
+sources. A group inside its band is said to be so, one outside too.
+"""
