@@ -51,7 +51,10 @@ CASES = (
     Case("smollm2-135m", "wse3", "pipelined", "decode", 4096),
     Case("smollm2-135m", "wse3", "pipelined", "prefill", 16),
     Case("smollm2-135m", "wse2", "shared", "decode", 512),
+    Case("smollm2-135m", "wse3", "shared", "decode", 512),
+    Case("llama3.2-1b", "wse3", "pipelined", "decode", 512),
     Case("llama3.1-8b", "wse3", "pipelined", "decode", 512),
+    Case("llama3.1-8b", "wse3", "pipelined", "decode", 4096),
 )
 
 

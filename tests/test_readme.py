@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -33,6 +34,16 @@ def test_every_command_of_the_readme_parses() -> None:
     for command in commands:
         words = [quoted or word for quoted, word in re.findall(r'"([^"]*)"|(\S+)', command)]
         assert _parser().parse_args(words[1:]).run
+
+
+def test_the_modelled_figures_are_the_held_ones() -> None:
+    held = json.loads((ROOT / "tests" / "regression.json").read_text(encoding="utf-8"))
+    rows = re.findall(
+        r"^\| (\S+) \| (pipelined|shared) \| ([\d,]+) \| [\d,]+ \| ([\d,]+) \|", README, flags=re.MULTILINE
+    )
+    assert len(rows) >= 5
+    for model, strategy, context, cycles in rows:
+        assert held[f"{model} wse3 {strategy} decode {int(context.replace(',', ''))}"] == int(cycles.replace(",", ""))
 
 
 def test_files_that_the_readme_names_exist() -> None:

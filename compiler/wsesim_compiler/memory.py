@@ -24,8 +24,6 @@ from wsesim.program.layout import ceil_div
 from wsesim.program.program import Block, BlockMemory
 from wsesim_compiler.options import Options
 
-ID_BYTES = 4
-
 
 def block_memory(block: Block, kernels: Iterable[Kernel], options: Options, chunk: int) -> BlockMemory:
     """The block's row of the memory map, for `options.sequences` sequences of `options.max_context` tokens."""

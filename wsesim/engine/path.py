@@ -11,8 +11,6 @@ from wsesim.engine.timing import Step
 from wsesim.engine.wafer import SegmentRun
 from wsesim.machine import Machine
 
-CREDIT = "credit"
-
 
 @dataclass(frozen=True, slots=True)
 class PathStep:
@@ -33,22 +31,39 @@ def step_path(step: Step, machine: Machine) -> tuple[PathStep, ...]:
     """Steps in the order of time; their cycles sum exactly to `step.cycles`. Needs runs with timelines."""
     number, pe = len(step.runs) - 1, None
     found: list[PathStep] = []
-    expected = step.cycles
+    expected, credit = step.cycles, None
     while number >= 0:
         run = step.runs[number]
         task = _last_task(run, pe) if pe else _ending_task(run, step.cycles)
         if task is None:
             number -= 1
             continue
+        if _end(run, task) != expected:  # the sender was held: what it waited for is the receiver's last task
+            assert credit is not None and pe != credit, "a PE began late for no reason"
+            pe, number = credit, _number_before(step, credit, expected, number)
+            continue
         path = _trace(run, machine, task)
-        found += _wait(run, path.end_cycle + run.base, expected, pe)
         found += reversed(_on_wafer(run, path))
-        pe = _position(run, path.origin.number)
+        pe, credit = _position(run, path.origin.number), run.credit
         expected = path.origin.cycle + run.base
         number -= 1
     found.reverse()
     assert sum(s.cycles for s in found) == step.cycles - expected
     return tuple(found)
+
+
+def _number_before(step: Step, pe: tuple[int, int], end_cycle: int, below: int) -> int:
+    """The run in which `pe` ended a segment's tasks at `end_cycle`; it is of an earlier chunk, further back."""
+    for number in range(below, -1, -1):
+        task = _last_task(step.runs[number], pe)
+        if task is not None and _end(step.runs[number], task) == end_cycle:
+            return number
+    raise AssertionError("a credit that nobody gave")
+
+
+def _end(run: SegmentRun, task: int) -> int:
+    assert run.effect.timeline is not None, "the run kept no timelines"
+    return int(run.effect.timeline.task_end[task]) + run.base
 
 
 def _trace(run: SegmentRun, machine: Machine, task: int) -> CriticalPath:
@@ -76,13 +91,6 @@ def _last_task(run: SegmentRun, pe: tuple[int, int]) -> int | None:
 def _position(run: SegmentRun, number: int) -> tuple[int, int]:
     window = run.segment.window
     return window.x + number % window.columns, window.y + number // window.columns
-
-
-def _wait(run: SegmentRun, ended: int, expected: int, pe: tuple[int, int] | None) -> list[PathStep]:
-    """What a PE that was held back for a credit waited between two segments."""
-    if expected == ended or pe is None:
-        return []
-    return [PathStep("wait", run.segment.name, CREDIT, pe, pe, ended, expected - ended)]
 
 
 def _on_wafer(run: SegmentRun, path: CriticalPath) -> list[PathStep]:

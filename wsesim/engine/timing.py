@@ -102,9 +102,9 @@ class Timing:
         transfer = self._leading.get(stage)
         if transfer is None:
             return []
-        wafer.hold(*self._ends[stage])
+        credit = wafer.hold(*self._ends[stage])
         moved = self._segment((stage, tokens), lambda: expand_transfer(self.program, transfer, tokens))
-        return [wafer.run(moved)]
+        return [wafer.run(moved, credit)]
 
     def _stage(self, kernels: tuple[Kernel, ...], tokens: int, context: int, candidates: int) -> Segment:
         """Positions of a line, not tokens of context, decide a segment."""

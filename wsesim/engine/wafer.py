@@ -46,6 +46,7 @@ class SegmentRun:
     base: int
     effect: Effect
     remembered: bool
+    credit: tuple[int, int] | None = None  # PE that the sources waited for before they could send
 
     @property
     def end(self) -> int:
@@ -92,7 +93,7 @@ class Wafer:
         self._planes = {name: _plane(machine, name, 1) for name in PE_FIELDS}
         self._planes |= {name: _plane(machine, name, 4) for name in LINK_FIELDS}
 
-    def run(self, segment: Segment) -> SegmentRun:
+    def run(self, segment: Segment, credit: tuple[int, int] | None = None) -> SegmentRun:
         """Simulates the segment, or recalls what it did, and advances the state of its window."""
         base, state = self._relative(segment)
         key = (segment.plan, self.free_links, _digest(state))
@@ -102,16 +103,19 @@ class Wafer:
             effect = self._simulate(segment, state)
             self.memory.store(key, effect)
         self._advance(segment.window, base, effect)
-        return SegmentRun(segment, base, effect, remembered)
+        return SegmentRun(segment, base, effect, remembered, credit)
 
-    def hold(self, sources: Int64, targets: Int64) -> None:
+    def hold(self, sources: Int64, targets: Int64) -> tuple[int, int]:
         """Flow control: `sources` keep what they would send until all `targets` (both [n, (x, y)]) are free.
 
-        The receiving block has one buffer and gives one credit a chunk, which costs nothing here.
+        The receiving block has one buffer and gives one credit a chunk, which costs nothing here. Returns the target
+        that was free last.
         """
         plane = self._planes["pe_free"][:, :, 0]
-        free = plane[targets[:, 1], targets[:, 0]].max()
-        np.maximum.at(plane, (sources[:, 1], sources[:, 0]), free)
+        free = plane[targets[:, 1], targets[:, 0]]
+        last = int(free.argmax())
+        np.maximum.at(plane, (sources[:, 1], sources[:, 0]), free[last])
+        return int(targets[last, 0]), int(targets[last, 1])
 
     def pe_free(self, x: int, y: int) -> int:
         """Cycle at which one PE has ended its last task."""

@@ -15,7 +15,7 @@ from wsesim.program.program import Program
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Cycles of one token's way.
+    """Cycles of one step.
 
     `arithmetic`: the weights' multiply-adds, spread over all PEs of the blocks at the FMA rate, nothing else.
     `dependent`: the vector operations of each kernel, one kernel after the other, without any network.
@@ -28,11 +28,11 @@ class Bounds:
 
 
 def lower_bounds(program: Program, step: Step) -> Bounds:
-    """Bounds of a decode step, or of the last chunk of a prefill."""
+    """Bounds of a decode step, or of a whole prefill, whose last chunk has to make the way of any token."""
     last = _last_pass(step)
     hop_cycles = program.machine.fabric.hop_cycles
     return Bounds(
-        _arithmetic_cycles(program),
+        _arithmetic_cycles(program, step.tokens),
         sum(_dependent_cycles(run.segment.plan.graph) for run in last),
         sum(_shortest_way(run.segment.plan.graph) for run in last) * hop_cycles,
     )
@@ -46,14 +46,21 @@ def _last_pass(step: Step) -> tuple[SegmentRun, ...]:
 
 def multiply_adds(program: Program) -> int:
     """Multiply-adds of the weights for one token (attention's own grow with the context and are left out)."""
-    linears = (k for k in program.kernels if isinstance(k, Linear))
+    return _products(program, head=True) + _products(program, head=False)
+
+
+def _products(program: Program, *, head: bool) -> int:
+    """Those of the head, whose sums stay on one line, or those of the layers."""
+    linears = (k for k in program.kernels if isinstance(k, Linear) and k.broadcast != head)
     return sum(k.layout.size * output.layout.size for k in linears for output in k.outputs)
 
 
-def _arithmetic_cycles(program: Program) -> int:
+def _arithmetic_cycles(program: Program, tokens: int) -> int:
+    """Of a prompt only the last token visits the head."""
     fma = program.machine.op("fma")
     rate = fma.rate_fp32 if program.timing_dtype == "fp32" else fma.rate_fp16
-    return int(multiply_adds(program) / (program.pes * rate))
+    products = tokens * _products(program, head=False) + _products(program, head=True)
+    return int(products / (program.pes * rate))
 
 
 def _dependent_cycles(graph: TaskGraph) -> int:

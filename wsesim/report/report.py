@@ -142,4 +142,4 @@ def _operator(step: PathStep) -> str:
     """Sending and receiving between blocks are one operator, the transfer; the id's way back another."""
     if step.segment == "feedback":
         return "feedback"
-    return "transfer" if step.label in ("send", "receive", "credit") else step.label
+    return "transfer" if step.label in ("send", "receive") else step.label

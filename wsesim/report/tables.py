@@ -52,7 +52,7 @@ def report_text(report: Report, path_steps: int = 12) -> str:
                 ("PEs", f"{report.pes:,}", f"{si_bytes(report.sram_bytes)} of SRAM"),
             ]
         ),
-        "lower bounds of one token (cycles, share of what it took)",
+        "lower bounds (cycles, share of what it took)",
         aligned(
             _bound(name, cycles, report)
             for name, cycles in (

@@ -56,7 +56,7 @@ class StepCycles(Protocol):
 
 
 class Cycles(Protocol):
-    """Modelled time: `wsesim.engine.timing.Timing`."""
+    """Modelled time: `wsesim.toolchain.steps.RememberedSteps` over `wsesim.engine.timing.Timing`."""
 
     def prefill(self, tokens: int, candidates: int) -> StepCycles: ...
 

@@ -108,6 +108,9 @@ def simulate(
 
 def _step_size(max_context: int, phase: str, context: int | None, tokens: int | None) -> tuple[int, int]:
     """New and cached tokens of a step. Raises InvalidInputError."""
+    if (tokens if phase == "decode" else context) is not None:
+        other, own = ("--tokens", "--context") if phase == "decode" else ("--context", "--tokens")
+        raise InvalidInputError(f"{other} says nothing of a {phase}; give {own}")
     if phase == "decode":
         new, before = 1, min(DEFAULT_CACHED, max_context - 1) if context is None else context
     else:
@@ -151,8 +154,7 @@ def open_session(
     program = compile(model, say=say, **lowering)
     text_program = program
     if text_from:
-        own = {**lowering, "max_context": min(program.max_context, loaded.config.max_context)}
-        text_program = compile(text_from, say=say, **own)
+        text_program = compile(text_from, say=say, max_context=min(program.max_context, loaded.config.max_context))
     arithmetic = make_executor(text_program, loaded, dtype)
     arithmetic.step(arithmetic.new_sequence(), [0])  # JIT and page faults are not the first text's
     warm_up()

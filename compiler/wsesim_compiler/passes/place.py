@@ -55,7 +55,14 @@ def place(partition: Partition, machine: Machine, options: Options) -> Placement
         change = smallest_change(partition, machine, options, fits)
         short = f"{partition.graph.name} does not fit {machine.name} as {options.strategy}: {_shortage(probe)}"
         raise PlacementError(f"{short}. Smallest change that fits: {change}")
-    return Placement(partition, machine, options, _blocks(probe, floor))
+    blocks = _blocks(probe, floor)
+    dead = sorted(pe for pe in machine.dead if any(placed.block.rect.has(*pe) for placed in blocks))
+    if dead:
+        raise PlacementError(
+            f"{machine.name} has dead PEs where {options.strategy} places blocks, {dead[0]} the first; "
+            "ways around dead PEs are not there yet: narrow the usable rectangle"
+        )
+    return Placement(partition, machine, options, blocks)
 
 
 def fits(partition: Partition, machine: Machine, options: Options) -> bool:

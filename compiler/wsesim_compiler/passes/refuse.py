@@ -69,9 +69,11 @@ def _changes(options: Options, fits: Callable[[Options], bool]) -> Iterator[Opti
         yield dataclasses.replace(options, prefill_chunk=None)
     if options.block:
         yield dataclasses.replace(options, block=None)
+    for layers in range(options.layers_per_block - 1, 0, -1):
+        yield dataclasses.replace(options, layers_per_block=layers)
     for strategy in ("pipelined", "shared"):
         if strategy != options.strategy:
-            yield dataclasses.replace(options, strategy=strategy, block=None)
+            yield dataclasses.replace(options, strategy=strategy, block=None, layers_per_block=1)
     if dtype_bytes(options.timing_dtype) > 1:
         yield dataclasses.replace(options, timing_dtype="int8")
 
@@ -79,7 +81,7 @@ def _changes(options: Options, fits: Callable[[Options], bool]) -> Iterator[Opti
 def _said(options: Options, changed: Options) -> str:
     """The fields that differ, as the command line or, where it has no word for them, as Options spell them."""
     words = []
-    for field in ("strategy", "max_context", "sequences", "timing_dtype", "block", "prefill_chunk"):
+    for field in ("strategy", "layers_per_block", "max_context", "sequences", "timing_dtype", "block", "prefill_chunk"):
         value = getattr(changed, field)
         if value != getattr(options, field):
             words.append(f"{field}=None" if value is None else f"--{field.replace('_', '-')} {value}")

@@ -28,6 +28,7 @@ def all_reduce(canvas: Canvas, lines: Lines, used: int, elements: int, algorithm
     """Sum (or maximum) of the first `used` positions of each line, on all of its positions."""
     if lines.length == 1:
         return
+    canvas.reroute(lines, label)
     root = reduce(canvas, lines, used, sum_step(canvas, elements), algorithm, label)
     broadcast(canvas, lines, root, elements, label)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from wsesim.engine.expand.canvas import Canvas, Lines
-from wsesim.engine.expand.collective import Step, all_reduce, broadcast, reduce
+from wsesim.engine.expand.collective import Step, all_reduce, broadcast, reduce, sum_step
 from wsesim.program.kernels import (
     ACROSS,
     ALONG,
@@ -89,7 +89,8 @@ def line_kind(kernel: Kernel) -> str:
 def _embed(canvas: Canvas, kernel: Embed, where: Site, label: str) -> None:
     """The id goes to every PE: along the entry's row, then each column. The owner of the row sends it to its line.
 
-    Which column owns the row depends on the id; the last one is taken, the farthest: an upper bound for other ids.
+    Which column owns the row depends on the id; the last one is taken, so that cycles do not depend on the text. Other
+    columns are up to the block's width in hops nearer to, or farther from, what comes next.
     """
     block, tokens = where.block, canvas.tokens
     rows, columns = canvas.lines(block, ACROSS, block.along), canvas.lines(block, ALONG, block.across)
@@ -125,8 +126,7 @@ def _linear(canvas: Canvas, kernel: Linear, where: Site, label: str) -> None:
     if kernel.broadcast:
         all_reduce(canvas, lines, inputs.used, elements, kernel.reduce, label)
     else:
-        work = canvas.machine.op("relay").work_cycles(elements, 1, canvas.dtype)
-        reduce(canvas, lines, inputs.used, Step(work, True, elements), kernel.reduce, label)
+        reduce(canvas, lines, inputs.used, sum_step(canvas, elements), kernel.reduce, label)
 
 
 def _rope(canvas: Canvas, kernel: Rope, where: Site, label: str) -> None:

@@ -31,6 +31,7 @@ class StageKey:
     candidates: int
     entry: tuple[int, int]
     logits_root: int
+    routes: str  # kind of lines whose routes are in place before
 
 
 def expand_stage(program: Program, kernels: tuple[Kernel, ...], tokens: int, context: int, candidates: int) -> Segment:
@@ -48,6 +49,7 @@ def expand_stage(program: Program, kernels: tuple[Kernel, ...], tokens: int, con
         candidates if any(isinstance(k, Sample) for k in kernels) else 0,
         local if any(isinstance(k, Embed) for k in kernels) else (0, 0),
         _logits_root(program) if any(isinstance(k, Sample) for k in kernels) else 0,
+        _routes_before(program, kernels),
     )
     return Segment(kernels[0].name.partition(".")[0], block.rect, _plan(key))
 
@@ -56,11 +58,18 @@ def expand_stage(program: Program, kernels: tuple[Kernel, ...], tokens: int, con
 def _plan(key: StageKey) -> Plan:
     canvas = Canvas(key.block.rect, key.machine, key.dtype, key.tokens)
     site = Site(key.block, key.positions * key.block.along, key.candidates, key.entry, key.logits_root)
-    kinds = [kind for k in key.kernels if (kind := line_kind(k))]
-    canvas.configured = kinds[-1] if kinds else ""  # what the same stage left behind, one token ago
+    canvas.configured = key.routes
     for kernel in key.kernels:
         expand_kernel(canvas, kernel, site)
     return plan_of(canvas.builder.build())
+
+
+def _routes_before(program: Program, kernels: tuple[Kernel, ...]) -> str:
+    """What the block's last kernel before these left behind; before the first, that is its last one, a token ago."""
+    on_block = program.kernels_of(kernels[0].block)
+    first = on_block.index(kernels[0])
+    before = (*on_block[first:], *on_block[:first])
+    return next((kind for k in reversed(before) if (kind := line_kind(k))), "")
 
 
 def _logits_root(program: Program) -> int:
