@@ -10,21 +10,29 @@ import wsesim
 from wsesim.errors import DoesNotFitError
 
 ROW = "{:<12}{:<13}{:<13}{:>16}{:>12}{:>10}{:>12}"
-STRATEGIES, COLLECTIVES = ("pipelined", "shared"), ("chain", "two_phase")
-ORDERS = {"pipelined": ("serpentine", "row_major"), "shared": ("serpentine",)}  # one block has no order
+STRATEGIES = {"pipelined": 1, "hybrid": 4, "shared": 1}  # layers on a block, where that is to be chosen
+COLLECTIVES = ("chain", "two_phase")
+ORDERS = {"shared": ("serpentine",)}  # one block has no order
 
 
 def main(model: str = "smollm2-135m", machine: str = "wse3") -> None:
     print(f"{model} on {machine}, decode")
     print(ROW.format("strategy", "collective", "order", "cycles a token", "tokens/s", "PEs", "SRAM"))
     for strategy, collective in product(STRATEGIES, COLLECTIVES):
-        for order in ORDERS[strategy]:
+        for order in ORDERS.get(strategy, ("serpentine", "row_major")):
             print(ROW.format(strategy, collective, order, *cost(model, machine, strategy, collective, order)))
 
 
 def cost(model: str, machine: str, strategy: str, collective: str, order: str) -> tuple[str, str, str, str]:
     try:
-        program = wsesim.compile(model, machine=machine, strategy=strategy, collective=collective, order=order)
+        program = wsesim.compile(
+            model,
+            machine=machine,
+            strategy=strategy,
+            layers_per_block=STRATEGIES[strategy],
+            collective=collective,
+            order=order,
+        )
     except DoesNotFitError:
         return "does not fit", "-", "-", "-"
     report = wsesim.simulate(program, phase="decode")

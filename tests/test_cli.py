@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 from pathlib import Path
 from typing import Any
@@ -309,3 +310,9 @@ def test_ctrl_c_ends_cleanly(
     assert "Traceback" not in err
     assert [*Path().iterdir()] == []
     assert [*(cache / "fresh").rglob("*partial*")] == []
+
+
+def test_a_block_of_the_user_s_own_size(capsys: Capsys) -> None:
+    said = run(capsys, "compile", "tiny", *TOY, "--block", "2x2").out
+    assert re.search(r"layer0 \.\. layer1 \(2\) +2 x 2 ", said)
+    assert "'2' is not WxH" in start(["compile", "tiny", "--block", "2"]).communicate()[1]

@@ -39,8 +39,8 @@ def test_compare_placements(capsys: pytest.CaptureFixture[str], monkeypatch: pyt
     assert title == "tiny on wse3, decode"
     assert head.split()[:3] == ["strategy", "collective", "order"]
     cycles = {tuple(row.split()[:3]): int(row.split()[3].replace(",", "")) for row in rows}
-    assert len(cycles) == 6
-    assert len({count for (*_, order), count in cycles.items() if order == "serpentine"}) == 4
+    assert len(cycles) == 10
+    assert len({count for (*_, order), count in cycles.items() if order == "serpentine"}) >= 4
 
 
 def test_compare_placements_says_what_does_not_fit(

@@ -42,11 +42,11 @@ def advised(message: str, options: Options) -> Options | None:
     """The options with the smallest change of a refusal applied; None where it is about the machine."""
     advice = message.split("Smallest change that fits: ")[1]
     flags = dict(re.findall(r"--([a-z-]+) (\S+)", advice))
-    if "=None" in advice:
-        flags[advice.removesuffix("=None")] = None
+    if advice.startswith("no --"):
+        flags[advice.removeprefix("no --").replace("-", "_")] = None
     if not flags:
         return None
-    kinds = {"max_context": int, "sequences": int}
+    kinds = {"max_context": int, "sequences": int, "layers_per_block": int}
     named = {name.replace("-", "_"): value for name, value in flags.items()}
     assert " ".join(f"--{n} {v}" for n, v in flags.items() if v) in advice, "nothing else is said"
     return dataclasses.replace(options, **{n: kinds.get(n, lambda v: v)(v) for n, v in named.items()})
@@ -165,8 +165,8 @@ def test_8b_is_on_the_edge_of_a_wse2(sequences: int, recognised: Recognised) -> 
         ({}, {"max_context": 8192}, "--max-context "),
         ({}, {"max_context": 8192, "sequences": 12}, "--max-context "),
         ({}, {"max_context": 64, "sequences": 4000}, "--sequences "),
-        ({}, {"block": (4, 2)}, "block=None"),
-        ({}, {"block": (2, 2), "prefill_chunk": 200}, "prefill_chunk=None"),
+        ({}, {"block": (4, 2)}, "no --block"),
+        ({}, {"block": (2, 2), "prefill_chunk": 200}, "no --prefill-chunk"),
         ({"layers": 13}, {"max_context": 64}, "--strategy shared"),
         ({"layers": 20}, {"strategy": "shared", "max_context": 32}, "--timing-dtype int8"),
         ({"vocab_size": 6144}, {"timing_dtype": "fp32"}, "--timing-dtype int8"),

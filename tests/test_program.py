@@ -332,6 +332,10 @@ BREAKERS: dict[str, list[Callable[[Program], Program]]] = {
         _first("colours", colours=(-1,)),
         _program(lambda p: {"feedback": dataclasses.replace(p.feedback, colours=(24,))}),
     ],
+    "transfers keep off the colours of collectives": [
+        _first("transfers", colours=(0, 1)),
+        _program(lambda p: {"feedback": dataclasses.replace(p.feedback, colours=(3,))}),
+    ],
     "every block has its row of the memory map": [
         _program(lambda p: {"memory": p.memory[:-1]}),
         _program(lambda p: {"memory": (*p.memory, p.memory[0])}),

@@ -186,8 +186,22 @@ def _add_lowering(command: argparse.ArgumentParser) -> None:
     group.add_argument("--collective", default=default.collective, metavar="C", help="auto, chain or two_phase")
     group.add_argument("--order", default=default.order, metavar="O", help="of the blocks: serpentine or row_major")
     group.add_argument(
+        "--block",
+        type=_size,
+        metavar="WxH",
+        help="columns x rows of a layers' block (default: the compiler's choice)",
+    )
+    group.add_argument(
         "--layers-per-block", type=int, default=default.layers_per_block, metavar="N", help="with --strategy hybrid"
     )
+
+
+def _size(text: str) -> tuple[int, int]:
+    """190x128 as (190, 128)."""
+    columns, _, rows = text.partition("x")
+    if not (columns.isdecimal() and rows.isdecimal()):
+        raise argparse.ArgumentTypeError(f"{text!r} is not WxH, columns x rows, as 190x128")
+    return int(columns), int(rows)
 
 
 def _lowering(options: argparse.Namespace) -> dict[str, Any]:
@@ -201,6 +215,7 @@ def _lowering(options: argparse.Namespace) -> dict[str, Any]:
         "collective",
         "order",
         "layers_per_block",
+        "block",
     )
     return {word: getattr(options, word) for word in words}
 

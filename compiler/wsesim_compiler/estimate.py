@@ -83,14 +83,14 @@ def _kernel_cycles(machine: Machine, dtype: str, block: Block, kernel: Kernel, p
         case Rope():
             return op("elementwise", sum(layout.width for layout in kernel.layouts), 3)
         case Score():
-            heads = kernel.query_layout.groups_per_position * kernel.query_layout.repeat
+            heads = kernel.query_layout.heads
             work = op("fma", positions, kernel.query_layout.width)
             return work + line(kernel.query_layout.segment, heads * positions)
         case Softmax():
-            heads = kernel.layout.groups_per_position * kernel.layout.repeat
+            heads = kernel.layout.heads
             return op("exp", heads * positions) + 2 * (op("reduce", heads * positions) + line(block.along, heads))
         case WeightedSum():
-            heads = kernel.layout.groups_per_position * kernel.layout.repeat
+            heads = kernel.layout.heads
             return op("fma", kernel.layout.features, positions * heads) + line(block.along, kernel.layout.width)
         case SwiGLU():
             return op("exp", kernel.layout.width, 2) + op("elementwise", kernel.layout.width, 2)

@@ -104,9 +104,7 @@ def _value_elements(kernel: Kernel, positions: int) -> dict[str, int]:
         case Rope():
             return {t: layout.width for t, layout in zip(kernel.targets, kernel.layouts, strict=True)}
         case Score():
-            return {
-                kernel.target: _scores(kernel.query_layout.groups_per_position * kernel.query_layout.repeat, positions)
-            }
+            return {kernel.target: _scores(kernel.query_layout.heads, positions)}
         case Softmax():
             return {kernel.target: 0}  # in the place of the scores
         case WeightedSum():
@@ -127,13 +125,10 @@ def _scratch_elements(kernel: Kernel, positions: int) -> int:
         case Linear():
             return sum(o.layout.width for o in kernel.outputs)
         case Score():
-            return _scores(kernel.query_layout.groups_per_position * kernel.query_layout.repeat, positions)
+            return _scores(kernel.query_layout.heads, positions)
         case Softmax():
             layout = kernel.layout
-            return (
-                _scores(layout.groups_per_position * layout.repeat, positions)
-                + 2 * layout.groups_per_position * layout.repeat
-            )
+            return _scores(layout.heads, positions) + 2 * layout.heads
         case WeightedSum():
             return kernel.layout.width
         case Rope():

@@ -140,7 +140,7 @@ def _attention(c: StageContext, fused: Fused) -> tuple[Kernel, ...]:
     scores, shares = f"{node.name}.scores", f"{node.name}.probabilities"
     score, softmax, total = c.name("score"), c.name("softmax"), c.name("weighted_sum")
     along = c.block.along
-    per_segment = c.choose(score, queries.segment, queries.groups_per_position * queries.repeat)
+    per_segment = c.choose(score, queries.segment, queries.heads)
     return (
         Score(score, block, query, key, scores, queries, keys, node.number("scale"), per_segment),
         Softmax(softmax, block, scores, shares, queries, c.choose(softmax, along, queries.repeat)),

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from wsesim.execute.errors import SamplingRangeError
 
 MAX_TEMPERATURE = 1.5
+GREEDY = 1  # candidates of a draw at temperature 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,7 +75,12 @@ class Heads:
 
     @property
     def width(self) -> int:
-        return self.groups_per_position * self.repeat * self.features
+        return self.heads * self.features
+
+    @property
+    def heads(self) -> int:
+        """Query heads that one position works for."""
+        return self.groups_per_position * self.repeat
 
     @property
     def used(self) -> int:

@@ -206,6 +206,19 @@ def _colours_out_of_range(program: Program) -> Iterator[str]:
     yield from (name for name, colours in users if any(not 0 <= colour < limit for colour in colours))
 
 
+def _colours_of_collectives(program: Program) -> Iterator[str]:
+    """What passes through a block, or begins or ends there, must not take the colours of the block's collectives."""
+    own: dict[str, set[int]] = {}
+    for use in program.colours:
+        own.setdefault(use.block, set()).update(use.colours)
+    for name, ends, colours in (
+        *((t.name, (t.source, t.target), t.colours) for t in program.transfers),
+        ("feedback", (program.feedback.source, program.feedback.target), program.feedback.colours),
+    ):
+        if any(set(colours) & own.get(block, set()) for block in ends):
+            yield name
+
+
 def _other_axes(program: Program) -> Iterator[str]:
     yield from (b.name for b in program.blocks if b.axis != "rows")
 
@@ -232,6 +245,7 @@ RULES: tuple[tuple[Rule, ...], ...] = (
         ("a weight covers its output", _weights_not_whole),
         ("transfers have the kind and colours of their blocks", _wrong_transfers),
         ("colours are routable and not the host's", _colours_out_of_range),
+        ("transfers keep off the colours of collectives", _colours_of_collectives),
         ("every block has its row of the memory map", _without_memory),
     ),
     (("a colour is received from one direction", colour_conflicts),),

@@ -6,14 +6,12 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from wsesim.execute.sampling import sample
+from wsesim.execute.sampling import GREEDY, sample
 from wsesim.machine import Machine
 from wsesim.runtime.protocols import Arithmetic, Cycles, Tokenizer
 from wsesim.runtime.request import Request
 from wsesim.runtime.stop import StopFilter
 from wsesim.runtime.times import Times, request_times
-
-GREEDY_CANDIDATES = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +93,7 @@ class _Run:
         self.simulate_wall_s = 0.0
         self._sequence = engine.arithmetic.new_sequence()
         greedy = request.sampling.temperature == 0
-        self._candidates = GREEDY_CANDIDATES if greedy else request.sampling.candidates
+        self._candidates = GREEDY if greedy else request.sampling.candidates
 
     def prefill(self) -> None:
         """The prompt: its logits, and the cycles to them."""

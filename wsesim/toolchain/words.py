@@ -33,6 +33,7 @@ class Lowering:
     collective: str = "auto"
     order: str = "serpentine"
     layers_per_block: int = 1
+    block: tuple[int, int] | None = None  # (columns, rows) of the layers' blocks; None lets the compiler choose
 
 
 def check_words(model: str, lowering: Lowering) -> Machine:
@@ -61,6 +62,7 @@ def options_of(model: str, lowering: Lowering) -> Options:
         collective=lowering.collective,
         order=lowering.order,
         layers_per_block=lowering.layers_per_block,
+        block=lowering.block,
     )
 
 

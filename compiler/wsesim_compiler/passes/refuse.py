@@ -79,12 +79,12 @@ def _changes(options: Options, fits: Callable[[Options], bool]) -> Iterator[Opti
 
 
 def _said(options: Options, changed: Options) -> str:
-    """The fields that differ, as the command line or, where it has no word for them, as Options spell them."""
+    """The fields that differ, as the command line spells them."""
     words = []
     for field in ("strategy", "layers_per_block", "max_context", "sequences", "timing_dtype", "block", "prefill_chunk"):
         value = getattr(changed, field)
         if value != getattr(options, field):
-            words.append(f"{field}=None" if value is None else f"--{field.replace('_', '-')} {value}")
+            words.append(f"no --{field.replace('_', '-')}" if value is None else f"--{field.replace('_', '-')} {value}")
     return " ".join(words)
 
 

@@ -144,11 +144,6 @@ def _positions(where: Site) -> int:
     return ceil_div(where.context, where.block.along)
 
 
-def _heads(layout: Heads) -> int:
-    """Query heads that one position works for."""
-    return layout.groups_per_position * layout.repeat
-
-
 def _attention_pes(canvas: Canvas, layout: Heads, where: Site) -> np.ndarray:
     return canvas.grid(where.block, where.block.along, layout.used)
 
@@ -158,10 +153,10 @@ def _score(canvas: Canvas, kernel: Score, where: Site, label: str) -> None:
     layout, block, positions = kernel.query_layout, where.block, _positions(where)
     pes = _attention_pes(canvas, layout, where)
     canvas.compute(pes, label, "copy", canvas.tokens * kernel.key_layout.width)
-    _multiply(canvas, pes, label, canvas.tokens * _heads(layout), positions, layout.features)
+    _multiply(canvas, pes, label, canvas.tokens * layout.heads, positions, layout.features)
     if layout.segment == 1:
         return
-    elements = canvas.tokens * _heads(layout) * positions
+    elements = canvas.tokens * layout.heads * positions
     rows = canvas.lines(block, ACROSS, block.along)
     segments = rows.pes[:, : layout.used].reshape(-1, layout.segment)
     lines = Lines(segments, rows.forward, rows.backward, "segment")
@@ -171,7 +166,7 @@ def _score(canvas: Canvas, kernel: Score, where: Site, label: str) -> None:
 def _softmax(canvas: Canvas, kernel: Softmax, where: Site, label: str) -> None:
     """Passes over the scores: maximum, exponential, sum, quotient; maximum and sum also over the lines."""
     layout, block = kernel.layout, where.block
-    heads = canvas.tokens * _heads(layout)
+    heads = canvas.tokens * layout.heads
     pes = _attention_pes(canvas, layout, where)
     lines = canvas.lines(block, ALONG, layout.used)
     scores = heads * _positions(where)
@@ -190,7 +185,7 @@ def _weighted_sum(canvas: Canvas, kernel: WeightedSum, where: Site, label: str) 
     layout, block = kernel.layout, where.block
     pes = _attention_pes(canvas, layout, where)
     canvas.compute(pes, label, "copy", canvas.tokens * kernel.value_layout.width)
-    _multiply(canvas, pes, label, canvas.tokens * _heads(layout), layout.features, _positions(where))
+    _multiply(canvas, pes, label, canvas.tokens * layout.heads, layout.features, _positions(where))
     lines = canvas.lines(block, ALONG, layout.used)
     all_reduce(canvas, lines, block.along, canvas.tokens * layout.width, kernel.reduce, label)
 
