@@ -92,7 +92,9 @@ def _add_complete(commands: Any) -> None:
         metavar="PATH",
         help="safetensors file or folder, or GGUF, with its tokenizer; of the model that the text is from",
     )
-    command.add_argument("--text-from", metavar="MODEL", help="times of --model, text and token counts of this one")
+    command.add_argument(
+        "--text-from", metavar="NAME", help="times of --model, text and token counts of this model, by name"
+    )
     command.add_argument("--max-tokens", type=int, default=100, metavar="N")
     command.add_argument("--temperature", type=float, default=0.0, metavar="T", help="0 (greedy) to 1.5")
     command.add_argument("--top-p", type=float, default=1.0, metavar="P")
@@ -241,7 +243,7 @@ def _complete(options: argparse.Namespace) -> int:
         text_from=options.text_from,
         dtype=options.dtype,
         say=_say,
-        progress=_progress,
+        progress=_Progress(),
         **_lowering(options),
     )
     if session.text_from:
@@ -382,14 +384,21 @@ def _models(options: argparse.Namespace) -> int:
 def _pull(options: argparse.Namespace) -> int:
     from wsesim_models.cache import pull
 
-    print(pull(options.name, _progress))
+    print(pull(options.name, _Progress()))
     return 0
 
 
-def _progress(done_bytes: int, total_bytes: int) -> None:
+class _Progress:
     """One line that grows; where nobody watches, only its end."""
-    if sys.stderr.isatty() or done_bytes >= total_bytes:
-        end = "\n" if done_bytes >= total_bytes else ""
+
+    def __init__(self) -> None:
+        self._ended = False
+
+    def __call__(self, done_bytes: int, total_bytes: int) -> None:
+        if self._ended or not (sys.stderr.isatty() or done_bytes >= total_bytes):
+            return
+        self._ended = done_bytes >= total_bytes
+        end = "\n" if self._ended else ""
         print(f"\r  {done_bytes / 1e6:6.1f} of {total_bytes / 1e6:.1f} MB", end=end, file=sys.stderr, flush=True)
 
 
