@@ -79,8 +79,11 @@ class Session:
 
     def complete(self, prompt: str, **options: Any) -> Answer:
         """The whole answer. Options as in `stream`."""
+        from wsesim.runtime.loop import Completion
+
         *_, completion = self.stream(prompt, **options)
-        return Answer(self.model, self.text_from, self.fingerprint, completion, self.program)  # type: ignore[arg-type]
+        assert isinstance(completion, Completion)
+        return Answer(self.model, self.text_from, self.fingerprint, completion, self.program)
 
 
 def simulate(
