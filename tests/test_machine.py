@@ -17,7 +17,7 @@ from wsesim.machine.errors import MachineFileError
 from wsesim.machine.load import parse_machine
 from wsesim.machine.machine import Fabric, Host, OpCost, SlowPE
 
-PRESETS = ("toy4x4", "wse2", "wse3", "wse3-nominal")
+PRESETS = ("toy4x4", "wse2", "wse3", "wse3-nominal", "wse3-simulator")
 
 
 def preset_text(name: str) -> str:
