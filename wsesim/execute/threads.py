@@ -1,8 +1,8 @@
 """`prange`, and which threads run it: chosen when the first parallel loop starts, so it is imported from here.
 
 Of numba's layers TBB is the fastest, and hands a part to whichever thread is awake. OpenMP busy-waits at the end of
-every loop: on a machine whose cores have other work too, a token then takes five to ten times as long (measured). So
-the order is TBB, numba's own queue, OpenMP. TBB comes as a wheel, whose library lies where no loader looks for it.
+every loop: with one more busy process on two cores a token took four to seven times as long as with numba's own queue.
+So the order is TBB, numba's own queue, OpenMP. TBB comes as a wheel, whose library lies where no loader looks for it.
 """
 
 from __future__ import annotations
