@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from wsesim.engine.builder import GraphBuilder
-from wsesim.engine.state import NEVER, State
+from wsesim.engine.state import State
 from wsesim.engine.taskgraph import EAST, NORTH, SOUTH, WEST, Int64, TaskGraph
 from wsesim.machine import Fabric
 
@@ -111,5 +111,4 @@ def states(draw: st.DrawFn, columns: int, rows: int) -> State:
         return rng.integers(-40, 120, n)
 
     pes = columns * rows
-    asked = np.where(rng.random(5 * pes) < 0.5, NEVER, cycles(5 * pes))
-    return State(columns, rows, cycles(pes), cycles(pes), cycles(pes), asked[:pes], cycles(4 * pes), asked[pes:])
+    return State(columns, rows, cycles(pes), cycles(pes), cycles(pes), cycles(4 * pes))

@@ -20,7 +20,7 @@ from wsesim.engine.errors import DeadlockError, ProfileError, TaskGraphError
 from wsesim.engine.observe import link_wavelets, pe_busy_cycles
 from wsesim.engine.reference import Hold
 from wsesim.engine.simulate import simulate
-from wsesim.engine.state import State
+from wsesim.engine.state import NEVER, Requests, State
 from wsesim.engine.taskgraph import ACTIVATED, BLOCKING, EAST, LAUNCHED, NORTH, SOUTH, WEST, Int64, TaskGraph
 from wsesim.engine.timeline import Timeline
 from wsesim.engine.verify import verify
@@ -37,10 +37,10 @@ def run(mesh: Mesh, fabric: Fabric = PLAIN, head: tuple[int, ...] = (), tail: tu
     return timeline
 
 
-def assert_equal(one: Timeline | State, other: Timeline | State) -> None:
+def assert_equal(one: Timeline | State | Requests, other: Timeline | State | Requests) -> None:
     for field in dataclasses.fields(one):
         a, b = getattr(one, field.name), getattr(other, field.name)
-        if isinstance(a, State):
+        if isinstance(a, State | Requests):
             assert_equal(a, b)
         else:
             np.testing.assert_array_equal(a, b, err_msg=field.name)
@@ -179,17 +179,19 @@ def test_free_links_take_the_contention_away() -> None:
     assert simulate(graph, PLAIN, NO_PORTS, NO_PORTS, free_links=True).task_start[0] == 7 + 4 + 100 + 3
 
 
-def test_a_request_before_the_last_one_of_the_segment_before_is_late() -> None:
+def test_first_and_last_requests_of_links_and_ramps() -> None:
+    """Two messages over one link, 30 cycles apart: asked for at their ramp's pass and the way to the router."""
     mesh = Mesh(2, 1)
-    mesh.send(mesh.task(0, 0), EAST, 1, 1, mesh.task(1, 0))
+    for work in (0, 30):
+        mesh.send(mesh.task(0, 0, work=work), EAST, 1, 1, mesh.task(1, 0))
     graph = mesh.builder.build()
-    first = simulate(graph, PLAIN, NO_PORTS, NO_PORTS, State.idle(2, 1, cycle=100))
-    assert first.late_requests == 0
-    assert simulate(graph, PLAIN, NO_PORTS, NO_PORTS, first.state_after).late_requests == 0
-    late = dataclasses.replace(first.state_after, pe_free=np.zeros(2, np.int64), ramp_out_free=np.zeros(2, np.int64))
-    again = simulate(graph, PLAIN, NO_PORTS, NO_PORTS, late)
-    assert again.late_requests == 1  # the link; the ramp is asked for only after the link's earlier user
-    assert_equal(again, reference.simulate(graph, PLAIN, NO_PORTS, NO_PORTS, late))
+    timeline = simulate(graph, PLAIN, NO_PORTS, NO_PORTS, State.idle(2, 1, cycle=100))
+    asked = timeline.requests
+    assert [asked.link_first[EAST], asked.link_last[EAST]] == (timeline.message_head + PLAIN.ramp_send_cycles).tolist()
+    assert asked.link_last[EAST] - asked.link_first[EAST] == 30
+    assert [asked.ramp_first[1], asked.ramp_last[1]] == [asked.link_first[EAST] + 2, asked.link_last[EAST] + 2]
+    assert (np.delete(asked.link_first, EAST) == NEVER).all() and asked.ramp_first[0] == asked.ramp_last[0] == NEVER
+    assert_equal(timeline, reference.simulate(graph, PLAIN, NO_PORTS, NO_PORTS, State.idle(2, 1, cycle=100)))
 
 
 def test_far_events_are_dealt_out_in_order() -> None:

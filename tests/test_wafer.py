@@ -45,9 +45,19 @@ def pes_of(run: SegmentRun, window: Rect) -> Int64:
     return (row + inner.y - window.y) * window.columns + column + inner.x - window.x
 
 
+def times_of(run: SegmentRun, field: str) -> Int64:
+    """One of the Timeline's task times, in the order of the segment's whole graph: by PE, then by piece."""
+    pes, times = [], []
+    for piece in run.effect.pieces:
+        assert piece.timeline is not None
+        own = getattr(piece.timeline, field)
+        pes.append(piece.members[:, piece.graph.pe].reshape(-1))
+        times.append((own[None, :] + piece.bases[:, None]).reshape(-1))
+    return run.base + np.concatenate(times)[np.argsort(np.concatenate(pes), kind="stable")]
+
+
 def ends_of(run: SegmentRun) -> Int64:
-    assert run.effect.timeline is not None
-    return run.base + run.effect.timeline.task_end
+    return times_of(run, "task_end")
 
 
 def in_full_order(step: Step, window: Rect, values: list[Int64]) -> Int64:
@@ -119,8 +129,7 @@ def test_no_chunk_is_sent_before_its_receivers_are_free(made: Program) -> None:
         if is_transfer(run):
             graph, pes = run.segment.plan.graph, pes_of(run, window)
             sends = graph.label == graph.labels.index("send")
-            assert run.effect.timeline is not None
-            sent = run.base + run.effect.timeline.task_start[sends].min()
+            sent = times_of(run, "task_start")[sends].min()
             ends = graph.drop_task[graph.drop_ptr[1:] - 1]
             assert sent >= free[pes[ends]].max()
         np.maximum.at(free, pes_of(run, window), ends_of(run))

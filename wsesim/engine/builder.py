@@ -32,6 +32,11 @@ class GraphBuilder:
         self._ports = _Table("task")
         self._outputs = _Table("task")
 
+    @property
+    def task_count(self) -> int:
+        """Tasks so far."""
+        return self._tasks.rows
+
     def tasks(
         self,
         pe: Numbers,
@@ -114,14 +119,14 @@ class _Table:
     def __init__(self, *names: str) -> None:
         self._names = names
         self._parts: list[Sequence[Int64]] = []
-        self._rows = 0
+        self.rows = 0
 
     def append(self, *values: Numbers) -> Int64:
         """Appends one row per element of the broadcast values; the numbers of the new rows."""
         part = np.broadcast_arrays(*(np.atleast_1d(np.asarray(v, dtype=np.int64)) for v in values))
         self._parts.append(tuple(column.ravel() for column in part))
-        first, self._rows = self._rows, self._rows + part[0].size
-        return np.arange(first, self._rows)
+        first, self.rows = self.rows, self.rows + part[0].size
+        return np.arange(first, self.rows)
 
     def __getitem__(self, name: str) -> Int64:
         column = self._names.index(name)

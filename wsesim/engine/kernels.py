@@ -15,6 +15,7 @@ from typing import Any, Final
 from numba import njit
 
 from wsesim.engine.records import Constants, World
+from wsesim.engine.state import NEVER
 from wsesim.engine.taskgraph import ACTIVATED, BLOCKING, LAUNCHED
 
 SLOT_BITS: Final = 12
@@ -24,7 +25,7 @@ LEVELS: Final = 5  # 2^60 cycles
 AHEAD: Final = 64  # events whose records are read together
 
 # Fields of `World.counts`; of WAITING there are LEVELS.
-NOW, RELEASED, LINK_EVENTS, LATE, PREFETCHED, WAITING = 0, 1, 2, 3, 4, 5
+NOW, RELEASED, LINK_EVENTS, PREFETCHED, WAITING = 0, 1, 2, 3, 4
 
 # Without reference counts: the arrays are the caller's, and counting them took more than half of the time.
 compiled = njit(cache=True, _nrt=False)
@@ -127,10 +128,9 @@ def _request(world: World, fabric: Constants, number: int) -> None:
         return
     link_number = _link(message, message.position)
     link = world.links[link_number]
-    if message.cycle < link.last_request:
-        world.counts[LATE] += 1
-    else:
-        link.last_request = message.cycle
+    if link.last_request == NEVER:
+        link.first_request = message.cycle
+    link.last_request = message.cycle
     if link.owner < 0:
         _grant(world, fabric, number, max(message.cycle, link.free))
         _hand_on(world, fabric)
@@ -198,10 +198,9 @@ def _deliver(world: World, fabric: Constants, number: int) -> None:
     program = world.pes[message.router]
     granted = message.cycle
     if not fabric.free_links:
-        if message.cycle < program.ramp_last_request:
-            world.counts[LATE] += 1
-        else:
-            program.ramp_last_request = message.cycle
+        if program.ramp_last_request == NEVER:
+            program.ramp_first_request = message.cycle
+        program.ramp_last_request = message.cycle
         granted = max(message.cycle, program.ramp_in_free)
         program.ramp_in_free = granted + message.duration
         if fabric.shallow or granted > message.cycle:

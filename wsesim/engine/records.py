@@ -53,6 +53,7 @@ PE: Final = np.dtype(
         ("free", "i8"),
         ("ramp_out_free", "i8"),
         ("ramp_in_free", "i8"),
+        ("ramp_first_request", "i8"),
         ("ramp_last_request", "i8"),
         ("next_task", "i4"),
         ("last_task", "i4"),
@@ -62,6 +63,7 @@ PE: Final = np.dtype(
 LINK: Final = np.dtype(
     [
         ("free", "i8"),
+        ("first_request", "i8"),
         ("last_request", "i8"),
         ("owner", "i4"),  # message that may still hold it for longer; -1 if `free` is final
         ("first_waiter", "i4"),

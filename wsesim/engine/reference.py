@@ -15,7 +15,7 @@ import numpy as np
 
 from wsesim.engine.deadlock import deadlock
 from wsesim.engine.simulate import check_arguments
-from wsesim.engine.state import NEVER, State
+from wsesim.engine.state import NEVER, Requests, State
 from wsesim.engine.taskgraph import ACTIVATED, BLOCKING, LAUNCHED, Int64, TaskGraph
 from wsesim.engine.timeline import Timeline
 from wsesim.machine import Fabric
@@ -276,35 +276,33 @@ class _Run:
                 found.append(Hold(("ramp", m.routers[hop]), number, requested, granted, free))
         return found
 
-    def state_after(self) -> tuple[State, int]:
-        """The State, and the number of requests that came late to links and ramps in."""
+    def state_after(self) -> State:
         old = self.state
-        link_free, link_last = old.link_free.copy(), old.link_last_request.copy()
-        ramp_last = old.ramp_last_request.copy()
+        link_free = old.link_free.copy()
         if not self.free_links:
             for link in self.users:
                 free = self.link_free(link)
                 assert free is not None, "a finished run holds no link"
                 link_free[link] = free
-        late = 0
-        for last, requests in ((link_last, self.link_requests), (ramp_last, self.ramp_requests)):
-            for number, cycles in requests.items():
-                late += sum(cycle < last[number] for cycle in cycles)
-                last[number] = max(last[number], *cycles)
-        after = State(
+        return State(
             old.columns,
             old.rows,
             pe_free=np.array(self.pe_free, np.int64),
             ramp_out_free=np.array(self.ramp_out_free, np.int64),
             ramp_in_free=np.array(self.ramp_in_free, np.int64),
-            ramp_last_request=ramp_last,
             link_free=link_free,
-            link_last_request=link_last,
         )
-        return after, int(late)
+
+    def requests(self) -> Requests:
+        pes = self.graph.pes
+        sizes = ((pes, self.ramp_requests), (4 * pes, self.link_requests))
+        found = [np.full(size, NEVER, np.int64) for size, _ in sizes for _ in range(2)]
+        for (first, last), (_, requests) in zip((found[:2], found[2:]), sizes, strict=True):
+            for number, cycles in requests.items():
+                first[number], last[number] = min(cycles), max(cycles)
+        return Requests(*found)
 
     def timeline(self, port_head: Int64, port_tail: Int64) -> Timeline:
-        after, late = self.state_after()
         drops = [self.drop_times[drop] for drop in range(self.graph.drop_count)]
         return Timeline(
             task_start=np.array([task.start for task in self.tasks], np.int64),
@@ -316,8 +314,8 @@ class _Run:
             drop_tail=np.array([tail for _, tail in drops], np.int64),
             port_head=port_head,
             port_tail=port_tail,
-            state_after=after,
-            late_requests=late,
+            state_after=self.state_after(),
+            requests=self.requests(),
             link_events=sum(len(m.grants) for m in self.messages),
         )
 

@@ -49,7 +49,7 @@ from wsesim.engine import kernels, records
 from wsesim.engine.deadlock import deadlock
 from wsesim.engine.errors import ProfileError
 from wsesim.engine.records import Constants, Records, World
-from wsesim.engine.state import NEVER, State
+from wsesim.engine.state import NEVER, Requests, State
 from wsesim.engine.taskgraph import Int32, Int64, TaskGraph, step_of
 from wsesim.engine.timeline import Timeline
 from wsesim.machine import Fabric
@@ -190,7 +190,8 @@ def _pes(graph: TaskGraph, state: State) -> Records:
         free=state.pe_free,
         ramp_out_free=state.ramp_out_free,
         ramp_in_free=state.ramp_in_free,
-        ramp_last_request=state.ramp_last_request,
+        ramp_first_request=NEVER,
+        ramp_last_request=NEVER,
         next_task=programs[:-1],
         last_task=programs[1:],
     )
@@ -201,7 +202,8 @@ def _links(state: State) -> Records:
         state.link_free.size,
         records.LINK,
         free=state.link_free,
-        last_request=state.link_last_request,
+        first_request=NEVER,
+        last_request=NEVER,
         owner=-1,
         first_waiter=-1,
     )
@@ -225,9 +227,7 @@ def _timeline(world: World, port_head: Int64, port_tail: Int64, state: State) ->
         pe_free=world.pes.free.copy(),
         ramp_out_free=world.pes.ramp_out_free.copy(),
         ramp_in_free=world.pes.ramp_in_free.copy(),
-        ramp_last_request=world.pes.ramp_last_request.copy(),
         link_free=world.links.free.copy(),
-        link_last_request=world.links.last_request.copy(),
     )
     return Timeline(
         task_start=world.tasks.start_cycle.copy(),
@@ -240,6 +240,11 @@ def _timeline(world: World, port_head: Int64, port_tail: Int64, state: State) ->
         port_head=port_head,
         port_tail=port_tail,
         state_after=after,
-        late_requests=int(world.counts[kernels.LATE]),
+        requests=Requests(
+            world.pes.ramp_first_request.copy(),
+            world.pes.ramp_last_request.copy(),
+            world.links.first_request.copy(),
+            world.links.last_request.copy(),
+        ),
         link_events=int(world.counts[kernels.LINK_EVENTS]),
     )

@@ -14,10 +14,8 @@ NEVER: Final = -(2**62)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class State:
-    """Cycles. Per PE [PEs]: `pe_free`, `ramp_out_free`, `ramp_in_free`, `ramp_last_request` (of the ramp in).
-
-    Per directed link [4 * PEs], number `4 * pe + direction` for the link that leaves `pe`: `link_free`, and
-    `link_last_request`, the latest cycle at which a message asked for it (NEVER if none did).
+    """Cycles. Per PE [PEs]: `pe_free`, `ramp_out_free`, `ramp_in_free`. Per directed link [4 * PEs], number
+    `4 * pe + direction` for the link that leaves `pe`: `link_free`.
     """
 
     columns: int
@@ -25,9 +23,7 @@ class State:
     pe_free: Int64
     ramp_out_free: Int64
     ramp_in_free: Int64
-    ramp_last_request: Int64
     link_free: Int64
-    link_last_request: Int64
 
     @staticmethod
     def idle(columns: int, rows: int, cycle: int = 0) -> State:
@@ -39,7 +35,15 @@ class State:
             pe_free=np.full(pes, cycle, np.int64),
             ramp_out_free=np.full(pes, cycle, np.int64),
             ramp_in_free=np.full(pes, cycle, np.int64),
-            ramp_last_request=np.full(pes, NEVER, np.int64),
             link_free=np.full(4 * pes, cycle, np.int64),
-            link_last_request=np.full(4 * pes, NEVER, np.int64),
         )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Requests:
+    """Cycles at which messages asked first, and last, for each ramp in [PEs] and each link [4 * PEs]; NEVER if none."""
+
+    ramp_first: Int64
+    ramp_last: Int64
+    link_first: Int64
+    link_last: Int64

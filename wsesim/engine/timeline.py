@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from wsesim.engine.state import State
+from wsesim.engine.state import Requests, State
 from wsesim.engine.taskgraph import Int64
 
 
@@ -16,8 +16,8 @@ class Timeline:
     message_head [M] its ramp pass begins;  message_tail: its last wavelet enters the ramp
     drop_head    [D] first wavelet at the consuming PE;  drop_tail: last wavelet
     port_head, port_tail  [I] as given
-    late_requests    requests of a link or ramp in that came before the last request that the given State had
-    seen link_events      links granted to messages, the measure of simulated work
+    requests         when ramps in and links were asked for
+    link_events      links granted to messages, the measure of simulated work
     """
 
     task_start: Int64
@@ -30,5 +30,5 @@ class Timeline:
     port_head: Int64
     port_tail: Int64
     state_after: State
-    late_requests: int
+    requests: Requests
     link_events: int

@@ -36,7 +36,7 @@ class Step:
     @property
     def late_requests(self) -> int:
         """Requests that a segment made before an earlier segment's last on the same link: 0 means exact."""
-        return sum(run.effect.late_requests for run in self.runs)
+        return sum(run.late_requests for run in self.runs)
 
     @property
     def link_events(self) -> int:

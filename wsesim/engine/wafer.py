@@ -2,9 +2,10 @@
 
 Everything that one segment leaves to the next is State: when each PE, ramp and link is free. A segment begins at
 `base`, the earliest cycle at which a PE that waits for nothing could start; whatever was free before `base` is as
-good as free at `base`, since nothing of the segment happens earlier. So a segment whose graph and state, minus
+good as free at `base`, since nothing of the segment happens earlier. So a segment whose tasks and state, minus
 `base`, were seen before would run as before: `remember` is exact. Segments one after the other are exact too unless a
-link is asked for earlier than an earlier segment's last request; such requests are counted as `late_requests`.
+ramp or a link is asked for earlier than an earlier segment's last request; such ramps and links are counted as
+`late_requests`.
 """
 
 from __future__ import annotations
@@ -15,27 +16,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from wsesim.engine.effect import Effect, effect_of
 from wsesim.engine.expand import Segment
-from wsesim.engine.simulate import simulate
+from wsesim.engine.fold import REQUEST_FIELDS, STATE_FIELDS, LineMemory, run_plan
+from wsesim.engine.history import History, Record
 from wsesim.engine.state import NEVER, State
 from wsesim.engine.taskgraph import Int64
-from wsesim.engine.timeline import Timeline
 from wsesim.machine import Machine, Rect
 
-NO_PORTS = np.empty(0, np.int64)
-PE_FIELDS = ("pe_free", "ramp_out_free", "ramp_in_free", "ramp_last_request")
-LINK_FIELDS = ("link_free", "link_last_request")
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Effect:
-    """What a segment does to the State of its window, relative to its base: changed places and their new values."""
-
-    changes: tuple[tuple[str, Int64, Int64], ...]
-    end_cycles: int
-    late_requests: int
-    link_events: int
-    timeline: Timeline | None
+ONE_BY_ONE = 128  # segments of a run whose states are known by name; of a longer one states are compared
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,6 +35,7 @@ class SegmentRun:
     base: int
     effect: Effect
     remembered: bool
+    late_requests: int
     credit: tuple[int, int] | None = None  # PE that the sources waited for before they could send
 
     @property
@@ -54,19 +44,25 @@ class SegmentRun:
 
 
 class Memory:
-    """Effects by (segment's plan, state relative to base), the most recent `capacity`.
+    """Effects by (segment's plan, state relative to base), the most recent `capacity`; and those of single lines.
 
-    `simulations` counts what had to be simulated. The effect of a 20,000-PE layer is about 4 MB, its timeline 50 MB.
+    `simulations` counts the segments that had to be simulated. The effect of a 20,000-PE layer is about 4 MB. `fold`
+    False simulates every segment as one graph.
     """
 
-    def __init__(self, *, keep_timelines: bool = True, remember: bool = True, capacity: int = 128) -> None:
+    def __init__(
+        self, *, keep_timelines: bool = True, remember: bool = True, fold: bool = True, capacity: int = 128
+    ) -> None:
         self.keep_timelines = keep_timelines
         self.remember = remember
+        self.fold = fold
         self.capacity = capacity
         self.simulations = 0
         self.recalls = 0
         self.link_events = 0
+        self.lines: LineMemory = {}
         self._effects: dict[Hashable, Effect] = {}
+        self._named: dict[Hashable, tuple[Effect, int, int]] = {}
 
     def recall(self, key: Hashable) -> Effect | None:
         found = self._effects.pop(key, None) if self.remember else None
@@ -81,6 +77,21 @@ class Memory:
         self._effects[key] = effect
         if len(self._effects) > self.capacity:
             del self._effects[next(iter(self._effects))]
+        while len(self.lines) > 64 * self.capacity:
+            del self.lines[next(iter(self.lines))]
+
+    def recall_named(self, name: Hashable) -> tuple[Effect, int, int] | None:
+        """The effect, its base's distance and its late requests, of a segment in a state of that name."""
+        found = self._named.pop(name, None) if self.remember else None
+        if found is not None:
+            self.recalls += 1
+            self._named[name] = found
+        return found
+
+    def store_named(self, name: Hashable, found: tuple[Effect, int, int]) -> None:
+        self._named[name] = found
+        if len(self._named) > self.capacity:
+            del self._named[next(iter(self._named))]
 
 
 class Wafer:
@@ -90,20 +101,25 @@ class Wafer:
         self.machine = machine
         self.memory = memory
         self.free_links = free_links
-        self._planes = {name: _plane(machine, name, 1) for name in PE_FIELDS}
-        self._planes |= {name: _plane(machine, name, 4) for name in LINK_FIELDS}
+        self._history: History | None = History()
+        self._pending: list[Record] = []  # not yet written to the planes
+        self._planes: list[Int64] = []
+        self._asked: list[Int64] = []
 
     def run(self, segment: Segment, credit: tuple[int, int] | None = None) -> SegmentRun:
         """Simulates the segment, or recalls what it did, and advances the state of its window."""
-        base, state = self._relative(segment)
-        key = (segment.plan, self.free_links, _digest(state))
-        effect = self.memory.recall(key)
-        remembered = effect is not None
-        if effect is None:
-            effect = self._simulate(segment, state)
-            self.memory.store(key, effect)
-        self._advance(segment.window, base, effect)
-        return SegmentRun(segment, base, effect, remembered, credit)
+        name = self._history.name(segment) if self._history else None
+        known = (segment.plan, self.free_links, name[0]) if name else None
+        found = self.memory.recall_named(known) if known else None
+        if found is not None and name is not None:
+            effect, after, late = found
+            base, remembered = name[1] + after, True
+        else:
+            base, effect, late, remembered = self._look_and_run(segment)
+            if name is not None:
+                self.memory.store_named(known, (effect, base - name[1], late))
+        self._append(Record(segment, effect, base))
+        return SegmentRun(segment, base, effect, remembered, late, credit)
 
     def hold(self, sources: Int64, targets: Int64) -> tuple[int, int]:
         """Flow control: `sources` keep what they would send until all `targets` (both [n, (x, y)]) are free.
@@ -111,77 +127,118 @@ class Wafer:
         The receiving block has one buffer and gives one credit a chunk, which costs nothing here. Returns the target
         that was free last.
         """
-        plane = self._planes["pe_free"][:, :, 0]
-        free = plane[targets[:, 1], targets[:, 0]]
+        if self._pending and any(record.segment.window.overlaps(_around(targets)) for record in self._pending):
+            self._write_pending()
+        free = self._plane(0)[:, :, 0][targets[:, 1], targets[:, 0]]
         last = int(free.argmax())
-        np.maximum.at(plane, (sources[:, 1], sources[:, 0]), free[last])
+        if free[last] > 0:  # nobody was free before
+            self._write_pending()
+            self._history = None
+            np.maximum.at(self._plane(0)[:, :, 0], (sources[:, 1], sources[:, 0]), free[last])
         return int(targets[last, 0]), int(targets[last, 1])
 
     def pe_free(self, x: int, y: int) -> int:
         """Cycle at which one PE has ended its last task."""
-        return int(self._planes["pe_free"][y, x, 0])
+        for record in reversed(self._pending):
+            window, (places, values) = record.segment.window, record.effect.changes[0]
+            if window.has(x, y):
+                number = (y - window.y) * window.columns + x - window.x
+                place = int(np.searchsorted(places, number))
+                if place < places.size and places[place] == number:
+                    return int(values[place]) + record.base
+        return int(self._plane(0)[y, x, 0])
+
+    def _look_and_run(self, segment: Segment) -> tuple[int, Effect, int, bool]:
+        """Base, effect, late requests, and whether it was remembered; by the state itself."""
+        self._write_pending()
+        base, state = self._relative(segment)
+        key = (segment.plan, self.free_links, _digest(state))
+        effect = self.memory.recall(key)
+        remembered = effect is not None
+        if effect is None:
+            effect = self._simulate(segment, state)
+            self.memory.store(key, effect)
+        return base, effect, self._late(segment.window, base, effect), remembered
 
     def _relative(self, segment: Segment) -> tuple[int, State]:
         """The window's state minus `base`, nothing before it."""
         plan, window = segment.plan, segment.window
-        there = {name: _view(plane, window).reshape(-1) for name, plane in self._planes.items()}
-        base = int(there["pe_free"][plan.starters].min())
-        there["pe_free"] = np.where(plan.busy, there["pe_free"], base)  # others have no say
-        since = {name: _since(values, base, asked=name.endswith("last_request")) for name, values in there.items()}
-        return base, State(plan.graph.columns, plan.graph.rows, **since)
+        free, *others = (_view(self._plane(i), window).reshape(-1) for i in range(len(STATE_FIELDS)))
+        base = int(free[plan.starters].min())
+        free = np.where(plan.busy, free, base)  # others have no say
+        return base, State(plan.columns, plan.rows, *(np.maximum(values - base, 0) for values in (free, *others)))
 
     def _simulate(self, segment: Segment, state: State) -> Effect:
-        graph = segment.plan.graph
-        timeline = simulate(graph, self.machine.fabric, NO_PORTS, NO_PORTS, state, free_links=self.free_links)
-        changes = []
-        for name in (*PE_FIELDS, *LINK_FIELDS):
-            before, after = getattr(state, name), getattr(timeline.state_after, name)
-            changed = segment.plan.busy if name == "pe_free" else before != after
-            places = np.flatnonzero(changed)
-            changes.append((name, self._flat(places, segment.window, name), after[places]))
-        kept = timeline if self.memory.keep_timelines else None
-        end = int(timeline.task_end.max())
-        return Effect(tuple(changes), end, timeline.late_requests, timeline.link_events, kept)
+        outcome = run_plan(
+            segment.plan,
+            self.machine.fabric,
+            state,
+            self.memory.lines if self.memory.remember else {},
+            fold=self.memory.fold,
+            free_links=self.free_links,
+            keep_timelines=self.memory.keep_timelines,
+        )
+        return effect_of(segment.plan, state, outcome)
 
-    def _flat(self, places: Int64, window: Rect, name: str) -> Int64:
-        """Places of a window's array as places of the wafer's, for a window in its north-west corner."""
-        width = self._planes[name].shape[2]
+    def _late(self, window: Rect, base: int, effect: Effect) -> int:
+        """Ramps and links that this segment asked for before an earlier one did for the last time."""
+        late = 0
+        for plane, (places, first, _) in zip(self._asked, effect.requests, strict=True):
+            late += int((first + base < plane.reshape(-1)[self._flat(window, places, plane.shape[2])]).sum())
+        return late
+
+    def _append(self, record: Record) -> None:
+        self._pending.append(record)
+        if self._history is not None:
+            self._history.records.append(record)
+            if len(self._history.records) > ONE_BY_ONE:
+                self._history = None
+
+    def _write_pending(self) -> None:
+        for record in self._pending:
+            window, effect, base = record.segment.window, record.effect, record.base
+            for number, (places, values) in enumerate(effect.changes):
+                plane = self._plane(number)
+                plane.reshape(-1)[self._flat(window, places, plane.shape[2])] = values + base
+            for plane, (places, _, last) in zip(self._asked, effect.requests, strict=True):
+                flat = self._flat(window, places, plane.shape[2])
+                plane.reshape(-1)[flat] = np.maximum(plane.reshape(-1)[flat], last + base)
+        self._pending.clear()
+
+    def _plane(self, number: int) -> Int64:
+        """[rows, columns, values per PE] of one State field; there from the first look on."""
+        if not self._planes:
+            shape = (self.machine.rows, self.machine.columns)
+            self._planes = [np.zeros((*shape, width), np.int64) for width in STATE_FIELDS.values()]
+            self._asked = [np.full((*shape, width), NEVER, np.int64) for width in REQUEST_FIELDS.values()]
+        return self._planes[number]
+
+    def _flat(self, window: Rect, places: Int64, width: int) -> Int64:
+        """Places of a window's array as places of the wafer's."""
         row, rest = np.divmod(places, window.columns * width)
-        flat: Int64 = row * (self.machine.columns * width) + rest
-        return flat
-
-    def _advance(self, window: Rect, base: int, effect: Effect) -> None:
         corner = window.y * self.machine.columns + window.x
-        for name, places, values in effect.changes:
-            plane = self._planes[name]
-            plane.reshape(-1)[places + corner * plane.shape[2]] = values + base
-
-
-def _plane(machine: Machine, name: str, width: int) -> Int64:
-    plane = np.zeros((machine.rows, machine.columns, width), np.int64)
-    if name.endswith("last_request"):
-        plane.fill(NEVER)
-    return plane
-
-
-def _since(values: Int64, base: int, *, asked: bool) -> Int64:
-    """Cycles after `base`; what was free before is free at `base`, what was asked for before does not count."""
-    relative: Int64 = values - base
-    floor = np.where(relative > 0, relative, NEVER) if asked else np.maximum(relative, 0)
-    return floor.astype(np.int64, copy=False)
+        flat: Int64 = (row * self.machine.columns + corner) * width + rest
+        return flat
 
 
 def _view(plane: Int64, window: Rect) -> Int64:
     return plane[window.y : window.y + window.rows, window.x : window.x + window.columns]
 
 
+def _around(positions: Int64) -> Rect:
+    """The rectangle around (x, y) positions."""
+    (x0, y0), (x1, y1) = positions.min(axis=0).tolist(), positions.max(axis=0).tolist()
+    return Rect(x0, y0, x1 - x0 + 1, y1 - y0 + 1)
+
+
 def _digest(state: State) -> bytes:
     """Hash of a relative state; links and ramps are nearly all free, so only the others are hashed."""
     digest = hashlib.blake2b(state.pe_free.astype(np.int32).tobytes(), digest_size=16)
-    for name in (*PE_FIELDS[1:], *LINK_FIELDS):
-        values = getattr(state, name)
-        places = np.flatnonzero(values > 0)
-        digest.update(len(places).to_bytes(8, "little"))
-        digest.update(places.astype(np.int32).tobytes())
-        digest.update(values[places].astype(np.int32).tobytes())
+    for name in STATE_FIELDS:
+        if name != "pe_free":
+            values = getattr(state, name)
+            places = np.flatnonzero(values > 0)
+            digest.update(len(places).to_bytes(8, "little"))
+            digest.update(places.astype(np.int32).tobytes())
+            digest.update(values[places].astype(np.int32).tobytes())
     return digest.digest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,8 +34,8 @@ def lower_bounds(program: Program, step: Step) -> Bounds:
     hop_cycles = program.machine.fabric.hop_cycles
     return Bounds(
         _arithmetic_cycles(program, step.tokens),
-        sum(_dependent_cycles(run.segment.plan.graph) for run in last),
-        sum(_shortest_way(run.segment.plan.graph) for run in last) * hop_cycles,
+        sum(_dependent_cycles([piece.graph for piece in run.effect.pieces]) for run in last),
+        sum(min(_shortest_way(piece.graph) for piece in run.effect.pieces) for run in last) * hop_cycles,
     )
 
 
@@ -63,15 +64,19 @@ def _arithmetic_cycles(program: Program, tokens: int) -> int:
     return int(products / (program.pes * rate))
 
 
-def _dependent_cycles(graph: TaskGraph) -> int:
+def _dependent_cycles(graphs: Iterable[TaskGraph]) -> int:
     """Each kernel's vector operations on the PE that does the least of them: every way through the kernel does as
-    much.
+    much. The graphs are those of one segment.
     """
-    own = graph.kind == COMPUTE
-    place = graph.label[own].astype(np.int64) * graph.pes + graph.pe[own]
-    work = np.bincount(place, graph.launch[own] + graph.work[own].astype(np.float64), len(graph.labels) * graph.pes)
-    per_kernel = np.where(work > 0, work, np.inf).reshape(len(graph.labels), graph.pes).min(axis=1)
-    return int(per_kernel[np.isfinite(per_kernel)].sum())
+    least: dict[str, float] = {}
+    for graph in graphs:
+        own = graph.kind == COMPUTE
+        place = graph.label[own].astype(np.int64) * graph.pes + graph.pe[own]
+        work = np.bincount(place, graph.launch[own] + graph.work[own].astype(np.float64), len(graph.labels) * graph.pes)
+        per_kernel = np.where(work > 0, work, np.inf).reshape(len(graph.labels), graph.pes).min(axis=1)
+        for label, cycles in zip(graph.labels, per_kernel, strict=True):
+            least[label] = min(least.get(label, np.inf), float(cycles))
+    return int(sum(cycles for cycles in least.values() if np.isfinite(cycles)))
 
 
 def _shortest_way(graph: TaskGraph) -> int:

@@ -29,12 +29,20 @@ class Lines:
     kind: str
 
     @property
+    def count(self) -> int:
+        return int(self.pes.shape[0])
+
+    @property
     def length(self) -> int:
         return int(self.pes.shape[1])
 
 
 class Canvas:
-    """Tasks of one window. `tokens` go through together, `positions` of the KV cache are on every line."""
+    """Tasks of one window. `tokens` go through together.
+
+    Kernels draw through `grid`, `lines` and `line` only, so that the same code draws all lines of a block or a single
+    one that stands for many (`LineCanvas`).
+    """
 
     def __init__(self, window: Rect, machine: Machine, dtype: str, tokens: int = 1) -> None:
         self.window = window
@@ -51,14 +59,26 @@ class Canvas:
 
     def grid(self, block: Block, along: int, across: int) -> Int64:
         """PE ids [along, across] of the first positions of a block."""
-        i, j = np.meshgrid(np.arange(along), np.arange(across), indexing="ij")
-        rows, columns = (i, j) if block.axis == "rows" else (j, i)
-        return (block.y - self.window.y + rows) * self.window.columns + block.x - self.window.x + columns
+        return self._ids(block, np.arange(along), np.arange(across))
 
     def lines(self, block: Block, axis: str, count: int) -> Lines:
         """The first `count` whole lines of a block that go along `axis`."""
-        pes = self.grid(block, block.along, count).T if axis == ALONG else self.grid(block, count, block.across)
-        vertical = (axis == ALONG) == (block.axis == "rows")
+        return self._lines(block, axis, np.arange(count))
+
+    def line(self, block: Block, axis: str, index: int) -> Lines:
+        """One whole line of a block that goes along `axis`."""
+        return self._lines(block, axis, np.array([index]))
+
+    def _ids(self, block: Block, along: Int64, across: Int64) -> Int64:
+        i, j = np.meshgrid(along, across, indexing="ij")
+        rows, columns = (i, j) if block.axis == "rows" else (j, i)
+        return (block.y - self.window.y + rows) * self.window.columns + block.x - self.window.x + columns
+
+    def _lines(self, block: Block, axis: str, chosen: Int64) -> Lines:
+        """Lines by their position on the other axis."""
+        whole = np.arange(block.along if axis == ALONG else block.across)
+        pes = self._ids(block, whole, chosen).T if axis == ALONG else self._ids(block, chosen, whole)
+        vertical = is_vertical(block, axis)
         return Lines(pes, SOUTH if vertical else EAST, NORTH if vertical else WEST, axis)
 
     def compute(
@@ -93,6 +113,62 @@ class Canvas:
         for pe, factor in self._slow:
             cycles[pes == pe] = _rounded_up(work * factor)
         return cycles
+
+
+class LineCanvas(Canvas):
+    """One line of a block, the one at `position` among those that go along `axis`, drawn on a window of its own.
+
+    `breaks` collects the positions at which lines begin to differ: what holds for this line holds for its neighbours up
+    to the next break.
+    """
+
+    def __init__(self, block: Block, axis: str, position: int, machine: Machine, dtype: str, tokens: int) -> None:
+        length = block.along if axis == ALONG else block.across
+        vertical = is_vertical(block, axis)
+        super().__init__(Rect(0, 0, 1, length) if vertical else Rect(0, 0, length, 1), machine, dtype, tokens)
+        self.axis = axis
+        self.position = position
+        self.breaks = {0}
+        place = block.x + position if vertical else block.y + position
+        self._slow = []
+        for s in machine.slow:
+            across, along = (s.x - block.x, s.y - block.y) if vertical else (s.y - block.y, s.x - block.x)
+            self.breaks |= {across, across + 1}
+            if (s.x if vertical else s.y) == place:
+                self._slow.append((along, s.factor))
+
+    def grid(self, block: Block, along: int, across: int) -> Int64:
+        count, other = (across, along) if self.axis == ALONG else (along, across)
+        self.breaks.add(count)
+        return self._own(other, self.position < count)
+
+    def lines(self, block: Block, axis: str, count: int) -> Lines:
+        self.breaks.add(count)
+        return self._drawn(block, axis, self.position < count)
+
+    def line(self, block: Block, axis: str, index: int) -> Lines:
+        self.breaks |= {index, index + 1}
+        return self._drawn(block, axis, self.position == index)
+
+    def _drawn(self, block: Block, axis: str, there: bool) -> Lines:
+        assert axis == self.axis, "a phase has the collectives of one axis"
+        pes = self._own(block.along if axis == ALONG else block.across, there)
+        vertical = is_vertical(block, axis)
+        ids = pes.T if axis == ALONG else pes
+        return Lines(ids, SOUTH if vertical else EAST, NORTH if vertical else WEST, axis)
+
+    def _own(self, length: int, there: bool) -> Int64:
+        """The line's own PEs, shaped as `grid` shapes them; none if the line is not among those asked for."""
+        ids = np.arange(length, dtype=np.int64)
+        return (ids[:, None] if self.axis == ALONG else ids[None, :]) if there else self._none(length)
+
+    def _none(self, length: int) -> Int64:
+        return np.empty((length, 0) if self.axis == ALONG else (0, length), np.int64)
+
+
+def is_vertical(block: Block, axis: str) -> bool:
+    """Whether the lines of `block` that go along `axis` are columns."""
+    return (axis == ALONG) == (block.axis == "rows")
 
 
 def _rounded_up(exact: Fraction) -> int:

@@ -44,6 +44,8 @@ def reduce(canvas: Canvas, lines: Lines, used: int, step: Step, algorithm: str, 
     if used == 1:
         return plan.root
     canvas.reroute(lines, label)
+    if lines.count == 0:
+        return plan.root
     last, received = _stage_tasks(canvas, lines, plan, step, label)
     source = np.array([m.source for m in plan.merges])
     target = np.array([m.target for m in plan.merges])
@@ -83,7 +85,7 @@ def _stage_tasks(canvas: Canvas, lines: Lines, plan: Reduction, step: Step, labe
 
 def broadcast(canvas: Canvas, lines: Lines, root: int, elements: int, label: str) -> None:
     """Every position of each line receives what its `root` has."""
-    if lines.length == 1:
+    if lines.length == 1 or lines.count == 0:
         return
     count, launch = lines.pes.shape[0], canvas.machine.activate_cycles
     sent = canvas.send(lines.pes[:, root], label)

@@ -5,7 +5,9 @@ Every PE does what the fullest one does; padding is worked on as on the wafer, w
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -44,12 +46,37 @@ class Site:
     logits_root: int  # along: where the logits are summed
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What a kernel does until its collectives change to the other axis. `axis` None: it has no collective."""
+
+    axis: str | None
+    draw: Callable[[Canvas, Site], None]
+
+
+def parts(kernel: Kernel) -> tuple[Part, ...]:
+    """A kernel as its parts, in order; all collectives of one part go along one axis."""
+    if isinstance(kernel, Embed):
+        label = _label(kernel)
+        return tuple(Part(axis, partial(draw, kernel=kernel, label=label)) for axis, draw in _EMBED)
+    kind = line_kind(kernel)
+    axis = ALONG if kind == ALONG else ACROSS if kind else None
+    return (Part(axis, partial(_draw, kernel=kernel)),)
+
+
 def expand_kernel(canvas: Canvas, kernel: Kernel, where: Site) -> None:
     """Appends the kernel's tasks."""
-    label = kernel.name.rpartition(".")[2]
+    for part in parts(kernel):
+        part.draw(canvas, where)
+
+
+def _label(kernel: Kernel) -> str:
+    return kernel.name.rpartition(".")[2]
+
+
+def _draw(canvas: Canvas, where: Site, kernel: Kernel) -> None:
+    label = _label(kernel)
     match kernel:
-        case Embed():
-            _embed(canvas, kernel, where, label)
         case RMSNorm():
             _rmsnorm(canvas, kernel, where, label)
         case Linear():
@@ -86,21 +113,31 @@ def line_kind(kernel: Kernel) -> str:
             return ""
 
 
-def _embed(canvas: Canvas, kernel: Embed, where: Site, label: str) -> None:
-    """The id goes to every PE: along the entry's row, then each column. The owner of the row sends it to its line.
+def _embed_entry(canvas: Canvas, where: Site, kernel: Embed, label: str) -> None:
+    """The id goes along the entry's line."""
+    line = canvas.line(where.block, ACROSS, where.entry[0])
+    broadcast(canvas, line, where.entry[1], canvas.tokens * ID_ELEMENTS, label)
 
-    Which column owns the row depends on the id; the last one is taken, so that cycles do not depend on the text. Other
-    columns are up to the block's width in hops nearer to, or farther from, what comes next.
+
+def _embed_spread(canvas: Canvas, where: Site, kernel: Embed, label: str) -> None:
+    """From there to every PE."""
+    lines = canvas.lines(where.block, ALONG, where.block.across)
+    broadcast(canvas, lines, where.entry[0], canvas.tokens * ID_ELEMENTS, label)
+
+
+def _embed_row(canvas: Canvas, where: Site, kernel: Embed, label: str) -> None:
+    """The owner of the id's row sends it to its line.
+
+    Which position owns the row depends on the id; the last one is taken, so that cycles do not depend on the text.
+    Others are up to the block's width in hops nearer to, or farther from, what comes next.
     """
-    block, tokens = where.block, canvas.tokens
-    rows, columns = canvas.lines(block, ACROSS, block.along), canvas.lines(block, ALONG, block.across)
-    entry_row = Lines(rows.pes[where.entry[0] : where.entry[0] + 1], rows.forward, rows.backward, rows.kind)
-    broadcast(canvas, entry_row, where.entry[1], tokens * ID_ELEMENTS, label)
-    broadcast(canvas, columns, where.entry[0], tokens * ID_ELEMENTS, label)
-    owner = kernel.vocabulary.used - 1
-    lines = Lines(rows.pes[: kernel.layout.used], rows.forward, rows.backward, rows.kind)
-    canvas.compute(lines.pes[:, owner], label, "copy", tokens * kernel.layout.width)
-    broadcast(canvas, lines, owner, tokens * kernel.layout.width, label)
+    owner, elements = kernel.vocabulary.used - 1, canvas.tokens * kernel.layout.width
+    lines = canvas.lines(where.block, ACROSS, kernel.layout.used)
+    canvas.compute(lines.pes[:, owner], label, "copy", elements)
+    broadcast(canvas, lines, owner, elements, label)
+
+
+_EMBED = ((ACROSS, _embed_entry), (ALONG, _embed_spread), (ACROSS, _embed_row))
 
 
 def _rmsnorm(canvas: Canvas, kernel: RMSNorm, where: Site, label: str) -> None:
@@ -209,8 +246,7 @@ def _swiglu(canvas: Canvas, kernel: SwiGLU, where: Site, label: str) -> None:
 def _sample(canvas: Canvas, kernel: Sample, where: Site, label: str) -> None:
     """On the line where the logits are summed: each PE's best candidates, merged to the root, and the draw there."""
     kept = min(where.candidates, kernel.candidates)
-    across = canvas.lines(where.block, ACROSS, where.block.along)
-    line = Lines(across.pes[where.logits_root : where.logits_root + 1], across.forward, across.backward, across.kind)
+    line = canvas.line(where.block, ACROSS, where.logits_root)
     pes = line.pes[:, : kernel.layout.used]
     passes = max(1, (kept - 1).bit_length() + 1)
     canvas.compute(pes, label, "compare", kernel.layout.width, passes)

@@ -1,28 +1,72 @@
-"""Segment: what is simulated at once: the TaskGraph of one stage or transfer, and where on the wafer it runs."""
+"""Segment: what is simulated at once: one stage or transfer, and where on the wafer it runs."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from wsesim.engine.taskgraph import TaskGraph
+from wsesim.engine.taskgraph import Int64, TaskGraph
 from wsesim.engine.verify import verify
 from wsesim.machine import Machine, Rect
 from wsesim.machine.machine import SlowPE
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Plan:
-    """A TaskGraph with the PEs that have tasks (`busy` [PEs]), and those whose first task waits for no message
-    (numbers).
+class LineGraph:
+    """The verified TaskGraph of one line of PEs. `busy` [PEs]: has tasks; `starters`: whose first one waits for no
+    message.
     """
 
     graph: TaskGraph
     busy: NDArray[np.bool_]
     starters: NDArray[np.intp]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EqualLines:
+    """Lines of a window that have the same tasks: `members` [lines, length] are their PEs' numbers.
+
+    They are columns or rows, as `line.graph` is high or wide.
+    """
+
+    line: LineGraph
+    members: Int64
+
+
+Phase = tuple[EqualLines, ...]
+"""Lines that share no PE and no link, so that each can be simulated on its own."""
+
+
+class Plan:
+    """The tasks of a window: as phases of lines, one phase after the other, or as one graph, or as both.
+
+    On every PE the tasks of a phase come before those of the next. `busy` [PEs]: has tasks; `starters`: whose first
+    one waits for no message. Without phases there is only the graph.
+    """
+
+    def __init__(
+        self, columns: int, rows: int, phases: tuple[Phase, ...], whole: Callable[[], TaskGraph] | TaskGraph
+    ) -> None:
+        self.columns = columns
+        self.rows = rows
+        self.phases = phases
+        self._whole = whole
+        if phases:
+            self.busy, self.starters = _of_phases(columns * rows, phases)
+        else:
+            self.busy, self.starters = _beginnings(self.graph)
+
+    @cached_property
+    def graph(self) -> TaskGraph:
+        """All tasks as one verified graph."""
+        graph = self._whole if isinstance(self._whole, TaskGraph) else self._whole()
+        verify(graph)
+        return graph
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +79,31 @@ class Segment:
 
 
 def plan_of(graph: TaskGraph) -> Plan:
-    """The plan of a verified graph."""
+    """The plan of a graph that is simulated whole."""
+    return Plan(graph.columns, graph.rows, (), graph)
+
+
+def line_graph(graph: TaskGraph) -> LineGraph:
+    """A line's graph, verified."""
     verify(graph)
+    return LineGraph(graph, *_beginnings(graph))
+
+
+def _beginnings(graph: TaskGraph) -> tuple[NDArray[np.bool_], NDArray[np.intp]]:
     pointers = graph.pe_ptr()
     busy = np.diff(pointers) > 0
     waits_for_none = graph.input_counts()[pointers[:-1][busy]] == 0
-    return Plan(graph, busy, np.flatnonzero(busy)[waits_for_none])
+    return busy, np.flatnonzero(busy)[waits_for_none]
+
+
+def _of_phases(pes: int, phases: tuple[Phase, ...]) -> tuple[NDArray[np.bool_], NDArray[np.intp]]:
+    busy, starts = np.zeros(pes, np.bool_), np.zeros(pes, np.bool_)
+    for phase in phases:
+        for equal in phase:
+            first = equal.members[:, equal.line.starters]
+            starts[first[~busy[first]]] = True
+            busy[equal.members[:, equal.line.busy]] = True
+    return busy, np.flatnonzero(starts)
 
 
 def local_machine(machine: Machine, window: Rect) -> Machine:

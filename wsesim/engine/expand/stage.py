@@ -5,12 +5,15 @@ from __future__ import annotations
 import dataclasses
 from functools import lru_cache
 
-from wsesim.engine.expand.canvas import Canvas
-from wsesim.engine.expand.kernels import Site, expand_kernel, line_kind
-from wsesim.engine.expand.segment import Plan, Segment, local_machine, plan_of
+import numpy as np
+
+from wsesim.engine.expand.canvas import Canvas, LineCanvas, is_vertical
+from wsesim.engine.expand.kernels import Part, Site, expand_kernel, line_kind, parts
+from wsesim.engine.expand.segment import EqualLines, Phase, Plan, Segment, line_graph, local_machine
+from wsesim.engine.taskgraph import Int64, TaskGraph
 from wsesim.machine import Machine
 from wsesim.program.collectives import reduction
-from wsesim.program.kernels import Embed, Kernel, Linear, Output, Sample, WeightRef
+from wsesim.program.kernels import ALONG, Embed, Kernel, Linear, Output, Sample, WeightRef
 from wsesim.program.layout import ceil_div
 from wsesim.program.program import Block, Program
 from wsesim.program.routes import entry_pe
@@ -54,14 +57,67 @@ def expand_stage(program: Program, kernels: tuple[Kernel, ...], tokens: int, con
     return Segment(kernels[0].name.partition(".")[0], block.rect, _plan(key))
 
 
-@lru_cache(maxsize=16)  # the graph of a 20,000-PE layer is about 60 MB
+@lru_cache(maxsize=16)  # the whole graph of a 20,000-PE layer, if anybody asks for it, is about 60 MB
 def _plan(key: StageKey) -> Plan:
-    canvas = Canvas(key.block.rect, key.machine, key.dtype, key.tokens)
     site = Site(key.block, key.positions * key.block.along, key.candidates, key.entry, key.logits_root)
+    runs = _one_axis_at_a_time([part for kernel in key.kernels for part in parts(kernel)])
+    return Plan(key.block.columns, key.block.rows, _phases(key, site, runs), lambda: _whole(key, site))
+
+
+def _whole(key: StageKey, site: Site) -> TaskGraph:
+    canvas = Canvas(key.block.rect, key.machine, key.dtype, key.tokens)
     canvas.configured = key.routes
     for kernel in key.kernels:
         expand_kernel(canvas, kernel, site)
-    return plan_of(canvas.builder.build())
+    return canvas.builder.build()
+
+
+def _one_axis_at_a_time(stage: list[Part]) -> list[tuple[str, list[Part]]]:
+    """Parts in order, cut where the axis of their collectives changes; one without any goes with those before it."""
+    runs: list[tuple[str, list[Part]]] = []
+    leading: list[Part] = []
+    for part in stage:
+        if part.axis is None and not runs:
+            leading.append(part)
+        elif part.axis is None or (runs and part.axis == runs[-1][0]):
+            runs[-1][1].append(part)
+        else:
+            runs.append((part.axis, [*leading, part]))
+            leading = []
+    return runs or [(ALONG, leading)]
+
+
+def _phases(key: StageKey, site: Site, runs: list[tuple[str, list[Part]]]) -> tuple[Phase, ...]:
+    phases, routes = [], key.routes
+    for axis, run in runs:
+        phase, routes = _phase(key, site, axis, run, routes)
+        phases.append(phase)
+    return tuple(phase for phase in phases if phase)
+
+
+def _phase(key: StageKey, site: Site, axis: str, run: list[Part], routes: str) -> tuple[Phase, str]:
+    """The lines along `axis`, one drawn for all that are alike, and the routes that are in place afterwards."""
+    count = key.block.across if axis == ALONG else key.block.along
+    phase, first, after = [], 0, routes
+    while first < count:
+        canvas = LineCanvas(key.block, axis, first, key.machine, key.dtype, key.tokens)
+        canvas.configured = routes
+        for part in run:
+            part.draw(canvas, site)
+        after = canvas.configured
+        following = min((b for b in canvas.breaks if b > first), default=count)
+        if canvas.builder.task_count:
+            members = _members(key.block, is_vertical(key.block, axis), np.arange(first, min(following, count)))
+            phase.append(EqualLines(line_graph(canvas.builder.build()), members))
+        first = following
+    return tuple(phase), after
+
+
+def _members(block: Block, vertical: bool, lines: Int64) -> Int64:
+    """PE numbers [lines, length] of the columns or rows of a block's own window."""
+    if vertical:
+        return lines[:, None] + np.arange(block.rows)[None, :] * block.columns
+    return lines[:, None] * block.columns + np.arange(block.columns)[None, :]
 
 
 def _routes_before(program: Program, kernels: tuple[Kernel, ...]) -> str:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
 from wsesim.engine.expand.canvas import Canvas
-from wsesim.engine.expand.segment import Plan, Segment, local_machine, plan_of
-from wsesim.engine.taskgraph import COLLECTIVE, Int64
+from wsesim.engine.expand.segment import EqualLines, Phase, Plan, Segment, line_graph, local_machine, plan_of
+from wsesim.engine.taskgraph import COLLECTIVE, EAST, WEST, Int64, TaskGraph
 from wsesim.machine import Machine, Rect
-from wsesim.program.program import Program, Transfer
+from wsesim.program.program import Block, Program, Transfer
 from wsesim.program.routes import Path, feedback_path, transfer_paths
 
 
@@ -18,8 +20,23 @@ def expand_transfer(program: Program, transfer: Transfer, tokens: int) -> Segmen
     """The residual of `tokens` tokens from block to block."""
     source, target = program.block(transfer.source), program.block(transfer.target)
     window = source.rect.hull(target.rect)
-    paths = transfer_paths(transfer, source, target)
-    return _segment(program, f"{transfer.source}->{transfer.target}", window, paths, tokens)
+    blocks = (_in_window(source, window), _in_window(target, window))
+    plan = _transfer_plan(_nameless(transfer), *blocks, _key(program, window, tokens))
+    return Segment(f"{transfer.source}->{transfer.target}", window, plan)
+
+
+def _in_window(block: Block, window: Rect) -> Block:
+    return Block("", block.x - window.x, block.y - window.y, block.columns, block.rows, block.axis)
+
+
+def _nameless(transfer: Transfer) -> Transfer:
+    colours = tuple(range(len(transfer.colours)))  # they decide what may meet, not when it arrives
+    return dataclasses.replace(transfer, name="", value="", source="", target="", colours=colours)
+
+
+@lru_cache(maxsize=64)
+def _transfer_plan(transfer: Transfer, source: Block, target: Block, key: Key) -> Plan:
+    return _plan(transfer_paths(transfer, source, target), key)
 
 
 def transfer_ends(program: Program, transfer: Transfer) -> tuple[Int64, Int64]:
@@ -36,58 +53,73 @@ def expand_feedback(program: Program, tokens: int = 1) -> Segment | None:
         return None
     start, corner, end = (Rect(*path.position(hop), 1, 1) for hop in (0, path.hops, path.total_hops))
     window = start.hull(corner).hull(end)
-    return _segment(program, "feedback", window, (path,), tokens)
+    local = dataclasses.replace(path, x=path.x - window.x, y=path.y - window.y)
+    return Segment("feedback", window, _plan((local,), _key(program, window, tokens)))
 
 
-def _segment(program: Program, name: str, window: Rect, paths: tuple[Path, ...], tokens: int) -> Segment:
-    local = tuple(
-        Path(
-            p.x - window.x,
-            p.y - window.y,
-            p.direction,
-            p.hops,
-            p.turn_direction,
-            p.turn_hops,
-            p.first_drop,
-            p.elements,
-            0,
+def _key(program: Program, window: Rect, tokens: int) -> Key:
+    return Key(local_machine(program.machine, window), window.columns, window.rows, program.timing_dtype, tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """What decides a transfer's graph beside its paths."""
+
+    machine: Machine  # stragglers in coordinates of the window
+    columns: int
+    rows: int
+    dtype: str
+    tokens: int
+
+
+def _plan(paths: tuple[Path, ...], key: Key) -> Plan:
+    rows = [path.y for path in paths]
+    straight = all(path.turn_hops == 0 and path.direction in (EAST, WEST) for path in paths)
+    if not straight or len(set(rows)) < len(rows) or key.machine.slow:
+        return plan_of(_graph(paths, key, key.rows))
+    return Plan(key.columns, key.rows, (_row_phase(paths, key),), lambda: _graph(paths, key, key.rows))
+
+
+def _row_phase(paths: tuple[Path, ...], key: Key) -> Phase:
+    """Paths that go straight along rows of their own: one row drawn for all that are alike."""
+    alike: dict[Path, list[int]] = {}
+    for path in paths:
+        alike.setdefault(dataclasses.replace(path, y=0), []).append(path.y)
+    return tuple(
+        EqualLines(
+            line_graph(_graph((path,), key, 1)), np.array(rows)[:, None] * key.columns + np.arange(key.columns)[None, :]
         )
-        for p in paths
+        for path, rows in alike.items()
     )
-    machine = local_machine(program.machine, window)
-    key = (local, machine, window.columns, window.rows, program.timing_dtype, tokens)
-    return Segment(name, window, _plan(*key))
 
 
-@lru_cache(maxsize=64)
-def _plan(paths: tuple[Path, ...], machine: Machine, columns: int, rows: int, dtype: str, tokens: int) -> Plan:
-    canvas = Canvas(Rect(0, 0, columns, rows), machine, dtype, tokens)
-    launch = machine.activate_cycles
+def _graph(paths: tuple[Path, ...], key: Key, rows: int) -> TaskGraph:
+    canvas = Canvas(Rect(0, 0, key.columns, rows), key.machine, key.dtype, key.tokens)
     sources = np.array([canvas.at(p.x, p.y) for p in paths])
     sent = canvas.send(sources, "send")
-    reached = [_reached(path, columns) for path in paths]
-    targets = np.unique(np.concatenate(reached))
-    received = canvas.task(targets, "receive", launch, 0, kind=COLLECTIVE)
-    for path, task, pes in zip(paths, sent, reached, strict=True):
-        message = canvas.builder.messages(
-            task,
-            path.direction,
-            path.hops,
-            canvas.wavelets(tokens * path.elements),
-            path.turn_direction,
-            path.turn_hops,
-        )
-        hops = np.arange(path.first_drop, path.total_hops + 1)
-        canvas.builder.drops(np.repeat(message, hops.size), hops, received[np.searchsorted(targets, pes)])
-    return plan_of(canvas.builder.build())
+    ends = [_reached(path, key.columns) for path in paths]
+    reached = np.concatenate(ends)
+    targets = np.unique(reached)
+    received = canvas.task(targets, "receive", key.machine.activate_cycles, 0, kind=COLLECTIVE)
+    messages = canvas.builder.messages(
+        sent,
+        [p.direction for p in paths],
+        [p.hops for p in paths],
+        [canvas.wavelets(key.tokens * p.elements) for p in paths],
+        [p.turn_direction for p in paths],
+        [p.turn_hops for p in paths],
+    )
+    hops = np.concatenate([np.arange(p.first_drop, p.total_hops + 1) for p in paths])
+    counts = [end.size for end in ends]
+    canvas.builder.drops(np.repeat(messages, counts), hops, received[np.searchsorted(targets, reached)])
+    return canvas.builder.build()
 
 
 def _reached(path: Path, columns: int) -> np.ndarray:
     """PE ids at the hops where the path drops a copy."""
     ends = (path.position(path.first_drop), path.position(path.total_hops))
     (x0, y0), (x1, y1) = ends
-    count = path.total_hops - path.first_drop + 1
-    xs = np.linspace(x0, x1, count).round().astype(np.int64)
-    ys = np.linspace(y0, y1, count).round().astype(np.int64)
     assert x0 == x1 or y0 == y1  # copies are dropped on one leg
-    return ys * columns + xs
+    first, last = y0 * columns + x0, y1 * columns + x1
+    step = (columns if x0 == x1 else 1) * (1 if last >= first else -1)
+    return np.arange(first, last + step, step)
