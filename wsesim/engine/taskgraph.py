@@ -42,6 +42,7 @@ class TaskGraph:
                   or ACTIVATED (set up when the heads are there)
         streams   1: its messages leave from the beginning of its work on, 0: at its end
         launch    cycles of setting up;  work: cycles after that
+        delay     cycles from a wavelet that comes in to what the task makes of it: all its results are so much later
         out_ptr   [T + 1] its messages are `out_ptr[t]:out_ptr[t + 1]`
     Messages [M]:
         source    task that sends it
@@ -65,6 +66,7 @@ class TaskGraph:
     streams: Int8
     launch: Int32
     work: Int32
+    delay: Int8
     out_ptr: Int32
     source: Int32
     wavelets: Int32

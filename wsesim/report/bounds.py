@@ -69,7 +69,9 @@ def _dependent_cycles(graph: TaskGraph) -> int:
     """
     own = graph.kind == COMPUTE
     place = graph.label[own].astype(np.int64) * graph.pes + graph.pe[own]
-    work = np.bincount(place, graph.launch[own] + graph.work[own].astype(np.float64), len(graph.labels) * graph.pes)
+    work = np.bincount(
+        place, (graph.launch + graph.work + graph.delay)[own].astype(np.float64), len(graph.labels) * graph.pes
+    )
     per_kernel = np.where(work > 0, work, np.inf).reshape(len(graph.labels), graph.pes).min(axis=1)
     return int(per_kernel[np.isfinite(per_kernel)].sum())
 
