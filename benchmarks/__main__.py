@@ -1,17 +1,18 @@
-"""`python -m benchmarks [execute|generate|commands]`: all of them, or some."""
+"""`python -m benchmarks [commands|engine|execute|generate]`: all of them, or some."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
 
-from benchmarks import bench_commands, bench_execute, bench_generate
+from benchmarks import bench_commands, bench_engine, bench_execute, bench_generate
 from benchmarks.machine import machine_text
 from benchmarks.row import Row
 from wsesim.report.tables import aligned
 
 ALL: dict[str, Callable[[], list[Row]]] = {
     "commands": bench_commands.rows,
+    "engine": bench_engine.rows,
     "execute": bench_execute.rows,
     "generate": bench_generate.rows,
 }

@@ -55,7 +55,7 @@ def graphs(draw: st.DrawFn, xy_only: bool = True, most_tasks: int = 24) -> TaskG
     pes = draw(st.lists(st.integers(0, columns * rows - 1), min_size=2, max_size=most_tasks))
     small = st.integers(0, 30)
     for pe in pes:
-        fields = draw(st.tuples(small, small, st.integers(0, 2), st.booleans(), st.integers(0, 1)))
+        fields = draw(st.tuples(small, small, st.integers(0, 2), st.booleans(), st.integers(0, 1), st.integers(0, 2)))
         builder.tasks(pe, f"k{pe % 3}", *fields)
     for source in range(len(pes)):
         _add_messages(draw, builder, pes, source, xy_only)

@@ -82,6 +82,18 @@ def test_a_streaming_chain_is_bound_by_heads_or_by_the_slow_source() -> None:
         assert kinds(path_to_last(mesh)) == expected
 
 
+def test_a_delay_is_computing_on_the_way_through_a_streaming_task() -> None:
+    mesh = Mesh(2, 1)
+    sink = mesh.task(1, 0, "b", work=2, start=LAUNCHED, delay=5)
+    mesh.send(mesh.task(0, 0, "a", launch=1, work=2, streams=1, delay=4), EAST, 1, 40, sink)
+    assert kinds(path_to_last(mesh)) == [
+        ("launch", "a", 1),
+        ("compute", "a", 4),
+        ("network", "a", 7 + 2 + 40 + 3),
+        ("compute", "b", 5),
+    ]
+
+
 def test_the_ramp_out_is_a_wait_and_a_reroute_has_its_own_kind() -> None:
     mesh = Mesh(3, 1)
     source = mesh.task(1, 0, "a")

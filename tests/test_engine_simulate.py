@@ -103,6 +103,25 @@ def test_a_streaming_task_sends_from_its_begin_and_not_faster_than_it_works() ->
     assert timeline.state_after.ramp_out_free[0] == 60
 
 
+def test_a_streamed_chain_takes_what_hpdc24_says() -> None:
+    """B + (2 T_R + 2) (P - 1): per PE two ramps, a hop, and a cycle in which the sum is made."""
+    fabric = Fabric(1, 2, 2, 0, 1, 1, 6)
+    for length, wavelets in ((2, 1), (5, 3), (9, 40)):
+        mesh = Mesh(length, 1)
+        tasks = [mesh.task(0, 0, streams=1)]
+        for x in range(1, length):
+            tasks.append(mesh.task(x, 0, launch=3, work=wavelets, start=LAUNCHED, streams=1, delay=1))
+            mesh.send(tasks[-2], EAST, 1, wavelets, tasks[-1])
+        assert simulate(mesh.builder.build(), fabric, NO_PORTS, NO_PORTS).task_end[-1] == wavelets + 6 * (length - 1)
+
+
+def test_a_delay_comes_after_the_work_of_every_kind_of_task() -> None:
+    mesh = Mesh(1, 3)
+    for y, start in enumerate((BLOCKING, LAUNCHED, ACTIVATED)):
+        mesh.builder.ports(mesh.task(0, y, launch=10, work=5, start=start, delay=3))
+    assert run(mesh, head=(100, 100, 100), tail=(120, 120, 120)).task_end.tolist() == [138, 123, 123]
+
+
 def test_a_multicast_drops_at_every_router_on_its_way() -> None:
     mesh = Mesh(4, 1)
     message = mesh.builder.messages(mesh.task(0, 0), EAST, 3, 4)
@@ -331,8 +350,9 @@ def test_no_effect_comes_before_its_cause(data: st.DataObject) -> None:
     message = graph.drop_message()
     sent = graph.source
     assert (t.task_begin - t.task_start >= graph.launch).all()
-    assert (t.task_end - t.task_begin >= graph.work).all()
-    assert (t.message_head >= np.where(graph.streams[sent] == 1, t.task_begin[sent], t.task_end[sent])).all()
+    assert (t.task_end - t.task_begin >= graph.work + graph.delay).all()
+    first_result = np.where(graph.streams[sent] == 1, t.task_begin[sent] + graph.delay[sent], t.task_end[sent])
+    assert (t.message_head >= first_result).all()
     assert (t.message_tail >= t.task_end[sent]).all()
     assert (t.drop_head >= t.message_head[message] + 7 + 2 * graph.drop_hop + 3).all()
     assert (t.drop_tail >= t.message_tail[message] + 7 + 2 * graph.drop_hop + 3).all()
@@ -340,7 +360,7 @@ def test_no_effect_comes_before_its_cause(data: st.DataObject) -> None:
     assert (t.task_start[1:] >= t.task_end[:-1])[same_pe].all()
     for tasks, heads, tails in ((graph.drop_task, t.drop_head, t.drop_tail), (graph.port_task, head, tail)):
         assert (t.task_begin[tasks] >= heads).all()
-        assert (t.task_end[tasks] >= tails).all()
+        assert (t.task_end[tasks] >= tails + graph.delay[tasks]).all()
         assert (t.task_start[tasks] >= tails)[graph.start[tasks] == BLOCKING].all()
         assert (t.task_start[tasks] >= heads)[graph.start[tasks] == ACTIVATED].all()
 
@@ -473,7 +493,8 @@ def valid_graph() -> TaskGraph:
         ({"outputs": [-1]}, "task -1 of 3: .* name tasks of the graph"),
         ({"pe": [0, 1, 4]}, "b at PE 4 of 2 x 2: a task stands on a PE"),
         ({"pe": [0, 3, 1]}, r"b at \(1, 0\): tasks are sorted"),
-        ({"work": [0, -1, 0]}, r"c at \(1, 0\): launch and work"),
+        ({"work": [0, -1, 0]}, r"c at \(1, 0\): launch, work and delay cycles are not negative"),
+        ({"delay": [0, 0, -1]}, r"b at \(1, 1\): launch, work and delay"),
         ({"start": [0, 0, 3]}, "start is BLOCKING"),
         ({"kind": [3, 0, 0]}, "start is BLOCKING.*COMPUTE, REROUTE or COLLECTIVE"),
         ({"wavelets": [0, 4]}, r"a at \(0, 0\): a message has at least one wavelet"),

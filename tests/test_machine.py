@@ -188,6 +188,7 @@ MISTAKES = {
     "rate over zero": (_with('fp16 = "1"', 'fp16 = "1/0"'), "not a number"),
     "rate zero": (_with('fp16 = "1"', 'fp16 = "0"'), "rates are positive"),
     "launch negative": (_with("launch = 1", "launch = -1"), "launch and relaunch are not negative"),
+    "stream negative": (_with("stream_cycles = 1", "stream_cycles = -1"), "stream_cycles are between 0 and 127"),
     "hop zero": (_with("hop_cycles = 1", "hop_cycles = 0"), "hop_cycles is at least 1"),
     "ramp negative": (_with("ramp_send_cycles = 1", "ramp_send_cycles = -1"), "ramps and turns are not negative"),
     "wavelet zero": (_with("wavelet_cycles = 1", "wavelet_cycles = 0"), "wavelet_cycles is positive"),

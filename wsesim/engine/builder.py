@@ -26,7 +26,7 @@ class GraphBuilder:
         self.columns = columns
         self.rows = rows
         self._labels: dict[str, int] = {}
-        self._tasks = _Table("pe", "label", "kind", "start", "streams", "launch", "work")
+        self._tasks = _Table("pe", "label", "kind", "start", "streams", "launch", "work", "delay")
         self._messages = _Table("source", "direction1", "hops1", "wavelets", "direction2", "hops2", "shares_ramp")
         self._drops = _Table("message", "hop", "task")
         self._ports = _Table("task")
@@ -46,10 +46,11 @@ class GraphBuilder:
         start: Numbers = BLOCKING,
         streams: Numbers = False,
         kind: Numbers = COMPUTE,
+        delay: Numbers = 0,
     ) -> Int64:
         """One task per entry of `pe`, after all tasks that the PE has so far; their ids."""
         index = self._labels.setdefault(label, len(self._labels))
-        return self._tasks.append(pe, index, kind, start, streams, launch, work)
+        return self._tasks.append(pe, index, kind, start, streams, launch, work, delay)
 
     def messages(
         self,
@@ -97,6 +98,7 @@ class GraphBuilder:
             streams=tasks.int8("streams", by_pe),
             launch=tasks.int32("launch", by_pe),
             work=tasks.int32("work", by_pe),
+            delay=tasks.int8("delay", by_pe),
             out_ptr=_pointers(source[by_source], by_pe.size),
             source=source[by_source].astype(np.int32),
             wavelets=messages.int32("wavelets", by_source),

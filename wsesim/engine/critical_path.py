@@ -102,11 +102,12 @@ class _Walk:
                 return self._from_start(point.task)
 
     def _from_end(self, task: int) -> _Point | Origin:
-        end = int(self.timeline.task_end[task])
-        worked = int(self.timeline.task_begin[task] + self.graph.work[task])
-        if end > worked:  # it was not BLOCKING, and waited for the last wavelet
+        begin, end = int(self.timeline.task_begin[task]), int(self.timeline.task_end[task])
+        work, delay = int(self.graph.work[task]), int(self.graph.delay[task])
+        if end > begin + work + delay:  # it was not BLOCKING, and waited for the last wavelet
+            self._add_task("compute", task, end - delay, delay)
             return self._along(self._latest(task, "tail"))
-        self._add_task("compute", task, worked - int(self.graph.work[task]), int(self.graph.work[task]))
+        self._add_task("compute", task, begin, work + delay)
         return _Point(task, "begin")
 
     def _from_begin(self, task: int) -> _Point | Origin:
@@ -156,10 +157,13 @@ class _Walk:
         if arrived.edge == "tail":
             cycles = int(graph.wavelets[message]) * fabric.wavelet_numerator
             latency += -(-cycles // fabric.wavelet_denominator)
-        point = _Point(source, "begin" if graph.streams[source] else "end")
-        left = int(self.timeline.task_begin[source]) if graph.streams[source] else end
-        self._add_transfer(source, drop, left, arrived.cycle, latency)
-        return point
+        if not graph.streams[source]:
+            self._add_transfer(source, drop, end, arrived.cycle, latency)
+            return _Point(source, "end")
+        begin, delay = int(self.timeline.task_begin[source]), int(graph.delay[source])
+        self._add_transfer(source, drop, begin + delay, arrived.cycle, latency)
+        self._add_task("compute", source, begin, delay)
+        return _Point(source, "begin")
 
     def _add_transfer(self, source: int, drop: int, left: int, arrived: int, latency: int) -> None:
         """A message from `left` to `arrived`: what its `latency` does not explain, it waited."""

@@ -83,13 +83,14 @@ def _time_task(task: Any, free: int) -> None:
     task.end = task.begin + task.work
     if task.start in (LAUNCHED, ACTIVATED):
         task.end = max(task.end, task.tail)
+    task.end += task.delay
 
 
 @inlined
 def _send(world: World, fabric: Constants, task: Any, program: Any, number: int) -> None:
     message = world.messages[number]
     ramp = world.ramps[number]
-    head_out = task.begin if task.streams else task.end
+    head_out = task.begin + task.delay if task.streams else task.end
     tail_out = max(head_out + message.duration, task.end)
     if fabric.free_links:
         ramp.head = head_out

@@ -22,6 +22,7 @@ TASK: Final = np.dtype(
         ("last_message", "i4"),
         ("start", "i1"),
         ("streams", "i1"),
+        ("delay", "i1"),
     ],
     align=True,
 )

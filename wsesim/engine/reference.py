@@ -117,28 +117,27 @@ class _Run:
 
     def run_task(self, pe: int, number: int) -> None:
         graph, task, free = self.graph, self.tasks[number], self.pe_free[pe]
-        launch, work = int(graph.launch[number]), int(graph.work[number])
+        launch, work, delay = (int(column[number]) for column in (graph.launch, graph.work, graph.delay))
         match graph.start[number]:
             case s if s == BLOCKING:
                 task.start = max(free, task.tail)
                 task.begin = task.start + launch
-                task.end = task.begin + work
+                task.end = task.begin + work + delay
             case s if s == LAUNCHED:
                 task.start = free
                 task.begin = max(task.start + launch, task.head)
-                task.end = max(task.begin + work, task.tail)
+                task.end = max(task.begin + work, task.tail) + delay
             case s if s == ACTIVATED:
                 task.start = max(free, task.head)
                 task.begin = task.start + launch
-                task.end = max(task.begin + work, task.tail)
+                task.end = max(task.begin + work, task.tail) + delay
         self.pe_free[pe] = task.end
         for message in range(graph.out_ptr[number], graph.out_ptr[number + 1]):
-            self.send(pe, task, bool(graph.streams[number]), message)
+            self.send(pe, task, task.begin + delay if graph.streams[number] else task.end, message)
 
-    def send(self, pe: int, task: _Task, streams: bool, number: int) -> None:
+    def send(self, pe: int, task: _Task, head_out: int, number: int) -> None:
         message = self.messages[number]
         duration = self.cycles(message.wavelets)
-        head_out = task.begin if streams else task.end
         tail_out = max(head_out + duration, task.end)
         shares = bool(self.graph.shares_ramp[number])
         message.ramp_head = max(head_out, self.ramp_out_free[pe])

@@ -5,12 +5,12 @@ A message is a head and a tail on every link; its wavelets in between are not fo
 PEs
     A PE runs its tasks in program order; `free` is the end of the previous task (at first, of the State). H
     and T are the latest head and the latest tail of a task's inputs (minus infinity without inputs).
-        BLOCKING   start = max(free, T)  begin = start + launch              end = begin + work
-        LAUNCHED   start = free          begin = max(start + launch, H)      end = max(begin + work, T)
-        ACTIVATED  start = max(free, H)  begin = start + launch              end = max(begin + work, T)
+        BLOCKING   start = max(free, T)  begin = start + launch              end = begin + work + delay
+        LAUNCHED   start = free          begin = max(start + launch, H)      end = max(begin + work, T) + delay
+        ACTIVATED  start = max(free, H)  begin = start + launch              end = max(begin + work, T) + delay
     The sink of a message is memory: a microthread takes it in, whatever the PE is doing.
 Messages
-    The head of a message leaves at `head_out`, the begin of a task that streams, else the end. On a link a
+    The head of a message leaves at `head_out`: begin + delay of a task that streams, else its end. On a link a
     message of w wavelets lasts D = ceil(w * numerator / denominator) cycles; that of a streaming task is not
     complete before the task is: tail_out = max(head_out + D, end).
     The ramp out is one per PE and serves messages in program order: r = max(head_out, ramp_out_free), and
@@ -150,6 +150,7 @@ def _tasks(graph: TaskGraph, port_head: Int64, port_tail: Int64) -> Records:
         tail=NEVER,
         launch=graph.launch,
         work=graph.work,
+        delay=graph.delay,
         missing=graph.input_counts() - np.bincount(graph.port_task, minlength=graph.task_count),
         first_message=graph.out_ptr[:-1],
         last_message=graph.out_ptr[1:],

@@ -32,7 +32,7 @@ SOUTH: Final = 3
 
 
 COLUMNS: Final = (
-    *("pe", "label", "kind", "start", "streams", "launch", "work", "out_ptr", "source", "wavelets"),
+    *("pe", "label", "kind", "start", "streams", "launch", "work", "delay", "out_ptr", "source", "wavelets"),
     *("direction1", "hops1", "direction2", "hops2", "shares_ramp", "drop_ptr", "drop_hop", "drop_task"),
 )  # fields of a TaskGraph that belong to its tasks, messages and drops
 
@@ -49,6 +49,7 @@ class TaskGraph:
                   or ACTIVATED (set up when the heads are there)
         streams   1: its messages leave from the beginning of its work on, 0: at its end
         launch    cycles of setting up;  work: cycles after that
+        delay     cycles from a wavelet that comes in to what the task makes of it: all its results are so much later
         out_ptr   [T + 1] its messages are `out_ptr[t]:out_ptr[t + 1]`
     Messages [M]:
         source    task that sends it
@@ -72,6 +73,7 @@ class TaskGraph:
     streams: Int8
     launch: Int32
     work: Int32
+    delay: Int8
     out_ptr: Int32
     source: Int32
     wavelets: Int32

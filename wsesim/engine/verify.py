@@ -65,7 +65,7 @@ def _unsorted(graph: TaskGraph) -> Int32:
 
 
 def _bad_cost(graph: TaskGraph) -> Int32:
-    return _tasks((graph.launch < 0) | (graph.work < 0))
+    return _tasks((graph.launch < 0) | (graph.work < 0) | (graph.delay < 0))
 
 
 def _bad_code(graph: TaskGraph) -> Int32:
@@ -135,7 +135,7 @@ RULES = (
     Rule("messages, drops, ports and outputs name tasks of the graph", _unknown_tasks),
     Rule("a task stands on a PE of the mesh", _outside),
     Rule("tasks are sorted by PE", _unsorted),
-    Rule("launch and work cycles are not negative", _bad_cost),
+    Rule("launch, work and delay cycles are not negative", _bad_cost),
     Rule("start is BLOCKING, LAUNCHED or ACTIVATED, and kind COMPUTE, REROUTE or COLLECTIVE", _bad_code),
     Rule("a message has at least one wavelet", _empty_message),
     Rule("a message goes at least one hop, and no leg is negative", _bad_hops),

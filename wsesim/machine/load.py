@@ -16,6 +16,7 @@ from wsesim.machine.fields import build
 from wsesim.machine.machine import Fabric, Host, Machine, OpCost, Rect, SlowPE
 
 MOST_PES = 10_000_000  # ten times any wafer: the state of each is kept
+MOST_STREAM_CYCLES = 127  # a task keeps them in a byte
 OPS = ("copy", "fma", "elementwise", "reduce", "exp", "divide", "rsqrt", "relay", "compare")
 FIELDS = tuple("op" if f.name == "ops" else f.name for f in dataclasses.fields(Machine) if f.init and f.name != "name")
 """What the file of a machine may state at its top level."""
@@ -151,6 +152,7 @@ def _rules(machine: Machine) -> Iterator[tuple[bool, str]]:
     yield 0 <= m.reserved_colours < m.colours, "colours are more than reserved_colours"
     yield m.wavelet_bytes >= 1, "wavelet_bytes is at least 1"
     yield min(m.reroute_cycles, m.activate_cycles) >= 0, "reroute_cycles and activate_cycles are not negative"
+    yield 0 <= m.stream_cycles <= MOST_STREAM_CYCLES, f"stream_cycles are between 0 and {MOST_STREAM_CYCLES}"
     yield fabric.hop_cycles >= 1, "hop_cycles is at least 1"
     yield fabric.queue_wavelets >= 1, "queue_wavelets is at least 1"
     yield fabric.wavelet_numerator > 0, "wavelet_cycles is positive"

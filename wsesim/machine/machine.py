@@ -120,6 +120,7 @@ class Machine:
     reserved_colours: int
     reroute_cycles: int
     activate_cycles: int
+    stream_cycles: int  # from a wavelet at a running operation to its result, in memory or on the way out
     wavelet_bytes: int
     fabric: Fabric
     host: Host

@@ -72,10 +72,11 @@ def _dependent_cycles(graphs: Iterable[TaskGraph]) -> int:
     for graph in graphs:
         own = graph.kind == COMPUTE
         place = graph.label[own].astype(np.int64) * graph.pes + graph.pe[own]
-        work = np.bincount(place, graph.launch[own] + graph.work[own].astype(np.float64), len(graph.labels) * graph.pes)
+        cycles = (graph.launch + graph.work + graph.delay)[own].astype(np.float64)
+        work = np.bincount(place, cycles, len(graph.labels) * graph.pes)
         per_kernel = np.where(work > 0, work, np.inf).reshape(len(graph.labels), graph.pes).min(axis=1)
-        for label, cycles in zip(graph.labels, per_kernel, strict=True):
-            least[label] = min(least.get(label, np.inf), float(cycles))
+        for label, fewest in zip(graph.labels, per_kernel, strict=True):
+            least[label] = min(least.get(label, np.inf), float(fewest))
     return int(sum(cycles for cycles in least.values() if np.isfinite(cycles)))
 
 

@@ -53,6 +53,7 @@ def _append_tasks(builder: GraphBuilder, segment: Segment, pes: Int64) -> Int64:
                     graph.start[chosen],
                     graph.streams[chosen],
                     graph.kind[chosen],
+                    graph.delay[chosen],
                 )
     return ids
 
