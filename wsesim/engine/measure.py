@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
 
 from wsesim.engine.builder import GraphBuilder
 from wsesim.engine.expand.canvas import Canvas
-from wsesim.engine.expand.kernels import Site, expand_kernel, line_kind
+from wsesim.engine.expand.kernels import line_kind
+from wsesim.engine.expand.stage import expand_kernels
 from wsesim.engine.simulate import simulate
 from wsesim.engine.taskgraph import EAST, SOUTH, TaskGraph
 from wsesim.engine.verify import verify
+from wsesim.engine.wafer import Memory, SegmentRun, Wafer
 from wsesim.machine import Machine, Rect
 from wsesim.program.kernels import Kernel
 from wsesim.program.program import Block
@@ -65,13 +68,39 @@ def kernel_cycles(
 
     `routed`: the first collective's routes are in place instead.
     """
-    canvas = Canvas(Rect(0, 0, block.columns, block.rows), machine, "fp16")
     kinds = [kind for kernel in kernels if (kind := line_kind(kernel))]
-    canvas.configured = "" if routed or not kinds else kinds[-1]
-    site = Site(Block(block.name, 0, 0, block.columns, block.rows, block.axis), context, 1, (0, 0), 0)
-    for kernel in kernels:
-        expand_kernel(canvas, kernel, site)
-    return _end(canvas.builder.build(), machine)
+    routes = "" if routed or not kinds else kinds[-1]
+    segment = expand_kernels(machine, block, tuple(kernels), context, routes=routes)
+    return Wafer(machine, Memory(keep_timelines=False)).run(segment).end
+
+
+def phase_cycles(machine: Machine, block: Block, kernels: Sequence[Kernel], context: int) -> dict[str, int]:
+    """Cycles of each kernel, by its name, in a layer that follows one like itself.
+
+    As timestamps on the block's first line would have it: from the moment when its last PE has done with the kernel
+    before to the moment when it has done with this one. They sum to the distance of two layers.
+    """
+    twice = (*kernels, *(dataclasses.replace(k, name=f"{k.name}/2") for k in kernels))
+    kinds = [kind for kernel in kernels if (kind := line_kind(kernel))]
+    segment = expand_kernels(machine, block, twice, context, routes=kinds[-1] if kinds else "")
+    run = Wafer(machine, Memory()).run(segment)
+    ends = _ends_on_first_line(run, block)
+    stamps = [ends[kernels[-1].name], *(ends[f"{k.name}/2"] for k in kernels)]
+    return {kernel.name: stop - start for kernel, start, stop in zip(kernels, stamps, stamps[1:], strict=False)}
+
+
+def _ends_on_first_line(run: SegmentRun, block: Block) -> dict[str, int]:
+    """Last end of each label's tasks on the first line across."""
+    ends: dict[str, int] = {}
+    for piece in run.effect.pieces:
+        assert piece.timeline is not None
+        row, column = np.divmod(piece.members[:, piece.graph.pe], block.columns)
+        there = (row if block.axis == "rows" else column) == 0
+        times = np.where(there, piece.timeline.task_end[None, :] + piece.bases[:, None], -1).max(axis=0)
+        for number, label in enumerate(piece.graph.labels):
+            own = times[piece.graph.label == number]
+            ends[label] = max(ends.get(label, 0), int(own.max(initial=0)))
+    return ends
 
 
 def _end(graph: TaskGraph, machine: Machine) -> int:

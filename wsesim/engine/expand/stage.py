@@ -57,6 +57,18 @@ def expand_stage(program: Program, kernels: tuple[Kernel, ...], tokens: int, con
     return Segment(kernels[0].name.partition(".")[0], block.rect, _plan(key))
 
 
+def expand_kernels(
+    machine: Machine, block: Block, kernels: tuple[Kernel, ...], context: int, *, routes: str = "", tokens: int = 1
+) -> Segment:
+    """Kernels one after the other on a block of its own, in fp16, over `context` positions; no Program is needed.
+
+    `routes`: the kind of lines whose routes are in place before.
+    """
+    own = Block("", 0, 0, block.columns, block.rows, block.axis)
+    key = StageKey(kernels, machine, own, "fp16", tokens, ceil_div(context, block.along), 1, (0, 0), 0, routes)
+    return Segment("kernels", own.rect, _plan(key))
+
+
 @lru_cache(maxsize=16)  # the whole graph of a 20,000-PE layer, if anybody asks for it, is about 60 MB
 def _plan(key: StageKey) -> Plan:
     site = Site(key.block, key.positions * key.block.along, key.candidates, key.entry, key.logits_root)
