@@ -120,6 +120,7 @@ class Machine:
     reserved_colours: int
     reroute_cycles: int
     activate_cycles: int
+    loop_cycles: int
     wavelet_bytes: int
     fabric: Fabric
     host: Host

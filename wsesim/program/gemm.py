@@ -47,7 +47,8 @@ class Ring:
 
     def next(self, forward: bool = True) -> Positions:
         """[P] position that each one sends to."""
-        return self.order[(self.place + (1 if forward else -1)) % self.size]
+        neighbour: Positions = self.order[(self.place + (1 if forward else -1)) % self.size]
+        return neighbour
 
     def turns(self, places: Positions) -> Positions:
         """Places to move, ahead if positive, the shorter way round; half the ring goes ahead."""
@@ -77,7 +78,8 @@ def ring(size: int, algorithm: str) -> Ring:
 
 def slices(of: Ring, step: int) -> Positions:
     """[P, P] position whose slice of K (transposed: of N) PE (i, j) works on at `step`."""
-    return of.order[(of.place[:, None] + of.place[None, :] - step) % of.size]
+    held: Positions = of.order[(of.place[:, None] + of.place[None, :] - step) % of.size]
+    return held
 
 
 def _frozen(array: Positions) -> Positions:

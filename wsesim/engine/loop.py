@@ -1,0 +1,131 @@
+"""loop(body, n): a body that is run n times on the same PEs, simulated until it repeats itself.
+
+What one run of the body leaves to the next is the State (when PEs, ramps and links are free); the body's messages end
+inside it. So when the state of everything that the body touches, minus the earliest cycle at which one of its PEs is
+free, has been there before, everything from then on repeats, with any period; the rest is the same, so many cycles
+later. The result is that of the n bodies in one graph, to the bit: if a run asks for a link or ramp earlier than an
+earlier one did (`late_requests`), which makes runs one after the other inexact, the one graph is what is simulated.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsesim.engine.expand.merge import merge
+from wsesim.engine.expand.segment import Segment, plan_of
+from wsesim.engine.simulate import simulate
+from wsesim.engine.state import State
+from wsesim.engine.taskgraph import Int64, TaskGraph
+from wsesim.machine import Fabric, Rect
+
+NO_PORTS = np.empty(0, np.int64)
+FIELDS = tuple(f.name for f in dataclasses.fields(State) if f.name not in ("columns", "rows"))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LoopRun:
+    """A loop that has run.
+
+    state        after it;  runs: how often the body ran;  simulated: runs of it that were simulated
+    period       runs after which everything repeats, `period_cycles` later; 0 if it never did
+    end_cycles   when the last task ended;  link_events: links granted in all runs
+    """
+
+    state: State
+    runs: int
+    simulated: int
+    period: int
+    period_cycles: int
+    end_cycles: int
+    link_events: int
+
+
+def loop(body: TaskGraph, runs: int, fabric: Fabric, state: State | None = None, most: int | None = None) -> LoopRun:
+    """`runs` times the body from `state` on (idle if None).
+
+    most: simulate no more than so many runs; what has not repeated by then has `runs` of `simulated`, and the rest is
+    not done.
+    """
+    state = State.idle(body.columns, body.rows) if state is None else state
+    busy = np.diff(body.pe_ptr()) > 0
+    seen: dict[bytes, tuple[int, int]] = {}
+    before, touched, events = state, None, 0
+    for done in range(min(runs, most or runs)):
+        timeline = simulate(body, fabric, NO_PORTS, NO_PORTS, before)
+        if timeline.late_requests:
+            return _whole(body, runs, fabric, state)
+        after, events = timeline.state_after, timeline.link_events
+        if touched is None:
+            touched = _touched(before, after, busy)
+        base = int(after.pe_free[busy].min())
+        first = seen.setdefault(_profile(after, touched, base), (done + 1, base))
+        if first[0] <= done:
+            period, shift = done + 1 - first[0], base - first[1]
+            rest = runs - done - 1
+            ahead = _moved(after, touched, rest // period * shift)
+            last = _run(body, rest % period, fabric, ahead)
+            return _finished(last, busy, runs, done + 1 + rest % period, (period, shift), events)
+        before = after
+    count = min(runs, most or runs)
+    return _finished(before, busy, count, count, (0, 0), events)
+
+
+def _run(body: TaskGraph, runs: int, fabric: Fabric, state: State) -> State:
+    for _ in range(runs):
+        state = simulate(body, fabric, NO_PORTS, NO_PORTS, state).state_after
+    return state
+
+
+def _finished(
+    state: State, busy: NDArray[np.bool_], runs: int, simulated: int, period: tuple[int, int], events: int
+) -> LoopRun:
+    end = int(state.pe_free[busy].max()) if busy.any() else 0
+    return LoopRun(state, runs, simulated, *period, end, runs * events)
+
+
+def _whole(body: TaskGraph, runs: int, fabric: Fabric, state: State) -> LoopRun:
+    """All runs in one graph."""
+    window = Rect(0, 0, body.columns, body.rows)
+    graph = merge([Segment("run", window, plan_of(body))] * runs, window)
+    timeline = simulate(graph, fabric, NO_PORTS, NO_PORTS, state)
+    busy = np.diff(body.pe_ptr()) > 0
+    end = int(timeline.state_after.pe_free[busy].max())
+    return LoopRun(timeline.state_after, runs, runs, 0, 0, end, timeline.link_events)
+
+
+Touched = dict[str, NDArray[np.intp]]
+
+
+def _touched(before: State, after: State, busy: NDArray[np.bool_]) -> Touched:
+    """Places of each field that a run changes: a PE that has tasks, a ramp or link that has messages (it is free
+    later than before each time that one passes)."""
+    return {
+        name: np.flatnonzero(busy if name == "pe_free" else getattr(after, name) != getattr(before, name))
+        for name in FIELDS
+    }
+
+
+def _values(state: State, touched: Touched) -> Iterator[Int64]:
+    for name, places in touched.items():
+        yield getattr(state, name)[places]
+
+
+def _profile(state: State, touched: Touched, base: int) -> bytes:
+    digest = hashlib.blake2b(digest_size=16)
+    for values in _values(state, touched):
+        digest.update((values - base).tobytes())
+    return digest.digest()
+
+
+def _moved(state: State, touched: Touched, cycles: int) -> State:
+    """The state with everything that the body touches so many cycles later."""
+    moved = {name: getattr(state, name).copy() for name in FIELDS}
+    for name, places in touched.items():
+        moved[name][places] += cycles
+    return dataclasses.replace(state, **moved)
