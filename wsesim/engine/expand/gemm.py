@@ -57,6 +57,21 @@ def tiles_of(rows: int, inner: int, columns: int, side: int) -> Tiles:
     return Tiles(ceil_div(rows, side), ceil_div(inner, side), ceil_div(columns, side))
 
 
+def repeated_gemm(
+    canvas: Canvas, rows: Lines, of: Ring, tiles: Tiles, label: str, *, exchange: bool = True, loops: int = 1
+) -> None:
+    """One repetition of the published benchmark: A aligned, C zeroed, all steps, and the call that finds none left.
+
+    Without `exchange` no tile moves in the steps; `loops` times each product.
+    """
+    for _ in range(of.rounds):
+        align_round(canvas, rows, of, of.skew > 0, tiles.left, label)
+    canvas.compute(rows.pes, label, "copy", tiles.out)
+    for _ in range(of.size):
+        gemm_step(canvas, rows, of, tiles, label, exchange=exchange, loops=loops)
+    _begin(canvas, rows, 2 * SWAP + BRANCH, label)
+
+
 def align_round(canvas: Canvas, lines: Lines, of: Ring, forward: np.ndarray, elements: int, label: str) -> None:
     """Every line sends its tiles one place on, `forward` [lines] or back."""
     copy = canvas.machine.op("copy").launch
@@ -71,19 +86,18 @@ def gemm_step(
 ) -> None:
     """A's tiles go to the next place of their row, B's of their column, while the PE multiplies what it holds.
 
-    rows: all of the block, west to east. Without `exchange` nothing moves; `loops` times the product (both as the
-    published measurements have it).
+    rows: all of the block, west to east. Without `exchange` nothing moves; `loops` times the product.
     """
     if not exchange:
         _begin(canvas, rows, STEP_INSTRUCTIONS, label)
-        _multiply(canvas, rows, tiles, loops, label)
+        multiply(canvas, rows, tiles, label, loops)
         return
     columns = _columns(rows)
     copy, activate = canvas.machine.op("copy").launch, canvas.machine.activate_cycles
     left = _send_first(canvas, rows, label)
     right = canvas.task(columns.pes, label, copy + copy, 0, streams=True, kind=COLLECTIVE)  # receive A, send B
     canvas.task(rows.pes, label, copy, 0, kind=COLLECTIVE)  # receive B
-    _multiply(canvas, rows, tiles, loops, label)
+    multiply(canvas, rows, tiles, label, loops)
     left_there = canvas.task(rows.pes, label, activate, 0, kind=COLLECTIVE)
     right_there = canvas.task(columns.pes, label, 2 * activate, 0, kind=COLLECTIVE)
     ahead = np.ones(of.size, np.bool_)
@@ -102,7 +116,7 @@ def transposed_step(canvas: Canvas, rows: Lines, of: Ring, tiles: Tiles, label: 
     right = canvas.task(columns.pes, label, 2 * copy.launch, 0, streams=True, kind=COLLECTIVE)
     canvas.task(rows.pes, label, copy.launch, 0, kind=COLLECTIVE)
     canvas.compute(rows.pes, label, "copy", tiles.out)  # zeros
-    _multiply(canvas, rows, tiles, 1, label)
+    multiply(canvas, rows, tiles, label)
     work = add.work_cycles(tiles.out, 1, canvas.dtype)
     added = canvas.task(rows.pes, label, activate + add.launch, work)
     right_there = canvas.task(columns.pes, label, 2 * activate, 0, kind=COLLECTIVE)
@@ -127,7 +141,7 @@ def summa_step(canvas: Canvas, rows: Lines, step: int, tiles: Tiles, label: str)
     ):
         owners = sent.reshape(-1, rows.length)[:, step]
         spread(canvas, lines, step, elements, owners, there.reshape(-1, others.size))
-    _multiply(canvas, rows, tiles, 1, label)
+    multiply(canvas, rows, tiles, label)
 
 
 def _begin(canvas: Canvas, lines: Lines, instructions: int, label: str) -> None:
@@ -141,7 +155,7 @@ def _send_first(canvas: Canvas, lines: Lines, label: str) -> Int64:
     return canvas.task(lines.pes, label, begin + copy, 0, streams=True, kind=COLLECTIVE)
 
 
-def _multiply(canvas: Canvas, lines: Lines, tiles: Tiles, loops: int, label: str) -> None:
+def multiply(canvas: Canvas, lines: Lines, tiles: Tiles, label: str, loops: int = 1) -> None:
     """C[:, n] += A[:, k] B[k, n]: a loop over k, in it one vector operation for each n, as long as a column of A."""
     if loops == 0:
         return
