@@ -1,11 +1,11 @@
-"""`python -m benchmarks [execute|generate|commands]`: all of them, or some."""
+"""`python -m benchmarks [execute|generate|commands|prefill]`: all of them, or some."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
 
-from benchmarks import bench_commands, bench_execute, bench_generate
+from benchmarks import bench_commands, bench_execute, bench_generate, bench_prefill
 from benchmarks.machine import machine_text
 from benchmarks.row import Row
 from wsesim.report.tables import aligned
@@ -14,6 +14,7 @@ ALL: dict[str, Callable[[], list[Row]]] = {
     "commands": bench_commands.rows,
     "execute": bench_execute.rows,
     "generate": bench_generate.rows,
+    "prefill": bench_prefill.rows,
 }
 
 

@@ -33,7 +33,7 @@ from wsesim.engine.loop import FIELDS, LoopRun, loop
 from wsesim.engine.simulate import simulate
 from wsesim.engine.taskgraph import EAST, WEST, Int64, TaskGraph
 from wsesim.engine.verify import verify
-from wsesim.machine import Machine, Rect, load_machine
+from wsesim.machine import Fabric, Machine, Rect, load_machine
 from wsesim.machine.machine import SlowPE
 from wsesim.program.gemm import ring
 
@@ -148,10 +148,10 @@ def test_loop_is_the_full_graph(name: str, tiles: Tiles) -> None:
 )
 @settings(max_examples=60, deadline=None, derandomize=True)
 def test_loop_is_the_full_graph_on_any_machine(
-    name: str, side: int, runs: int, sizes: tuple[int, int, int], fabric: object, slow: list[tuple[int, int, int]]
+    name: str, side: int, runs: int, sizes: tuple[int, int, int], fabric: Fabric, slow: list[tuple[int, int, int]]
 ) -> None:
     stragglers = tuple(SlowPE(x, y, Fraction(factor)) for x, y, factor in slow)
-    machine = dataclasses.replace(WSE2, fabric=fabric, slow=stragglers)  # type: ignore[arg-type]
+    machine = dataclasses.replace(WSE2, fabric=fabric, slow=stragglers)
     body = BODIES[name](side, machine, Tiles(*sizes))
     assert_as_whole(loop(body, runs, machine.fabric), body, runs, machine)
 
@@ -180,9 +180,10 @@ def test_runs_that_overtake_each_other_are_simulated_as_one_graph() -> None:
     messages = builder.messages(sent, EAST, np.array([2, 1]), 40)
     builder.drops(messages, np.array([2, 1]), received)
     body = builder.build()
-    run = loop(body, 4, WSE2.fabric)
-    assert (run.simulated, run.period) == (4, 0)
-    assert_as_whole(run, body, 4, WSE2)
+    for most, runs in ((None, 4), (3, 3)):
+        run = loop(body, 4, WSE2.fabric, most=most)
+        assert (run.simulated, run.period) == (runs, 0)
+        assert_as_whole(run, body, runs, WSE2)
 
 
 def test_most_ends_a_loop_that_does_not_repeat() -> None:
@@ -202,6 +203,22 @@ def test_a_folded_mesh_takes_as_long_as_the_whole(side: int, name: str, tiles: T
     assert folded.end_cycles == whole.end_cycles
     if side >= 16 and tiles == LARGE:
         assert folded.state.columns == folded_side(side, 2) < side
+
+
+@given(
+    name=st.sampled_from(["meshgemm", "transposed"]),
+    side=st.integers(13, 26),
+    sizes=st.tuples(st.sampled_from([1, 3, 200]), st.integers(1, 9), st.integers(1, 9)),
+    fabric=st.sampled_from(FABRICS),
+    activate=st.integers(0, 40),
+)
+@settings(max_examples=25, deadline=None, derandomize=True)
+def test_a_folded_mesh_takes_as_long_as_the_whole_on_any_machine(
+    name: str, side: int, sizes: tuple[int, int, int], fabric: Fabric, activate: int
+) -> None:
+    machine = dataclasses.replace(WSE2, fabric=fabric, activate_cycles=activate)
+    folded = loop_folded(lambda s: BODIES[name](s, machine, Tiles(*sizes)), side, side, fabric)
+    assert folded.end_cycles == loop(BODIES[name](side, machine, Tiles(*sizes)), side, fabric).end_cycles
 
 
 @pytest.mark.parametrize("runs", [1, 2, 3, 4])

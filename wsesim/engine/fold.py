@@ -6,8 +6,9 @@ Meshes  On the interleaved ring a PE hears, in one run of a step, of its neighbo
         most two positions away, and no link carries the tiles of two neighbourhoods. So after r runs from an idle block
         a position knows nothing beyond 2 r positions on either side: whether its number is even, and whether an end
         (two positions that differ from the others) lies within. With K = 2 r + 2, positions K to P - 1 - K of one
-        parity cannot be told apart, and a mesh of 2 K + 2 positions (one more if P is odd) has every class that P has.
-        If its runs repeat within r, then all classes repeat, and so does the large mesh.
+        parity cannot be told apart, and a mesh of 2 K + 2 positions (one more if P is odd) has every class that P has,
+        its PEs numbered in the same order, which decides ties. If its runs repeat within r, then all classes repeat,
+        and so does the large mesh.
 Neither holds where a PE of the block is slow, nor meshes on another ring: then all PEs are simulated.
 """
 

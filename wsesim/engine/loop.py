@@ -49,17 +49,17 @@ class LoopRun:
 def loop(body: TaskGraph, runs: int, fabric: Fabric, state: State | None = None, most: int | None = None) -> LoopRun:
     """`runs` times the body from `state` on (idle if None).
 
-    most: simulate no more than so many runs; what has not repeated by then has `runs` of `simulated`, and the rest is
-    not done.
+    most: simulate no more than so many runs; if nothing has repeated by then, the rest is not done (`LoopRun.runs` says
+    how many were).
     """
     state = State.idle(body.columns, body.rows) if state is None else state
     busy = np.diff(body.pe_ptr()) > 0
     seen: dict[bytes, tuple[int, int]] = {}
-    before, touched, events = state, None, 0
-    for done in range(min(runs, most or runs)):
+    before, touched, events, last = state, None, 0, min(runs, most or runs)
+    for done in range(last):
         timeline = simulate(body, fabric, NO_PORTS, NO_PORTS, before)
         if timeline.late_requests:
-            return _whole(body, runs, fabric, state)
+            return _whole(body, last, fabric, state)
         after, events = timeline.state_after, timeline.link_events
         if touched is None:
             touched = _touched(before, after, busy)
@@ -69,11 +69,10 @@ def loop(body: TaskGraph, runs: int, fabric: Fabric, state: State | None = None,
             period, shift = done + 1 - first[0], base - first[1]
             rest = runs - done - 1
             ahead = _moved(after, touched, rest // period * shift)
-            last = _run(body, rest % period, fabric, ahead)
-            return _finished(last, busy, runs, done + 1 + rest % period, (period, shift), events)
+            end = _run(body, rest % period, fabric, ahead)
+            return _finished(end, busy, runs, done + 1 + rest % period, (period, shift), events)
         before = after
-    count = min(runs, most or runs)
-    return _finished(before, busy, count, count, (0, 0), events)
+    return _finished(before, busy, last, last, (0, 0), events)
 
 
 def _run(body: TaskGraph, runs: int, fabric: Fabric, state: State) -> State:
