@@ -1,11 +1,11 @@
-"""`python -m benchmarks [commands|engine|execute|generate]`: all of them, or some."""
+"""`python -m benchmarks [commands|engine|execute|generate|prefill]`: all of them, or some."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
 
-from benchmarks import bench_commands, bench_engine, bench_execute, bench_generate
+from benchmarks import bench_commands, bench_engine, bench_execute, bench_generate, bench_prefill
 from benchmarks.machine import machine_text
 from benchmarks.row import Row
 from wsesim.report.tables import aligned
@@ -15,6 +15,7 @@ ALL: dict[str, Callable[[], list[Row]]] = {
     "engine": bench_engine.rows,
     "execute": bench_execute.rows,
     "generate": bench_generate.rows,
+    "prefill": bench_prefill.rows,
 }
 
 

@@ -9,9 +9,10 @@ import pytest
 from execute_toy import Bf16Store, Store, Toy, llama64, program, weights
 
 from wsesim.errors import InvalidInputError, UnknownNameError
-from wsesim.execute.errors import ContextOverflowError, TokenIdError, WeightShapeError
+from wsesim.execute.errors import ContextOverflowError, KernelTypeError, TokenIdError, WeightShapeError
 from wsesim.execute.executor import Executor
 from wsesim.execute.tiles import PANEL
+from wsesim.program.prefill import TokenAdd
 
 IDS = [int(i) for i in np.random.default_rng(5).integers(0, 50, 80)]
 
@@ -166,3 +167,12 @@ def test_wrong_weights_and_dtypes_are_refused():
     for name in ("embed", "0.down", "0.norm1"):
         with pytest.raises(WeightShapeError, match=name):
             Executor(program(toy), Store(arrays | {name: arrays[name][:-1]}))
+
+
+def test_a_kernel_that_is_only_timed_is_refused_by_name() -> None:
+    toy = Toy()
+    made = program(toy)
+    add = TokenAdd("layer0.sum", made.kernels[1].block, "a", "b", "c", 4, 36)
+    with_it = dataclasses.replace(made, kernels=(*made.kernels[:2], add, *made.kernels[2:]))
+    with pytest.raises(KernelTypeError, match=r"kernel layer0\.sum is a TokenAdd, which is timed but not executed"):
+        Executor(with_it, Store(weights(toy)))

@@ -31,7 +31,7 @@ def test_every_published_row_is_there_once(validation: Validation) -> None:
     assert all(reason for _, reason in validation.left_out)
 
 
-@pytest.mark.parametrize("name", ["parts", "waferllm"])
+@pytest.mark.parametrize("name", ["parts", "waferllm", "meshgemm", "waferllm-prefill", "waferllm-e2e"])
 def test_a_group_stays_inside_its_band(validation: Validation, name: str) -> None:
     (group,) = (g for g in GROUPS if g.name == name)
     assert validation.rows_of(group) and validation.holds(group)

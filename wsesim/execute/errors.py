@@ -5,7 +5,8 @@ WsesimError
     ├── TokenIdError           a token id outside the vocabulary
     ├── ContextOverflowError   more tokens than the Program's context holds
     ├── WeightShapeError       a tensor that is not shaped as the Program's layouts say
-    └── SamplingRangeError     a sampling option outside its range
+    ├── SamplingRangeError     a sampling option outside its range
+    └── KernelTypeError        a kernel that only the engine understands
 """
 
 from __future__ import annotations
@@ -27,3 +28,7 @@ class WeightShapeError(InvalidInputError):
 
 class SamplingRangeError(InvalidInputError):
     """A sampling option outside its range."""
+
+
+class KernelTypeError(InvalidInputError):
+    """A kernel that only the engine understands."""

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from wsesim.errors import UnknownNameError
 from wsesim.execute.bind import Binder
 from wsesim.execute.calls import Call
-from wsesim.execute.errors import ContextOverflowError, TokenIdError
+from wsesim.execute.errors import ContextOverflowError, KernelTypeError, TokenIdError
 from wsesim.execute.pack import Reader, check_dtype
 from wsesim.execute.sequence import Sequence
 from wsesim.program import Program, WeightStore
-from wsesim.program.kernels import kernel_weights
+from wsesim.program.kernels import KERNEL_TYPES, kernel_weights
 
 ACTIVATIONS = ("fp32", "bf16", "fp16")
 CHUNK = 32  # tokens whose values are held at once; changes no bit
@@ -30,13 +30,14 @@ class Executor:
 
     Sums are float32 in every case. The logits of a token do not depend on the chunk that it came in, nor on
     the number of threads. Raises UnknownNameError for a dtype, WeightShapeError for weights that are not the
-    Program's.
+    Program's, KernelTypeError for kernels that have no arithmetic here.
     """
 
     def __init__(self, program: Program, weights: WeightStore, dtype: str = "fp32", activations: str = "fp32") -> None:
         check_dtype(dtype)
         if activations not in ACTIVATIONS:
             raise UnknownNameError("activation dtype", activations, ACTIVATIONS)
+        _check_kernels(program)
         self._vocabulary, self._max_context = program.vocabulary, program.max_context
         refs = [ref for kernel in program.kernels for ref in kernel_weights(kernel)]
         with _one_at_a_time:
@@ -89,6 +90,15 @@ class Executor:
         assert self._bound.logits is not None, "a Program ends with a Sample"
         values, places = self._bound.logits
         return values[places]
+
+
+def _check_kernels(program: Program) -> None:
+    for kernel in program.kernels:
+        if not isinstance(kernel, KERNEL_TYPES):
+            what, known = type(kernel).__name__, ", ".join(t.__name__ for t in KERNEL_TYPES)
+            raise KernelTypeError(
+                f"kernel {kernel.name} is a {what}, which is timed but not executed; executed are {known}"
+            )
 
 
 def _run_all(calls: list[Call], tokens: int, sequence: Sequence) -> None:

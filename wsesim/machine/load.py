@@ -151,7 +151,8 @@ def _rules(machine: Machine) -> Iterator[tuple[bool, str]]:
     yield m.room_bytes > 0, f"sram_bytes {m.sram_bytes} exceeds what is reserved of it"
     yield 0 <= m.reserved_colours < m.colours, "colours are more than reserved_colours"
     yield m.wavelet_bytes >= 1, "wavelet_bytes is at least 1"
-    yield min(m.reroute_cycles, m.activate_cycles) >= 0, "reroute_cycles and activate_cycles are not negative"
+    steps = m.reroute_cycles, m.activate_cycles, m.loop_cycles
+    yield min(steps) >= 0, "reroute_cycles, activate_cycles and loop_cycles are not negative"
     yield 0 <= m.stream_cycles <= MOST_STREAM_CYCLES, f"stream_cycles are between 0 and {MOST_STREAM_CYCLES}"
     yield fabric.hop_cycles >= 1, "hop_cycles is at least 1"
     yield fabric.queue_wavelets >= 1, "queue_wavelets is at least 1"

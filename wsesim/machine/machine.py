@@ -121,6 +121,7 @@ class Machine:
     reroute_cycles: int
     activate_cycles: int
     stream_cycles: int  # from a wavelet at a running operation to its result, in memory or on the way out
+    loop_cycles: int
     wavelet_bytes: int
     fabric: Fabric
     host: Host

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from wsesim.errors import InvalidInputError, UnknownNameError
+from wsesim.program.gemm import ALGORITHMS, RINGS
 from wsesim.program.kernels import (
     ACROSS,
     ALONG,
@@ -20,6 +22,7 @@ from wsesim.program.kernels import (
     WeightRef,
 )
 from wsesim.program.layout import Heads, Layout, Uniform
+from wsesim.program.prefill import Align, Gemm, PromptKernel, TokenAdd, TokenNorm, TokenRope, TokenSoftmax, TokenSwiGLU
 from wsesim.program.program import Block
 
 
@@ -64,3 +67,71 @@ def layer_kernels(shape: LayerShape, block: Block, reduce: str) -> dict[str, Ker
         Add("ffn_add", on, "y", "fed", "z", residual),
     )
     return {kernel.name: kernel for kernel in kernels}
+
+
+def prefill_kernels(
+    shape: LayerShape, block: Block, tokens: int, algorithm: str, reduce: str = "two_phase"
+) -> dict[str, PromptKernel]:
+    """The kernels of one layer for a whole prompt of `tokens` on a square block, by role, in dependency order.
+
+    As WaferLLM's prefill: every product by `algorithm`; queries, keys and values share one alignment of their input,
+    and so do gate and up; the scores are a transposed product, which goes round a ring with summa too; nothing is
+    masked. Raises InvalidInputError for a block
+    that is not square, a layer with several heads (which are not laid out here), and UnknownNameError.
+    """
+    _check_prompt(shape, block, tokens, algorithm)
+    on, dim, ffn = block.name, shape.dim, shape.ffn_dim
+    turning = algorithm if algorithm in RINGS else "meshgemm"
+
+    def norm(role: str, source: str) -> TokenNorm:
+        return TokenNorm(role, on, source, f"{role}.out", tokens, dim, reduce)
+
+    def align(value: str, rows: int, columns: int, across: bool = True) -> tuple[Align, ...]:
+        moved = Align(f"align_{value}", on, value, rows, columns, across, turning)
+        return (moved,) if algorithm in RINGS or value in ("k", "scores") else ()
+
+    def gemm(role: str, left: str, right: str, target: str, inner: int, columns: int) -> Gemm:
+        return Gemm(role, on, left, right, target, tokens, inner, columns, False, algorithm)
+
+    def scores() -> tuple[PromptKernel, ...]:
+        product = Gemm("score", on, "q", "k", "scores", tokens, dim, tokens, True, turning)
+        return *align("k", tokens, dim, across=False), product, *align("scores", tokens, tokens)
+
+    kernels: tuple[PromptKernel, ...] = (
+        norm("attn_norm", "x"),
+        *align("attn_norm.out", tokens, dim),
+        *(gemm(value, "attn_norm.out", f"{value}.weight", value, dim, dim) for value in ("q", "k", "v")),
+        *(TokenRope(f"rope_{value}", on, value, value, tokens, dim) for value in ("q", "k")),
+        *scores(),
+        TokenSoftmax("softmax", on, "scores", "shares", tokens, reduce),
+        *align("shares", tokens, tokens),
+        *align("v", tokens, dim, across=False),
+        gemm("weighted_sum", "shares", "v", "mixed", tokens, dim),
+        *align("mixed", tokens, dim),
+        gemm("o", "mixed", "o.weight", "attended", dim, dim),
+        TokenAdd("attn_add", on, "x", "attended", "y", tokens, dim),
+        norm("ffn_norm", "y"),
+        *align("ffn_norm.out", tokens, dim),
+        *(gemm(value, "ffn_norm.out", f"{value}.weight", value, dim, ffn) for value in ("up", "gate")),
+        TokenSwiGLU("swiglu", on, "gate", "up", "gated", tokens, ffn),
+        *align("gated", tokens, ffn),
+        gemm("down", "gated", "down.weight", "fed", ffn, dim),
+        TokenAdd("ffn_add", on, "y", "fed", "z", tokens, dim),
+    )
+    return {kernel.name: kernel for kernel in kernels}
+
+
+def _check_prompt(shape: LayerShape, block: Block, tokens: int, algorithm: str) -> None:
+    if algorithm not in ALGORITHMS:
+        raise UnknownNameError("algorithm of a matrix product", algorithm, ALGORITHMS)
+    if block.rows != block.columns:
+        raise InvalidInputError(
+            f"block {block.name} is {block.columns} x {block.rows} PEs; a prompt needs a square one"
+        )
+    if tokens < 1:
+        raise InvalidInputError(f"a prompt of {tokens} tokens; it has at least 1")
+    if (shape.heads, shape.kv_heads, shape.head_dim) != (1, 1, shape.dim):
+        raise InvalidInputError(
+            f"a prompt on a shared block is laid out for one head as wide as the layer ({shape.dim}), "
+            f"not {shape.heads} heads and {shape.kv_heads} KV heads of {shape.head_dim}"
+        )

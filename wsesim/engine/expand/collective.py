@@ -91,7 +91,13 @@ def broadcast(canvas: Canvas, lines: Lines, root: int, elements: int, label: str
     sent = canvas.send(lines.pes[:, root], label)
     others = np.array([p for p in range(lines.length) if p != root])
     received = canvas.task(lines.pes[:, others], label, launch, 0, kind=COLLECTIVE).reshape(count, -1)
-    first = True
+    spread(canvas, lines, root, elements, sent, received)
+
+
+def spread(canvas: Canvas, lines: Lines, root: int, elements: int, sent: Int64, received: Int64) -> None:
+    """The message of each line's task `sent` on `root`, to `received` [lines, others] on all its other positions."""
+    count, first = lines.pes.shape[0], True
+    others = np.array([p for p in range(lines.length) if p != root])
     for direction, side in ((lines.backward, others < root), (lines.forward, others > root)):
         distance = np.abs(others[side] - root)
         if not distance.size:

@@ -46,6 +46,8 @@ def _silicon(measurement: Measurement, machine: Machine) -> Callable[[], float] 
 
 
 def _simulator(measurement: Measurement, machine: Machine) -> Callable[[], float] | None:
+    from wsesim.engine.expand.gemm import Tiles
+    from wsesim.engine.gemm import tile_product_cycles
     from wsesim.engine.measure import op_cycles, relay_cycles, send_to_receive_cycles
 
     form = str(measurement.of("form"))
@@ -62,6 +64,8 @@ def _simulator(measurement: Measurement, machine: Machine) -> Callable[[], float
             return lambda: op_cycles(machine, "fma", 4096)
         case "fmach_4096_elem" if form.startswith("L2"):
             return lambda: op_cycles(machine, "fma", 16, 256)
+        case "fmach_4096_elem" if form.startswith("L3"):
+            return lambda: tile_product_cycles(machine, Tiles(rows=16, inner=16, columns=16))
         case "send_dispatch_to_recv_complete":
             return lambda: send_to_receive_cycles(machine, 1, int(measurement.of("words")))
         case "store_and_forward_chain_FIT":

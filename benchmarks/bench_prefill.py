@@ -1,0 +1,93 @@
+"""A prompt of 4K tokens on a shared block of 660 x 660 PEs: CPU seconds of its cycles through `loop` and `fold`.
+
+The products and messages that the layer stands for are asserted; and on a small block, that the shortcuts give the
+cycles of the full graph.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from statistics import median
+from time import process_time
+from typing import TypeVar
+
+import numpy as np
+
+from benchmarks.row import Row
+from wsesim.engine.expand.canvas import Canvas, Lines
+from wsesim.engine.expand.gemm import Tiles, gemm_step
+from wsesim.engine.mesh import loop_folded
+from wsesim.engine.prefill import PromptRun, prefill_layer
+from wsesim.engine.simulate import simulate
+from wsesim.engine.taskgraph import EAST, WEST, TaskGraph
+from wsesim.engine.warm import warm
+from wsesim.machine import Machine, Rect, load_machine
+from wsesim.program.build import LayerShape, prefill_kernels
+from wsesim.program.gemm import ring
+from wsesim.program.prefill import Gemm
+from wsesim.program.program import Block
+
+SIDE, DIM, FFN = 660, 4620, 14520  # WaferLLM's LLaMA3-8B, padded
+SMALL_SIDE, TILES = 48, Tiles(7, 7, 7)
+ROUNDS = 3
+NOTHING = np.empty(0, np.int64)
+T = TypeVar("T")
+
+
+def rows() -> list[Row]:
+    """Seconds of the layer, against the issue's limit, and what the full graph of one product costs beside it."""
+    machine = load_machine("wse2")
+    warm()
+    seconds, layer = _timed(lambda name: _layer(dataclasses.replace(machine, name=name)))
+    full_s, full_cycles = _timed(lambda name: _full(machine))
+    short_s, short_cycles = _timed(lambda name: _short(machine))
+    assert full_cycles == short_cycles, "loop and fold are not exact"
+    work = f"{_products():.3g} MACs and {layer.messages:.3g} messages of a layer, {layer.cycles:,} cycles"
+    return [
+        Row(f"a 4K prompt on {SIDE} x {SIDE} PEs of a wse2", seconds, "CPU s", 2, note=work),
+        Row(f"a product on {SMALL_SIDE} x {SMALL_SIDE}: its full graph over loop and fold", full_s / short_s, "x"),
+    ]
+
+
+def _timed(call: Callable[[str], T]) -> tuple[float, T]:
+    """Median CPU seconds, and the first result. Each round has a name of its own, so that nothing is remembered."""
+    taken, results = [], []
+    for number in range(ROUNDS):
+        begin = process_time()
+        results.append(call(f"round {number}"))
+        taken.append(process_time() - begin)
+    return median(taken), results[0]
+
+
+def _layer(machine: Machine) -> PromptRun:
+    block = Block("layer", 0, 0, SIDE, SIDE, "rows")
+    kernels = prefill_kernels(LayerShape(DIM, 1, 1, DIM, FFN), block, DIM, "meshgemm")
+    run = prefill_layer(machine, block, kernels.values())
+    products = [kernel for kernel in kernels.values() if isinstance(kernel, Gemm)]
+    assert sum(k.rows * k.inner * k.columns for k in products) == _products()
+    in_products = sum(k.messages for k in run.kernels if k.name in {p.name for p in products})
+    assert in_products == len(products) * 2 * SIDE**3 > 4e9, "two tiles a PE and step"
+    return run
+
+
+def _products() -> int:
+    """MACs of the padded layer: queries, keys, values, scores, their weighted sum, output; up, gate, down."""
+    return 6 * DIM**3 + 3 * DIM * DIM * FFN
+
+
+def _step(side: int, machine: Machine, steps: int = 1) -> TaskGraph:
+    canvas = Canvas(Rect(0, 0, side, side), machine, "fp16")
+    lines = Lines(np.arange(side * side).reshape(side, side), EAST, WEST, "rows")
+    for _ in range(steps):
+        gemm_step(canvas, lines, ring(side, "meshgemm"), TILES, "product")
+    return canvas.builder.build()
+
+
+def _full(machine: Machine) -> int:
+    graph = _step(SMALL_SIDE, machine, SMALL_SIDE)
+    return int(simulate(graph, machine.fabric, NOTHING, NOTHING).task_end.max())
+
+
+def _short(machine: Machine) -> int:
+    return loop_folded(lambda side: _step(side, machine), SMALL_SIDE, SMALL_SIDE, machine.fabric).end_cycles

@@ -1,0 +1,66 @@
+"""What the kernels of a whole prompt cost, but for the products: vector operations on tiles, AllReduces along rows.
+
+Tiles lie token after token within a feature: what is done per token is a loop over the features of the tile, a vector
+operation over its tokens in each turn.
+"""
+
+from __future__ import annotations
+
+from wsesim.engine.expand.canvas import Canvas, Lines
+from wsesim.engine.expand.collective import all_reduce
+from wsesim.program.layout import ceil_div
+from wsesim.program.prefill import TokenAdd, TokenNorm, TokenRope, TokenSoftmax, TokenSwiGLU
+
+TokenKernel = TokenNorm | TokenRope | TokenSoftmax | TokenSwiGLU | TokenAdd
+
+
+def expand_token_kernel(canvas: Canvas, kernel: TokenKernel, rows: Lines) -> None:
+    """Appends the kernel's tasks on rows of PEs as long as the block is wide."""
+    tokens = ceil_div(kernel.tokens, rows.length)
+    match kernel:
+        case TokenNorm():
+            _norm(canvas, rows, tokens, ceil_div(kernel.features, rows.length), kernel.reduce, kernel.name)
+        case TokenRope():  # four products, a difference and a sum for each pair of features
+            pairs = ceil_div(kernel.features, rows.length) // 2
+            _loop(canvas, rows, kernel.name, tokens, pairs, 6)
+        case TokenSoftmax():
+            _softmax(canvas, rows, tokens, kernel.reduce, kernel.name)
+        case TokenSwiGLU():  # exponential and quotient, a product
+            elements = tokens * ceil_div(kernel.features, rows.length)
+            for op in ("exp", "divide", "elementwise"):
+                canvas.compute(rows.pes, kernel.name, op, elements)
+        case TokenAdd():
+            elements = tokens * ceil_div(kernel.features, rows.length)
+            canvas.compute(rows.pes, kernel.name, "elementwise", elements)
+
+
+def _norm(canvas: Canvas, rows: Lines, tokens: int, features: int, reduce: str, label: str) -> None:
+    """Squares, their sums, the root; times the weight, times the root."""
+    canvas.compute(rows.pes, label, "elementwise", tokens * features)
+    _loop(canvas, rows, label, tokens, features)
+    all_reduce(canvas, rows, rows.length, tokens, reduce, label)
+    canvas.compute(rows.pes, label, "divide", tokens)
+    canvas.compute(rows.pes, label, "rsqrt", tokens)
+    for _ in ("weight", "root"):
+        _loop(canvas, rows, label, tokens, features)
+
+
+def _softmax(canvas: Canvas, rows: Lines, tokens: int, reduce: str, label: str) -> None:
+    """Scale, maximum, difference, exponential, sum, quotient: none masked."""
+    canvas.compute(rows.pes, label, "elementwise", tokens * tokens)
+    _loop(canvas, rows, label, tokens, tokens)
+    all_reduce(canvas, rows, rows.length, tokens, reduce, label)
+    _loop(canvas, rows, label, tokens, tokens)
+    canvas.compute(rows.pes, label, "exp", tokens * tokens)
+    _loop(canvas, rows, label, tokens, tokens)
+    all_reduce(canvas, rows, rows.length, tokens, reduce, label)
+    canvas.compute(rows.pes, label, "divide", tokens)
+    _loop(canvas, rows, label, tokens, tokens)
+
+
+def _loop(canvas: Canvas, rows: Lines, label: str, elements: int, turns: int, each: int = 1) -> None:
+    """`turns` turns of a loop with `each` vector operations of so many elements."""
+    if turns:
+        cost = canvas.machine.op("elementwise")
+        work = cost.work_cycles(elements, turns * each, canvas.dtype) + turns * canvas.machine.loop_cycles
+        canvas.task(rows.pes, label, cost.launch, work)
