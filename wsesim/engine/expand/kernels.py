@@ -143,6 +143,7 @@ _EMBED = ((ACROSS, _embed_entry), (ALONG, _embed_spread), (ACROSS, _embed_row))
 def _rmsnorm(canvas: Canvas, kernel: RMSNorm, where: Site, label: str) -> None:
     block, width = where.block, canvas.tokens * kernel.layout.width
     pes = canvas.grid(block, kernel.layout.used, block.across)
+    canvas.compute(pes, label, "elementwise", width)  # squares
     canvas.compute(pes, label, "reduce", width)
     lines = canvas.lines(block, ALONG, block.across)
     all_reduce(canvas, lines, kernel.layout.used, canvas.tokens, kernel.reduce, label)
@@ -151,13 +152,17 @@ def _rmsnorm(canvas: Canvas, kernel: RMSNorm, where: Site, label: str) -> None:
 
 
 def _linear(canvas: Canvas, kernel: Linear, where: Site, label: str) -> None:
-    """y += W[:, k] x[k] for each k of the tile, as one vector operation each; then the partial sums."""
+    """For each output: zeros, then y += W[:, k] x[k] for each k of the tile, as one vector operation each. The partial
+    sums of all outputs together.
+    """
     block, inputs = where.block, kernel.layout
     width = sum(output.layout.width for output in kernel.outputs)
     used = max(output.layout.used for output in kernel.outputs)
     along = kernel.axis == ALONG
     pes = canvas.grid(block, inputs.used, used) if along else canvas.grid(block, used, inputs.used)
-    canvas.compute(pes, label, "fma", width, canvas.tokens * inputs.width)
+    for output in kernel.outputs:
+        canvas.compute(pes, label, "copy", canvas.tokens * output.layout.width)
+        canvas.compute(pes, label, "fma", output.layout.width, canvas.tokens * inputs.width)
     lines = canvas.lines(block, kernel.axis, used)
     elements = canvas.tokens * width
     if kernel.broadcast:
