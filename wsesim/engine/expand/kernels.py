@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from wsesim.engine.expand import attention
 from wsesim.engine.expand.canvas import Canvas, Lines
 from wsesim.engine.expand.collective import Step, all_reduce, broadcast, reduce, sum_step
 from wsesim.program.kernels import (
@@ -18,6 +19,7 @@ from wsesim.program.kernels import (
     Embed,
     Kernel,
     Linear,
+    QKNorm,
     RMSNorm,
     Rope,
     Sample,
@@ -54,6 +56,8 @@ def expand_kernel(canvas: Canvas, kernel: Kernel, where: Site) -> None:
             _rmsnorm(canvas, kernel, where, label)
         case Linear():
             _linear(canvas, kernel, where, label)
+        case QKNorm():
+            attention.qk_norm(canvas, kernel, where.block, label)
         case Rope():
             _rope(canvas, kernel, where, label)
         case Score():
@@ -80,6 +84,8 @@ def line_kind(kernel: Kernel) -> str:
             return kernel.axis
         case Score():
             return "segment" if kernel.query_layout.segment > 1 else ""
+        case QKNorm():
+            return "segment" if kernel.layouts[0].segment > 1 else ""
         case Sample():
             return ACROSS
         case _:
