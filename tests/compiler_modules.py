@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
 DIM, HEADS, KV_HEADS, HEAD_DIM, FFN, VOCAB = 32, 4, 2, 8, 48, 40
 DEFAULTS: dict[str, str] = {
@@ -22,6 +22,7 @@ DEFAULTS: dict[str, str] = {
     "tokens": "batch",
     "output": "all",
     "angles": "buffer",
+    "qk_norm": "none",
 }
 
 
@@ -69,6 +70,10 @@ class Block(nn.Module):
         self.k = nn.Linear(DIM, KV_HEADS * HEAD_DIM, bias=False)
         self.v = nn.Linear(DIM, KV_HEADS * HEAD_DIM, bias=False)
         self.o = nn.Linear(HEADS * HEAD_DIM, DIM, bias=False)
+        if spelling["qk_norm"] != "none":
+            whole = spelling["qk_norm"] == "whole"
+            self.q_norm = Norm(spelling["norm"], HEADS * HEAD_DIM if whole else HEAD_DIM)
+            self.k_norm = Norm(spelling["norm"], KV_HEADS * HEAD_DIM if whole else HEAD_DIM)
         self.gate, self.up = nn.Linear(DIM, FFN, bias=False), nn.Linear(DIM, FFN, bias=False)
         self.down = nn.Linear(FFN, DIM, bias=False)
 
@@ -91,32 +96,44 @@ class Block(nn.Module):
 
     def _attention(self, x: torch.Tensor, angles: torch.Tensor) -> torch.Tensor:
         batch, tokens, _ = x.shape
-        q = self.q(x).view(batch, tokens, HEADS, HEAD_DIM)
-        k = self.k(x).view(batch, tokens, KV_HEADS, HEAD_DIM)
+        where = self.spelling["qk_norm"]
+        q, k = self.q(x), self.k(x)
+        if where == "whole":
+            q, k = self.q_norm(q), self.k_norm(k)
+        q = q.view(batch, tokens, HEADS, HEAD_DIM)
+        k = k.view(batch, tokens, KV_HEADS, HEAD_DIM)
         v = self.v(x).view(batch, tokens, KV_HEADS, HEAD_DIM)
+        if where == "before":
+            q, k = self.q_norm(q), self.k_norm(k)
+        if where == "twice":
+            q, k = self.q_norm(self.q_norm(q)), self.k_norm(k)
+        if where == "values":
+            v = self.k_norm(v)
         q, k = (rotate(part, angles, self.spelling["rope"]) for part in (q, k))
+        if where == "after":
+            q, k = self.q_norm(q), self.k_norm(k)
         q, k, v = (part.transpose(1, 2) for part in (q, k, v))
         y = attend(q, k, v, self.spelling["attention"])
         return self.o(y.transpose(1, 2).contiguous().view(batch, tokens, -1))
 
 
 class Norm(nn.Module):
-    def __init__(self, spelling: str) -> None:
+    def __init__(self, spelling: str, size: int = DIM) -> None:
         super().__init__()
-        self.spelling = spelling
-        self.scale = nn.Parameter(torch.ones(DIM))
+        self.spelling, self.size = spelling, size
+        self.scale = nn.Parameter(torch.ones(size))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.spelling == "fused":
-            return functional.rms_norm(x, (DIM,), self.scale, 1e-5)
+            return functional.rms_norm(x, (self.size,), self.scale, 1e-5)
         if self.spelling == "default_eps":
-            return functional.rms_norm(x, (DIM,), self.scale)
+            return functional.rms_norm(x, (self.size,), self.scale)
         if self.spelling == "layer":
             return functional.layer_norm(x, (DIM,), self.scale)
         if self.spelling == "sqrt":
             return x * (1.0 / torch.sqrt((x * x).mean(-1, keepdim=True) + 1e-5)) * self.scale
         if self.spelling == "div":
-            return self.scale * (x / ((x**2).mean(dim=2, keepdim=True) + 1e-5).sqrt())
+            return self.scale * (x / ((x**2).mean(dim=x.ndim - 1, keepdim=True) + 1e-5).sqrt())
         half = x.to(torch.float32)
         normal = half * torch.rsqrt(half.pow(2).mean(-1, keepdim=True) + 1e-5)
         if self.spelling == "cast_after":
@@ -177,8 +194,8 @@ def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, spelling: str) -> 
     return scores.softmax(-1, dtype=torch.float32).type_as(q) @ v
 
 
-def hugging_face(layers: int = 2, **fields: Any) -> LlamaForCausalLM:
-    """A tiny transformers Llama with grouped queries, seeded by the caller."""
+def hugging_face(layers: int = 2, family: str = "llama", **fields: Any) -> LlamaForCausalLM | Qwen3ForCausalLM:
+    """A tiny transformers Llama or Qwen3 with grouped queries, seeded by the caller."""
     sizes: dict[str, Any] = {
         "vocab_size": VOCAB,
         "hidden_size": DIM,
@@ -189,6 +206,8 @@ def hugging_face(layers: int = 2, **fields: Any) -> LlamaForCausalLM:
         "head_dim": HEAD_DIM,
         "max_position_embeddings": 256,
     }
+    if family == "qwen3":
+        return Qwen3ForCausalLM(Qwen3Config(**{**sizes, **fields})).eval()
     return LlamaForCausalLM(LlamaConfig(**{**sizes, **fields})).eval()
 
 

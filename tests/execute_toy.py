@@ -17,6 +17,7 @@ from wsesim.program.kernels import (
     Embed,
     Linear,
     Output,
+    QKNorm,
     RMSNorm,
     Rope,
     Sample,
@@ -48,6 +49,7 @@ class Toy:
     pairing: str = "half"
     max_context: int = 512
     tied: bool = True
+    qk_norm: bool = False
 
     @property
     def inv_freq(self) -> tuple[float, ...]:
@@ -98,6 +100,8 @@ def weights(toy: Toy, seed: int = 0) -> dict[str, np.ndarray]:
             f"{layer}.up": matrix(toy.ffn, toy.dim),
             f"{layer}.down": matrix(toy.dim, toy.ffn),
         }
+        if toy.qk_norm:
+            made |= {f"{layer}.{part}_norm": _gain(rng, toy.head_dim) for part in "qk"}
     return made
 
 
@@ -156,13 +160,19 @@ def _layer(toy, layer, block, x):
 
     qkv, scale, layouts = value("qkv"), toy.head_dim**-0.5, (q_layout, kv_layout)
     rotated = (value("qr"), value("kr"))
+    gains = tuple(WeightRef(value(f"{part}_norm"), 0, toy.head_dim) for part in "qk")
+    normed, epses = (value("qn"), value("kn")), (toy.eps, 2 * toy.eps)
+    parts = (value("q"), value("k"))
+    norms = [QKNorm(value("qk_norm"), block, parts, normed, layouts, gains, epses, toy.reduce)] if toy.qk_norm else []
+    turned_from = normed if toy.qk_norm else parts
     return [
         norm("norm1", f"x{layer}", "n1"),
         linear("qkv", value("n1"), x, ALONG,
                Output(value("q"), WeightRef(qkv, 0, q), q_layout),
                Output(value("k"), WeightRef(qkv, q, q + kv), kv_layout),
                Output(value("v"), WeightRef(qkv, q + kv, q + 2 * kv), kv_layout)),
-        Rope(value("rope"), block, (value("q"), value("k")), rotated, layouts, toy.inv_freq),
+        *norms,
+        Rope(value("rope"), block, turned_from, rotated, layouts, toy.inv_freq),
         Score(value("score"), block, *rotated, value("s"), *layouts, scale, toy.reduce),
         Softmax(value("softmax"), block, value("s"), value("p"), q_layout, toy.reduce),
         WeightedSum(value("sum"), block, value("p"), value("v"), value("a"), *layouts, toy.reduce),
@@ -207,8 +217,11 @@ def _norm64(x, weight, eps):
 def _attention64(toy, w, layer, n):
     tokens, q, kv = len(n), toy.heads * toy.head_dim, toy.kv_heads * toy.head_dim
     y = n @ w[f"{layer}.qkv"].T
-    query = _rotate64(toy, y[:, :q].reshape(tokens, toy.heads, -1))
-    key = _rotate64(toy, y[:, q : q + kv].reshape(tokens, toy.kv_heads, -1))
+    query, key = y[:, :q].reshape(tokens, toy.heads, -1), y[:, q : q + kv].reshape(tokens, toy.kv_heads, -1)
+    if toy.qk_norm:
+        query = _norm64(query, w[f"{layer}.q_norm"], toy.eps)
+        key = _norm64(key, w[f"{layer}.k_norm"], 2 * toy.eps)
+    query, key = _rotate64(toy, query), _rotate64(toy, key)
     value = y[:, q + kv :].reshape(tokens, toy.kv_heads, -1)
     group = np.arange(toy.heads) // (toy.heads // toy.kv_heads)
     scores = np.einsum("thd,chd->htc", query, key[:, group]) * toy.head_dim**-0.5

@@ -20,6 +20,8 @@ from wsesim_models.llama import Llama
 LONGEST_CONTEXT = 8192
 UNTIED = dataclasses.replace(CONFIGS["tiny"], name="tiny-untied", tied=False)
 """As tiny, with a head of its own: its ids go a way back to the embedding."""
+NORMED = dataclasses.replace(CONFIGS["tiny"], name="tiny-normed", qk_norm=True)
+"""As tiny, with norms of the heads of q and k."""
 
 
 @lru_cache(maxsize=8)

@@ -141,6 +141,8 @@ def test_meaning_and_shape_rule_are_torchs(op: str, shapes: tuple[Any, ...], key
         ),
         ("swiglu", [("T", 8), ("T", 4)], {}),
         ("rmsnorm", [("T", 8), (4,)], {"eps": 1e-5}),
+        ("qk_norm", [("T", 8), (8,)], {"heads": 2, "head_dim": 4, "eps": 1e-5}),
+        ("qk_norm", [("T", 8), (4,)], {"heads": 3, "head_dim": 4, "eps": 1e-5}),
         ("neg", [(2,), (2,)], {}),
         ("reshape", [(2,)], {}),
     ],
@@ -213,5 +215,5 @@ def test_rotation_is_a_turn_in_the_plane_of_each_pair() -> None:
 def test_all_operators_have_a_stage() -> None:
     assert all(operator.stages for operator in OPERATORS.values())
     assert {name for name, o in OPERATORS.items() if "recognized" in o.stages} == {
-        *("embedding", "rmsnorm", "linear", "rope", "attention", "swiglu", "add", "head"),
+        *("embedding", "rmsnorm", "linear", "qk_norm", "rope", "attention", "swiglu", "add", "head"),
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import pytest
@@ -67,6 +68,8 @@ def assert_stages_compute(module: torch.nn.Module, graphs: tuple[Graph, ...]) ->
         {"attn_implementation": "eager", "tie_word_embeddings": True, "rope_parameters": LLAMA3_ROPE},
         {"num_key_value_heads": 1},
         {"num_key_value_heads": 4},
+        {"family": "qwen3"},
+        {"family": "qwen3", "attn_implementation": "eager", "num_key_value_heads": 1},
     ],
     ids=lambda fields: ",".join(fields),
 )
@@ -87,6 +90,16 @@ def test_meta_and_cpu_give_the_same_graph() -> None:
     assert texts[0] == texts[1]
 
 
+def test_ours_and_transformers_qwen3_are_the_same_model() -> None:
+    rope = {"rope_type": "default", "rope_theta": 10_000.0}
+    with torch.device("meta"):
+        theirs = from_torch(hugging_face(family="qwen3", rope_parameters=rope), "model")
+        ours = from_torch(Llama(dataclasses.replace(OURS, rope_scaling=None, qk_norm=True)), "model")
+    texts = [print_graph(stages(graph)[2], provenance=False) for graph in (ours, theirs)]
+    assert texts[0] == texts[1]
+    assert texts[0].count("= qk_norm(") == 4
+
+
 def test_ours_and_hugging_faces_are_the_same_model() -> None:
     with torch.device("meta"):
         theirs = from_torch(hugging_face(rope_parameters=LLAMA3_ROPE), "model")
@@ -95,8 +108,9 @@ def test_ours_and_hugging_faces_are_the_same_model() -> None:
     assert texts[0] == texts[1]
 
 
-def test_our_llama_computes() -> None:
-    module = randomize(Llama(OURS))
+@pytest.mark.parametrize("fields", [{}, {"qk_norm": True}, {"qk_norm": True, "kv_heads": 1}])
+def test_our_llama_computes(fields: dict[str, Any]) -> None:
+    module = randomize(Llama(dataclasses.replace(OURS, **fields)))
     graphs = stages(from_torch(module))
     assert_stages_compute(module, graphs)
 
@@ -161,6 +175,17 @@ def test_hand_written_spellings(spelling: dict[str, str]) -> None:
         np.testing.assert_allclose(recognised.constants[0].values, FREQUENCIES, rtol=1e-6)
 
 
+@pytest.mark.parametrize("norm", ["pow", "fused", "default_eps", "sqrt", "div", "cast_after"])
+@pytest.mark.parametrize("rope", ["half", "interleaved", "none"])
+def test_norms_of_heads_in_every_spelling(norm: str, rope: str) -> None:
+    module = randomize(Spelt(norm=norm, rope=rope, qk_norm="before"))
+    graphs = stages(from_torch(module))
+    assert_stages_compute(module, graphs)
+    norms = [node for node in graphs[2].nodes if node.op == "qk_norm"]
+    assert [node.inputs[1] for node in norms] == ["blocks.0.q_norm.scale", "blocks.0.k_norm.scale"]
+    assert [node.attribute("heads") for node in norms] == [4, 2]
+
+
 @pytest.mark.parametrize(
     ("spelling", "reason"),
     [
@@ -171,6 +196,10 @@ def test_hand_written_spellings(spelling: dict[str, str]) -> None:
         ({"attention": "none"}, "its mask is not causal"),
         ({"attention": "swapped_groups"}, "not consecutive features"),
         ({"rope": "squared_positions"}, "its position embedding is not RoPE"),
+        ({"qk_norm": "whole"}, "not over each head by itself"),
+        ({"qk_norm": "after"}, "not before the rotation"),
+        ({"qk_norm": "twice"}, "not each made from one projection"),
+        ({"qk_norm": "values"}, "its values are normed"),
     ],
     ids=_spelt,
 )

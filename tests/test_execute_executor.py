@@ -25,6 +25,8 @@ TOYS = {
     "padded groups": Toy(heads=5, kv_heads=5, across=3, reduce="two_phase"),
     "wider than anything": Toy(along=(50, 60), across=64, kv_heads=3, reduce="two_phase"),
     "one layer": Toy(along=(4,), kv_heads=6),
+    "normed heads": Toy(qk_norm=True, reduce="two_phase"),
+    "normed heads on a padded position": Toy(heads=5, kv_heads=5, across=3, qk_norm=True),
 }
 
 

@@ -146,6 +146,20 @@ def rmsnorm_case(tokens, positions, width, algorithm):
     return Case(f"rmsnorm-{tokens}-{positions}x{width}-{algorithm}", kernels, "rmsnorm", make)
 
 
+def qk_norm_case(tokens, algorithm):
+    def make():
+        merges = schedule(SEGMENT, algorithm)
+        width, row = REPEAT * FEATURES, GROUPS * SEGMENT * REPEAT * FEATURES + 4
+        group, member = np.divmod(np.arange(GROUPS * REPEAT), REPEAT)
+        starts = (group * SEGMENT * width + member * FEATURES).astype(np.int32)
+        geometry = (starts, row, width, FEATURES, SEGMENT * FEATURES - 1, 1e-5)
+        order = (merges.order, merges.children, np.zeros(merges.depth, F))
+        weight = floats(SEGMENT * FEATURES)
+        return tokens, floats(tokens * row), weight, *geometry, *order, np.full(tokens * row + 3, 9, F)
+
+    return Case(f"qk_norm-{tokens}-{algorithm}", kernels, "qk_norm", make)
+
+
 def rope_make():
     pairs = np.array([0, 2, -1, 1, 2], np.int32)
     angles = floats(3 * 4)
@@ -174,6 +188,7 @@ CASES = [
     *(weighted_case(t, c, p, a) for t, c, p in ((1, 0, 5), (3, 4, 6), (2, 40, 7)) for a in ALGORITHMS),
     weighted_case(3, 20, 4, "two_phase", workers=2),
     *(rmsnorm_case(t, p, w, a) for t, p, w in ((1, 1, 6), (3, 9, 2)) for a in ALGORITHMS),
+    *(qk_norm_case(t, a) for t in (1, 3) for a in ALGORITHMS),
     elementwise("rope", rope_make),
     elementwise("swiglu", lambda: (2, floats(24, scale=40), floats(24), 12, np.full(30, 9, F))),
     elementwise("add", lambda: (2, floats(24), floats(30), 12, np.full(30, 9, F))),
@@ -259,6 +274,18 @@ def test_exp32_is_exp():
     x = np.linspace(-86, 87, 20001).astype(F)
     np.testing.assert_allclose(reference.exp32(x), np.exp(x.astype(np.float64)), rtol=2e-7)
     assert kernels.exp32(F(-1000)) == reference.exp32(np.array([-87], F))[0]
+
+
+def test_qk_norm_is_the_norm_of_each_head():
+    """A head is three positions of two features, all of one group's heads side by side on each."""
+    case = qk_norm_case(1, "chain").make()
+    kernels.qk_norm(*case)
+    heads = case[1][:-4].astype(np.float64).reshape(GROUPS, SEGMENT, REPEAT, FEATURES).swapaxes(1, 2)
+    weight = case[2].reshape(SEGMENT, FEATURES)
+    mean = (heads * heads).sum((-1, -2), keepdims=True) / (SEGMENT * FEATURES - 1)
+    expected = (heads / np.sqrt(mean + 1e-5) * weight).swapaxes(1, 2).reshape(-1)
+    np.testing.assert_allclose(case[-1][:-7], expected, rtol=1e-5)
+    assert not case[-1][-7:-3].any() and (case[-1][-3:] == 9).all()
 
 
 def test_softmax_is_softmax():

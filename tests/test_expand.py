@@ -10,7 +10,7 @@ from itertools import groupby
 import numpy as np
 import pytest
 
-from tests.programs import UNTIED, program
+from tests.programs import NORMED, UNTIED, program
 from wsesim.engine.expand import expand_feedback, expand_stage, expand_transfer
 from wsesim.engine.expand.canvas import Canvas
 from wsesim.engine.expand.collective import broadcast, reduce, sum_step
@@ -28,6 +28,7 @@ from wsesim.program.kernels import (
     Kernel,
     Linear,
     Output,
+    QKNorm,
     RMSNorm,
     Sample,
     Score,
@@ -38,6 +39,7 @@ from wsesim.program.kernels import (
 from wsesim.program.layout import Heads, Uniform, ceil_div
 from wsesim.program.program import Block, Transfer
 from wsesim.program.routes import entry_pe, sampler_pe
+from wsesim_models.config import LlamaConfig
 
 TOY = load_machine("toy4x4")
 NO_PORTS = np.empty(0, np.int64)
@@ -129,6 +131,33 @@ def test_kernel_by_hand(kernel: Kernel, tokens: int, ends: list[int]) -> None:
     assert last_ends(kernel_graph(kernel, tokens)) == ends
 
 
+# Heads of 8 features on 4 PEs of a row, two of queries and one of keys: three squares of two elements on each PE,
+# 1 + 3 * 2 = 7. Chain of three elements (D = 2): begins 8, 14, 20, 26, ends 28, and back: begins 29, ends at distance h
+# at 29 + 5 + h. Three rsqrt 1 + 12, then twice three products of two elements, 1 + (5 + 6 * 2).
+QUERIES, KEYS = Heads(1, 2, 8, 4, "half"), Heads(1, 1, 8, 4, "half")
+QK_NORM = QKNorm("qk_norm", "row", ("q", "k"), ("a", "b"), (QUERIES, KEYS), (NO_WEIGHT,) * 2, (1e-5,) * 2, "chain")
+QK_NORM_ENDS = [37 + 31, 36 + 31, 35 + 31, 29 + 31]
+
+
+def test_norm_of_heads_by_hand() -> None:
+    assert QUERIES.segment == 4 and QUERIES.heads == 2 and QUERIES.features == 2
+    assert last_ends(row_graph(QK_NORM)) == QK_NORM_ENDS
+
+
+def row_graph(kernel: Kernel, tokens: int = 1, context: int = 1) -> TaskGraph:
+    """A kernel on a row of four PEs: one line along, four positions across."""
+    block = Block("row", 0, 0, 4, 1, "rows")
+    canvas = canvas_of(block, TOY, tokens)
+    expand_kernel(canvas, kernel, Site(block, context, 1, (0, 0), 0))
+    return canvas.builder.build()
+
+
+def test_norms_of_heads_on_one_position_need_no_collective() -> None:
+    whole = tuple(dataclasses.replace(layout, parts=1) for layout in QK_NORM.layouts)
+    graph = row_graph(dataclasses.replace(QK_NORM, layouts=whole))
+    assert graph.message_count == 0 and graph.task_count == 3
+
+
 def test_routes_of_another_kind_cost_one_reroute() -> None:
     """toy4x4's 10 cycles stand between the squares and their sum, on every PE; routes in place cost nothing."""
     assert last_ends(kernel_graph(NORM, configured=ACROSS)) == [end + 10 for end in NORM_ENDS]
@@ -212,6 +241,10 @@ def expected_deliveries(made: Program, kernel: Kernel, tokens: int) -> list[tupl
             back = (along if kernel.axis == ALONG else across) - 1 if kernel.broadcast else 0
             elements = tokens * sum(output.layout.width for output in kernel.outputs)
             return [(lines * (kernel.layout.used - 1 + back), elements)]
+        case QKNorm():
+            layout = kernel.layouts[0]
+            parts = layout.used // layout.segment * along
+            return [(parts * 2 * (layout.segment - 1), tokens * sum(map(heads_of, kernel.layouts)))]
         case Score():
             layout = kernel.query_layout
             parts = layout.used // layout.segment * along
@@ -231,9 +264,12 @@ def heads_of(layout: Heads) -> int:
 
 
 @pytest.mark.parametrize("tokens", [1, 3])
+@pytest.mark.parametrize("model", ["tiny", NORMED], ids=["tiny", "normed"])
 @pytest.mark.parametrize(("machine", "strategy"), PLACES)
-def test_every_wavelet_that_a_stage_sends_is_received(machine: str, strategy: str, tokens: int) -> None:
-    made = program("tiny", machine, strategy)
+def test_every_wavelet_that_a_stage_sends_is_received(
+    machine: str, strategy: str, model: str | LlamaConfig, tokens: int
+) -> None:
+    made = program(model, machine, strategy)
     for kernels in stages(made):
         graph = expand_stage(made, kernels, tokens, CONTEXT, CANDIDATES).plan.graph
         expected: Counter[tuple[str, int]] = Counter()

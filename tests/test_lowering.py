@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.programs import program
+from tests.programs import NORMED, program
 from wsesim.errors import InvalidInputError, UnknownNameError
 from wsesim.machine import Rect, load_machine
 from wsesim.program.collectives import ALGORITHMS
-from wsesim.program.kernels import kernel_inputs, kernel_weights
+from wsesim.program.kernels import QKNorm, Rope, kernel_inputs, kernel_weights
 from wsesim.program.routes import entry_pe, feedback_path, sampler_pe, transfer_paths
 from wsesim.toolchain import STAGES
 from wsesim_compiler.errors import PartitionError
@@ -24,8 +24,9 @@ from wsesim_compiler.lower import lower
 from wsesim_compiler.memory import block_memory
 from wsesim_compiler.options import Options
 from wsesim_compiler.passes.partition import partition
+from wsesim_models.config import LlamaConfig
 
-Recognised = Callable[[str], Graph]
+Recognised = Callable[[str | LlamaConfig], Graph]
 
 TINY = [
     ("tiny", machine, strategy, {"layers_per_block": 2} if strategy == "hybrid" else {})
@@ -245,10 +246,19 @@ def test_axes_alternate_at_each_linear_and_operands_agree(recognised: Recognised
 
 def test_linears_of_one_source_are_one_kernel(recognised: Recognised) -> None:
     roles = [f.role for f in partition(recognised("tiny")).layers[0].fused]
-    assert roles == [
-        *("attn_norm", "qkv", "rope", "attention", "o", "attn_add"),
-        *("ffn_norm", "gate_up", "swiglu", "down", "ffn_add"),
-    ]
+    ffn = ["ffn_norm", "gate_up", "swiglu", "down", "ffn_add"]
+    assert roles == ["attn_norm", "qkv", "rope", "attention", "o", "attn_add", *ffn]
+    normed = [f.role for f in partition(recognised(NORMED)).layers[0].fused]
+    assert normed == ["attn_norm", "qkv", "qk_norm", "rope", "attention", "o", "attn_add", *ffn]
+
+
+def test_the_norms_of_q_and_k_are_one_kernel_with_the_layouts_of_the_rotation() -> None:
+    made = program(NORMED, "wse3")
+    norm, rope = (next(k for k in made.kernels if isinstance(k, kind)) for kind in (QKNorm, Rope))
+    assert norm.targets == rope.sources and norm.layouts == rope.layouts and norm.layouts[0].segment > 1
+    assert [w.name for w in norm.weights] == [f"model.layers.0.self_attn.{part}_norm.weight" for part in "qk"]
+    memory = block_memory(made.block(norm.block), [norm], Options(), 1)
+    assert memory.weight_bytes == 2 * 2 * norm.layouts[0].features
 
 
 def _changed(graph: Graph, name: str, **fields: Any) -> Graph:
@@ -262,6 +272,13 @@ def _node(graph: Graph, op: str) -> Node:
 def _bias(graph: Graph) -> tuple[Graph, str]:
     node = _node(graph, "linear")
     return _changed(graph, node.name, inputs=(*node.inputs, graph.parameters[1].name)), node.name
+
+
+def _norm_of_all_heads(graph: Graph) -> tuple[Graph, str]:
+    """The rotation of the first queries becomes a norm over all of them."""
+    rope, norm = _node(graph, "rope"), _node(graph, "rmsnorm")
+    inputs = (rope.inputs[0], norm.inputs[1])
+    return _changed(graph, rope.name, op="rmsnorm", inputs=inputs, attributes=norm.attributes), rope.name
 
 
 def _mixed_axes(graph: Graph) -> tuple[Graph, str]:
@@ -289,7 +306,9 @@ def _no_layer(graph: Graph) -> tuple[Graph, str]:
     return graph.replace(nodes=(graph.nodes[0], *graph.nodes[-2:])), "no layer between"
 
 
-@pytest.mark.parametrize("mistake", [_bias, _mixed_axes, _add_beside_the_stream, _no_embedding, _no_head, _no_layer])
+@pytest.mark.parametrize(
+    "mistake", [_bias, _norm_of_all_heads, _mixed_axes, _add_beside_the_stream, _no_embedding, _no_head, _no_layer]
+)
 def test_a_graph_that_cannot_be_split_is_refused_by_the_node(
     mistake: Callable[[Graph], tuple[Graph, str]], recognised: Recognised
 ) -> None:

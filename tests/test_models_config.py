@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from transformers import LlamaConfig as HuggingFaceConfig
-from transformers import LlamaForCausalLM
+from transformers import LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from wsesim.errors import InvalidInputError, UnknownNameError
@@ -19,7 +19,7 @@ from wsesim_models.config import CONFIGS, LlamaConfig, config
 from wsesim_models.config_files import config_at, config_from_folder, differences
 
 
-def huggingface_config(model: LlamaConfig) -> HuggingFaceConfig:
+def huggingface_config(model: LlamaConfig) -> HuggingFaceConfig | Qwen3Config:
     rope: dict[str, object] = {"rope_theta": model.rope_theta, "rope_type": "default"}
     if model.rope_scaling:
         scaling = model.rope_scaling
@@ -30,7 +30,8 @@ def huggingface_config(model: LlamaConfig) -> HuggingFaceConfig:
             "high_freq_factor": scaling.high_freq_factor,
             "original_max_position_embeddings": scaling.original_max_position,
         }
-    return HuggingFaceConfig(
+    kind = Qwen3Config if model.qk_norm else HuggingFaceConfig
+    return kind(
         vocab_size=model.vocab_size,
         hidden_size=model.dim,
         num_hidden_layers=model.layers,
@@ -53,6 +54,7 @@ def huggingface_config(model: LlamaConfig) -> HuggingFaceConfig:
         ("llama3.2-1b", 1_235_814_400),
         ("llama3.2-3b", 3_212_749_824),
         ("smollm2-135m", 134_515_008),
+        ("qwen3-4b", 4_022_468_096),
         ("tiny", 26_784),
     ],
 )
@@ -120,6 +122,7 @@ def test_differences_name_the_field() -> None:
         ({"model_type": "qwen2"}, "model_type is 'qwen2'"),
         ({"hidden_act": "gelu"}, "hidden_act is 'gelu'"),
         ({"attention_bias": True}, "attention_bias is True"),
+        ({"use_sliding_window": True}, "use_sliding_window is True"),
         ({"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4}}, "RoPE scaling 'yarn'"),
     ],
 )
@@ -142,8 +145,13 @@ def test_absent_config_is_none(tmp_path: Path) -> None:
 
 
 def test_names_are_those_of_transformers() -> None:
-    for model in (config("tiny"), dataclasses.replace(config("tiny"), tied=False)):
-        reference = LlamaForCausalLM(huggingface_config(model))
+    for kind, change in (
+        (LlamaForCausalLM, {}),
+        (LlamaForCausalLM, {"tied": False}),
+        (Qwen3ForCausalLM, {"qk_norm": True}),
+    ):
+        model = dataclasses.replace(config("tiny"), **change)
+        reference = kind(huggingface_config(model))
         assert {name: tuple(p.shape) for name, p in reference.named_parameters()} == model.shapes()
 
 

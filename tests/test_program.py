@@ -14,17 +14,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.programs import program
+from tests.programs import NORMED, program
 from wsesim.errors import UnknownNameError
 from wsesim.machine.errors import MachineFileError
 from wsesim.machine.machine import SlowPE
 from wsesim.program import Program, parse_program, verify_program
 from wsesim.program.collectives import ALGORITHMS, reduction
 from wsesim.program.errors import ProgramRuleError, ProgramTextError, SramError
-from wsesim.program.kernels import Kernel, Linear
+from wsesim.program.kernels import Kernel, Linear, WeightRef
 from wsesim.program.layout import Heads, Layout, Uniform
 from wsesim.program.text import load_program, save_program
 from wsesim.program.verify import RULES
+from wsesim_models.config import LlamaConfig
 
 # Layouts.
 
@@ -137,12 +138,16 @@ CASES = [
     ("tiny", machine, strategy, {"layers_per_block": 2} if strategy == "hybrid" else {})
     for machine in ("toy4x4", "wse2", "wse3", "wse3-nominal")
     for strategy in ("pipelined", "shared", "hybrid")
-] + [("smollm2-135m", "wse3", "pipelined", {}), ("llama3.1-8b", "wse3", "pipelined", {})]
+] + [
+    (NORMED, "wse3", "pipelined", {}),
+    ("smollm2-135m", "wse3", "pipelined", {}),
+    ("llama3.1-8b", "wse3", "pipelined", {}),
+]
 
 
 @pytest.mark.parametrize(("model", "machine", "strategy", "options"), CASES)
 def test_what_is_printed_parses_back(
-    model: str, machine: str, strategy: str, options: dict[str, Any], tmp_path: Path
+    model: str | LlamaConfig, machine: str, strategy: str, options: dict[str, Any], tmp_path: Path
 ) -> None:
     made = program(model, machine, strategy, **options)
     assert parse_program(str(made)) == made
@@ -259,6 +264,11 @@ def _output(made: Program) -> Program:
     return _kernel(made, "layer0.gate_up", change)
 
 
+def _normed(**fields: Any) -> Callable[[Program], Program]:
+    """A Program with norms of heads in place of the one that is given."""
+    return lambda made: _set("layer0.qk_norm", **fields)(program(NORMED, "toy4x4"))
+
+
 LONG = Uniform(64, 64)
 LONG_HEADS = Heads(2, 2, 8, 8, "half")
 
@@ -314,6 +324,7 @@ BREAKERS: dict[str, list[Callable[[Program], Program]]] = {
         _set("layer0.attn_norm", layout=LONG),
         _set("layer0.qkv", layout=LONG),
         _set("layer0.rope", layouts=(LONG_HEADS, LONG_HEADS)),
+        _normed(layouts=(LONG_HEADS, LONG_HEADS)),
         _set("layer0.score", key_layout=LONG_HEADS),
         _set("layer0.softmax", layout=LONG_HEADS),
         _set("layer0.weighted_sum", value_layout=LONG_HEADS),
@@ -322,7 +333,12 @@ BREAKERS: dict[str, list[Callable[[Program], Program]]] = {
         _set("head.sample", layout=LONG),
         _first("transfers", target_layout=Uniform(32, 16)),
     ],
-    "a weight covers its output": [_output],
+    "a weight covers its output": [_output, _normed(weights=(WeightRef("", 0, 8), WeightRef("", 0, 7)))],
+    "each source has its target, layout, weight and eps, on segments of one length": [
+        _set("layer0.rope", targets=("q",)),
+        _normed(eps=(1e-6,)),
+        _normed(layouts=(Heads(2, 2, 8, 1, "half"), Heads(2, 1, 8, 8, "half"))),
+    ],
     "transfers have the kind and colours of their blocks": [
         _first("transfers", kind="straight"),
         _first("transfers", colours=(7,)),

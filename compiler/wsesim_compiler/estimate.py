@@ -15,6 +15,7 @@ from wsesim.program.kernels import (
     Add,
     Kernel,
     Linear,
+    QKNorm,
     RMSNorm,
     Rope,
     Sample,
@@ -80,6 +81,11 @@ def _kernel_cycles(machine: Machine, dtype: str, block: Block, kernel: Kernel, p
         case Linear():
             width = sum(o.layout.width for o in kernel.outputs)
             return op("fma", width, kernel.layout.width) + line(kernel.layout.used, width)
+        case QKNorm():
+            heads = sum(layout.heads for layout in kernel.layouts)
+            layout = kernel.layouts[0]
+            work = op("reduce", layout.features, heads) + op("rsqrt", heads) + op("elementwise", layout.features, heads)
+            return work + op("elementwise", heads * layout.features) + line(layout.segment, heads)
         case Rope():
             return op("elementwise", sum(layout.width for layout in kernel.layouts), 3)
         case Score():

@@ -10,6 +10,7 @@ from wsesim.program.kernels import (
     Embed,
     Kernel,
     Linear,
+    QKNorm,
     RMSNorm,
     Rope,
     Sample,
@@ -53,6 +54,8 @@ def _weight_elements(kernels: tuple[Kernel, ...]) -> dict[str, int]:
             case Linear():
                 for output in kernel.outputs:
                     tiles[output.weight.name] = kernel.layout.width * output.layout.width
+            case QKNorm():
+                tiles |= {w.name: layout.features for w, layout in zip(kernel.weights, kernel.layouts, strict=True)}
             case _:
                 pass
     return tiles
@@ -101,7 +104,7 @@ def _value_elements(kernel: Kernel, positions: int) -> dict[str, int]:
     match kernel:
         case Linear():
             return {o.value: o.layout.width for o in kernel.outputs}
-        case Rope():
+        case QKNorm() | Rope():
             return {t: layout.width for t, layout in zip(kernel.targets, kernel.layouts, strict=True)}
         case Score():
             return {kernel.target: _scores(kernel.query_layout.heads, positions)}
@@ -131,6 +134,8 @@ def _scratch_elements(kernel: Kernel, positions: int) -> int:
             return _scores(layout.heads, positions) + 2 * layout.heads
         case WeightedSum():
             return kernel.layout.width
+        case QKNorm():
+            return 2 * sum(layout.heads for layout in kernel.layouts)
         case Rope():
             return 2 * len(kernel.inv_freq) // max(1, kernel.layouts[0].segment)
         case Sample():

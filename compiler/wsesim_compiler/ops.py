@@ -4,6 +4,7 @@ Recognised vocabulary, every value [T, features], C cached tokens before the T n
 
     embedding(tokens [T], @weight [V, d]) -> [T, d]
     rmsnorm(x [T, d], @weight [d]) {eps}
+    qk_norm(x [T, heads * head_dim], @weight [head_dim]) {head_dim, heads, eps}: each head by itself
     linear(x [T, i], @weight [o, i] (, @bias [o])) -> [T, o]
     rope(x [T, heads * head_dim], %inv_freq [head_dim / 2]) {head_dim, heads, pairing: half | interleaved}
     attention(q [T, heads * head_dim], k, v [T, kv_heads * head_dim]) {head_dim, heads, kv_heads, scale}

@@ -12,6 +12,7 @@ from wsesim.program.kernels import (
     Kernel,
     Linear,
     Output,
+    QKNorm,
     RMSNorm,
     Rope,
     Sample,
@@ -23,7 +24,7 @@ from wsesim.program.kernels import (
 )
 from wsesim.program.layout import Heads, Layout, Uniform
 from wsesim.program.program import Block
-from wsesim_compiler.ir import Graph
+from wsesim_compiler.ir import Graph, Node
 from wsesim_compiler.partition import Fused, Partition, Stage
 
 ChooseReduce = Callable[[str, int, int], str]
@@ -72,23 +73,30 @@ def stage_kernels(
 
 
 def _head_layouts(stage: Stage, block: Block) -> dict[str, Layout]:
-    """Layouts of what goes into and comes out of attention, back through the rotations."""
+    """Layouts of what goes into and comes out of attention, back through rotations and norms of heads."""
     nodes = {n.name: n for f in stage.fused for n in f.nodes}
     layouts: dict[str, Layout] = {}
     for node in nodes.values():
         if node.op != "attention":
             continue
         query, key, value = node.inputs[:3]
-        pairing = next((str(nodes[n].attribute("pairing")) for n in (query, key) if nodes[n].op == "rope"), "half")
+        pairing = next((p for name in (query, key) if (p := _pairing(nodes, name))), "half")
         groups, head_dim = node.integer("kv_heads"), node.integer("head_dim")
         repeat = node.integer("heads") // groups
         queries = Heads(groups, repeat, head_dim, block.across, pairing)
         keys = Heads(groups, 1, head_dim, block.across, pairing)
         layouts |= {query: queries, node.name: queries, key: keys, value: keys}
-    for node in nodes.values():
-        if node.op == "rope":
+    for node in reversed(nodes.values()):
+        if node.op in ("rope", "qk_norm"):
             layouts[node.inputs[0]] = layouts[node.name]
     return layouts
+
+
+def _pairing(nodes: dict[str, Node], name: str) -> str:
+    """How the rotation on the way to a query or key pairs its features, "" without one."""
+    while (node := nodes[name]).op == "qk_norm":
+        name = node.inputs[0]
+    return str(node.attribute("pairing")) if node.op == "rope" else ""
 
 
 def _embed(c: StageContext, fused: Fused) -> tuple[Kernel, ...]:
@@ -122,13 +130,26 @@ def _gemv(c: StageContext, fused: Fused, source: str, *, broadcast: bool) -> Lin
     return Linear(name, c.block.name, source, layout, c.partition.axes[source], outputs, reduce, broadcast)
 
 
+def _qk_norm(c: StageContext, fused: Fused) -> tuple[Kernel, ...]:
+    name, heads = c.name(fused.role), _heads_of(c, fused)
+    sources, targets = _sources_and_targets(fused)
+    weights = tuple(WeightRef(n.inputs[1], 0, layout.head_dim) for n, layout in zip(fused.nodes, heads, strict=True))
+    eps = tuple(n.number("eps") for n in fused.nodes)
+    reduce = c.choose(name, heads[0].segment, sum(layout.heads for layout in heads))
+    return (QKNorm(name, c.block.name, sources, targets, heads, weights, eps, reduce),)
+
+
 def _rope(c: StageContext, fused: Fused) -> tuple[Kernel, ...]:
-    layouts = tuple(c.layout(n.name) for n in fused.nodes)
-    heads = tuple(layout for layout in layouts if isinstance(layout, Heads))
     inv_freq = tuple(float(v) for v in c.graph.constant(fused.nodes[0].inputs[1]).values)
-    sources = tuple(n.inputs[0] for n in fused.nodes)
-    targets = tuple(n.name for n in fused.nodes)
-    return (Rope(c.name(fused.role), c.block.name, sources, targets, heads, inv_freq),)
+    return (Rope(c.name(fused.role), c.block.name, *_sources_and_targets(fused), _heads_of(c, fused), inv_freq),)
+
+
+def _sources_and_targets(fused: Fused) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    return tuple(n.inputs[0] for n in fused.nodes), tuple(n.name for n in fused.nodes)
+
+
+def _heads_of(c: StageContext, fused: Fused) -> tuple[Heads, ...]:
+    return tuple(layout for n in fused.nodes if isinstance(layout := c.layout(n.name), Heads))
 
 
 def _attention(c: StageContext, fused: Fused) -> tuple[Kernel, ...]:
@@ -179,6 +200,7 @@ _MAKERS: dict[str, Callable[[StageContext, Fused], tuple[Kernel, ...]]] = {
     "embedding": _embed,
     "rmsnorm": _rmsnorm,
     "linear": _linear,
+    "qk_norm": _qk_norm,
     "rope": _rope,
     "attention": _attention,
     "swiglu": _swiglu,

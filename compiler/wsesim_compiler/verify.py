@@ -144,7 +144,7 @@ def _weights_from_parameters(graph: Graph, stage: str) -> Iterator[Breach]:
     """All operands but the first are parameters in weighted operators, constants in rope, else values."""
     kinds = {parameter.name: "parameter" for parameter in graph.parameters}
     kinds |= {constant.name: "constant" for constant in graph.constants}
-    second = {**dict.fromkeys(("embedding", "rmsnorm", "linear", "head"), "parameter"), "rope": "constant"}
+    second = {**dict.fromkeys(("embedding", "rmsnorm", "qk_norm", "linear", "head"), "parameter"), "rope": "constant"}
     for node in graph.nodes:
         for index, name in enumerate(node.inputs):
             expected, found = second.get(node.op, "value") if index else "value", kinds.get(name, "value")

@@ -18,6 +18,10 @@ _FREE_FIELDS = {"name", "max_context"}
 """Fields that do not change the arithmetic."""
 
 
+MODEL_TYPES = ("llama", "qwen3")
+"""What Hugging Face calls the models that the torch module computes; Qwen3 is a Llama that norms q and k."""
+
+
 def config_at(path: str | Path) -> LlamaConfig | None:
     """The configuration that comes with the weights at `path`, None where they bring none.
 
@@ -55,10 +59,12 @@ def config_from_folder(path: str | Path) -> LlamaConfig:
 
 
 def _refuse_variants(file: Path, entries: dict[str, Any]) -> None:
-    expected = {"model_type": "llama", "hidden_act": "silu", "attention_bias": False, "mlp_bias": False}
+    if entries.get("model_type") not in MODEL_TYPES:
+        found, known = entries.get("model_type"), " or ".join(map(repr, MODEL_TYPES))
+        raise InvalidFileError(f"{file} is not a Llama: model_type is {found!r}, expected {known}")
+    expected = {"hidden_act": "silu", "attention_bias": False, "mlp_bias": False, "use_sliding_window": False}
     for key, value in expected.items():
-        found = entries.get(key, None if key == "model_type" else value)
-        if found != value:
+        if (found := entries.get(key, value)) != value:
             raise InvalidFileError(f"{file} is not a plain Llama: {key} is {found!r}, expected {value!r}")
 
 
@@ -79,6 +85,7 @@ def _from_entries(name: str, file: Path, entries: dict[str, Any]) -> LlamaConfig
         rope_scaling=_scaling(file, rope),
         tied=bool(entries.get("tie_word_embeddings", False)),
         max_context=int(entries.get("max_position_embeddings", 2048)),
+        qk_norm=entries["model_type"] == "qwen3",
     )
 
 

@@ -82,10 +82,12 @@ class Attention(nn.Module):  # type: ignore[misc]
         self.k_proj = _linear(config.dim, keys)
         self.v_proj = _linear(config.dim, keys)
         self.o_proj = _linear(queries, config.dim)
+        self.q_norm = _head_norm(config)
+        self.k_norm = _head_norm(config)
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        q = rotate(self._split(self.q_proj(x)), cos, sin)  # [.., heads, T, hd]
-        k = rotate(self._split(self.k_proj(x)), cos, sin)  # [.., kv_heads, T, hd]
+        q = rotate(self.q_norm(self._split(self.q_proj(x))), cos, sin)  # [.., heads, T, hd]
+        k = rotate(self.k_norm(self._split(self.k_proj(x))), cos, sin)  # [.., kv_heads, T, hd]
         v = self._split(self.v_proj(x))  # [.., kv_heads, T, hd]
         y = functional.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
         return self.o_proj(y.transpose(-3, -2).flatten(-2))
@@ -122,6 +124,11 @@ def with_weights(config: LlamaConfig, weights: WeightStore) -> Llama:
     module.inv_freq = torch.tensor(config.inv_freq())
     module.eval()
     return module
+
+
+def _head_norm(config: LlamaConfig) -> nn.Module:
+    """Over the features of each head, or nothing."""
+    return nn.RMSNorm(config.head_dim, config.norm_eps) if config.qk_norm else nn.Identity()
 
 
 def _linear(inputs: int, outputs: int) -> nn.Linear:

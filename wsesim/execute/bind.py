@@ -21,13 +21,14 @@ from wsesim.execute.calls import (
     WeightedSumCall,
 )
 from wsesim.execute.merges import Schedule, schedule
-from wsesim.execute.pack import Reader, TileMemory, pack_embed, pack_linear, pack_norm
+from wsesim.execute.pack import Reader, TileMemory, pack_embed, pack_head_norms, pack_linear, pack_norm
 from wsesim.execute.tiles import PANEL
 from wsesim.program import Program
 from wsesim.program.kernels import (
     Add,
     Embed,
     Linear,
+    QKNorm,
     RMSNorm,
     Rope,
     Sample,
@@ -127,6 +128,8 @@ class Binder:
                 return self._rmsnorm(item)
             case Linear():
                 return self._linear(item)
+            case QKNorm():
+                return self._qk_norm(item)
             case Rope():
                 return self._rope(item)
             case Score():
@@ -177,6 +180,19 @@ class Binder:
         order = (merges.order, merges.children, places, self._workers, merges.depth)
         return Plain(tiles.linear, (source, *weights, *order, self._stack, self._scratch, self._buffers.make(item)))
 
+    def _qk_norm(self, item: QKNorm) -> Call:
+        merges = schedule(item.layouts[0].segment, item.reduce)
+        order = (merges.order, merges.children, np.zeros(merges.depth, np.float32))
+        sources, weights = self._inputs(item), pack_head_norms(item, self._reader)
+        self._buffers.make(item)
+        turns = tuple(
+            (source, weight, *_head_geometry(layout), layout.head_dim, eps, *order, self._buffers.value(place))
+            for source, weight, layout, eps, place in zip(
+                sources, weights, item.layouts, item.eps, outputs(item), strict=True
+            )
+        )
+        return Plain(_each, (kernels.qk_norm, *turns))
+
     def _rope(self, item: Rope) -> Call:
         half = len(item.inv_freq)
         angles = self._bound.angles.setdefault(item.inv_freq, _angles(item.inv_freq, self._chunk))
@@ -186,7 +202,7 @@ class Binder:
             (source, _pairs(layout), angles.cos, angles.sin, half, self._buffers.value(place))
             for source, layout, place in zip(sources, item.layouts, outputs(item), strict=True)
         )
-        return Plain(_each_rope, turns)
+        return Plain(_each, (kernels.rope, *turns))
 
     def _score(self, item: Score) -> Call:
         query, key = self._inputs(item)
@@ -242,9 +258,9 @@ class Binder:
         self._bound.logits = (source, _inverse(item.layout))
 
 
-def _each_rope(tokens: int, *turns: tuple[Any, ...]) -> None:
+def _each(tokens: int, kernel: Callable[..., None], *turns: tuple[Any, ...]) -> None:
     for turn in turns:
-        kernels.rope(tokens, *turn)
+        kernel(tokens, *turn)
 
 
 def _angles(inv_freq: tuple[float, ...], chunk: int) -> Angles:
@@ -292,6 +308,11 @@ def _head_starts(layout: Heads) -> Ints:
     position = group // layout.groups_per_position * layout.segment
     slot = group % layout.groups_per_position * layout.repeat + member
     return (position * layout.width + slot * layout.features).astype(np.int32)
+
+
+def _head_geometry(layout: Heads) -> tuple[Ints, int, int, int]:
+    """Where heads begin, the length of a row, the distance of a segment's positions, features on one."""
+    return _head_starts(layout), row_of(layout), layout.width, layout.features
 
 
 def _in_visits(places: Ints, layout: Heads, merges: Schedule) -> Ints:

@@ -16,6 +16,7 @@ from wsesim.program.kernels import (
     Embed,
     Kernel,
     Linear,
+    QKNorm,
     RMSNorm,
     Rope,
     Sample,
@@ -77,7 +78,7 @@ def output_layouts(item: Item) -> tuple[Layout, ...]:
             return (item.layout,)
         case Linear():
             return tuple(output.layout for output in item.outputs)
-        case Rope():
+        case QKNorm() | Rope():
             return item.layouts
         case Score() | Softmax() | Sample():
             return ()

@@ -120,6 +120,44 @@ def rmsnorm(
             target[t * row + i] = source[t * row + i] * scale * weight[i]
 
 
+@njit(cache=True, error_model="numpy")
+def qk_norm(
+    tokens: int,
+    source: Floats,
+    weight: Floats,
+    starts: Ints,
+    row: int,
+    width: int,
+    features: int,
+    head_dim: int,
+    eps: float,
+    order: Ints,
+    children: Ints,
+    stack: Floats,
+    target: Floats,
+) -> None:
+    """Each head = head / sqrt(mean(head^2) + eps) * weight; squares summed per segment position, then merged.
+
+    starts: where a head's first `features` lie in its row, those of the next segment position `width` further. weight
+    [segment, features] flat, zero where there is padding; places of no head become zero.
+    """
+    for i in range(tokens * row):
+        target[i] = _ZERO
+    for t in range(tokens):
+        for head in range(len(starts)):
+            first, height = t * row + starts[head], 0
+            for v in range(len(order)):
+                begin, total = first + order[v] * width, _ZERO
+                for i in range(begin, begin + features):
+                    total += source[i] * source[i]
+                height = merge_scalar(stack, height, total, children[v])
+            scale = _ONE / np.sqrt(stack[0] / np.float32(head_dim) + np.float32(eps))
+            for p in range(len(order)):
+                for i in range(features):
+                    at = first + p * width + i
+                    target[at] = source[at] * scale * weight[p * features + i]
+
+
 @njit(cache=True)
 def rope(tokens: int, source: Floats, pairs: Ints, cos: Floats, sin: Floats, half: int, target: Floats) -> None:
     """Turns places (2i, 2i + 1) by the angle of rotation pairs[i] < half of each token; -1 is padding.

@@ -21,8 +21,8 @@ from wsesim.execute.kernels import narrow_bf16
 from wsesim.execute.merges import schedule
 from wsesim.execute.threads import prange
 from wsesim.execute.tiles import PANEL
-from wsesim.program.kernels import Embed, Linear, RMSNorm, WeightRef
-from wsesim.program.layout import ceil_div
+from wsesim.program.kernels import Embed, Linear, QKNorm, RMSNorm, WeightRef
+from wsesim.program.layout import Heads, ceil_div
 from wsesim.program.protocols import WeightStore
 
 DTYPES = ("fp32", "bf16", "fp16", "int8")
@@ -178,6 +178,19 @@ def pack_norm(kernel: RMSNorm, reader: Reader) -> Floats:
     if values.shape != (kernel.layout.size,):
         raise WeightShapeError(f"{kernel.weight.name} gives {values.shape} weights, ({kernel.layout.size},) needed")
     places = kernel.layout.indices().reshape(-1)
+    return np.where(places >= 0, values[places], np.float32(0))
+
+
+def pack_head_norms(kernel: QKNorm, reader: Reader) -> tuple[Floats, ...]:
+    """Of each source the weight [segment, features] flat, zero where there is padding; all heads share it."""
+    return tuple(_head_norm(ref, layout, reader) for ref, layout in zip(kernel.weights, kernel.layouts, strict=True))
+
+
+def _head_norm(ref: WeightRef, layout: Heads, reader: Reader) -> Floats:
+    values = reader.vector(ref)
+    if values.shape != (layout.head_dim,):
+        raise WeightShapeError(f"{ref.name} gives {values.shape} weights, ({layout.head_dim},) needed")
+    places = layout.indices()[: layout.segment, : layout.features].reshape(-1)  # those of the first head
     return np.where(places >= 0, values[places], np.float32(0))
 
 

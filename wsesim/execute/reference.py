@@ -139,6 +139,32 @@ def rmsnorm(
         target[t * row : (t + 1) * row] = x * scale * weight
 
 
+def qk_norm(
+    tokens: int,
+    source: Floats,
+    weight: Floats,
+    starts: Ints,
+    row: int,
+    width: int,
+    features: int,
+    head_dim: int,
+    eps: float,
+    order: Ints,
+    children: Ints,
+    stack: Floats,
+    target: Floats,
+) -> None:
+    target[: tokens * row] = 0
+    within = width * np.arange(len(order))[:, None] + np.arange(features)
+    for t in range(tokens):
+        for start in starts:
+            places = t * row + start + within
+            x = source[places]
+            total = merged(ordered_sum((x * x).T), order, children)
+            scale = np.float32(1) / np.sqrt(total / np.float32(head_dim) + np.float32(eps))
+            target[places] = x * scale * weight.reshape(x.shape)
+
+
 def rope(tokens: int, source: Floats, pairs: Ints, cos: Floats, sin: Floats, half: int, target: Floats) -> None:
     x = source[: tokens * 2 * len(pairs)].reshape(tokens, -1, 2)
     c, s = cos[: tokens * half].reshape(tokens, half)[:, pairs], sin[: tokens * half].reshape(tokens, half)[:, pairs]

@@ -13,6 +13,7 @@ from wsesim.program.kernels import (
     Kernel,
     Linear,
     Output,
+    QKNorm,
     RMSNorm,
     Rope,
     Score,
@@ -25,16 +26,19 @@ from wsesim.program.layout import Heads, Layout, Uniform
 from wsesim.program.prefill import Align, Gemm, PromptKernel, TokenAdd, TokenNorm, TokenRope, TokenSoftmax, TokenSwiGLU
 from wsesim.program.program import Block
 
+EPS = 1e-5  # decides no cycle
+
 
 @dataclass(frozen=True, slots=True)
 class LayerShape:
-    """Dimensions of a Llama-like layer."""
+    """Dimensions of a Llama-like layer; `qk_norm`: each head of q and k is normalised before its rotation."""
 
     dim: int
     heads: int
     kv_heads: int
     head_dim: int
     ffn_dim: int
+    qk_norm: bool = False
 
 
 def layer_kernels(shape: LayerShape, block: Block, reduce: str) -> dict[str, Kernel]:
@@ -49,12 +53,20 @@ def layer_kernels(shape: LayerShape, block: Block, reduce: str) -> dict[str, Ker
         return Linear(role, on, source, layout, axis, made, reduce, True)
 
     def norm(role: str, source: str) -> RMSNorm:
-        return RMSNorm(role, on, source, f"{role}.out", WeightRef(role, 0, shape.dim), residual, 1e-5, reduce)
+        return RMSNorm(role, on, source, f"{role}.out", WeightRef(role, 0, shape.dim), residual, EPS, reduce)
 
+    def head_norm() -> QKNorm:
+        weights = tuple(WeightRef(f"qk_norm.{value}", 0, shape.head_dim) for value in "qk")
+        made = tuple(f"{value}.normed" for value in "qk")
+        return QKNorm("qk_norm", on, ("q", "k"), made, (query, key), weights, (EPS, EPS), reduce)
+
+    norms = (head_norm(),) if shape.qk_norm else ()
+    turned_from = norms[0].targets if norms else ("q", "k")
     kernels: tuple[Kernel, ...] = (
         norm("attn_norm", "x"),
         linear("qkv", "attn_norm.out", residual, ALONG, q=query, k=key, v=key),
-        Rope("rope", on, ("q", "k"), ("q.turned", "k.turned"), (query, key), (1.0,) * (shape.head_dim // 2)),
+        *norms,
+        Rope("rope", on, turned_from, ("q.turned", "k.turned"), (query, key), (1.0,) * (shape.head_dim // 2)),
         Score("score", on, "q.turned", "k.turned", "scores", query, key, shape.head_dim**-0.5, reduce),
         Softmax("softmax", on, "scores", "shares", query, reduce),
         WeightedSum("weighted_sum", on, "shares", "v", "mixed", query, key, reduce),

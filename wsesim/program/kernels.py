@@ -86,6 +86,24 @@ class Linear:
 
 
 @dataclass(frozen=True, slots=True)
+class QKNorm:
+    """targets = sources / sqrt(mean over a head of source^2 + eps) * weight [head_dim], each head by itself.
+
+    Each source has its layout (across), weight and eps. Sums of squares are reduced over the head's segment, those of
+    all sources in one AllReduce.
+    """
+
+    name: str
+    block: str
+    sources: tuple[str, ...]
+    targets: tuple[str, ...]
+    layouts: tuple[Heads, ...]
+    weights: tuple[WeightRef, ...]
+    eps: tuple[float, ...]
+    reduce: str
+
+
+@dataclass(frozen=True, slots=True)
 class Rope:
     """Rotates the pairs of `sources` into `targets` by position * inv_freq; each source has its layout (across)."""
 
@@ -175,11 +193,12 @@ class Sample:
     reduce: str
 
 
-Kernel = Embed | RMSNorm | Linear | Rope | Score | Softmax | WeightedSum | SwiGLU | Add | Sample
+Kernel = Embed | RMSNorm | Linear | QKNorm | Rope | Score | Softmax | WeightedSum | SwiGLU | Add | Sample
 KERNEL_TYPES: tuple[type, ...] = (
     Embed,
     RMSNorm,
     Linear,
+    QKNorm,
     Rope,
     Score,
     Softmax,
@@ -197,7 +216,7 @@ def read_layouts(kernel: Kernel) -> tuple[tuple[str, Layout], ...]:
             return ()
         case RMSNorm() | Linear() | Softmax() | Sample():
             return ((kernel.source, kernel.layout),)
-        case Rope():
+        case QKNorm() | Rope():
             return tuple(zip(kernel.sources, kernel.layouts, strict=True))
         case Score():
             return ((kernel.query, kernel.query_layout), (kernel.key, kernel.key_layout))
@@ -214,7 +233,7 @@ def made_layouts(kernel: Kernel) -> tuple[tuple[str, Layout], ...]:
     match kernel:
         case Linear():
             return tuple((output.value, output.layout) for output in kernel.outputs)
-        case Rope():
+        case QKNorm() | Rope():
             return tuple(zip(kernel.targets, kernel.layouts, strict=True))
         case Score():
             return ((kernel.target, kernel.query_layout),)
@@ -239,5 +258,7 @@ def kernel_weights(kernel: Kernel) -> tuple[WeightRef, ...]:
             return (kernel.weight,)
         case Linear():
             return tuple(output.weight for output in kernel.outputs)
+        case QKNorm():
+            return kernel.weights
         case _:
             return ()

@@ -17,6 +17,7 @@ from wsesim.program.kernels import (
     Embed,
     Kernel,
     Linear,
+    QKNorm,
     RMSNorm,
     Rope,
     Sample,
@@ -122,7 +123,7 @@ def _no_extent(program: Program) -> Iterator[str]:
     yield from (b.name for b in program.blocks if min(b.columns, b.rows) < 1)
     for item in (*program.kernels, *program.transfers):
         layouts = [value for name, value in _fields(item) if isinstance(value, Uniform | Heads)]
-        layouts += item.layouts if isinstance(item, Rope) else ()
+        layouts += item.layouts if isinstance(item, QKNorm | Rope) else ()
         layouts += [o.layout for o in item.outputs] if isinstance(item, Linear) else ()
         yield from (item.name for layout in layouts if min(n for _, n in _fields(layout) if isinstance(n, int)) < 1)
 
@@ -181,7 +182,7 @@ def _layouts(kernel: Kernel, block: Block) -> list[tuple[Layout, int]]:
         case Linear():
             over, out = (along, across) if kernel.axis == ALONG else (across, along)
             return [(kernel.layout, over), *((o.layout, out) for o in kernel.outputs)]
-        case Rope():
+        case QKNorm() | Rope():
             return [(layout, across) for layout in kernel.layouts]
         case Score():
             return [(kernel.query_layout, across), (kernel.key_layout, across)]
@@ -194,6 +195,20 @@ def _weights_not_whole(program: Program) -> Iterator[str]:
         for output in kernel.outputs if isinstance(kernel, Linear) else ():
             if output.weight.stop - output.weight.start != output.layout.size:
                 yield f"{kernel.name}: {output.weight.name}"
+        if isinstance(kernel, QKNorm):
+            for layout, weight in zip(kernel.layouts, kernel.weights, strict=True):
+                if weight.stop - weight.start != layout.head_dim:
+                    yield f"{kernel.name}: {weight.name}"
+
+
+def _uneven_lists(program: Program) -> Iterator[str]:
+    for kernel in program.kernels:
+        if isinstance(kernel, QKNorm):
+            lists = (kernel.sources, kernel.targets, kernel.layouts, kernel.weights, kernel.eps)
+            if len({len(values) for values in lists}) > 1 or len({layout.segment for layout in kernel.layouts}) != 1:
+                yield kernel.name
+        elif isinstance(kernel, Rope) and not len(kernel.sources) == len(kernel.targets) == len(kernel.layouts):
+            yield kernel.name
 
 
 def _colours_out_of_range(program: Program) -> Iterator[str]:
@@ -231,6 +246,7 @@ RULES: tuple[tuple[Rule, ...], ...] = (
         ("blocks and layouts have an extent", _no_extent),
         ("collectives are known", _unknown_collectives),
         ("fields are in their range", _fields_out_of_range),
+        ("each source has its target, layout, weight and eps, on segments of one length", _uneven_lists),
         ("kernels lead from the embedding to the sample", _wrong_ends),
         ("blocks split the residual stream over rows", _other_axes),
     ),

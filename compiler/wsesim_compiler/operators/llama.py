@@ -39,6 +39,16 @@ def _rmsnorm(x: Array, weight: Array, *, eps: float) -> Array:
     return np.asarray(x / np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + eps) * weight)
 
 
+def _qk_norm_shape(x: Shape, weight: Shape, *, heads: int, head_dim: int, eps: float) -> Shape:
+    require(x[-1] == heads * head_dim, f"qk_norm of {heads} heads of {head_dim} over {x[-1]} features")
+    require(weight == (head_dim,), f"qk_norm of heads of {head_dim} by a weight {list(weight)}")
+    return x
+
+
+def _qk_norm(x: Array, weight: Array, *, heads: int, head_dim: int, eps: float) -> Array:
+    return _rmsnorm(x.reshape(len(x), heads, head_dim), weight, eps=eps).reshape(x.shape)
+
+
 def _rope_shape(x: Shape, inv_freq: Shape, *, heads: int, head_dim: int, pairing: str) -> Shape:
     require(x[-1] == heads * head_dim, f"rope of {heads} heads of {head_dim} over {x[-1]} features")
     require(inv_freq == (head_dim // 2,), f"{list(inv_freq)} frequencies for heads of {head_dim}")
@@ -104,6 +114,7 @@ def _swiglu(gate: Array, up: Array) -> Array:
 
 OPERATORS: tuple[Operator, ...] = (
     operator("rmsnorm", 2, _rmsnorm_shape, _rmsnorm, stages=(RECOGNIZED,)),
+    operator("qk_norm", 2, _qk_norm_shape, _qk_norm, stages=(RECOGNIZED,)),
     operator("rope", 2, _rope_shape, _rope, stages=(RECOGNIZED,), stateful=True),
     operator("attention", 3, _attention_shape, _attention, stages=(RECOGNIZED,), stateful=True),
     operator("swiglu", 2, _swiglu_shape, _swiglu, stages=(RECOGNIZED,)),

@@ -15,6 +15,9 @@ from wsesim_compiler.errors import PartitionError
 from wsesim_compiler.ir import Graph, Node
 from wsesim_compiler.partition import Fused, Partition, Stage
 
+_OF_HEADS = ("qk_norm", "rope")
+_ATTENTION = {*_OF_HEADS, "attention"}
+
 
 def partition(graph: Graph) -> Partition:
     """Stages and axes of a recognised graph."""
@@ -38,6 +41,11 @@ def _axes(graph: Graph) -> dict[str, str]:
         if len(node.inputs) > 2 and node.op in ("linear", "head"):
             raise PartitionError(f"{node.name} (from {node.source}): a linear with a bias is not supported yet")
         axis = operands.pop() if operands else ALONG
+        if node.op == "rmsnorm" and axis != ALONG:
+            raise PartitionError(
+                f"{node.name} (from {node.source}): a norm over all heads of a projection is not supported, "
+                "one over each head is"
+            )
         axes[node.name] = other_axis(axis) if node.op in ("linear", "head") else axis
     return axes
 
@@ -80,14 +88,14 @@ def _halves(graph: Graph, residuals: tuple[str, ...]) -> list[list[Node]]:
 
 
 def _fused(nodes: list[Node]) -> tuple[Fused, ...]:
-    """Linears of one source become one kernel, as do the rotations of q and k; roles say what a kernel is for."""
+    """Linears of one source become one kernel, as do norms and rotations of q and k; roles say what a kernel is for."""
     users = {name: [n for n in nodes if name in n.inputs] for name in (n.name for n in nodes)}
     made = {n.name: n for n in nodes}
 
     def key(node: Node) -> tuple[str, str]:
         if node.op == "linear":
             return ("linear", node.inputs[0])
-        return ("rope", "") if node.op == "rope" else (node.op, node.name)
+        return (node.op, "") if node.op in _OF_HEADS else (node.op, node.name)
 
     ordered = _siblings_together(nodes, key)
     return tuple(
@@ -96,14 +104,14 @@ def _fused(nodes: list[Node]) -> tuple[Fused, ...]:
 
 
 def _siblings_together(nodes: list[Node], key: Callable[[Node], tuple[str, str]]) -> list[Node]:
-    """A linear moves up to its first sibling (same source), a rope waits for its last sibling; others keep their
-    order.
+    """A linear moves up to its first sibling (same source), what turns or norms heads waits for its last
+    sibling; others keep their order.
     """
     first: dict[tuple[str, str], int] = {}
     last = {key(node): number for number, node in enumerate(nodes)}
     for number, node in enumerate(nodes):
         first.setdefault(key(node), number)
-    position = {n.name: last[key(n)] if n.op == "rope" else first[key(n)] for n in nodes}
+    position = {n.name: last[key(n)] if n.op in _OF_HEADS else first[key(n)] for n in nodes}
     return sorted(nodes, key=lambda n: position[n.name])  # stable
 
 
@@ -113,9 +121,9 @@ def _role(group: list[Node], users: dict[str, list[Node]], made: dict[str, Node]
     source = made.get(node.inputs[0])
     if node.op == "rmsnorm":
         after = {u.op for n in users[node.name] for u in users[n.name]}
-        return "attn_norm" if after & {"rope", "attention"} else "ffn_norm" if after else "norm"
+        return "attn_norm" if after & _ATTENTION else "ffn_norm" if after else "norm"
     if node.op == "linear":
-        if following & {"rope", "attention"}:
+        if following & _ATTENTION:
             return "qkv"
         if "swiglu" in following:
             return "gate_up"

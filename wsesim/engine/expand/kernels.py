@@ -11,6 +11,7 @@ from functools import partial
 
 import numpy as np
 
+from wsesim.engine.expand import attention
 from wsesim.engine.expand.canvas import Canvas, Lines
 from wsesim.engine.expand.collective import Step, all_reduce, broadcast, reduce, sum_step
 from wsesim.program.kernels import (
@@ -20,6 +21,7 @@ from wsesim.program.kernels import (
     Embed,
     Kernel,
     Linear,
+    QKNorm,
     RMSNorm,
     Rope,
     Sample,
@@ -81,6 +83,8 @@ def _draw(canvas: Canvas, where: Site, kernel: Kernel) -> None:
             _rmsnorm(canvas, kernel, where, label)
         case Linear():
             _linear(canvas, kernel, where, label)
+        case QKNorm():
+            attention.qk_norm(canvas, kernel, where.block, label)
         case Rope():
             _rope(canvas, kernel, where, label)
         case Score():
@@ -107,6 +111,8 @@ def line_kind(kernel: Kernel) -> str:
             return kernel.axis
         case Score():
             return "segment" if kernel.query_layout.segment > 1 else ""
+        case QKNorm():
+            return "segment" if kernel.layouts[0].segment > 1 else ""
         case Sample():
             return ACROSS
         case _:

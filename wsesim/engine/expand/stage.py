@@ -155,6 +155,8 @@ def _nameless(kernel: Kernel) -> Kernel:
             blank[field.name] = tuple("" for _ in value) if isinstance(value, tuple) else ""
         elif isinstance(value, WeightRef):
             blank[field.name] = NAMELESS
+        elif field.name == "weights":
+            blank[field.name] = tuple(NAMELESS for _ in value)
         elif field.name == "outputs":
             blank[field.name] = tuple(Output("", NAMELESS, output.layout) for output in value)
     return dataclasses.replace(kernel, **blank)  # type: ignore[arg-type]

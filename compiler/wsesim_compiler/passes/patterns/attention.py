@@ -1,4 +1,6 @@
-"""Attention with its RoPE: projections -> rope, attention on rows of features [.., T, heads * head_dim]."""
+"""Attention with its norms of heads and RoPE: projections -> qk_norm, rope, attention on rows of features
+[.., T, heads * head_dim].
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ class Refused:
 
 
 def recognize_attention(graph: Graph) -> tuple[Graph, tuple[Refused, ...]]:
-    """The graph with each causal attention and its RoPE as `rope` and `attention`; and what was refused."""
+    """The graph with each causal attention, its norms of heads and RoPE as `qk_norm`, `rope` and `attention`; and
+    what was refused.
+    """
     matcher = Matcher(graph)
     made: dict[str, list[Node]] = {}
     refused: list[Refused] = []
@@ -44,11 +48,14 @@ def recognize_attention(graph: Graph) -> tuple[Graph, tuple[Refused, ...]]:
 
 def _around(matcher: Matcher, node: Node) -> frozenset[str]:
     """The nodes between the projections before an attention and the one after it."""
-    region, _ = matcher.region([node.name], {node.op, "matmul", *SCORE_OPS, *HEAD_OPS})
+    region, _ = matcher.region([node.name], {node.op, "matmul", "rmsnorm", *SCORE_OPS, *HEAD_OPS})
     names = {inner.name for inner in region}
     after = matcher.only_user(node.name)
     while after is not None and after.op in ("matmul", "reshape", "permute"):
-        names |= {inner.name for inner in matcher.region([after.name], {node.op, "matmul", *SCORE_OPS, *HEAD_OPS})[0]}
+        names |= {
+            inner.name
+            for inner in matcher.region([after.name], {node.op, "matmul", "rmsnorm", *SCORE_OPS, *HEAD_OPS})[0]
+        }
         after = matcher.only_user(after.name)
     return frozenset(names)
 
@@ -76,19 +83,19 @@ def _attention(matcher: Matcher, core: Core, frequencies: _Frequencies) -> list[
     q, k, v = _all_heads(matcher, core)
     end = _merged(matcher, core.root, q.heads, v.head_dim)
     made = dataclasses.replace(end, source=core.root.source)
-    ropes = [_rope(matcher, made, heads, part, frequencies) for heads, part in ((q, "q"), (k, "k"))]
-    inputs = [rope.name if rope else heads.source for rope, heads in zip(ropes, (q, k), strict=True)]
+    before = [_before(matcher, made, heads, part, frequencies) for heads, part in ((q, "q"), (k, "k"))]
+    inputs = [nodes[-1].name if nodes else heads.source for nodes, heads in zip(before, (q, k), strict=True)]
     scale = _exact_scale(core.scale * q.scale * k.scale, q.head_dim)
     shape = attributes(heads=q.heads, kv_heads=k.heads, head_dim=q.head_dim, scale=scale)
     attention = dataclasses.replace(made, op="attention", inputs=(*inputs, v.source), attributes=shape)
-    return [*(rope for rope in ropes if rope), attention]
+    return [*before[0], *before[1], attention]
 
 
 def _all_heads(matcher: Matcher, core: Core) -> tuple[Heads, Heads, Heads]:
     q, v = find_heads(matcher, core.q), find_heads(matcher, core.v)
     k = find_heads(matcher, core.k, core.transposed_keys)
-    if v.rope is not None or not np.isclose(v.scale, 1):
-        raise NotAttentionError("its values are rotated or scaled")
+    if v.rope is not None or v.norm is not None or not np.isclose(v.scale, 1):
+        raise NotAttentionError("its values are normed, rotated or scaled")
     if (k.heads, k.head_dim) != (v.heads, v.head_dim) or k.head_dim != q.head_dim:
         raise NotAttentionError("its queries, keys and values differ in head size or number")
     return q, k, v
@@ -100,17 +107,18 @@ def _exact_scale(scale: float, head_dim: int) -> float:
     return usual if math.isclose(scale, usual, rel_tol=1e-6) else float(f"{scale:.12g}")
 
 
-def _rope(matcher: Matcher, attention: Node, heads: Heads, part: str, frequencies: _Frequencies) -> Node | None:
-    if heads.rope is None:
-        return None
-    return Node(
-        f"{attention.name}.{part}",
-        "rope",
-        (heads.source, frequencies.name(heads.rope.inv_freq)),
-        attributes(heads=heads.heads, head_dim=heads.head_dim, pairing=heads.rope.pairing),
-        matcher.made[heads.source].type,
-        attention.source,
-    )
+def _before(matcher: Matcher, attention: Node, heads: Heads, part: str, frequencies: _Frequencies) -> list[Node]:
+    """What makes queries or keys from their projection: the norm of each head, then the rotation, as far as there."""
+    nodes, type_ = [], matcher.made[heads.source].type
+    if heads.norm is not None:
+        read = (heads.source, heads.norm.weight)
+        shape = attributes(heads=heads.heads, head_dim=heads.head_dim, eps=heads.norm.eps)
+        nodes.append(Node(f"{attention.name}.{part}.norm", "qk_norm", read, shape, type_, heads.norm.source))
+    if heads.rope is not None:
+        read = (nodes[-1].name if nodes else heads.source, frequencies.name(heads.rope.inv_freq))
+        shape = attributes(heads=heads.heads, head_dim=heads.head_dim, pairing=heads.rope.pairing)
+        nodes.append(Node(f"{attention.name}.{part}", "rope", read, shape, type_, attention.source))
+    return nodes
 
 
 def _merged(matcher: Matcher, root: Node, heads: int, head_dim: int) -> Node:

@@ -55,7 +55,7 @@ class _Walk:
 
     def well_formed(self, node: Node) -> bool:
         """Weighted operators read parameters and make rows of tokens, `add` is of two values of one shape."""
-        if node.op in ("linear", "embedding", "rmsnorm"):
+        if node.op in ("linear", "embedding", "rmsnorm", "qk_norm"):
             return self.is_rows(node.shape) and all(name in self.parameters for name in node.inputs[1:])
         if node.op == "add":
             return len(node.inputs) == 2 and len({_squeezed(self.shape(n)) for n in node.inputs}) == 1

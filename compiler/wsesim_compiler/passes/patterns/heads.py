@@ -1,5 +1,5 @@
-"""From a projection to the heads that attention reads: splitting, RoPE, scaling and repetition of key/value
-heads.
+"""From a projection to the heads that attention reads: splitting, a norm over each head, RoPE, scaling and
+repetition of key/value heads.
 
 The nodes between are not matched but computed on a random projection, and the result compared with the
 formula: any spelling of the rotation and of the split is recognised, and nothing else is.
@@ -43,12 +43,23 @@ class Rope:
 
 
 @dataclass(frozen=True, slots=True)
+class HeadNorm:
+    """An RMSNorm over `size` features, by the parameter `weight`; `source` is the module's name."""
+
+    weight: str
+    size: int
+    eps: float
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
 class Heads:
-    """`heads` of `head_dim`, split from the features of `source`, rotated by `rope`, times `scale`."""
+    """`heads` of `head_dim`, split from the features of `source`, normed and rotated as said, times `scale`."""
 
     source: str
     heads: int
     head_dim: int
+    norm: HeadNorm | None
     rope: Rope | None
     scale: float
 
@@ -58,31 +69,76 @@ def find_heads(matcher: Matcher, name: str, transposed: bool = False) -> Heads:
 
     Repeated heads (grouped-query attention) count once. Raises NotAttentionError.
     """
-    region, boundary = matcher.region([name], HEAD_OPS)
-    source = boundary[0] if len(boundary) == 1 else ""
-    features = _features(matcher.made.get(source))
-    if features is None:
-        raise NotAttentionError("its queries, keys and values are not each made from one projection")
-    probe = np.random.default_rng(1).standard_normal((PROBE_TOKENS, features))
-    given = {source: probe.reshape([_sized(dim) for dim in matcher.made[source].shape])}
-    result = matcher.evaluate(name, region, given, PROBE_TOKENS)
-    rows = _token_major(result.swapaxes(-1, -2) if transposed else result)
+    found = _probed(matcher, name)
+    rows = _token_major(found.value.swapaxes(-1, -2) if transposed else found.value)
     head_dim = rows.shape[-1]
-    heads = features // head_dim
-    split = probe.reshape(PROBE_TOKENS, heads, head_dim)
+    heads = found.projection.shape[-1] // head_dim
+    split = found.projection.reshape(PROBE_TOKENS, heads, head_dim)
     rows = _once(rows, heads)
     fits = rows.shape == split.shape
     scale = float(np.vdot(split[0], rows[0]) / np.vdot(split[0], split[0])) if fits else 0.0
     if not fits or not _equal(rows[0], scale * split[0]):
         raise NotAttentionError("its heads are not consecutive features of one projection")
+    if found.norm is not None and found.norm.size != head_dim:
+        raise NotAttentionError("a norm of its queries or keys is not over each head by itself")
     rope = _rope(matcher, split, rows / scale)
     if rope is None and not _equal(rows, scale * split):
-        if _from_table(matcher, [node.name for node in region]):
+        if _from_table(matcher, [node.name for node in found.region]):
             raise NotAttentionError("its cos and sin are stored tables; make them in forward from frequencies")
         raise NotAttentionError(
             "its position embedding is not RoPE over whole heads, computed from inverse frequencies"
         )
-    return Heads(source, heads, head_dim, rope, scale)
+    return Heads(found.source, heads, head_dim, found.norm, rope, scale)
+
+
+@dataclass(frozen=True, slots=True)
+class _Probed:
+    """A value made from a random `projection` [T, features], the value of `source`, through `region` and `norm`."""
+
+    source: str
+    region: list[Node]
+    norm: HeadNorm | None
+    projection: Array
+    value: Array
+
+
+def _probed(matcher: Matcher, name: str) -> _Probed:
+    """What a norm does to a head is known, so it lets the probe's heads through as they are."""
+    region, source = _up_to_one(matcher, name)
+    normed = matcher.node(source, "rmsnorm")
+    if normed is None:
+        projection, given = _projection(matcher, source)
+        return _Probed(source, region, None, projection, matcher.evaluate(name, region, given, PROBE_TOKENS))
+    before, source = _up_to_one(matcher, normed.inputs[0])
+    projection, given = _projection(matcher, source)
+    heads = matcher.evaluate(normed.inputs[0], before, given, PROBE_TOKENS)
+    _require_whole_heads(heads, projection)
+    value = matcher.evaluate(name, region, {normed.name: heads}, PROBE_TOKENS)
+    norm = HeadNorm(normed.inputs[1], heads.shape[-1], normed.number("eps"), normed.source)
+    return _Probed(source, [*before, *region], norm, projection, value)
+
+
+def _up_to_one(matcher: Matcher, name: str) -> tuple[list[Node], str]:
+    region, boundary = matcher.region([name], HEAD_OPS)
+    return region, boundary[0] if len(boundary) == 1 else ""
+
+
+def _projection(matcher: Matcher, source: str) -> tuple[Array, dict[str, Array]]:
+    """Random features [T, n] for the value of `source`, and these in its shape by its name."""
+    node = matcher.made.get(source)
+    features = None if node is None or node.op == "rmsnorm" else _features(node)
+    if node is None or features is None:
+        raise NotAttentionError("its queries, keys and values are not each made from one projection")
+    projection = np.random.default_rng(1).standard_normal((PROBE_TOKENS, features))
+    return projection, {source: projection.reshape([_sized(dim) for dim in node.shape])}
+
+
+def _require_whole_heads(value: Array, probe: Array) -> None:
+    """What a norm over heads reads is the projection, split into heads and nothing more."""
+    split = probe.reshape(PROBE_TOKENS, -1, value.shape[-1])
+    found = value.squeeze()
+    if not any(_equal(found, arranged.squeeze()) for arranged in (split, split.swapaxes(0, 1))):
+        raise NotAttentionError("a norm of its queries or keys is not over whole heads, or not before the rotation")
 
 
 def _from_table(matcher: Matcher, names: list[str]) -> bool:
@@ -97,9 +153,9 @@ def _equal(x: Array, y: Array) -> bool:
     return x.shape == y.shape and np.allclose(x, y, rtol=1e-9, atol=1e-10)
 
 
-def _features(node: Node | None) -> int | None:
+def _features(node: Node) -> int | None:
     """n of a value [.., T, n] without another dimension than 1 before."""
-    shape = () if node is None else node.shape
+    shape = node.shape
     if len(shape) < 2 or shape[-2] != TOKENS or any(dim != 1 for dim in shape[:-2]):
         return None
     return shape[-1] if isinstance(shape[-1], int) else None
