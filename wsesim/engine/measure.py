@@ -12,7 +12,7 @@ from wsesim.engine.expand.canvas import Canvas
 from wsesim.engine.expand.kernels import line_kind
 from wsesim.engine.expand.stage import expand_kernels
 from wsesim.engine.simulate import simulate
-from wsesim.engine.taskgraph import EAST, SOUTH, TaskGraph
+from wsesim.engine.taskgraph import EAST, REROUTE, SOUTH, TaskGraph
 from wsesim.engine.verify import verify
 from wsesim.engine.wafer import Memory, SegmentRun, Wafer
 from wsesim.machine import Machine, Rect
@@ -78,7 +78,8 @@ def phase_cycles(machine: Machine, block: Block, kernels: Sequence[Kernel], cont
     """Cycles of each kernel, by its name, in a layer that follows one like itself.
 
     As timestamps on the block's first line would have it: from the moment when its last PE has done with the kernel
-    before to the moment when it has done with this one. They sum to the distance of two layers.
+    before to the moment when it has done with this one. The change of routes that a kernel needs stands apart, as
+    `name.routes`. They all sum to the distance of two layers.
     """
     twice = (*kernels, *(dataclasses.replace(k, name=f"{k.name}/2") for k in kernels))
     kinds = [kind for kernel in kernels if (kind := line_kind(kernel))]
@@ -86,7 +87,16 @@ def phase_cycles(machine: Machine, block: Block, kernels: Sequence[Kernel], cont
     run = Wafer(machine, Memory()).run(segment)
     ends = _ends_on_first_line(run, block)
     stamps = [ends[kernels[-1].name], *(ends[f"{k.name}/2"] for k in kernels)]
-    return {kernel.name: stop - start for kernel, start, stop in zip(kernels, stamps, stamps[1:], strict=False)}
+    rerouted = {label for piece in run.effect.pieces for label in _rerouted(piece.graph)}
+    cycles = {}
+    for kernel, start, stop in zip(kernels, stamps, stamps[1:], strict=False):
+        routes = machine.reroute_cycles if f"{kernel.name}/2" in rerouted else 0
+        cycles |= {kernel.name: stop - start - routes, f"{kernel.name}.routes": routes}
+    return cycles
+
+
+def _rerouted(graph: TaskGraph) -> set[str]:
+    return {graph.labels[number] for number in np.unique(graph.label[graph.kind == REROUTE])}
 
 
 def _ends_on_first_line(run: SegmentRun, block: Block) -> dict[str, int]:

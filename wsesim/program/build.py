@@ -31,7 +31,11 @@ EPS = 1e-5  # decides no cycle
 
 @dataclass(frozen=True, slots=True)
 class LayerShape:
-    """Dimensions of a Llama-like layer; `qk_norm`: each head of q and k is normalised before its rotation."""
+    """Dimensions of a Llama-like layer.
+
+    qk_norm: each head of q and k is normalised before its rotation. gated: what attention yields is multiplied by the
+    sigmoid of another projection of its input, as wide as q.
+    """
 
     dim: int
     heads: int
@@ -39,6 +43,7 @@ class LayerShape:
     head_dim: int
     ffn_dim: int
     qk_norm: bool = False
+    gated: bool = False
 
 
 def layer_kernels(shape: LayerShape, block: Block, reduce: str) -> dict[str, Kernel]:
@@ -62,15 +67,19 @@ def layer_kernels(shape: LayerShape, block: Block, reduce: str) -> dict[str, Ker
 
     norms = (head_norm(),) if shape.qk_norm else ()
     turned_from = norms[0].targets if norms else ("q", "k")
+    gates: dict[str, Layout] = {"gate": query} if shape.gated else {}
+    opened = Uniform(query.size, block.across)  # a sigmoid and a product cost what SwiGLU does
+    gate = (SwiGLU("attn_gate", on, "gate", "mixed", "opened", opened),) if shape.gated else ()
     kernels: tuple[Kernel, ...] = (
         norm("attn_norm", "x"),
-        linear("qkv", "attn_norm.out", residual, ALONG, q=query, k=key, v=key),
+        linear("qkv", "attn_norm.out", residual, ALONG, q=query, k=key, v=key, **gates),
         *norms,
         Rope("rope", on, turned_from, ("q.turned", "k.turned"), (query, key), (1.0,) * (shape.head_dim // 2)),
         Score("score", on, "q.turned", "k.turned", "scores", query, key, shape.head_dim**-0.5, reduce),
         Softmax("softmax", on, "scores", "shares", query, reduce),
         WeightedSum("weighted_sum", on, "shares", "v", "mixed", query, key, reduce),
-        linear("o", "mixed", query, ACROSS, attended=residual),
+        *gate,
+        linear("o", gate[0].target if gate else "mixed", query, ACROSS, attended=residual),
         Add("attn_add", on, "x", "attended", "y", residual),
         norm("ffn_norm", "y"),
         linear("gate_up", "ffn_norm.out", residual, ALONG, gate=hidden, up=hidden),
