@@ -88,7 +88,7 @@ def phase_cycles(machine: Machine, block: Block, kernels: Sequence[Kernel], cont
     ends = _ends_on_first_line(run, block)
     stamps = [ends[kernels[-1].name], *(ends[f"{k.name}/2"] for k in kernels)]
     rerouted = {label for piece in run.effect.pieces for label in _rerouted(piece.graph)}
-    cycles = {}
+    cycles: dict[str, int] = {}
     for kernel, start, stop in zip(kernels, stamps, stamps[1:], strict=False):
         routes = machine.reroute_cycles if f"{kernel.name}/2" in rerouted else 0
         cycles |= {kernel.name: stop - start - routes, f"{kernel.name}.routes": routes}
