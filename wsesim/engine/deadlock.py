@@ -43,8 +43,6 @@ class _Stuck:
         self._owner = owner
 
     def first(self) -> Node:
-        if self._done.all():
-            return ("message", int(np.flatnonzero(self._owner >= 0)[0]))
         return ("task", int(np.flatnonzero(~self._done)[0]))
 
     def waits_for(self, node: Node) -> Node:

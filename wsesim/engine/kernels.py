@@ -35,8 +35,11 @@ inlined = njit(cache=True, _nrt=False, inline="always")
 @compiled
 def run(world: World, fabric: Constants) -> None:
     """Runs all tasks that can run. What could not finish is left as it stands."""
-    for pe in range(world.pes.size):
-        _run_program(world, fabric, pe)
+    for first in range(0, world.pes.size, AHEAD):
+        stop = min(first + AHEAD, world.pes.size)
+        _prefetch_programs(world, first, stop)
+        for pe in range(first, stop):
+            _run_program(world, fabric, pe)
     events = _next_cycle(world, fabric)
     while events > 0:
         for first in range(0, events, AHEAD):
@@ -48,42 +51,60 @@ def run(world: World, fabric: Constants) -> None:
 
 
 @compiled
+def _prefetch_programs(world: World, first: int, stop: int) -> None:
+    """Reads the first task of each program, as `_prefetch` does for events."""
+    total = 0
+    for pe in range(first, stop):
+        number = world.pes[pe].next_task
+        if number < world.pes[pe].last_task:
+            total += world.missing[number] + world.tasks[number].first_message
+    world.counts[PREFETCHED] = total
+
+
+@compiled
 def _prefetch(world: World, first: int, stop: int) -> None:
-    """Reads what the next events need. One by one, each event would wait for memory alone."""
+    """Reads what the next events need, in steps that do not wait for each other. One by one, each event would wait
+    for memory alone.
+    """
     total = 0
     for i in range(first, stop):
+        total += world.messages[world.batch[i]].position
+    for i in range(first, stop):
         message = world.messages[world.batch[i]]
-        drop = world.drops[message.drop]
-        if drop.hop == message.position:
-            total += world.tasks[drop.task].missing + world.pes[message.router].next_task
         total += world.links[_link(message, message.position)].owner
+        if message.position == message.drop_position:
+            total += world.drop_task[message.drop] + world.pes[message.router].next_task
+    for i in range(first, stop):
+        message = world.messages[world.batch[i]]
+        if message.position == message.drop_position:
+            number = world.drop_task[message.drop]
+            total += world.missing[number] + world.tasks[number].first_message
     world.counts[PREFETCHED] = total  # keeps the compiler from leaving out the reads
 
 
 @inlined
 def _run_program(world: World, fabric: Constants, pe: int) -> None:
     program = world.pes[pe]
-    while program.next_task < program.last_task and world.tasks[program.next_task].missing == 0:
+    while program.next_task < program.last_task and world.missing[program.next_task] == 0:
         task = world.tasks[program.next_task]
         _time_task(task, program.free)
         program.free = task.end
         program.next_task += 1
-        for message in range(task.first_message, task.last_message):
+        for message in range(task.first_message, world.tasks[program.next_task].first_message):
             _send(world, fabric, task, program, message)
 
 
 @inlined
 def _time_task(task: Any, free: int) -> None:
+    head, tail = task.begin, task.end
     if task.start == LAUNCHED:
-        task.start_cycle = free
-        task.begin = max(free + task.launch, task.head)
+        task.begin = max(free + task.launch, head)
     else:
-        task.start_cycle = max(free, task.tail if task.start == BLOCKING else task.head)
-        task.begin = task.start_cycle + task.launch
-    task.end = task.begin + task.work
+        task.begin = max(free, tail if task.start == BLOCKING else head) + task.launch
+    end = task.begin + task.work
     if task.start in (LAUNCHED, ACTIVATED):
-        task.end = max(task.end, task.tail)
-    task.end += task.delay
+        end = max(end, tail)
+    task.end = end + task.delay
 
 
 @inlined
@@ -108,10 +129,11 @@ def _send(world: World, fabric: Constants, task: Any, program: Any, number: int)
 @inlined
 def _arrive(world: World, fabric: Constants, number: int) -> None:
     message = world.messages[number]
-    if message.position == world.drops[message.drop].hop:
+    if message.position == message.drop_position:
         _deliver(world, fabric, number)
         if message.position == message.hops:
-            _finish(world, fabric, number)
+            if message.window > 0 and not fabric.free_links:
+                _finish(world, fabric, number)
             return
     if message.turn_due and message.position == message.hops1:
         message.turn_due = 0
@@ -134,7 +156,8 @@ def _request(world: World, fabric: Constants, number: int) -> None:
     link.last_request = message.cycle
     if link.owner < 0:
         _grant(world, fabric, number, max(message.cycle, link.free))
-        _hand_on(world, fabric)
+        if world.counts[RELEASED] >= 0:
+            _hand_on(world, fabric)
     else:
         _wait(world, link, number)
 
@@ -208,12 +231,15 @@ def _deliver(world: World, fabric: Constants, number: int) -> None:
             _hold(world, fabric, message, granted)
     drop.head = granted + fabric.ramp_receive_cycles
     drop.tail = max(granted + message.duration, message.tail + fabric.hop_cycles) + fabric.ramp_receive_cycles
-    message.drop += 1
-    task = world.tasks[drop.task]
-    task.head = max(task.head, drop.head)
-    task.tail = max(task.tail, drop.tail)
-    task.missing -= 1
-    if task.missing == 0:
+    task_number = world.drop_task[message.drop]
+    task = world.tasks[task_number]
+    task.begin = max(task.begin, drop.head)
+    task.end = max(task.end, drop.tail)
+    world.missing[task_number] -= 1
+    if message.position < message.hops:
+        message.drop += 1
+        message.drop_position = world.drop_hop[message.drop]
+    if world.missing[task_number] == 0:
         _run_program(world, fabric, message.router)
 
 

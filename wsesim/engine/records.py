@@ -8,18 +8,15 @@ import numpy as np
 
 Records = Any  # a structured array: NumPy's types cannot say which fields
 
+CACHE_LINE_BYTES: Final = 64
+
 TASK: Final = np.dtype(
     [
-        ("start_cycle", "i8"),
-        ("begin", "i8"),
-        ("end", "i8"),
-        ("head", "i8"),  # latest head of its inputs so far
-        ("tail", "i8"),
+        ("begin", "i8"),  # until it runs: latest head of its inputs so far
+        ("end", "i8"),  # until it runs: latest tail of its inputs so far
         ("launch", "i4"),
         ("work", "i4"),
-        ("missing", "i4"),  # inputs not delivered yet
-        ("first_message", "i4"),
-        ("last_message", "i4"),
+        ("first_message", "i4"),  # they end where those of the next task begin
         ("start", "i1"),
         ("streams", "i1"),
         ("delay", "i1"),
@@ -38,6 +35,7 @@ MESSAGE: Final = np.dtype(
         ("hops1", "i4"),
         ("hops", "i4"),
         ("drop", "i4"),  # the next one
+        ("drop_position", "i4"),
         ("step1", "i4"),
         ("step2", "i4"),
         ("direction1", "i1"),
@@ -47,8 +45,7 @@ MESSAGE: Final = np.dtype(
     ],
     align=True,
 )
-RAMP_OUT: Final = np.dtype([("head", "i8"), ("tail", "i8")])
-DROP: Final = np.dtype([("head", "i8"), ("tail", "i8"), ("hop", "i4"), ("task", "i4")], align=True)
+TIMES: Final = np.dtype([("head", "i8"), ("tail", "i8")])
 PE: Final = np.dtype(
     [
         ("free", "i8"),
@@ -75,6 +72,13 @@ LINK: Final = np.dtype(
 )
 
 
+def records(size: int, dtype: np.dtype[Any]) -> Records:
+    """Zeros that begin with a cache line, so that a record of 64 bytes is in one: a run waits for memory above all."""
+    memory = np.zeros(size * dtype.itemsize + CACHE_LINE_BYTES, np.uint8)
+    first = -memory.ctypes.data % CACHE_LINE_BYTES
+    return memory[first : first + size * dtype.itemsize].view(dtype)
+
+
 class Constants(NamedTuple):
     """The Fabric and the options of a run, as the kernel takes them."""
 
@@ -93,10 +97,13 @@ class Constants(NamedTuple):
 class World(NamedTuple):
     """Arrays of one run, allocated by the caller: all that the kernel reads and changes."""
 
-    tasks: Records
+    tasks: Records  # [T + 1], the last one of no task
+    missing: Any  # [T] int32: inputs not delivered yet
     messages: Records
-    ramps: Records
-    drops: Records
+    ramps: Records  # [M] TIMES of the ramp out
+    drops: Records  # [D] TIMES of the ramp in
+    drop_hop: Any  # of the graph
+    drop_task: Any
     pes: Records
     links: Records
     first: Any  # [LEVELS, SLOTS] int32: first event of a calendar slot, -1 if none

@@ -163,7 +163,7 @@ class _Run:
             self.arrive(cycle, number)
             while self.hand_on():
                 pass
-        if any(self.program) or any(self.waiting.values()):
+        if any(self.program):
             done = [n - len(left) for n, left in zip(np.diff(self.graph.pe_ptr()), self.program, strict=True)]
             raise deadlock(self.graph, np.array(done, np.int32), self.link_owners())
 

@@ -41,16 +41,16 @@ All integers. Tasks that cannot finish raise DeadlockError.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
-from wsesim.engine import kernels, records
+from wsesim.engine import kernels, loads
 from wsesim.engine.deadlock import deadlock
 from wsesim.engine.errors import ProfileError
-from wsesim.engine.records import Constants, Records, World
+from wsesim.engine.records import LINK, MESSAGE, PE, TASK, TIMES, Constants, Records, World, records
 from wsesim.engine.state import NEVER, Requests, State
-from wsesim.engine.taskgraph import Int32, Int64, TaskGraph, step_of
+from wsesim.engine.taskgraph import Int32, Int64, TaskGraph, steps
 from wsesim.engine.timeline import Timeline
 from wsesim.machine import Fabric
 
@@ -77,9 +77,9 @@ def simulate(
     check_arguments(graph, fabric, port_head, port_tail, state)
     world = _world(graph, fabric, port_head, port_tail, state)
     kernel(world, _constants(fabric, free_links, state))
-    if (world.pes.next_task < world.pes.last_task).any() or (world.messages.position < world.messages.hops).any():
-        raise deadlock(graph, world.pes.next_task - graph.pe_ptr()[:-1], _link_owners(world))
-    return _timeline(world, port_head, port_tail, state)
+    if (world.pes["next_task"] < world.pes["last_task"]).any():  # a message that is stuck leaves its task waiting
+        raise deadlock(graph, world.pes["next_task"] - graph.pe_ptr()[:-1], _link_owners(world))
+    return _timeline(graph, world, port_head, port_tail, state)
 
 
 def check_arguments(graph: TaskGraph, fabric: Fabric, port_head: Int64, port_tail: Int64, state: State) -> None:
@@ -121,9 +121,12 @@ def _world(graph: TaskGraph, fabric: Fabric, port_head: Int64, port_tail: Int64,
     counts[kernels.RELEASED] = -1
     return World(
         tasks=_tasks(graph, port_head, port_tail),
+        missing=_missing(graph),
         messages=_messages(graph, fabric),
-        ramps=_records(graph.message_count, records.RAMP_OUT),
-        drops=_records(graph.drop_count, records.DROP, hop=graph.drop_hop, task=graph.drop_task),
+        ramps=records(graph.message_count, TIMES),
+        drops=records(graph.drop_count, TIMES),
+        drop_hop=graph.drop_hop,
+        drop_task=graph.drop_task,
         pes=_pes(graph, state),
         links=_links(state),
         first=np.full((kernels.LEVELS, kernels.SLOTS), -1, np.int32),
@@ -135,117 +138,83 @@ def _world(graph: TaskGraph, fabric: Fabric, port_head: Int64, port_tail: Int64,
     )
 
 
-def _records(size: int, dtype: np.dtype[Any], **fields: Any) -> Records:
-    array = np.zeros(size, dtype)
-    for name, values in fields.items():
-        array[name] = values
-    return array.view(np.recarray)
-
-
 def _tasks(graph: TaskGraph, port_head: Int64, port_tail: Int64) -> Records:
-    tasks = _records(
-        graph.task_count,
-        records.TASK,
-        head=NEVER,
-        tail=NEVER,
-        launch=graph.launch,
-        work=graph.work,
-        delay=graph.delay,
-        missing=graph.input_counts() - np.bincount(graph.port_task, minlength=graph.task_count),
-        first_message=graph.out_ptr[:-1],
-        last_message=graph.out_ptr[1:],
-        start=graph.start,
-        streams=graph.streams,
-    )
-    np.maximum.at(tasks["head"], graph.port_task, port_head)
-    np.maximum.at(tasks["tail"], graph.port_task, port_tail)
+    tasks = records(graph.task_count + 1, TASK)
+    timing = graph.launch, graph.work, graph.delay, graph.start, graph.streams
+    loads.load_tasks(tasks, *timing, graph.out_ptr)
+    np.maximum.at(tasks["begin"], graph.port_task, port_head)
+    np.maximum.at(tasks["end"], graph.port_task, port_tail)
     return tasks
 
 
+def _missing(graph: TaskGraph) -> Int32:
+    missing = np.zeros(graph.task_count, np.int32)
+    loads.count_inputs(missing, graph.drop_task)
+    return missing
+
+
 def _messages(graph: TaskGraph, fabric: Fabric) -> Records:
-    cycles = graph.wavelets.astype(np.int64) * fabric.wavelet_numerator
-    return _records(
-        graph.message_count,
-        records.MESSAGE,
-        duration=-(-cycles // fabric.wavelet_denominator),
-        window=(graph.wavelets - 1) // fabric.queue_wavelets,
-        wavelets=graph.wavelets,
-        router=graph.pe[graph.source],
-        hops1=graph.hops1,
-        hops=graph.hops1 + graph.hops2,
-        drop=graph.drop_ptr[:-1],
-        step1=step_of(graph.direction1, graph.columns),
-        step2=step_of(graph.direction2, graph.columns),
-        direction1=graph.direction1,
-        direction2=graph.direction2,
-        turn_due=graph.hops2 > 0,
-        shares_ramp=graph.shares_ramp,
-    )
+    messages = records(graph.message_count, MESSAGE)
+    legs = graph.direction1, graph.hops1, graph.direction2, graph.hops2
+    loads.load_routes(messages, graph.pe, graph.source, *legs, steps(graph.columns))
+    rate = fabric.wavelet_numerator, fabric.wavelet_denominator, fabric.queue_wavelets
+    loads.load_lengths(messages, graph.wavelets, graph.shares_ramp, graph.drop_ptr, graph.drop_hop, *rate)
+    return messages
 
 
 def _pes(graph: TaskGraph, state: State) -> Records:
-    programs = graph.pe_ptr()
-    return _records(
-        graph.pes,
-        records.PE,
-        free=state.pe_free,
-        ramp_out_free=state.ramp_out_free,
-        ramp_in_free=state.ramp_in_free,
-        ramp_first_request=NEVER,
-        ramp_last_request=NEVER,
-        next_task=programs[:-1],
-        last_task=programs[1:],
-    )
+    pes, programs = records(graph.pes, PE), graph.pe_ptr()
+    pes["free"], pes["ramp_out_free"], pes["ramp_in_free"] = state.pe_free, state.ramp_out_free, state.ramp_in_free
+    pes["ramp_first_request"] = pes["ramp_last_request"] = NEVER
+    pes["next_task"], pes["last_task"] = programs[:-1], programs[1:]
+    return pes
 
 
 def _links(state: State) -> Records:
-    return _records(
-        state.link_free.size,
-        records.LINK,
-        free=state.link_free,
-        first_request=NEVER,
-        last_request=NEVER,
-        owner=-1,
-        first_waiter=-1,
-    )
+    links = records(state.link_free.size, LINK)
+    loads.load_links(links, state.link_free)
+    return links
 
 
 def _link_owners(world: World) -> Int32:
     """Message that holds the link which each message waits for, -1 if it waits for none: [M]."""
     owners = np.full(world.messages.size, -1, np.int32)
-    for link in np.flatnonzero(world.links.first_waiter >= 0):
-        waiter = world.links.first_waiter[link]
+    for link in world.links[world.links["first_waiter"] >= 0]:
+        waiter = link["first_waiter"]
         while waiter >= 0:
-            owners[waiter] = world.links.owner[link]
+            owners[waiter] = link["owner"]
             waiter = world.next[waiter]
     return owners
 
 
-def _timeline(world: World, port_head: Int64, port_tail: Int64, state: State) -> Timeline:
+def _timeline(graph: TaskGraph, world: World, port_head: Int64, port_tail: Int64, state: State) -> Timeline:
+    pes, links = world.pes, world.links
     after = State(
         state.columns,
         state.rows,
-        pe_free=world.pes.free.copy(),
-        ramp_out_free=world.pes.ramp_out_free.copy(),
-        ramp_in_free=world.pes.ramp_in_free.copy(),
-        link_free=world.links.free.copy(),
+        pe_free=pes["free"].copy(),
+        ramp_out_free=pes["ramp_out_free"].copy(),
+        ramp_in_free=pes["ramp_in_free"].copy(),
+        link_free=links["free"].copy(),
     )
+    start, begin, end = np.empty((3, graph.task_count), np.int64)
+    loads.store_tasks(world.tasks, graph.pe, state.pe_free, start, begin, end)
     return Timeline(
-        task_start=world.tasks.start_cycle.copy(),
-        task_begin=world.tasks.begin.copy(),
-        task_end=world.tasks.end.copy(),
-        message_head=world.ramps.head.copy(),
-        message_tail=world.ramps.tail.copy(),
-        drop_head=world.drops.head.copy(),
-        drop_tail=world.drops.tail.copy(),
+        task_start=start,
+        task_begin=begin,
+        task_end=end,
+        message_head=world.ramps["head"].copy(),
+        message_tail=world.ramps["tail"].copy(),
+        drop_head=world.drops["head"].copy(),
+        drop_tail=world.drops["tail"].copy(),
         port_head=port_head,
         port_tail=port_tail,
         state_after=after,
         requests=Requests(
-            world.pes.ramp_first_request.copy(),
-            world.pes.ramp_last_request.copy(),
-            world.links.first_request.copy(),
-            world.links.last_request.copy(),
+            pes["ramp_first_request"].copy(),
+            pes["ramp_last_request"].copy(),
+            links["first_request"].copy(),
+            links["last_request"].copy(),
         ),
         link_events=int(world.counts[kernels.LINK_EVENTS]),
     )
