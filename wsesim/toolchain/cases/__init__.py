@@ -59,7 +59,7 @@ GROUPS = (
     Group(
         "waferllm-inferred",
         "Prompt and token of these requests, apart",
-        None,
+        Band(8, 20),
         "Solved from the requests' rates, with a token's time taken as constant: no measurements of their own.",
         "As before. No source says what the vector operations of a WSE-2 cost when they are as short as 4 elements.",
     ),
