@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wsesim.engine import loads, reference_loads
-from wsesim.engine.records import MESSAGE, TASK, records
+from wsesim.engine.records import LINK, MESSAGE, TASK, records
 from wsesim.engine.state import State
 from wsesim.engine.taskgraph import TaskGraph, steps
 from wsesim.machine import Fabric
