@@ -113,7 +113,9 @@ def _add_compile(words: Any) -> None:
     command.add_argument("--stop-after", metavar="STAGE", help="stops there and prints that stage's result")
     command.add_argument("--from", dest="start", metavar="FILE", help="starts from a Graph's text instead of MODEL")
     command.add_argument("-o", "--output", metavar="FILE", help="writes the Program there")
-    _add_lowering(command)
+    _add_lowering(command).add_argument(
+        "--batch", type=int, default=1, metavar="N", help="tokens of a decode step that the buffers are for"
+    )
     command.set_defaults(run=commands.compile_command)
 
 
@@ -127,6 +129,9 @@ def _add_simulate(words: Any) -> None:
         "--context", type=int, metavar="N", help="tokens in the KV cache before a decode step (default 512, if it fits)"
     )
     command.add_argument("--tokens", type=int, metavar="N", help="tokens of a prefill (default 128, if it fits)")
+    command.add_argument(
+        "--batch", type=int, default=1, metavar="N", help="sequences whose tokens make a decode step together"
+    )
     command.add_argument("--json", action="store_true")
     _add_lowering(command)
     command.set_defaults(run=commands.simulate_command)
@@ -157,7 +162,8 @@ def _add_models(words: Any) -> None:
     pull.set_defaults(run=commands.pull_command)
 
 
-def _add_lowering(command: argparse.ArgumentParser) -> None:
+def _add_lowering(command: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """The options of all that compile, as a group that can be added to."""
     default = Lowering()
     group = command.add_argument_group("compilation (not with a saved Program)")
     group.add_argument(
@@ -189,6 +195,7 @@ def _add_lowering(command: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--layers-per-block", type=int, default=default.layers_per_block, metavar="N", help="with --strategy hybrid"
     )
+    return group
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wsesim.errors import InvalidInputError, UnknownNameError
-from wsesim.toolchain import DEFAULT_MODEL, PHASES, STAGES, Lowering
+from wsesim.toolchain import DEFAULT_MODEL, STAGES, Lowering
 
 if TYPE_CHECKING:
     from wsesim.program import Program
@@ -86,7 +86,7 @@ def compile_command(options: argparse.Namespace) -> int:
     from wsesim.toolchain import compile_from, compile_model, is_saved_program
 
     _check_compile(options)
-    lowering = Lowering(**_lowering(options))
+    lowering = Lowering(**_lowering(options), batch=options.batch)
     observe = _Observer(options.print_stage, options.stop_after)
     watched = {"observe": observe} if options.print_stage or options.stop_after else {}
     try:
@@ -153,14 +153,13 @@ def simulate_command(options: argparse.Namespace) -> int:
     import time
 
     from wsesim.report.tables import report_text
-    from wsesim.toolchain import compile_model, simulate, warm_up
+    from wsesim.toolchain import check_step, program_for, simulate, warm_up
 
-    if options.phase not in PHASES:
-        raise UnknownNameError("phase", options.phase, PHASES)
-    program = compile_model(options.model, Lowering(**_lowering(options)), say=_say)
+    check_step(options.phase, options.batch)
+    program = program_for(options.model, options.batch, _say, **_lowering(options))
     jit_s = warm_up()
     began = time.perf_counter()
-    report = simulate(program, phase=options.phase, context=options.context, tokens=options.tokens)
+    report = simulate(program, phase=options.phase, context=options.context, tokens=options.tokens, batch=options.batch)
     wall_s = time.perf_counter() - began
     if options.json:
         print(json.dumps(report.to_json() | {"jit_wall_s": jit_s, "simulate_wall_s": wall_s}))

@@ -25,7 +25,9 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """`cycles` from token to token (prefill: from the prompt to the first id). `path_cycles` sum the shares exactly.
+    """`cycles` from token to token (prefill: from the prompt to the first id); the shares sum to them exactly.
+
+    `tokens` are those of the prompt, or in a decode step those of the batch, each of its own sequence.
 
     `late_requests` of `link_events` link requests came out of order between segments; 0 means the order is exact.
     """
@@ -52,6 +54,11 @@ class Report:
     @property
     def seconds(self) -> float:
         return self.cycles / self.clock_hz
+
+    @property
+    def batch(self) -> int:
+        """Sequences whose tokens go through the kernels together."""
+        return self.tokens if self.phase == "decode" else 1
 
     @property
     def cycles_per_token(self) -> float:
@@ -84,6 +91,7 @@ class Report:
             "timing_dtype": self.timing_dtype,
             "phase": self.phase,
             "tokens": self.tokens,
+            "batch": self.batch,
             "context": self.context,
             "clock_hz": self.clock_hz,
             "pes": self.pes,

@@ -42,7 +42,7 @@ def report_text(report: Report, path_steps: int = 12) -> str:
     what = f"over {report.context} cached" if report.phase == "decode" else f"of {report.tokens} tokens"
     bounds = report.bounds
     head = [
-        f"{report.model} on {report.machine}, {report.strategy}, {report.phase} {what}, batch 1, "
+        f"{report.model} on {report.machine}, {report.strategy}, {report.phase} {what}, batch {report.batch}, "
         f"timing in {report.timing_dtype}",
         aligned(
             [

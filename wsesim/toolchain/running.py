@@ -92,21 +92,37 @@ def simulate(
     phase: str = "decode",
     context: int | None = None,
     tokens: int | None = None,
+    batch: int = 1,
     say: Say = silent,
     **lowering: Any,
 ) -> Report:
     """The modelled cycles of one decode step over `context` cached tokens, or of the prefill of `tokens` tokens.
 
-    None is 512 cached tokens, 128 of a prompt, or as many as the compiled context has room for.
+    None is 512 cached tokens, 128 of a prompt, or as many as the compiled context has room for. `batch` tokens, each
+    of its own sequence, make the decode step together; a Program must have been compiled for as many.
     """
     from wsesim.report.report import report
 
-    if phase not in PHASES:
-        raise UnknownNameError("phase", phase, PHASES)
-    program = compile(model, say=say, **lowering)
+    check_step(phase, batch)
+    program = program_for(model, batch, say, **lowering)
     new, before = _step_size(program.max_context, phase, context, tokens)
     timing = make_timing(program)
-    return report(program, timing.decode(before) if phase == "decode" else timing.prefill(new))
+    return report(program, timing.decode(before, batch=batch) if phase == "decode" else timing.prefill(new))
+
+
+def check_step(phase: str, batch: int) -> None:
+    """Raises what is wrong with the words of a step, before anything is compiled."""
+    if phase not in PHASES:
+        raise UnknownNameError("phase", phase, PHASES)
+    if batch != 1 and phase != "decode":
+        raise InvalidInputError(f"batch {batch} says nothing of a {phase}: one prompt goes through at a time")
+
+
+def program_for(model: str | Program, batch: int, say: Say = silent, **lowering: Any) -> Program:
+    """The Program of `model` with buffers for `batch` tokens; a finished one as it is."""
+    finished = not isinstance(model, str) or is_saved_program(model)
+    words: dict[str, Any] = lowering if finished else {**lowering, "batch": batch}
+    return compile(model, say=say, **words)
 
 
 def _step_size(max_context: int, phase: str, context: int | None, tokens: int | None) -> tuple[int, int]:
