@@ -132,6 +132,13 @@ def _add_simulate(words: Any) -> None:
     command.add_argument(
         "--batch", type=int, default=1, metavar="N", help="sequences whose tokens make a decode step together"
     )
+    command.add_argument(
+        "--in-flight",
+        type=int,
+        default=1,
+        metavar="N",
+        help="decode steps of other sequences in different blocks at once: prints the steady state",
+    )
     command.add_argument("--json", action="store_true")
     _add_lowering(command)
     command.set_defaults(run=commands.simulate_command)

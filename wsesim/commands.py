@@ -155,11 +155,18 @@ def simulate_command(options: argparse.Namespace) -> int:
     from wsesim.report.tables import report_text
     from wsesim.toolchain import check_step, program_for, simulate, warm_up
 
-    check_step(options.phase, options.batch)
+    check_step(options.phase, options.batch, options.in_flight)
     program = program_for(options.model, options.batch, _say, **_lowering(options))
     jit_s = warm_up()
     began = time.perf_counter()
-    report = simulate(program, phase=options.phase, context=options.context, tokens=options.tokens, batch=options.batch)
+    report = simulate(
+        program,
+        phase=options.phase,
+        context=options.context,
+        tokens=options.tokens,
+        batch=options.batch,
+        in_flight=options.in_flight,
+    )
     wall_s = time.perf_counter() - began
     if options.json:
         print(json.dumps(report.to_json() | {"jit_wall_s": jit_s, "simulate_wall_s": wall_s}))

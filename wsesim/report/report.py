@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from wsesim.engine.path import PathStep, step_path
+from wsesim.engine.pipeline import Flow
 from wsesim.engine.timing import Step
 from wsesim.program.program import Program
 from wsesim.report.bounds import Bounds, lower_bounds
@@ -29,7 +30,8 @@ class Report:
 
     `tokens` are those of the prompt, or in a decode step those of the batch, each of its own sequence.
 
-    `late_requests` of `link_events` link requests came out of order between segments; 0 means the order is exact.
+    `flow` is the steady state of several steps in flight, where it was asked for. `late_requests` of `link_events`
+    link requests came out of order between segments; 0 means the order is exact.
     """
 
     model: str
@@ -50,6 +52,7 @@ class Report:
     bounds: Bounds
     late_requests: int
     link_events: int
+    flow: Flow | None = None
 
     @property
     def seconds(self) -> float:
@@ -109,10 +112,27 @@ class Report:
             ],
             "late_requests": self.late_requests,
             "link_events": self.link_events,
+            "pipeline": None if self.flow is None else self._pipeline(self.flow),
+        }
+
+    def flow_tokens_per_second(self, flow: Flow) -> float:
+        """Of all sequences in flight together."""
+        return flow.batch * self.clock_hz / float(flow.period_cycles)
+
+    def _pipeline(self, flow: Flow) -> dict[str, Any]:
+        return {
+            "in_flight": flow.in_flight,
+            "period_cycles": float(flow.period_cycles),
+            "latency_cycles": float(flow.latency_cycles),
+            "tokens_per_second": self.flow_tokens_per_second(flow),
+            "bottleneck": flow.bottleneck.block,
+            "busy_cycles": {use.block: float(use.busy_cycles) for use in flow.blocks},
+            "late_requests": flow.late_requests,
+            "link_events": flow.link_events,
         }
 
 
-def report(program: Program, step: Step) -> Report:
+def report(program: Program, step: Step, flow: Flow | None = None) -> Report:
     """The report of one step of `program`; the step's runs have kept their timelines."""
     path = step_path(step, program.machine)
     return Report(
@@ -134,6 +154,7 @@ def report(program: Program, step: Step) -> Report:
         bounds=lower_bounds(program, step),
         late_requests=step.late_requests,
         link_events=step.link_events,
+        flow=flow,
     )
 
 

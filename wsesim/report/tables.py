@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 
 from wsesim.engine.path import PathStep
+from wsesim.engine.pipeline import Flow
 from wsesim.report.report import KINDS, Report
 
 
@@ -66,8 +67,27 @@ def report_text(report: Report, path_steps: int = 12) -> str:
         f"critical path: the {path_steps} longest stretches",
         _stretches(report.path, path_steps),
         f"  {report.late_requests:,} of {report.link_events:,} link requests came out of order between segments",
+        *(_flow(report, report.flow) if report.flow else ()),
     ]
     return "\n".join(head)
+
+
+def _flow(report: Report, flow: Flow) -> tuple[str, str, str]:
+    """The steady state: distance of tokens at the output, and the block that works longest for one."""
+    rows = [
+        (name, f"{float(cycles):,.1f} cycles", si_seconds(float(cycles) / report.clock_hz))
+        for name, cycles in (("period", flow.period_cycles), ("latency", flow.latency_cycles))
+    ]
+    busy = flow.bottleneck.busy_cycles
+    share = f"{100 * float(busy / flow.period_cycles):.1f} % of the time"
+    rows.append((f"bottleneck {flow.bottleneck.block}", f"{float(busy):,.1f} cycles", share))
+    rows.append(("tokens/s", f"{report.flow_tokens_per_second(flow):,.1f}", "of all sequences"))
+    late = f"{flow.late_requests:,} of {flow.link_events:,} link requests"
+    return (
+        f"steady state, {flow.in_flight} in flight, batch {flow.batch} each",
+        aligned(rows),
+        f"  {late} came out of order between segments: they may have waited too long",
+    )
 
 
 def _bound(name: str, cycles: int, report: Report) -> tuple[str, str, str]:

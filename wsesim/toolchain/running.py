@@ -93,29 +93,39 @@ def simulate(
     context: int | None = None,
     tokens: int | None = None,
     batch: int = 1,
+    in_flight: int = 1,
     say: Say = silent,
     **lowering: Any,
 ) -> Report:
     """The modelled cycles of one decode step over `context` cached tokens, or of the prefill of `tokens` tokens.
 
     None is 512 cached tokens, 128 of a prompt, or as many as the compiled context has room for. `batch` tokens, each
-    of its own sequence, make the decode step together; a Program must have been compiled for as many.
+    of its own sequence, make the decode step together; a Program must have been compiled for as many. With `in_flight`
+    the report has the steady state of as many steps in different blocks at once.
     """
+    from wsesim.engine.pipeline import pipeline
+    from wsesim.engine.timing import check_batch
     from wsesim.report.report import report
 
-    check_step(phase, batch)
+    check_step(phase, batch, in_flight)
     program = program_for(model, batch, say, **lowering)
+    check_batch(program, batch, in_flight)
     new, before = _step_size(program.max_context, phase, context, tokens)
     timing = make_timing(program)
-    return report(program, timing.decode(before, batch=batch) if phase == "decode" else timing.prefill(new))
+    step = timing.decode(before, batch=batch) if phase == "decode" else timing.prefill(new)
+    flow = None
+    if in_flight > 1:
+        flow = pipeline(make_timing(program, keep_timelines=False), in_flight, before, batch=batch)
+    return report(program, step, flow)
 
 
-def check_step(phase: str, batch: int) -> None:
+def check_step(phase: str, batch: int, in_flight: int = 1) -> None:
     """Raises what is wrong with the words of a step, before anything is compiled."""
     if phase not in PHASES:
         raise UnknownNameError("phase", phase, PHASES)
-    if batch != 1 and phase != "decode":
-        raise InvalidInputError(f"batch {batch} says nothing of a {phase}: one prompt goes through at a time")
+    for word, count in (("batch", batch), ("in_flight", in_flight)):
+        if count != 1 and phase != "decode":
+            raise InvalidInputError(f"{word} {count} says nothing of a {phase}: one prompt goes through at a time")
 
 
 def program_for(model: str | Program, batch: int, say: Say = silent, **lowering: Any) -> Program:
