@@ -1,12 +1,93 @@
-"""Observers: what PEs and links carried, counted after a run, so that the run pays nothing for it."""
+"""Observers: what PEs and links carried, counted after a run, so that the run pays nothing for it.
+
+A run is seen as pieces: graphs that were run, each with its Timeline, the cycle at which that begins, and its place on
+the wafer. What was remembered is a piece each time that it ran.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from wsesim.engine.errors import ProfileError
 from wsesim.engine.taskgraph import EAST, NORTH, SOUTH, WEST, Int8, Int64, TaskGraph, route_position
 from wsesim.engine.timeline import Timeline
+from wsesim.engine.wafer import SegmentRun
+from wsesim.machine import Rect
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Piece:
+    """A graph's run: cycle 0 of its timeline is `base`, its PE (0, 0) is PE (x, y) of the wafer."""
+
+    segment: str
+    graph: TaskGraph
+    timeline: Timeline
+    base: int
+    x: int
+    y: int
+
+
+@dataclass(frozen=True, slots=True)
+class TaskSpan:
+    """A task on PE `pe` (wafer coordinates), from the PE's turning to it to its end, in cycles of the run."""
+
+    segment: str
+    label: str
+    pe: tuple[int, int]
+    start: int
+    end: int
+
+
+def pieces_of(runs: Iterable[SegmentRun]) -> Iterator[Piece]:
+    """The pieces of a step's runs. Raises ProfileError if these kept no timelines."""
+    for run in runs:
+        if run.effect.timeline is None:
+            raise ProfileError(f"segment {run.segment.name} kept no timeline; run with Memory(keep_timelines=True)")
+        window = run.segment.window
+        yield Piece(run.segment.name, run.segment.plan.graph, run.effect.timeline, run.base, window.x, window.y)
+
+
+def wafer_busy_cycles(pieces: Iterable[Piece], columns: int, rows: int) -> Int64:
+    """Cycles that tasks hold each PE of a wafer: [rows, columns]."""
+    busy = np.zeros((rows, columns), np.int64)
+    for piece in pieces:
+        graph = piece.graph
+        there = busy[piece.y : piece.y + graph.rows, piece.x : piece.x + graph.columns]
+        there += pe_busy_cycles(graph, piece.timeline).reshape(graph.rows, graph.columns)
+    return busy
+
+
+def wafer_link_wavelets(pieces: Iterable[Piece], columns: int, rows: int) -> Int64:
+    """Wavelets that cross each directed link of a wafer: [rows, columns, 4], a PE's links by their direction."""
+    wavelets = np.zeros((rows, columns, 4), np.int64)
+    counted: dict[int, Int64] = {}  # equal layers share a graph
+    for piece in pieces:
+        graph = piece.graph
+        if id(graph) not in counted:
+            counted[id(graph)] = link_wavelets(graph).reshape(graph.rows, graph.columns, 4)
+        wavelets[piece.y : piece.y + graph.rows, piece.x : piece.x + graph.columns] += counted[id(graph)]
+    return wavelets
+
+
+def task_spans(pieces: Iterable[Piece], where: Rect) -> tuple[TaskSpan, ...]:
+    """The tasks of the PEs in `where` (one PE, a line, a block), in the order in which they begin."""
+    spans = [span for piece in pieces for span in _spans(piece, where)]
+    return tuple(sorted(spans, key=lambda s: (s.start, s.end, s.pe[1], s.pe[0])))
+
+
+def _spans(piece: Piece, where: Rect) -> Iterator[TaskSpan]:
+    graph, timeline = piece.graph, piece.timeline
+    y, x = np.divmod(graph.pe, graph.columns)
+    x, y = x + piece.x, y + piece.y
+    inside = (where.x <= x) & (x < where.x + where.columns) & (where.y <= y) & (y < where.y + where.rows)
+    for task in np.flatnonzero(inside).tolist():
+        start, end = int(timeline.task_start[task]), int(timeline.task_end[task])
+        label = graph.labels[graph.label[task]]
+        yield TaskSpan(piece.segment, label, (int(x[task]), int(y[task])), start + piece.base, end + piece.base)
 
 
 def pe_busy_cycles(graph: TaskGraph, timeline: Timeline) -> Int64:
