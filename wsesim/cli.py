@@ -139,6 +139,10 @@ def _add_simulate(words: Any) -> None:
         metavar="N",
         help="decode steps of other sequences in different blocks at once: prints the steady state",
     )
+    command.add_argument("--congestion", action="store_true", help="runs it with free links too: what waiting costs")
+    command.add_argument(
+        "--sensitivity", action="store_true", help="runs it with each of the machine's constants 10 % higher"
+    )
     command.add_argument("--json", action="store_true")
     _add_lowering(command)
     command.set_defaults(run=commands.simulate_command)

@@ -166,6 +166,8 @@ def simulate_command(options: argparse.Namespace) -> int:
         tokens=options.tokens,
         batch=options.batch,
         in_flight=options.in_flight,
+        congestion=options.congestion,
+        sensitivity=options.sensitivity,
     )
     wall_s = time.perf_counter() - began
     if options.json:

@@ -11,6 +11,7 @@ from wsesim.engine.pipeline import Flow
 from wsesim.engine.timing import Step
 from wsesim.program.program import Program
 from wsesim.report.bounds import Bounds, lower_bounds
+from wsesim.report.sensitivity import Elasticity
 
 KINDS = ("compute", "launch", "network", "wait", "reroute")
 
@@ -30,8 +31,9 @@ class Report:
 
     `tokens` are those of the prompt, or in a decode step those of the batch, each of its own sequence.
 
-    `flow` is the steady state of several steps in flight, where it was asked for. `late_requests` of `link_events`
-    link requests came out of order between segments; 0 means the order is exact.
+    Where they were asked for: `flow`, the steady state of several steps in flight; `free_cycles`, those of the same
+    step with links and ramps that are never busy; `sensitivity` to the machine's constants.
+    `late_requests` of `link_events` link requests came out of order between segments; 0 means the order is exact.
     """
 
     model: str
@@ -53,6 +55,8 @@ class Report:
     late_requests: int
     link_events: int
     flow: Flow | None = None
+    free_cycles: int | None = None
+    sensitivity: tuple[Elasticity, ...] = ()
 
     @property
     def seconds(self) -> float:
@@ -74,6 +78,11 @@ class Report:
     @property
     def tokens_per_second(self) -> float:
         return self.tokens / self.seconds
+
+    @property
+    def congestion_cycles(self) -> int | None:
+        """What waiting for links and ramps costs: this run minus one with free ones."""
+        return None if self.free_cycles is None else self.cycles - self.free_cycles
 
     def by_kind(self) -> dict[str, int]:
         """Cycles of the critical path by kind; they sum to its length."""
@@ -112,6 +121,8 @@ class Report:
             ],
             "late_requests": self.late_requests,
             "link_events": self.link_events,
+            "congestion_cycles": self.congestion_cycles,
+            "sensitivity": [e.to_json() for e in self.sensitivity],
             "pipeline": None if self.flow is None else self._pipeline(self.flow),
         }
 
@@ -132,7 +143,14 @@ class Report:
         }
 
 
-def report(program: Program, step: Step, flow: Flow | None = None) -> Report:
+def report(
+    program: Program,
+    step: Step,
+    *,
+    flow: Flow | None = None,
+    free_cycles: int | None = None,
+    sensitivity: tuple[Elasticity, ...] = (),
+) -> Report:
     """The report of one step of `program`; the step's runs have kept their timelines."""
     path = step_path(step, program.machine)
     return Report(
@@ -155,6 +173,8 @@ def report(program: Program, step: Step, flow: Flow | None = None) -> Report:
         late_requests=step.late_requests,
         link_events=step.link_events,
         flow=flow,
+        free_cycles=free_cycles,
+        sensitivity=sensitivity,
     )
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import groupby
+from textwrap import fill
 
 from wsesim.engine.path import PathStep
 from wsesim.engine.pipeline import Flow
 from wsesim.report.report import KINDS, Report
+from wsesim.report.sensitivity import Elasticity
 
 
 def aligned(rows: Iterable[Sequence[str]], indent: str = "  ") -> str:
@@ -67,9 +69,32 @@ def report_text(report: Report, path_steps: int = 12) -> str:
         f"critical path: the {path_steps} longest stretches",
         _stretches(report.path, path_steps),
         f"  {report.late_requests:,} of {report.link_events:,} link requests came out of order between segments",
+        *(_congestion(report, report.free_cycles) if report.free_cycles is not None else ()),
         *(_flow(report, report.flow) if report.flow else ()),
+        *(_sensitivity(report.sensitivity) if report.sensitivity else ()),
     ]
     return "\n".join(head)
+
+
+def _congestion(report: Report, free_cycles: int) -> tuple[str]:
+    cycles = report.cycles - free_cycles
+    share = f"{100 * cycles / report.cycles:.1f} %"
+    return (f"  congestion: {cycles:,} cycles ({share}); with links and ramps always free it took {free_cycles:,}",)
+
+
+def _sensitivity(found: tuple[Elasticity, ...]) -> tuple[str, str]:
+    """Constants by the size of their elasticity; those that moved nothing in one line."""
+    rows = [("constant", "from", "to", "cycles", "elasticity")]
+    for e in (e for e in found if e.raised_cycles != e.cycles):
+        size = "-" if e.elasticity is None else f"{float(e.elasticity):+.4f}"
+        rows.append(
+            (e.constant, f"{float(e.value):g}", f"{float(e.raised):g}", f"{e.raised_cycles - e.cycles:+,}", size)
+        )
+    still = ", ".join(e.constant for e in found if e.raised_cycles == e.cycles)
+    unmoved = fill(f"no cycle more or less: {still}", 110, initial_indent="  ", subsequent_indent="    ")
+    return "sensitivity: per cent of the cycles per per cent of a constant", aligned(rows) + f"\n{unmoved}" * bool(
+        still
+    )
 
 
 def _flow(report: Report, flow: Flow) -> tuple[str, str, str]:
