@@ -11,6 +11,7 @@ from wsesim.engine.pipeline import Flow
 from wsesim.engine.timing import Step
 from wsesim.program.program import Program
 from wsesim.report.bounds import Bounds, lower_bounds
+from wsesim.report.padding import MultiplyAdds, multiply_adds_done
 from wsesim.report.sensitivity import Elasticity
 
 KINDS = ("compute", "launch", "network", "wait", "reroute")
@@ -31,6 +32,7 @@ class Report:
 
     `tokens` are those of the prompt, or in a decode step those of the batch, each of its own sequence.
 
+    `sram_free_bytes`: of each block, those that its fullest PE has left for weights, cache and buffers.
     Where they were asked for: `flow`, the steady state of several steps in flight; `free_cycles`, those of the same
     step with links and ramps that are never busy; `sensitivity` to the machine's constants.
     `late_requests` of `link_events` link requests came out of order between segments; 0 means the order is exact.
@@ -54,6 +56,8 @@ class Report:
     bounds: Bounds
     late_requests: int
     link_events: int
+    multiply_adds: MultiplyAdds
+    sram_free_bytes: tuple[tuple[str, int], ...]
     flow: Flow | None = None
     free_cycles: int | None = None
     sensitivity: tuple[Elasticity, ...] = ()
@@ -78,6 +82,13 @@ class Report:
     @property
     def tokens_per_second(self) -> float:
         return self.tokens / self.seconds
+
+    @property
+    def utilisation(self) -> float:
+        """Share of the multiply-adds that all PEs of the blocks could have done in these cycles, at the FMA rate of
+        the timing dtype, that the model's weights need.
+        """
+        return self.bounds.arithmetic_cycles / self.cycles
 
     @property
     def congestion_cycles(self) -> int | None:
@@ -108,7 +119,11 @@ class Report:
             "clock_hz": self.clock_hz,
             "pes": self.pes,
             "sram_bytes": self.sram_bytes,
+            "sram_free_bytes": dict(self.sram_free_bytes),
             "program": self.fingerprint,
+            "utilisation": self.utilisation,
+            "multiply_adds": self.multiply_adds.needed,
+            "padding_share": self.multiply_adds.padding_share,
             "lower_bounds_cycles": {
                 "arithmetic": self.bounds.arithmetic_cycles,
                 "dependent": self.bounds.dependent_cycles,
@@ -172,6 +187,8 @@ def report(
         bounds=lower_bounds(program, step),
         late_requests=step.late_requests,
         link_events=step.link_events,
+        multiply_adds=multiply_adds_done(program, step),
+        sram_free_bytes=tuple((m.block, program.machine.room_bytes - m.total_bytes) for m in program.memory),
         flow=flow,
         free_cycles=free_cycles,
         sensitivity=sensitivity,

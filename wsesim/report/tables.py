@@ -53,6 +53,8 @@ def report_text(report: Report, path_steps: int = 12) -> str:
                 ("time", si_seconds(report.seconds), f"{si_seconds(report.seconds_per_token)} a token"),
                 ("tokens/s", f"{report.tokens_per_second:,.1f}", f"clock {report.clock_hz / 1e6:g} MHz"),
                 ("PEs", f"{report.pes:,}", f"{si_bytes(report.sram_bytes)} of SRAM"),
+                _headroom(report),
+                ("padding", f"{100 * report.multiply_adds.padding_share:.1f} %", "of the multiply-adds"),
             ]
         ),
         "lower bounds (cycles, share of what it took)",
@@ -113,6 +115,12 @@ def _flow(report: Report, flow: Flow) -> tuple[str, str, str]:
         aligned(rows),
         f"  {late} came out of order between segments: they may have waited too long",
     )
+
+
+def _headroom(report: Report) -> tuple[str, str, str]:
+    """The block with the least room left."""
+    block, free = min(report.sram_free_bytes, key=lambda item: item[1])
+    return "SRAM free", f"{free:,} B", f"on the fullest PE of {block}"
 
 
 def _bound(name: str, cycles: int, report: Report) -> tuple[str, str, str]:
