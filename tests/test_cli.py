@@ -236,6 +236,16 @@ def test_simulate_prints_what_an_architect_asks_for(capsys: Capsys) -> None:
         assert word in out
 
 
+def test_a_saved_program_is_simulated_with_the_batch_that_it_was_compiled_for(capsys: Capsys) -> None:
+    words = (*TOY, "--batch", "2", "--sequences", "2")
+    assert run(capsys, "compile", "tiny", *words, "-o", "two.program").status == 0
+    saved = json.loads(run(capsys, "simulate", "two.program", "--batch", "2", "--json").out)
+    named = json.loads(run(capsys, "simulate", "tiny", *words, "--json").out)
+    assert saved["batch"] == saved["tokens"] == 2
+    assert saved["cycles_per_token"] == saved["cycles"] / 2
+    assert (saved["cycles"], saved["program"]) == (named["cycles"], named["program"])
+
+
 @pytest.mark.parametrize(("phase", "size"), [("decode", "255 cached"), ("prefill", "128 tokens")])
 def test_the_defaults_fit_a_small_context(capsys: Capsys, phase: str, size: str) -> None:
     assert size in run(capsys, "simulate", "tiny", *TOY, "--phase", phase).out

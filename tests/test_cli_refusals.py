@@ -107,6 +107,9 @@ RANGES = [
     ((*TINY, "--max-context", "0"), "max_context is 0; it is at least 1"),
     ((*TINY, "--max-context", "257"), "--max-context 257: tiny was made for 256 tokens"),
     ((*TINY, "--sequences", "-1"), "sequences is -1; it is at least 1"),
+    ((*TINY, "--batch", "2"), "batch 2 has a token of as many sequences, but sequences is 1; give --sequences 2"),
+    (("simulate", "tiny", *TOY, "--batch", "0"), "batch is 0; it is at least 1"),
+    (("simulate", "tiny", *TOY, "--phase", "prefill", "--batch", "2"), "batch 2 says nothing of a prefill"),
     (
         ("simulate", "tiny", *TOY, "--context", "256"),
         "1 new tokens over 256 cached do not fit",
@@ -126,6 +129,7 @@ FILES_REFUSED = [
     (("compile", "bytes"), "bytes: cannot be read as a Program"),
     (("compile", "saved.program", "--machine", "wse2"), "saved.program is a saved Program: it has its machine"),
     (("simulate", "saved.program", "--sequences", "2"), "saved.program is a saved Program"),
+    (("simulate", "saved.program", "--batch", "2"), "places for 1; compile with --sequences 2"),
     (("complete", "hi", "--model", "saved.program", "--max-context", "9"), "saved.program is a saved Program"),
     (("compile", "saved.program", "--print", "place"), "its stages are behind it"),
     (("compile", "folder"), "unknown model 'folder'"),

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
-RUN_HERE = {"quickstart", "compare_placements", "draw_wafer"}
+RUN_HERE = {"quickstart", "compare_placements", "draw_wafer", "draw_traffic"}
 
 
 def run_example(name: str, *arguments: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,3 +55,11 @@ def test_draw_wafer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     picture = tmp_path / "wafer.png"
     run_example("draw_wafer", "smollm2-135m", str(picture), monkeypatch=monkeypatch)
     assert picture.read_bytes()[:4] == b"\x89PNG"
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # matplotlib's own
+def test_draw_traffic(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    picture = tmp_path / "traffic.png"
+    run_example("draw_traffic", "tiny", str(picture), "toy4x4", monkeypatch=monkeypatch)
+    assert picture.read_bytes()[:4] == b"\x89PNG"
+    assert re.search(r"[\d,]+ links granted, [\d,]+ cycles", capsys.readouterr().out)

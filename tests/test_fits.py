@@ -46,7 +46,7 @@ def advised(message: str, options: Options) -> Options | None:
         flags[advice.removeprefix("no --").replace("-", "_")] = None
     if not flags:
         return None
-    kinds = {"max_context": int, "sequences": int, "layers_per_block": int}
+    kinds = {"max_context": int, "sequences": int, "batch": int, "layers_per_block": int}
     named = {name.replace("-", "_"): value for name, value in flags.items()}
     assert " ".join(f"--{n} {v}" for n, v in flags.items() if v) in advice, "nothing else is said"
     return dataclasses.replace(options, **{n: kinds.get(n, lambda v: v)(v) for n, v in named.items()})
@@ -255,6 +255,7 @@ def widened(graph: Graph, layer: int, ffn: int) -> Graph:
     context=st.integers(1, 600),
     sequences=st.integers(1, 3),
     chunk=st.none() | st.integers(1, 9),
+    batch=st.integers(1, 3),
     untied=st.booleans(),
 )
 @settings(max_examples=120, deadline=None, derandomize=True)
@@ -266,6 +267,7 @@ def test_a_placement_is_found_where_there_is_one_and_its_program_is_sound(
     context: int,
     sequences: int,
     chunk: int | None,
+    batch: int,
     untied: bool,
 ) -> None:
     """`fits`, which looks at the flattest tables alone, agrees with the whole search; what is found verifies."""
@@ -273,7 +275,7 @@ def test_a_placement_is_found_where_there_is_one_and_its_program_is_sound(
     machine = dataclasses.replace(
         TOY, columns=columns, rows=rows, usable=usable, sram_bytes=TOY.code_reserved_bytes + room
     )
-    options = Options(strategy, context, sequences, prefill_chunk=chunk)
+    options = Options(strategy, context, sequences, prefill_chunk=chunk, batch=min(batch, sequences))
     graph = recognised_graph(dataclasses.replace(TINY, tied=not untied))
     if fits(partition(graph), machine, options):
         made = lower(graph, machine, options)

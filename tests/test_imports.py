@@ -17,7 +17,7 @@ PACKAGES = {
     "wsesim_models": ROOT / "models" / "wsesim_models",
 }
 ALLOWED_BELOW = ("wsesim.machine", "wsesim.program", "wsesim.errors")
-COMPOSITION_ROOT = ("wsesim.toolchain", "wsesim.cli")
+COMPOSITION_ROOT = ("wsesim.toolchain", "wsesim.cli", "wsesim.commands")
 HEAVY = ("torch", "numba", "networkx", "httpx", "matplotlib")
 
 

@@ -294,6 +294,8 @@ BREAKERS: dict[str, list[Callable[[Program], Program]]] = {
     "fields are in their range": [
         _program(lambda p: {"timing_dtype": "fp8"}),
         _program(lambda p: {"prefill_chunk": 0}),
+        _program(lambda p: {"batch": 0}),
+        _program(lambda p: {"batch": 2}),
     ],
     "a value is read in the layout that it was made in": [
         _set("layer0.softmax", layout=Heads(2, 2, 8, 2, "interleaved")),

@@ -27,7 +27,10 @@ from wsesim_compiler.options import Options
 
 
 def block_memory(block: Block, kernels: Iterable[Kernel], options: Options, chunk: int) -> BlockMemory:
-    """The block's row of the memory map, for `options.sequences` sequences of `options.max_context` tokens."""
+    """The block's row of the memory map, for `options.sequences` sequences of `options.max_context` tokens.
+
+    Buffers are for a prompt's `chunk` or a decode step's batch of tokens, whichever is more.
+    """
     kernels = tuple(kernels)
     size = dtype_bytes(options.timing_dtype)
     weights = sum(_weight_elements(kernels).values()) * size
@@ -75,11 +78,12 @@ def _kv_elements(kernel: Kernel, block: Block, options: Options) -> int:
 def _buffer_elements(kernels: tuple[Kernel, ...], block: Block, options: Options, chunk: int) -> int:
     """Most elements alive at once: values from their making to their last use, and each kernel's own scratch."""
     positions = ceil_div(options.max_context, block.along)
+    together = max(chunk, options.batch)
     last = {value: number for number, k in enumerate(kernels) for value in kernel_inputs(k)}
-    alive = {value: chunk * n for value, n in _arriving_elements(kernels).items()}
+    alive = {value: together * n for value, n in _arriving_elements(kernels).items()}
     most = 0
     for number, kernel in enumerate(kernels):
-        tokens = 1 if _of_last_token(kernel) else chunk
+        tokens = options.batch if _of_last_token(kernel) else together
         alive |= {v: tokens * n for v, n in _value_elements(kernel, positions).items()}
         most = max(most, sum(alive.values()) + tokens * _scratch_elements(kernel, positions))
         alive = {
@@ -89,7 +93,7 @@ def _buffer_elements(kernels: tuple[Kernel, ...], block: Block, options: Options
 
 
 def _of_last_token(kernel: Kernel) -> bool:
-    """Of a prompt's chunk only the last token becomes logits."""
+    """Of a prompt's chunk only the last token becomes logits; of a batch every token."""
     return isinstance(kernel, Sample) or (isinstance(kernel, Linear) and not kernel.broadcast)
 
 

@@ -19,7 +19,7 @@ class Options:
 
     `layers_per_block` goes with strategy hybrid (pipelined is 1, shared is all). `candidates` are the logits that the
     head's merge keeps for the draw. `prefill_chunk` prompt tokens go through a block together, None lets the compiler
-    choose.
+    choose. `batch` tokens of as many sequences may go through together in a decode step.
     """
 
     strategy: str = "pipelined"
@@ -33,6 +33,7 @@ class Options:
     layers_per_block: int = 1
     candidates: int = 64
     prefill_chunk: int | None = None
+    batch: int = 1
 
     def check(self) -> None:
         """Raises UnknownNameError or InvalidInputError for a value that no lowering has."""
@@ -46,10 +47,15 @@ class Options:
         for kind, value, known in named:
             if value not in known:
                 raise UnknownNameError(kind, value, known)
-        counts = ("max_context", "sequences", "layers_per_block", "candidates")
+        counts = ("max_context", "sequences", "layers_per_block", "candidates", "batch")
         for name in counts:
             if getattr(self, name) < 1:
                 raise InvalidInputError(f"{name} is {getattr(self, name)}; it is at least 1")
+        if self.batch > self.sequences:
+            raise InvalidInputError(
+                f"batch {self.batch} has a token of as many sequences, but sequences is {self.sequences}; "
+                f"give --sequences {self.batch}"
+            )
         if self.layers_per_block > 1 and self.strategy != "hybrid":
             raise InvalidInputError(f"layers_per_block {self.layers_per_block} goes with strategy hybrid")
         if self.prefill_chunk is not None and self.prefill_chunk < 1:

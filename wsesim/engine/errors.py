@@ -4,8 +4,10 @@ WsesimError
 ├── VerificationError
 │   └── TaskGraphError    a task graph breaks a rule; names the task, its PE and the rule
 ├── InvalidInputError
-│   └── ProfileError      port times, a State or a Fabric that the engine cannot run with
-└── DeadlockError         tasks or messages wait for each other in a cycle; names them
+│   ├── ProfileError      port times, a State or a Fabric that the engine cannot run with
+│   └── SequencesError    more tokens at once than the Program has KV slots or buffers for
+├── DeadlockError         tasks, messages or tokens wait for each other in a cycle; names them
+└── UnsettledError        tokens in flight that reach no steady state
 """
 
 from __future__ import annotations
@@ -21,6 +23,10 @@ class ProfileError(InvalidInputError):
     """Port times, a State or a Fabric do not suit the task graph or the engine."""
 
 
+class SequencesError(InvalidInputError):
+    """More tokens at once than the Program has places in the KV cache, or buffers, for."""
+
+
 class DeadlockError(WsesimError):
     """Tasks or messages wait for each other: `waiting` names those in the cycle, each waits for the next."""
 
@@ -29,3 +35,7 @@ class DeadlockError(WsesimError):
         self.unfinished_tasks = unfinished_tasks
         shown = [*waiting[:8], f"... ({len(waiting)} in all)"] if len(waiting) > 8 else [*waiting, waiting[0]]
         super().__init__(f"deadlock, {unfinished_tasks} tasks cannot finish: {' waits for '.join(shown)}")
+
+
+class UnsettledError(WsesimError):
+    """Tokens in flight whose distance at the output does not repeat."""

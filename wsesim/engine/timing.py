@@ -1,8 +1,9 @@
 """Timing: cycles of the steps of one Program: a decode step, and the prefill of a prompt.
 
 A decode step is closed: it begins when the id is on the embedding's entry PE and ends when the next id is. The wafer is
-idle before (the loop is closed, nothing else runs at batch 1). In prefill the chunks of a prompt follow one another
-through the blocks; only the last token visits the head.
+idle before: the loop is closed, nothing else runs. The tokens of a batch go through every kernel together, each of its
+own sequence: in attention each costs what a prompt's token does, and all of them visit the head. In prefill the chunks
+of a prompt follow one another through the blocks; only the last token visits the head.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import groupby
 
+from wsesim.engine.errors import SequencesError
 from wsesim.engine.expand import Segment, expand_feedback, expand_stage, expand_transfer, transfer_ends
+from wsesim.engine.taskgraph import Int64
 from wsesim.engine.wafer import Memory, SegmentRun, Wafer
 from wsesim.program.kernels import Kernel, Sample
 from wsesim.program.layout import ceil_div
@@ -24,7 +27,10 @@ GREEDY = 1  # candidates of a greedy draw
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Step:
-    """One pass through the wafer: its cycles, when the logits were there, and the segments that it was made of."""
+    """One pass through the wafer: its cycles, when the logits were there, and the segments that it was made of.
+
+    `tokens` are the prompt's, or in a decode step those of the batch.
+    """
 
     phase: str
     tokens: int
@@ -44,6 +50,19 @@ class Step:
         return sum(run.effect.link_events for run in self.runs)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Leg:
+    """A token's way through one stage: the transfer to its block, if it comes from another, and the stage there.
+
+    `ends` are the sending PEs of the transfer and those that must be free before they send, as `Wafer.hold` takes them.
+    """
+
+    block: str
+    move: Segment | None
+    ends: tuple[Int64, Int64] | None
+    stage: Segment
+
+
 class Timing:
     """Steps of `program`, each simulated once for everything that decides its cycles."""
 
@@ -58,16 +77,20 @@ class Timing:
         self._segments: dict[tuple[object, ...], Segment] = {}
         self._steps: dict[tuple[object, ...], Step] = {}
 
-    def decode(self, context: int, candidates: int = GREEDY) -> Step:
-        """One token with `context` tokens in the KV cache before it."""
-        key = self.decode_key(context, candidates)
+    def decode(self, context: int, candidates: int = GREEDY, batch: int = 1) -> Step:
+        """One token of each of `batch` sequences, with `context` tokens of each in the KV cache before it.
+
+        Raises SequencesError where the Program's cache or buffers are for fewer.
+        """
+        check_batch(self.program, batch)
+        key = self.decode_key(context, candidates, batch)
         if key not in self._steps:
-            self._steps[key] = self._decode(context, candidates)
+            self._steps[key] = self._decode(context, candidates, batch)
         return dataclasses.replace(self._steps[key], context=context)
 
-    def decode_key(self, context: int, candidates: int) -> tuple[object, ...]:
+    def decode_key(self, context: int, candidates: int, batch: int = 1) -> tuple[object, ...]:
         """Contexts with as many positions on every line cost the same."""
-        return ("decode", candidates, *(ceil_div(context + 1, lines) for lines in sorted(self._lines)))
+        return ("decode", candidates, batch, *(ceil_div(context + 1, lines) for lines in sorted(self._lines)))
 
     def prefill(self, tokens: int, candidates: int = GREEDY) -> Step:
         """A prompt of `tokens` tokens into an empty cache, up to the first sampled id back at the embedding."""
@@ -76,10 +99,24 @@ class Timing:
             self._steps[key] = self._prefill(tokens, candidates)
         return self._steps[key]
 
-    def _decode(self, context: int, candidates: int) -> Step:
+    def legs(self, context: int, candidates: int = GREEDY, batch: int = 1) -> tuple[Leg, ...]:
+        """A decode step's stages in order, not run; the way back of the ids is `expand_feedback`."""
+        check_batch(self.program, batch)
+        return tuple(self._leg(name, kernels, context, candidates, batch) for name, kernels in self._stages)
+
+    def _leg(self, name: str, kernels: tuple[Kernel, ...], context: int, candidates: int, batch: int) -> Leg:
+        drawn = candidates if isinstance(kernels[0], Sample) else GREEDY
+        stage = self._stage(kernels, batch, context + 1, drawn)
+        transfer = self._leading.get(name)
+        if transfer is None:
+            return Leg(kernels[0].block, None, None, stage)
+        return Leg(kernels[0].block, expand_transfer(self.program, transfer, batch), self._ends[name], stage)
+
+    def _decode(self, context: int, candidates: int, batch: int) -> Step:
         wafer = Wafer(self.program.machine, self.memory, free_links=self.free_links)
-        runs = self._body(wafer, 1, context + 1)
-        return self._finish(wafer, runs, "decode", 1, context, candidates)
+        runs = self._body(wafer, batch, context + 1, last=batch)
+        end, logits_end = self._finish(wafer, runs, batch, context + 1, candidates)
+        return Step("decode", batch, context, end, logits_end, tuple(runs))
 
     def _prefill(self, tokens: int, candidates: int) -> Step:
         wafer = Wafer(self.program.machine, self.memory, free_links=self.free_links)
@@ -87,16 +124,17 @@ class Timing:
         chunk = self.program.prefill_chunk
         for start in range(0, tokens, chunk):
             stop = min(start + chunk, tokens)
-            runs += self._body(wafer, stop - start, stop, last=stop == tokens)
-        return self._finish(wafer, runs, "prefill", tokens, 0, candidates)
+            runs += self._body(wafer, stop - start, stop, last=int(stop == tokens))
+        end, logits_end = self._finish(wafer, runs, 1, tokens, candidates)
+        return Step("prefill", tokens, 0, end, logits_end, tuple(runs))
 
-    def _body(self, wafer: Wafer, tokens: int, context: int, *, last: bool = True) -> list[SegmentRun]:
-        """Embedding, layers and, for the last tokens, the transfer to the head."""
+    def _body(self, wafer: Wafer, tokens: int, context: int, *, last: int) -> list[SegmentRun]:
+        """Embedding, layers and the transfer of `last` tokens to the head."""
         runs = []
         for name, kernels in self._stages[:-2]:
             runs += self._move(wafer, name, tokens)
             runs.append(wafer.run(self._stage(kernels, tokens, context, GREEDY)))
-        return runs + (self._move(wafer, self._stages[-2][0], 1) if last else [])
+        return runs + (self._move(wafer, self._stages[-2][0], last) if last else [])
 
     def _move(self, wafer: Wafer, stage: str, tokens: int) -> list[SegmentRun]:
         transfer = self._leading.get(stage)
@@ -121,16 +159,29 @@ class Timing:
         return self._segments[key]
 
     def _finish(
-        self, wafer: Wafer, runs: list[SegmentRun], phase: str, tokens: int, context: int, candidates: int
-    ) -> Step:
-        """Head, draw, and the id's way back."""
-        logits, sample = (
-            wafer.run(self._stage(kernels, 1, context + tokens, candidates)) for _, kernels in self._stages[-2:]
+        self, wafer: Wafer, runs: list[SegmentRun], tokens: int, context: int, candidates: int
+    ) -> tuple[int, int]:
+        """Appends head, draw, and the ids' way back for `tokens`; cycles at which the ids and the logits are there."""
+        runs += (wafer.run(self._stage(kernels, tokens, context, candidates)) for _, kernels in self._stages[-2:])
+        logits_end = runs[-2].end
+        back: Segment | None = expand_feedback(self.program, tokens)
+        runs += [wafer.run(back)] if back else []
+        return wafer.pe_free(*(entry_pe(self.program) if back else sampler_pe(self.program))), logits_end
+
+
+def check_batch(program: Program, batch: int, in_flight: int = 1) -> None:
+    """Raises SequencesError if `in_flight` batches at once are more than the Program was compiled for."""
+    if min(batch, in_flight) < 1:
+        raise SequencesError(f"batch {batch}, in flight {in_flight}: each is at least 1")
+    if batch * in_flight > program.sequences:
+        raise SequencesError(
+            f"batch {batch}, in flight {in_flight}: every token is of its own sequence, and the KV cache has places "
+            f"for {program.sequences}; compile with --sequences {batch * in_flight}"
         )
-        back: Segment | None = expand_feedback(self.program)
-        runs = [*runs, logits, sample, *([wafer.run(back)] if back else [])]
-        end = wafer.pe_free(*(entry_pe(self.program) if back else sampler_pe(self.program)))
-        return Step(phase, tokens, context, end, logits.end, tuple(runs))
+    if batch > program.batch:
+        raise SequencesError(
+            f"batch {batch}: the buffers are for a batch of {program.batch}; compile with --batch {batch}"
+        )
 
 
 def _stages(program: Program) -> list[tuple[str, tuple[Kernel, ...]]]:

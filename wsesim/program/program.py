@@ -91,7 +91,11 @@ class ColourUse:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """What the PEs of one wafer do for one model. Batch and context are symbols: a run fixes them."""
+    """What the PEs of one wafer do for one model. Context and tokens of a step are symbols: a run fixes them.
+
+    `sequences` have a place in the KV cache. `prefill_chunk` tokens of a prompt, and in a decode step up to `batch`
+    tokens of as many sequences, go through a block together: its buffers hold them.
+    """
 
     model: str
     strategy: str
@@ -108,6 +112,7 @@ class Program:
     feedback: Feedback
     colours: tuple[ColourUse, ...]
     memory: tuple[BlockMemory, ...]
+    batch: int = 1
 
     def block(self, name: str) -> Block:
         return next(b for b in self.blocks if b.name == name)

@@ -100,9 +100,11 @@ def _layouts_that_differ(program: Program) -> Iterator[str]:
 def _fields_out_of_range(program: Program) -> Iterator[str]:
     if program.timing_dtype not in TIMING_DTYPES:
         yield f"timing_dtype {program.timing_dtype!r} of {', '.join(TIMING_DTYPES)}"
-    for name in ("max_context", "sequences", "prefill_chunk"):
+    for name in ("max_context", "sequences", "prefill_chunk", "batch"):
         if getattr(program, name) < 1:
             yield f"{name} {getattr(program, name)}"
+    if program.batch > program.sequences:
+        yield f"batch {program.batch} of {program.sequences} sequences"
 
 
 def _wrong_feedback(program: Program) -> Iterator[str]:

@@ -33,7 +33,7 @@ def lower_bounds(program: Program, step: Step) -> Bounds:
     last = _last_pass(step)
     hop_cycles = program.machine.fabric.hop_cycles
     return Bounds(
-        _arithmetic_cycles(program, step.tokens),
+        _arithmetic_cycles(program, step),
         sum(_dependent_cycles([piece.graph for piece in run.effect.pieces]) for run in last),
         sum(min(_shortest_way(piece.graph) for piece in run.effect.pieces) for run in last) * hop_cycles,
     )
@@ -56,11 +56,12 @@ def _products(program: Program, *, head: bool) -> int:
     return sum(k.layout.size * output.layout.size for k in linears for output in k.outputs)
 
 
-def _arithmetic_cycles(program: Program, tokens: int) -> int:
+def _arithmetic_cycles(program: Program, step: Step) -> int:
     """Of a prompt only the last token visits the head."""
     fma = program.machine.op("fma")
     rate = fma.rate_fp32 if program.timing_dtype == "fp32" else fma.rate_fp16
-    products = tokens * _products(program, head=False) + _products(program, head=True)
+    logits = step.tokens if step.phase == "decode" else 1
+    products = step.tokens * _products(program, head=False) + logits * _products(program, head=True)
     return int(products / (program.pes * rate))
 
 

@@ -6,7 +6,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from wsesim.engine.observe import pieces_of, task_spans, wafer_busy_cycles, wafer_link_wavelets
+from wsesim.engine.timing import Step
+from wsesim.machine import Rect
 from wsesim.program.program import Program
 from wsesim.report.report import KINDS, Report
 
@@ -64,6 +68,69 @@ def draw_operators(report: Report, axes: Axes, count: int = 12) -> None:
         left += width
     axes.set_xlabel("thousand cycles per token on the critical path")
     axes.legend(fontsize=8, loc="lower right")
+
+
+def draw_utilisation(program: Program, step: Step, axes: Axes) -> None:
+    """Share of the step's cycles in which tasks hold each PE (black: the PE belongs to no block)."""
+    machine = program.machine
+    busy = wafer_busy_cycles(pieces_of(step.runs), machine.columns, machine.rows) / step.cycles * 100
+    image = axes.imshow(_only_blocks(program, busy), cmap="viridis", vmin=0, interpolation="nearest", aspect="equal")
+    axes.figure.colorbar(image, ax=axes, label="% of the cycles", location="bottom")
+    _frame(program, axes, "PEs: share of the step in which tasks hold them")
+
+
+def draw_links(program: Program, step: Step, axes: Axes) -> None:
+    """Wavelets that leave each PE's router in a step, on the busiest of its four links (logarithmic)."""
+    from matplotlib.colors import LogNorm
+
+    machine = program.machine
+    busiest = wafer_link_wavelets(pieces_of(step.runs), machine.columns, machine.rows).max(axis=2)
+    image = axes.imshow(
+        np.where(busiest > 0, busiest, np.nan),
+        cmap="magma",
+        norm=LogNorm(1, max(2, int(busiest.max()))),
+        interpolation="nearest",
+        aspect="equal",
+    )
+    axes.figure.colorbar(image, ax=axes, label="wavelets", location="bottom")
+    _frame(program, axes, "links: wavelets on each router's busiest one")
+
+
+def draw_tasks(step: Step, where: Rect, axes: Axes) -> None:
+    """Tasks of the PEs in `where` while a step has work for them, one row a PE, coloured by their operator."""
+    spans = task_spans(pieces_of(step.runs), where)
+    for number, label in enumerate(dict.fromkeys(span.label for span in spans)):
+        own = [s for s in spans if s.label == label]
+        rows = [(s.pe[1] - where.y) * where.columns + s.pe[0] - where.x for s in own]
+        lengths, starts = [s.end - s.start for s in own], [s.start for s in own]
+        axes.barh(
+            rows, lengths, left=starts, height=1.0, color=f"C{number % 10}", hatch="//" * (number // 10), label=label
+        )
+    axes.invert_yaxis()
+    axes.set_xlabel("cycle")
+    axes.set_ylabel(f"PE of {where}")
+    axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))
+
+
+def _only_blocks(program: Program, values: NDArray[np.float64]) -> NDArray[np.float64]:
+    shown = np.full(values.shape, np.nan)
+    for b in program.blocks:
+        place = np.s_[b.y : b.y + b.rows, b.x : b.x + b.columns]
+        shown[place] = values[place]
+    return shown
+
+
+def _frame(program: Program, axes: Axes, title: str) -> None:
+    """Shows the part of the wafer where blocks are."""
+    hull = program.blocks[0].rect
+    for block in program.blocks:
+        hull = hull.hull(block.rect)
+    axes.set_xlim(hull.x - 0.5, hull.x + hull.columns - 0.5)
+    axes.set_ylim(hull.y + hull.rows - 0.5, hull.y - 0.5)
+    axes.set_facecolor("black")
+    axes.set_xlabel("PE column")
+    axes.set_ylabel("PE row")
+    axes.set_title(title, fontsize=9)
 
 
 def _centre(program: Program, name: str) -> tuple[float, float]:

@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from wsesim.engine.path import PathStep, step_path
+from wsesim.engine.pipeline import Flow
 from wsesim.engine.timing import Step
 from wsesim.program.program import Program
 from wsesim.report.bounds import Bounds, lower_bounds
+from wsesim.report.padding import MultiplyAdds, multiply_adds_done
+from wsesim.report.sensitivity import Elasticity
 
 KINDS = ("compute", "launch", "network", "wait", "reroute")
 
@@ -25,8 +28,13 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """`cycles` from token to token (prefill: from the prompt to the first id). `path_cycles` sum the shares exactly.
+    """`cycles` from token to token (prefill: from the prompt to the first id); the shares sum to them exactly.
 
+    `tokens` are those of the prompt, or in a decode step those of the batch, each of its own sequence.
+
+    `sram_free_bytes`: of each block, those that its fullest PE has left for weights, cache and buffers.
+    Where they were asked for: `flow`, the steady state of several steps in flight; `free_cycles`, those of the same
+    step with links and ramps that are never busy; `sensitivity` to the machine's constants.
     `late_requests` of `link_events` link requests came out of order between segments; 0 means the order is exact.
     """
 
@@ -48,10 +56,20 @@ class Report:
     bounds: Bounds
     late_requests: int
     link_events: int
+    multiply_adds: MultiplyAdds
+    sram_free_bytes: tuple[tuple[str, int], ...]
+    flow: Flow | None = None
+    free_cycles: int | None = None
+    sensitivity: tuple[Elasticity, ...] = ()
 
     @property
     def seconds(self) -> float:
         return self.cycles / self.clock_hz
+
+    @property
+    def batch(self) -> int:
+        """Sequences whose tokens go through the kernels together."""
+        return self.tokens if self.phase == "decode" else 1
 
     @property
     def cycles_per_token(self) -> float:
@@ -64,6 +82,18 @@ class Report:
     @property
     def tokens_per_second(self) -> float:
         return self.tokens / self.seconds
+
+    @property
+    def utilisation(self) -> float:
+        """Share of the multiply-adds that all PEs of the blocks could have done in these cycles, at the FMA rate of
+        the timing dtype, that the model's weights need.
+        """
+        return self.bounds.arithmetic_cycles / self.cycles
+
+    @property
+    def congestion_cycles(self) -> int | None:
+        """What waiting for links and ramps costs: this run minus one with free ones."""
+        return None if self.free_cycles is None else self.cycles - self.free_cycles
 
     def by_kind(self) -> dict[str, int]:
         """Cycles of the critical path by kind; they sum to its length."""
@@ -84,11 +114,16 @@ class Report:
             "timing_dtype": self.timing_dtype,
             "phase": self.phase,
             "tokens": self.tokens,
+            "batch": self.batch,
             "context": self.context,
             "clock_hz": self.clock_hz,
             "pes": self.pes,
             "sram_bytes": self.sram_bytes,
+            "sram_free_bytes": dict(self.sram_free_bytes),
             "program": self.fingerprint,
+            "utilisation": self.utilisation,
+            "multiply_adds": self.multiply_adds.needed,
+            "padding_share": self.multiply_adds.padding_share,
             "lower_bounds_cycles": {
                 "arithmetic": self.bounds.arithmetic_cycles,
                 "dependent": self.bounds.dependent_cycles,
@@ -101,10 +136,36 @@ class Report:
             ],
             "late_requests": self.late_requests,
             "link_events": self.link_events,
+            "congestion_cycles": self.congestion_cycles,
+            "sensitivity": [e.to_json() for e in self.sensitivity],
+            "pipeline": None if self.flow is None else self._pipeline(self.flow),
+        }
+
+    def flow_tokens_per_second(self, flow: Flow) -> float:
+        """Of all sequences in flight together."""
+        return flow.batch * self.clock_hz / float(flow.period_cycles)
+
+    def _pipeline(self, flow: Flow) -> dict[str, Any]:
+        return {
+            "in_flight": flow.in_flight,
+            "period_cycles": float(flow.period_cycles),
+            "latency_cycles": float(flow.latency_cycles),
+            "tokens_per_second": self.flow_tokens_per_second(flow),
+            "bottleneck": flow.bottleneck.block,
+            "busy_cycles": {use.block: float(use.busy_cycles) for use in flow.blocks},
+            "late_requests": flow.late_requests,
+            "link_events": flow.link_events,
         }
 
 
-def report(program: Program, step: Step) -> Report:
+def report(
+    program: Program,
+    step: Step,
+    *,
+    flow: Flow | None = None,
+    free_cycles: int | None = None,
+    sensitivity: tuple[Elasticity, ...] = (),
+) -> Report:
     """The report of one step of `program`; the step's runs have kept their timelines."""
     path = step_path(step, program.machine)
     return Report(
@@ -126,6 +187,11 @@ def report(program: Program, step: Step) -> Report:
         bounds=lower_bounds(program, step),
         late_requests=step.late_requests,
         link_events=step.link_events,
+        multiply_adds=multiply_adds_done(program, step),
+        sram_free_bytes=tuple((m.block, program.machine.room_bytes - m.total_bytes) for m in program.memory),
+        flow=flow,
+        free_cycles=free_cycles,
+        sensitivity=sensitivity,
     )
 
 

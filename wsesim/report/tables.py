@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import groupby
+from textwrap import fill
 
 from wsesim.engine.path import PathStep
+from wsesim.engine.pipeline import Flow
 from wsesim.report.report import KINDS, Report
+from wsesim.report.sensitivity import Elasticity
 
 
 def aligned(rows: Iterable[Sequence[str]], indent: str = "  ") -> str:
@@ -42,7 +45,7 @@ def report_text(report: Report, path_steps: int = 12) -> str:
     what = f"over {report.context} cached" if report.phase == "decode" else f"of {report.tokens} tokens"
     bounds = report.bounds
     head = [
-        f"{report.model} on {report.machine}, {report.strategy}, {report.phase} {what}, batch 1, "
+        f"{report.model} on {report.machine}, {report.strategy}, {report.phase} {what}, batch {report.batch}, "
         f"timing in {report.timing_dtype}",
         aligned(
             [
@@ -50,6 +53,8 @@ def report_text(report: Report, path_steps: int = 12) -> str:
                 ("time", si_seconds(report.seconds), f"{si_seconds(report.seconds_per_token)} a token"),
                 ("tokens/s", f"{report.tokens_per_second:,.1f}", f"clock {report.clock_hz / 1e6:g} MHz"),
                 ("PEs", f"{report.pes:,}", f"{si_bytes(report.sram_bytes)} of SRAM"),
+                _headroom(report),
+                ("padding", f"{100 * report.multiply_adds.padding_share:.1f} %", "of the multiply-adds"),
             ]
         ),
         "lower bounds (cycles, share of what it took)",
@@ -66,8 +71,56 @@ def report_text(report: Report, path_steps: int = 12) -> str:
         f"critical path: the {path_steps} longest stretches",
         _stretches(report.path, path_steps),
         f"  {report.late_requests:,} of {report.link_events:,} link requests came out of order between segments",
+        *(_congestion(report, report.free_cycles) if report.free_cycles is not None else ()),
+        *(_flow(report, report.flow) if report.flow else ()),
+        *(_sensitivity(report.sensitivity) if report.sensitivity else ()),
     ]
     return "\n".join(head)
+
+
+def _congestion(report: Report, free_cycles: int) -> tuple[str]:
+    cycles = report.cycles - free_cycles
+    share = f"{100 * cycles / report.cycles:.1f} %"
+    return (f"  congestion: {cycles:,} cycles ({share}); with links and ramps always free it took {free_cycles:,}",)
+
+
+def _sensitivity(found: tuple[Elasticity, ...]) -> tuple[str, str]:
+    """Constants by the size of their elasticity; those that moved nothing in one line."""
+    rows = [("constant", "from", "to", "cycles", "elasticity")]
+    for e in (e for e in found if e.raised_cycles != e.cycles):
+        size = "-" if e.elasticity is None else f"{float(e.elasticity):+.4f}"
+        rows.append(
+            (e.constant, f"{float(e.value):g}", f"{float(e.raised):g}", f"{e.raised_cycles - e.cycles:+,}", size)
+        )
+    still = ", ".join(e.constant for e in found if e.raised_cycles == e.cycles)
+    unmoved = fill(f"no cycle more or less: {still}", 110, initial_indent="  ", subsequent_indent="    ")
+    return "sensitivity: per cent of the cycles per per cent of a constant", aligned(rows) + f"\n{unmoved}" * bool(
+        still
+    )
+
+
+def _flow(report: Report, flow: Flow) -> tuple[str, str, str]:
+    """The steady state: distance of tokens at the output, and the block that works longest for one."""
+    rows = [
+        (name, f"{float(cycles):,.1f} cycles", si_seconds(float(cycles) / report.clock_hz))
+        for name, cycles in (("period", flow.period_cycles), ("latency", flow.latency_cycles))
+    ]
+    busy = flow.bottleneck.busy_cycles
+    share = f"{100 * float(busy / flow.period_cycles):.1f} % of the time"
+    rows.append((f"bottleneck {flow.bottleneck.block}", f"{float(busy):,.1f} cycles", share))
+    rows.append(("tokens/s", f"{report.flow_tokens_per_second(flow):,.1f}", "of all sequences"))
+    late = f"{flow.late_requests:,} of {flow.link_events:,} link requests"
+    return (
+        f"steady state, {flow.in_flight} in flight, batch {flow.batch} each",
+        aligned(rows),
+        f"  {late} came out of order between segments: they may have waited too long",
+    )
+
+
+def _headroom(report: Report) -> tuple[str, str, str]:
+    """The block with the least room left."""
+    block, free = min(report.sram_free_bytes, key=lambda item: item[1])
+    return "SRAM free", f"{free:,} B", f"on the fullest PE of {block}"
 
 
 def _bound(name: str, cycles: int, report: Report) -> tuple[str, str, str]:

@@ -14,10 +14,12 @@ from wsesim.toolchain.running import PHASES as PHASES
 from wsesim.toolchain.running import Answer as Answer
 from wsesim.toolchain.running import Session as Session
 from wsesim.toolchain.running import check_request as check_request
+from wsesim.toolchain.running import check_step as check_step
 from wsesim.toolchain.running import complete as complete
 from wsesim.toolchain.running import make_executor as make_executor
 from wsesim.toolchain.running import make_timing as make_timing
 from wsesim.toolchain.running import open_session as open_session
+from wsesim.toolchain.running import program_for as program_for
 from wsesim.toolchain.running import simulate as simulate
 from wsesim.toolchain.running import warm_up as warm_up
 from wsesim.toolchain.words import DEFAULT_MACHINE as DEFAULT_MACHINE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 import time
@@ -17,6 +18,7 @@ from wsesim.toolchain.words import DEFAULT_MODEL, Lowering, check_words, is_fact
 
 if TYPE_CHECKING:
     from wsesim.engine.timing import Timing
+    from wsesim.machine import Machine
     from wsesim.program import Program
     from wsesim.report.report import Report
     from wsesim.runtime.loop import Completion, Engine, Token
@@ -92,21 +94,63 @@ def simulate(
     phase: str = "decode",
     context: int | None = None,
     tokens: int | None = None,
+    batch: int = 1,
+    in_flight: int = 1,
+    congestion: bool = False,
+    sensitivity: bool = False,
     say: Say = silent,
     **lowering: Any,
 ) -> Report:
     """The modelled cycles of one decode step over `context` cached tokens, or of the prefill of `tokens` tokens.
 
-    None is 512 cached tokens, 128 of a prompt, or as many as the compiled context has room for.
+    None is 512 cached tokens, 128 of a prompt, or as many as the compiled context has room for. `batch` tokens, each
+    of its own sequence, make the decode step together; a Program must have been compiled for as many. With `in_flight`
+    the report has the steady state of as many steps in different blocks at once, with `congestion` what waiting for
+    links costs (a second run), with `sensitivity` the elasticity of each of the machine's constants (a run for each).
     """
+    from wsesim.engine.pipeline import pipeline
+    from wsesim.engine.timing import Step, Timing, check_batch
+    from wsesim.engine.wafer import Memory
     from wsesim.report.report import report
+    from wsesim.report.sensitivity import sensitivity as elasticities
 
+    check_step(phase, batch, in_flight)
+    program = program_for(model, batch, say, **lowering)
+    check_batch(program, batch, in_flight)
+    new, before = _step_size(program.max_context, phase, context, tokens)
+
+    def run(timing: Timing) -> Step:
+        return timing.decode(before, batch=batch) if phase == "decode" else timing.prefill(new)
+
+    def cycles(machine: Machine, *, free_links: bool = False) -> int:
+        moved = dataclasses.replace(program, machine=machine)
+        return run(Timing(moved, Memory(keep_timelines=False), free_links=free_links)).cycles
+
+    step, machine = run(make_timing(program)), program.machine
+    bare = make_timing(program, keep_timelines=False)
+    return report(
+        program,
+        step,
+        flow=pipeline(bare, in_flight, before, batch=batch) if in_flight > 1 else None,
+        free_cycles=cycles(machine, free_links=True) if congestion else None,
+        sensitivity=elasticities(machine, cycles) if sensitivity else (),
+    )
+
+
+def check_step(phase: str, batch: int, in_flight: int = 1) -> None:
+    """Raises what is wrong with the words of a step, before anything is compiled."""
     if phase not in PHASES:
         raise UnknownNameError("phase", phase, PHASES)
-    program = compile(model, say=say, **lowering)
-    new, before = _step_size(program.max_context, phase, context, tokens)
-    timing = make_timing(program)
-    return report(program, timing.decode(before) if phase == "decode" else timing.prefill(new))
+    for word, count in (("batch", batch), ("in_flight", in_flight)):
+        if count != 1 and phase != "decode":
+            raise InvalidInputError(f"{word} {count} says nothing of a {phase}: one prompt goes through at a time")
+
+
+def program_for(model: str | Program, batch: int, say: Say = silent, **lowering: Any) -> Program:
+    """The Program of `model` with buffers for `batch` tokens; a finished one as it is."""
+    finished = not isinstance(model, str) or is_saved_program(model)
+    words: dict[str, Any] = lowering if finished else {**lowering, "batch": batch}
+    return compile(model, say=say, **words)
 
 
 def _step_size(max_context: int, phase: str, context: int | None, tokens: int | None) -> tuple[int, int]:

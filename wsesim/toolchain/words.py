@@ -34,6 +34,7 @@ class Lowering:
     order: str = "serpentine"
     layers_per_block: int = 1
     block: tuple[int, int] | None = None  # (columns, rows) of the layers' blocks; None lets the compiler choose
+    batch: int = 1  # tokens, each of its own sequence, that a decode step may take through the blocks together
 
 
 def check_words(model: str, lowering: Lowering) -> Machine:
@@ -63,6 +64,7 @@ def options_of(model: str, lowering: Lowering) -> Options:
         order=lowering.order,
         layers_per_block=lowering.layers_per_block,
         block=lowering.block,
+        batch=lowering.batch,
     )
 
 

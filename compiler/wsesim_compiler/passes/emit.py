@@ -28,4 +28,5 @@ def emit(placement: Placement) -> Program:
         feedback=placement.feedback,
         colours=placement.colours,
         memory=placement.memory,
+        batch=placement.options.batch,
     )

@@ -58,10 +58,15 @@ def _changes(options: Options, fits: Callable[[Options], bool]) -> Iterator[Opti
 
         return changed(largest(steps, lambda n: fits(changed(n))) if fits(changed(1)) else 1)
 
-    one = dataclasses.replace(options, sequences=1)
+    def fewer(n: int) -> dict[str, Any]:
+        return {"sequences": n, "batch": min(n, options.batch)}
+
+    one = dataclasses.replace(options, **fewer(1))
     contexts = (options.max_context - 1) // CONTEXT_STEP
+    if options.batch > 1:
+        yield less(options, options.batch - 1, lambda n: {"batch": n})
     if options.sequences > 1:
-        yield less(options, options.sequences - 1, lambda n: {"sequences": n})
+        yield less(options, options.sequences - 1, fewer)
     if contexts:
         yield less(options, contexts, lambda n: {"max_context": n * CONTEXT_STEP})
         yield less(one, contexts, lambda n: {"max_context": n * CONTEXT_STEP})
@@ -81,7 +86,10 @@ def _changes(options: Options, fits: Callable[[Options], bool]) -> Iterator[Opti
 def _said(options: Options, changed: Options) -> str:
     """The fields that differ, as the command line spells them."""
     words = []
-    for field in ("strategy", "layers_per_block", "max_context", "sequences", "timing_dtype", "block", "prefill_chunk"):
+    for field in (
+        *("strategy", "layers_per_block", "max_context", "sequences", "batch", "timing_dtype", "block"),
+        "prefill_chunk",
+    ):
         value = getattr(changed, field)
         if value != getattr(options, field):
             words.append(f"no --{field.replace('_', '-')}" if value is None else f"--{field.replace('_', '-')} {value}")

@@ -260,13 +260,14 @@ def _sample(canvas: Canvas, kernel: Sample, where: Site, label: str) -> None:
     line = canvas.line(where.block, ACROSS, where.logits_root)
     pes = line.pes[:, : kernel.layout.used]
     passes = max(1, (kept - 1).bit_length() + 1)
-    canvas.compute(pes, label, "compare", kernel.layout.width, passes)
+    logits, lists = canvas.tokens * kernel.layout.width, canvas.tokens * kept
+    canvas.compute(pes, label, "compare", logits, passes)
     if kept > 1:
-        canvas.compute(pes, label, "exp", kernel.layout.width)  # the denominator covers all logits
-        canvas.compute(pes, label, "reduce", kernel.layout.width)
+        canvas.compute(pes, label, "exp", logits)  # the denominator covers all logits
+        canvas.compute(pes, label, "reduce", logits)
     compare = canvas.machine.op("compare")
-    step = Step(compare.launch + compare.work_cycles(kept, 1, canvas.dtype), False, CANDIDATE_ELEMENTS * kept)
+    step = Step(compare.launch + compare.work_cycles(lists, 1, canvas.dtype), False, CANDIDATE_ELEMENTS * lists)
     root = reduce(canvas, line, kernel.layout.used, step, kernel.reduce, label)
     if kept > 1:
-        canvas.compute(line.pes[:, root], label, "exp", kept)
-        canvas.compute(line.pes[:, root], label, "reduce", kept, 2)
+        canvas.compute(line.pes[:, root], label, "exp", lists)
+        canvas.compute(line.pes[:, root], label, "reduce", lists, 2)

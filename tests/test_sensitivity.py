@@ -1,0 +1,145 @@
+"""What the cycles owe to congestion and to each of the machine's constants: by running without it, or with more."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+import wsesim
+from tests.command_line import TOY, run
+from tests.programs import program
+from wsesim.engine.measure import one_way_cycles, op_cycles, relay_cycles
+from wsesim.engine.timing import Timing
+from wsesim.machine import Machine, OpCost, load_machine
+from wsesim.report.report import Report
+from wsesim.report.sensitivity import Elasticity, sensitivity
+
+TOY_MACHINE = load_machine("toy4x4")
+WSE3 = load_machine("wse3")
+
+
+def by_name(found: tuple[Elasticity, ...]) -> dict[str, Elasticity]:
+    return {e.constant: e for e in found}
+
+
+@pytest.fixture(scope="module")
+def shown() -> Report:
+    return wsesim.simulate(program("tiny", "toy4x4"), context=16, congestion=True, sensitivity=True)
+
+
+def test_every_number_of_timing_is_asked_about_once() -> None:
+    names = [e.constant for e in sensitivity(WSE3, lambda machine: 1)]
+    fields = {f.name for f in dataclasses.fields(WSE3.fabric)} - {"wavelet_numerator", "wavelet_denominator"}
+    ops = {f"{op}.{f.name}" for op, _ in WSE3.ops for f in dataclasses.fields(OpCost)}
+    assert sorted(names) == sorted(fields | ops | {"wavelet_cycles", "reroute_cycles", "activate_cycles"})
+
+
+def test_one_constant_is_raised_at_a_time_and_exactly() -> None:
+    seen: list[Machine] = []
+    found = by_name(sensitivity(WSE3, lambda machine: seen.append(machine) or 1))
+    assert seen[0] == WSE3 and len(set(map(repr, seen))) == len(seen) == len(found) + 1
+    assert found["hop_cycles"].raised == 3  # 2: an integer moves by at least one
+    assert found["reroute_cycles"].raised == 220
+    assert found["wavelet_cycles"].raised == Fraction(9, 8) * Fraction(11, 10)
+    assert found["fma.rate_fp16"].raised == WSE3.op("fma").rate_fp16 * Fraction(11, 10)
+
+
+@pytest.mark.parametrize("machine", [TOY_MACHINE, WSE3], ids=lambda m: m.name)
+@pytest.mark.parametrize("stages", [1, 5, 30])
+def test_of_a_chain_it_is_the_closed_form(machine: Machine, stages: int) -> None:
+    """A wavelet from PE to PE: each stage has one hop, both ramps and an activation, and waits for nothing else."""
+    cycles = relay_cycles(machine, stages, 1)
+    found = by_name(sensitivity(machine, lambda changed: relay_cycles(changed, stages, 1)))
+    for name, value in (
+        ("hop_cycles", machine.fabric.hop_cycles),
+        ("ramp_send_cycles", machine.fabric.ramp_send_cycles),
+        ("ramp_receive_cycles", machine.fabric.ramp_receive_cycles),
+        ("activate_cycles", machine.activate_cycles),
+    ):
+        assert found[name].elasticity == Fraction(stages * value, cycles), name
+    assert found["copy.launch"].elasticity == Fraction(machine.op("copy").launch, cycles)
+    for unused in ("turn_cycles", "reroute_cycles", "fma.rate_fp16", "exp.rate_fp32"):
+        assert found[unused].elasticity == 0, unused
+
+
+def test_elasticities_of_what_is_a_sum_of_integer_constants_sum_to_one() -> None:
+    """One wavelet on its way: launches, ramps and hops, and the cycle that a wavelet takes on the toy's links."""
+    found = sensitivity(TOY_MACHINE, lambda machine: one_way_cycles(machine, 3))
+    parts = [e.elasticity for e in found if e.constant != "wavelet_cycles" and e.elasticity]
+    assert sum(parts) == 1 - Fraction(1, one_way_cycles(TOY_MACHINE, 3))
+
+
+def test_a_rate_makes_faster() -> None:
+    """A thousand operations at one a cycle, and at eleven in ten cycles, after a launch of 2."""
+    found = by_name(sensitivity(TOY_MACHINE, lambda machine: op_cycles(machine, "fma", 1000)))
+    assert found["fma.rate_fp16"].cycles == 1002
+    assert found["fma.rate_fp16"].raised_cycles == 2 + 910
+    assert found["fma.rate_fp16"].elasticity == Fraction(-90, 1002) / Fraction(1, 10)
+    assert found["fma.rate_fp32"].elasticity == 0
+
+
+def test_of_a_constant_of_zero_there_is_no_per_cent() -> None:
+    found = by_name(sensitivity(TOY_MACHINE, lambda machine: op_cycles(machine, "exp", 8, repeats=3)))
+    assert found["exp.relaunch"].elasticity is None
+    assert found["exp.relaunch"].raised_cycles - found["exp.relaunch"].cycles == 2
+    assert found["relay.launch"].elasticity is None
+
+
+def test_of_a_step_the_signs_are_right_and_the_largest_come_first(shown: Report) -> None:
+    for e in shown.sensitivity:
+        if "rate" in e.constant or e.constant == "queue_wavelets":
+            assert e.raised_cycles <= e.cycles, e.constant
+        else:
+            assert e.raised_cycles >= e.cycles, e.constant
+    sizes = [abs(e.elasticity or 0) for e in shown.sensitivity]
+    assert sizes == sorted(sizes, reverse=True)
+    moved = {e.constant for e in shown.sensitivity if e.elasticity}
+    assert {"hop_cycles", "reroute_cycles", "activate_cycles", "fma.rate_fp16", "exp.rate_fp16"} <= moved
+    assert all(e.cycles == shown.cycles for e in shown.sensitivity)
+
+
+def test_of_a_step_the_reroutes_count_as_the_critical_path_has_them(shown: Report) -> None:
+    """They do not overlap with anything: a reroute of one cycle more costs a cycle each."""
+    reroutes = by_name(shown.sensitivity)["reroute_cycles"]
+    assert reroutes.elasticity == Fraction(shown.by_kind()["reroute"], shown.cycles)
+
+
+def test_the_placement_stays(shown: Report) -> None:
+    """The hop's row is the same Program on a machine with another hop."""
+    made = program("tiny", "toy4x4")
+    fabric = dataclasses.replace(made.machine.fabric, hop_cycles=made.machine.fabric.hop_cycles + 1)
+    moved = dataclasses.replace(made, machine=dataclasses.replace(made.machine, fabric=fabric))
+    assert by_name(shown.sensitivity)["hop_cycles"].raised_cycles == Timing(moved).decode(16).cycles
+
+
+def test_congestion_is_the_run_minus_one_with_free_links(shown: Report) -> None:
+    free = Timing(program("tiny", "toy4x4"), free_links=True).decode(16).cycles
+    assert shown.congestion_cycles == shown.cycles - free >= 0
+    assert shown.to_json()["congestion_cycles"] == shown.congestion_cycles
+    plain = wsesim.simulate(program("tiny", "toy4x4"), context=16)
+    assert plain.congestion_cycles is None and plain.to_json()["congestion_cycles"] is None
+    assert plain.sensitivity == () and plain.cycles == shown.cycles
+
+
+def test_congestion_of_prefill_is_where_chunks_meet() -> None:
+    made = program("tiny", "toy4x4", "shared")
+    shown = wsesim.simulate(made, phase="prefill", tokens=9, congestion=True)
+    assert shown.congestion_cycles == shown.cycles - Timing(made, free_links=True).prefill(9).cycles
+    assert shown.congestion_cycles > 0
+
+
+def test_the_command_prints_both(capsys: pytest.CaptureFixture[str], shown: Report) -> None:
+    words = ("simulate", "tiny", *TOY, "--context", "16", "--congestion", "--sensitivity")
+    said = json.loads(run(capsys, *words, "--json").out)
+    rows = {row["constant"]: row for row in said["sensitivity"]}
+    assert set(rows) == {e.constant for e in shown.sensitivity}
+    assert all(row["elasticity"] is None or np.isfinite(row["elasticity"]) for row in rows.values())
+    text = run(capsys, *words).out
+    assert "congestion: " in text and "no cycle more or less: " in text
+    table = text.partition("per cent of a constant\n")[2].splitlines()
+    assert table[0].split() == ["constant", "from", "to", "cycles", "elasticity"]
+    assert table[1].split()[0] == said["sensitivity"][0]["constant"]

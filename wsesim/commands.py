@@ -1,0 +1,239 @@
+"""What each command does with its options: the composition root's functions called, their results printed."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wsesim.errors import InvalidInputError, UnknownNameError
+from wsesim.toolchain import DEFAULT_MODEL, STAGES, Lowering
+
+if TYPE_CHECKING:
+    from wsesim.program import Program
+    from wsesim.runtime.loop import Completion, Token
+    from wsesim.toolchain import Session
+
+
+def _lowering(options: argparse.Namespace) -> dict[str, Any]:
+    words = (
+        "machine",
+        "strategy",
+        "max_context",
+        "sequences",
+        "timing_dtype",
+        "kv",
+        "collective",
+        "order",
+        "layers_per_block",
+        "block",
+    )
+    return {word: getattr(options, word) for word in words}
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def complete_command(options: argparse.Namespace) -> int:
+    from wsesim.toolchain import check_request, open_session
+
+    request = {
+        "max_tokens": options.max_tokens,
+        "temperature": options.temperature,
+        "top_p": options.top_p,
+        "seed": options.seed,
+        "stop": tuple(options.stop),
+    }
+    check_request(options.prompt, **request)
+    session = open_session(
+        options.model,
+        weights=options.weights,
+        text_from=options.text_from,
+        dtype=options.dtype,
+        say=_say,
+        progress=_Progress(),
+        **_lowering(options),
+    )
+    if session.text_from:
+        _say(f"text from {session.text_from}, times of {session.model}: token counts are {session.text_from}'s")
+    if options.json:
+        print(json.dumps(session.complete(options.prompt, **request).to_json()))
+        return 0
+    tokens = session.stream(options.prompt, **request)
+    print(options.prompt, end="", flush=True)
+    _print_answer(session, tokens)
+    return 0
+
+
+def _print_answer(session: Session, tokens: Iterator[Token | Completion]) -> None:
+    from wsesim.report.completion import completion_text
+    from wsesim.runtime.loop import Completion
+
+    shown = 0
+    for item in tokens:
+        piece = item.text[shown:] if isinstance(item, Completion) else item.text
+        shown += len(piece)
+        print(piece, end="", flush=True)
+        if isinstance(item, Completion):
+            print("\n\n" + completion_text(item, session.program, session.text_from))
+
+
+def compile_command(options: argparse.Namespace) -> int:
+    from wsesim.toolchain import compile_from, compile_model, is_saved_program
+
+    _check_compile(options)
+    lowering = Lowering(**_lowering(options), batch=options.batch)
+    observe = _Observer(options.print_stage, options.stop_after)
+    watched = {"observe": observe} if options.print_stage or options.stop_after else {}
+    try:
+        if options.start is not None:
+            program = compile_from(options.start, lowering, **watched)
+        else:
+            model = DEFAULT_MODEL if options.model is None else options.model
+            if watched and is_saved_program(model):
+                raise InvalidInputError(f"{model} is a saved Program: its stages are behind it, print it as a file")
+            program = compile_model(model, lowering, say=_say, **watched)
+    except _StopCompiling:
+        return 0
+    if options.output is not None:
+        _save(program, options.output)
+    from wsesim.report.program import program_text
+
+    print(program_text(program), file=sys.stderr if options.print_stage else sys.stdout)
+    return 0
+
+
+def _check_compile(options: argparse.Namespace) -> None:
+    """What can be refused before the work begins."""
+    for stage in (options.print_stage, options.stop_after):
+        if stage is not None and stage not in STAGES:
+            raise UnknownNameError("stage", stage, STAGES)
+    if options.start is not None and options.model is not None:
+        raise InvalidInputError(f"--from {options.start} takes the place of MODEL {options.model}: give one of them")
+    if options.output is None:
+        return
+    if options.stop_after is not None:
+        raise InvalidInputError("-o writes the Program, --stop-after ends before there is one: give one of them")
+    if Path(options.output).is_dir() or not Path(options.output).parent.is_dir():
+        raise InvalidInputError(f"-o {options.output}: a file in a folder that exists is needed")
+
+
+def _save(program: Program, path: str) -> None:
+    from wsesim.program.text import save_program
+
+    try:
+        save_program(program, path)
+    except OSError as error:
+        raise InvalidInputError(f"-o {path}: {error.strerror}") from None
+
+
+class _StopCompiling(Exception):  # noqa: N818 - not an error
+    """The stage that --stop-after names is done."""
+
+
+class _Observer:
+    """Prints the results of the stages that were asked for."""
+
+    def __init__(self, print_stage: str | None, stop_after: str | None) -> None:
+        self.print_stage = print_stage
+        self.stop_after = stop_after
+
+    def __call__(self, stage: str, value: Any) -> None:
+        if stage in (self.print_stage, self.stop_after):
+            print(value, end="")
+        if stage == self.stop_after:
+            raise _StopCompiling
+
+
+def simulate_command(options: argparse.Namespace) -> int:
+    import time
+
+    from wsesim.report.tables import report_text
+    from wsesim.toolchain import check_step, program_for, simulate, warm_up
+
+    check_step(options.phase, options.batch, options.in_flight)
+    program = program_for(options.model, options.batch, _say, **_lowering(options))
+    jit_s = warm_up()
+    began = time.perf_counter()
+    report = simulate(
+        program,
+        phase=options.phase,
+        context=options.context,
+        tokens=options.tokens,
+        batch=options.batch,
+        in_flight=options.in_flight,
+        congestion=options.congestion,
+        sensitivity=options.sensitivity,
+    )
+    wall_s = time.perf_counter() - began
+    if options.json:
+        print(json.dumps(report.to_json() | {"jit_wall_s": jit_s, "simulate_wall_s": wall_s}))
+        return 0
+    print(report_text(report))
+    print(f"  simulated in {wall_s:.2f} s on this computer, and {jit_s:.2f} s of JIT compilation before")
+    return 0
+
+
+def validate_command(options: argparse.Namespace) -> int:
+    from wsesim.program.cache_dir import write_whole
+    from wsesim.report.validation import validation_markdown, validation_text
+    from wsesim.toolchain.cases import run_validation
+
+    validation = run_validation(options.only)
+    if options.markdown:
+        write_whole(Path(options.markdown), validation_markdown(validation))
+    print(json.dumps(validation.to_json()) if options.json else validation_text(validation))
+    return 0 if validation.ok else 1
+
+
+def models_command(options: argparse.Namespace) -> int:
+    del options
+    from wsesim.report.tables import aligned
+    from wsesim_models.cache import known
+
+    rows = [("model", "parameters", "layers", "width", "context", "weights")]
+    rows += [(m.name, f"{m.parameters:,}", str(m.layers), str(m.dim), f"{m.max_context:,}", m.weights) for m in known()]
+    print(aligned(rows, indent=""))
+    return 0
+
+
+def pull_command(options: argparse.Namespace) -> int:
+    from wsesim_models.cache import pull
+
+    print(pull(options.name, _Progress()))
+    return 0
+
+
+class _Progress:
+    """One line that grows; where nobody watches, only its end."""
+
+    def __init__(self) -> None:
+        self._ended = False
+
+    def __call__(self, done_bytes: int, total_bytes: int) -> None:
+        if self._ended or not (sys.stderr.isatty() or done_bytes >= total_bytes):
+            return
+        self._ended = done_bytes >= total_bytes
+        end = "\n" if self._ended else ""
+        print(f"\r  {done_bytes / 1e6:6.1f} of {total_bytes / 1e6:.1f} MB", end=end, file=sys.stderr, flush=True)
+
+
+def machines_command(options: argparse.Namespace) -> int:
+    del options
+    from wsesim.machine import load_machine, machine_names
+    from wsesim.report.tables import aligned, si_bytes
+
+    rows = [("machine", "PEs usable", "clock", "room a PE", "in all", "hop", "cycles/wavelet")]
+    for name in machine_names():
+        m = load_machine(name)
+        wavelet = m.fabric.wavelet_numerator / m.fabric.wavelet_denominator
+        rows.append(
+            (name, f"{m.usable.columns} x {m.usable.rows}", f"{m.clock_hz / 1e6:g} MHz", f"{m.room_bytes:,} B",
+             si_bytes(m.room_bytes * m.usable.pes), str(m.fabric.hop_cycles), f"{wavelet:g}")
+        )  # fmt: skip
+    print(aligned(rows, indent=""))
+    return 0

@@ -1,0 +1,72 @@
+"""Padding: multiply-adds that PEs do for nothing, since the program is one for all of them and tiles are not full."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from wsesim.engine.timing import Step
+from wsesim.program.kernels import Kernel, Linear, Score, WeightedSum
+from wsesim.program.layout import ceil_div
+from wsesim.program.program import Program
+
+
+@dataclass(frozen=True, slots=True)
+class MultiplyAdds:
+    """`done` by all PEs in one step, of which the model asks for `needed`."""
+
+    done: int
+    needed: int
+
+    @property
+    def padding_share(self) -> float:
+        return 1 - self.needed / self.done
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """Tokens that go through the kernels together, the context after them, and those that visit the head.
+
+    `pairs` are (token, position that it attends to), over all tokens.
+    """
+
+    tokens: int
+    context: int
+    logits: int
+    pairs: int
+
+
+def multiply_adds_done(program: Program, step: Step) -> MultiplyAdds:
+    """Of the weights' products and of attention's; vector operations on single elements are not counted."""
+    done = needed = 0
+    for one in _passes(program, step):
+        for kernel in program.kernels:
+            more_done, more_needed = _of_kernel(program, kernel, one)
+            done, needed = done + more_done, needed + more_needed
+    return MultiplyAdds(done, needed)
+
+
+def _passes(program: Program, step: Step) -> Iterator[Pass]:
+    """A decode step is one; a prompt has one a chunk, and a token of it attends to itself and those before."""
+    if step.phase == "decode":
+        positions = step.context + 1
+        yield Pass(step.tokens, positions, step.tokens, step.tokens * positions)
+        return
+    for start in range(0, step.tokens, program.prefill_chunk):
+        stop = min(start + program.prefill_chunk, step.tokens)
+        yield Pass(stop - start, stop, int(stop == step.tokens), sum(range(start + 1, stop + 1)))
+
+
+def _of_kernel(program: Program, kernel: Kernel, one: Pass) -> tuple[int, int]:
+    """(done, needed). What is done: the fullest PE's share, on every PE that has any."""
+    if isinstance(kernel, Linear):
+        tokens = one.tokens if kernel.broadcast else one.logits
+        across = max(o.layout.used for o in kernel.outputs) * sum(o.layout.width for o in kernel.outputs)
+        needed = kernel.layout.size * sum(o.layout.size for o in kernel.outputs)
+        return tokens * kernel.layout.used * kernel.layout.width * across, tokens * needed
+    if isinstance(kernel, Score | WeightedSum):
+        layout = kernel.query_layout if isinstance(kernel, Score) else kernel.layout
+        along = program.block(kernel.block).along
+        positions = along * ceil_div(one.context, along)
+        return one.tokens * positions * layout.used * layout.width, one.pairs * layout.size
+    return 0, 0

@@ -1,0 +1,93 @@
+"""Sensitivity: how the cycles of a run move with each constant of the machine, by running it again.
+
+The Program stays as it was compiled; its machine has one number that is 10 % higher: a fraction exactly, an integer by
+at least one. An elasticity is the change of the cycles in per cent over that of the constant in per cent: 1 if all of
+the time is spent on it, 0 if the run does not use it or uses it only while it waits for something else, negative for
+rates.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from wsesim.machine import Fabric, Machine, OpCost
+
+STEP = Fraction(11, 10)
+
+Number = Any  # an int or a Fraction, as the field has it: what is raised stays of its type
+
+
+@dataclass(frozen=True, slots=True)
+class Elasticity:
+    """What raising `constant` from `value` to `raised` did to the cycles."""
+
+    constant: str
+    value: Fraction
+    raised: Fraction
+    cycles: int
+    raised_cycles: int
+
+    @property
+    def elasticity(self) -> Fraction | None:
+        """Per cent of cycles per per cent of the constant; None for a constant of 0, of which there is no per cent."""
+        if not self.value:
+            return None
+        return Fraction(self.raised_cycles - self.cycles, self.cycles) / (self.raised / self.value - 1)
+
+    def to_json(self) -> dict[str, str | float | int | None]:
+        return {
+            "constant": self.constant,
+            "value": float(self.value),
+            "raised": float(self.raised),
+            "change_cycles": self.raised_cycles - self.cycles,
+            "elasticity": None if self.elasticity is None else float(self.elasticity),
+        }
+
+
+def sensitivity(machine: Machine, cycles_of: Callable[[Machine], int]) -> tuple[Elasticity, ...]:
+    """Every constant that is part of timing, those that move the cycles most first.
+
+    `cycles_of` runs whatever is asked about on a machine.
+    """
+    cycles = cycles_of(machine)
+    found = [
+        Elasticity(name, Fraction(value), Fraction(raised), cycles, cycles_of(changed))
+        for name, value, raised, changed in _changes(machine)
+    ]
+    return tuple(sorted(found, key=lambda e: (-abs(e.elasticity or 0), -abs(e.raised_cycles - e.cycles), e.constant)))
+
+
+def _changes(machine: Machine) -> Iterator[tuple[str, Number, Number, Machine]]:
+    """Name, value and raised value of each constant, and the machine that has it raised."""
+    for name in ("reroute_cycles", "activate_cycles"):
+        value = getattr(machine, name)
+        yield name, value, _raised(value), dataclasses.replace(machine, **{name: _raised(value)})
+    for name, value, raised, fabric in _fabrics(machine.fabric):
+        yield name, value, raised, dataclasses.replace(machine, fabric=fabric)
+    for op, cost in machine.ops:
+        for field in dataclasses.fields(OpCost):
+            value = getattr(cost, field.name)
+            changed = dataclasses.replace(cost, **{field.name: _raised(value)})
+            ops = tuple((name, changed if name == op else other) for name, other in machine.ops)
+            yield f"{op}.{field.name}", value, _raised(value), dataclasses.replace(machine, ops=ops)
+
+
+def _fabrics(fabric: Fabric) -> Iterator[tuple[str, Number, Number, Fabric]]:
+    for name in ("hop_cycles", "ramp_send_cycles", "ramp_receive_cycles", "turn_cycles", "queue_wavelets"):
+        value = getattr(fabric, name)
+        yield name, value, _raised(value), dataclasses.replace(fabric, **{name: _raised(value)})
+    wavelet = Fraction(fabric.wavelet_numerator, fabric.wavelet_denominator)
+    slower = wavelet * STEP
+    changed = dataclasses.replace(fabric, wavelet_numerator=slower.numerator, wavelet_denominator=slower.denominator)
+    yield "wavelet_cycles", wavelet, slower, changed
+
+
+def _raised(value: Number) -> Number:
+    """10 % more, an integer by at least one."""
+    if isinstance(value, Fraction):
+        return value * STEP if value else Fraction(1)
+    return value + max(1, value // 10)
