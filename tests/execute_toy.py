@@ -27,6 +27,7 @@ from wsesim.program.kernels import (
     WeightedSum,
     WeightRef,
 )
+from wsesim.program.kv import DEFAULT_CACHE, KVCache
 from wsesim.program.layout import Heads, Uniform
 from wsesim.program.program import Block, Feedback, Transfer
 
@@ -50,6 +51,7 @@ class Toy:
     max_context: int = 512
     tied: bool = True
     qk_norm: bool = False
+    cache: KVCache = DEFAULT_CACHE
 
     @property
     def inv_freq(self) -> tuple[float, ...]:
@@ -173,9 +175,9 @@ def _layer(toy, layer, block, x):
                Output(value("v"), WeightRef(qkv, q + kv, q + 2 * kv), kv_layout)),
         *norms,
         Rope(value("rope"), block, turned_from, rotated, layouts, toy.inv_freq),
-        Score(value("score"), block, *rotated, value("s"), *layouts, scale, toy.reduce),
-        Softmax(value("softmax"), block, value("s"), value("p"), q_layout, toy.reduce),
-        WeightedSum(value("sum"), block, value("p"), value("v"), value("a"), *layouts, toy.reduce),
+        Score(value("score"), block, *rotated, value("s"), *layouts, scale, toy.reduce, toy.cache),
+        Softmax(value("softmax"), block, value("s"), value("p"), q_layout, toy.reduce, toy.cache),
+        WeightedSum(value("sum"), block, value("p"), value("v"), value("a"), *layouts, toy.reduce, toy.cache),
         linear("o", value("a"), q_layout, ACROSS, Output(value("y"), WeightRef(value("o"), 0, toy.dim, True), x)),
         Add(value("add1"), block, f"x{layer}", value("y"), value("m"), x),
         norm("norm2", value("m"), "n2"),

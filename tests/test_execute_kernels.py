@@ -13,6 +13,7 @@ from wsesim.execute import kernels, reference, tiles, values
 from wsesim.execute.merges import schedule
 from wsesim.execute.tiles import PANEL
 from wsesim.program.collectives import ALGORITHMS, reduction
+from wsesim.program.kv import KVCache
 
 F = np.float32
 NONE = np.empty(0, F)
@@ -108,19 +109,25 @@ def append_case(module, kernel, context):
     return Case(f"{kernel}-{context}", module, kernel, make)
 
 
-def softmax_case(tokens, context, along, algorithm):
+def spans_of(tokens, context, along, policy):
+    """What a kernel takes of `KVCache`: each token's spans, flat, and the step."""
+    cache = KVCache(policy)
+    return cache.spans(np.arange(context + 1, context + tokens + 1), along).reshape(-1), cache.step(along)
+
+
+def softmax_case(tokens, context, along, algorithm, policy="interleaved"):
     def make():
         merges = schedule(along, algorithm)
         capacity = context + tokens + 2
         source = floats(tokens * 3 * capacity, scale=30)
         sums = np.zeros(along + merges.depth, F)
-        order = (along, merges.order, merges.children, sums)
+        order = (*spans_of(tokens, context, along, policy), merges.order, merges.children, sums)
         return tokens, context, source, 3, capacity, *order, np.full(source.shape, 9, F)
 
-    return Case(f"softmax-{tokens}-{context}-{along}-{algorithm}", kernels, "softmax", make)
+    return Case(f"softmax-{tokens}-{context}-{along}-{algorithm}-{policy}", kernels, "softmax", make)
 
 
-def weighted_case(tokens, context, along, algorithm, workers=1):
+def weighted_case(tokens, context, along, algorithm, policy="interleaved", workers=1):
     def make():
         merges = schedule(along, algorithm)
         heads, size, capacity = GROUPS * REPEAT, 5, context + tokens + 2
@@ -131,9 +138,11 @@ def weighted_case(tokens, context, along, algorithm, workers=1):
         cached = floats(capacity * GROUPS * size)
         p = np.abs(floats(tokens * heads * capacity))
         target = np.full(tokens * row, 9, F)
-        return (tokens, context, p, heads, capacity, along, cached, REPEAT, row, places, *order, stack, target)
+        spans = spans_of(tokens, context, along, policy)
+        return (tokens, p, heads, capacity, *spans, cached, REPEAT, row, places, *order, stack, target)
 
-    return Case(f"weighted_sum-{tokens}-{context}-{along}-{algorithm}-{workers}", values, "weighted_sum", make)
+    name = f"weighted_sum-{tokens}-{context}-{along}-{algorithm}-{policy}-{workers}"
+    return Case(name, values, "weighted_sum", make)
 
 
 def rmsnorm_case(tokens, positions, width, algorithm):
@@ -186,6 +195,8 @@ CASES = [
     *(append_case(m, k, c) for m, k in ((tiles, "append_keys"), (values, "append_values")) for c in (0, 62)),
     *(softmax_case(t, c, p, a) for t, c, p in ((1, 0, 5), (3, 4, 6), (2, 40, 7)) for a in ALGORITHMS),
     *(weighted_case(t, c, p, a) for t, c, p in ((1, 0, 5), (3, 4, 6), (2, 40, 7)) for a in ALGORITHMS),
+    *(make(t, c, p, "two_phase", k) for make in (softmax_case, weighted_case) for k in ("shift", "concat")
+      for t, c, p in ((1, 0, 5), (3, 4, 6), (2, 40, 7))),
     weighted_case(3, 20, 4, "two_phase", workers=2),
     *(rmsnorm_case(t, p, w, a) for t, p, w in ((1, 1, 6), (3, 9, 2)) for a in ALGORITHMS),
     *(qk_norm_case(t, a) for t in (1, 3) for a in ALGORITHMS),

@@ -36,6 +36,7 @@ from wsesim.program.kernels import (
     WeightedSum,
     WeightRef,
 )
+from wsesim.program.kv import POLICIES, KVCache
 from wsesim.program.layout import Heads, Uniform, ceil_div
 from wsesim.program.program import Block, Transfer
 from wsesim.program.routes import entry_pe, sampler_pe
@@ -156,6 +157,49 @@ def test_norms_of_heads_on_one_position_need_no_collective() -> None:
     whole = tuple(dataclasses.replace(layout, parts=1) for layout in QK_NORM.layouts)
     graph = row_graph(dataclasses.replace(QK_NORM, layouts=whole))
     assert graph.message_count == 0 and graph.task_count == 3
+
+
+ONE_HEAD = Heads(1, 1, 8, 1, "half")
+WEIGHTED_SUM = WeightedSum("pv", "line", "p", "v", "y", ONE_HEAD, ONE_HEAD, "chain")
+
+
+@pytest.mark.parametrize(("dtype", "wavelets"), [(None, 8), ("int8", 4)])
+def test_a_shifting_cache_is_one_message_to_the_neighbour(dtype: str | None, wavelets: int) -> None:
+    """K and V of 8 features each are 16 elements, two fp16 or four int8 a wavelet; the northern PE sends none."""
+    still, shifting = (
+        kernel_graph(dataclasses.replace(WEIGHTED_SUM, cache=KVCache(policy, dtype)))
+        for policy in ("interleaved", "shift")
+    )
+    more = deliveries(shifting)
+    more.subtract(deliveries(still))
+    assert +more == {("pv", wavelets): 3}
+    assert shifting.message_count == still.message_count + 3
+
+
+def test_a_shift_by_hand() -> None:
+    """After the sum every PE but the first begins to send a cycle later; 1 + 1 + 8 + 1 later all is there, one more and
+    its task ends. The chain's root, last in line, only sends: three wavelets of its broadcast are still to leave then.
+    """
+    still = last_ends(kernel_graph(WEIGHTED_SUM))
+    shifting = last_ends(kernel_graph(dataclasses.replace(WEIGHTED_SUM, cache=KVCache("shift"))))
+    begins = [end + 1 for end in still[1:]]
+    arrivals = [begin + 1 + 1 + 8 + 1 + 1 for begin in begins]
+    arrivals[-1] += 3
+    own = [still[0], *begins[:-1]]
+    assert shifting[:-1] == [max(arrival, busy) for arrival, busy in zip(arrivals, own, strict=True)]
+    assert shifting[-1] == begins[-1]
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_contexts_with_as_many_positions_on_the_fullest_line_share_a_graph(policy: str) -> None:
+    """Where all lie on one line, every context has its own."""
+    made = program("tiny", "wse3", kv=policy, block=(4, 4))
+    along, kernels = made.block("layer0").along, stages(made)[1]
+    one, full, more = (
+        expand_stage(made, kernels, 1, context, 1).plan for context in (along + 1, 2 * along, 2 * along + 1)
+    )
+    assert (one is full) == (policy != "concat")
+    assert more is not full
 
 
 def test_routes_of_another_kind_cost_one_reroute() -> None:

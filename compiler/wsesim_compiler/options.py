@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from wsesim.errors import InvalidInputError, UnknownNameError
 from wsesim.machine.machine import TIMING_DTYPES
 from wsesim.program.collectives import ALGORITHMS
+from wsesim.program.kv import KV_DTYPES, POLICIES, KVCache
 
 STRATEGIES = ("pipelined", "shared", "hybrid")
 ORDERS = ("serpentine", "row_major")
@@ -17,6 +18,7 @@ AUTO = "auto"
 class Options:
     """How to lower. `block` = (columns, rows) fixes the layers' block shape, None lets the compiler choose it.
 
+    `kv` is the policy of the KV cache, `kv_dtype` what it is stored in (None: the timing dtype).
     `layers_per_block` goes with strategy hybrid (pipelined is 1, shared is all). `candidates` are the logits that the
     head's merge keeps for the draw. `prefill_chunk` prompt tokens go through a block together, None lets the compiler
     choose.
@@ -27,6 +29,7 @@ class Options:
     sequences: int = 1
     timing_dtype: str = "fp16"
     kv: str = "interleaved"
+    kv_dtype: str | None = None
     collective: str = AUTO
     order: str = "serpentine"
     block: tuple[int, int] | None = None
@@ -34,13 +37,18 @@ class Options:
     candidates: int = 64
     prefill_chunk: int | None = None
 
+    @property
+    def cache(self) -> KVCache:
+        return KVCache(self.kv, self.kv_dtype)
+
     def check(self) -> None:
         """Raises UnknownNameError or InvalidInputError for a value that no lowering has."""
         named = (
             ("strategy", self.strategy, STRATEGIES),
             ("order", self.order, ORDERS),
             ("timing dtype", self.timing_dtype, TIMING_DTYPES),
-            ("KV policy", self.kv, ("interleaved",)),
+            ("KV policy", self.kv, POLICIES),
+            ("KV dtype", self.kv_dtype or KV_DTYPES[0], KV_DTYPES),
             ("collective", self.collective, (AUTO, *ALGORITHMS)),
         )
         for kind, value, known in named:

@@ -14,6 +14,7 @@ from wsesim.execute.buffers import Buffers, Item, in_order, inputs, output_layou
 from wsesim.execute.calls import (
     Angles,
     Call,
+    Lines,
     Plain,
     RoundPositions,
     ScoreCall,
@@ -37,6 +38,7 @@ from wsesim.program.kernels import (
     SwiGLU,
     WeightedSum,
 )
+from wsesim.program.kv import KVCache
 from wsesim.program.layout import Heads, Layout
 from wsesim.program.program import Transfer
 
@@ -56,6 +58,7 @@ class Bound:
     tail: list[Call] = field(default_factory=list)
     crossing: list[tuple[Floats, int]] = field(default_factory=list)
     angles: dict[tuple[float, ...], Angles] = field(default_factory=dict)
+    lines: dict[tuple[KVCache, int], Lines] = field(default_factory=dict)
     key_rows: list[int] = field(default_factory=list)
     value_rows: list[int] = field(default_factory=list)
     logits: tuple[Floats, Ints] | None = None
@@ -223,15 +226,21 @@ class Binder:
         )
 
     def _softmax(self, item: Softmax) -> Call:
-        along = self._program.block(item.block).along
-        merges, heads = schedule(along, item.reduce), item.layout.groups * item.layout.repeat
+        lines = self._lines(item)
+        merges, heads = schedule(lines.along, item.reduce), item.layout.groups * item.layout.repeat
         source = self._buffers.positions(inputs(item)[0])
-        sums = np.zeros(along + merges.depth, np.float32)
-        return SoftmaxCall(heads, along, merges, sums, source, self._buffers.make_positions(item, heads))
+        sums = np.zeros(lines.along + merges.depth, np.float32)
+        return SoftmaxCall(heads, lines, merges, sums, source, self._buffers.make_positions(item, heads))
+
+    def _lines(self, item: Softmax | WeightedSum) -> Lines:
+        """Shared by all kernels of blocks that hold their positions alike."""
+        along = self._program.block(item.block).along
+        made = Lines(item.cache, along, np.zeros(2 * along * self._chunk, np.int64))
+        return self._bound.lines.setdefault((item.cache, along), made)
 
     def _weighted_sum(self, item: WeightedSum) -> Call:
-        along, layout = self._program.block(item.block).along, item.layout
-        merges, heads = schedule(along, item.reduce), layout.groups * layout.repeat
+        lines, layout = self._lines(item), item.layout
+        merges, heads = schedule(lines.along, item.reduce), layout.groups * layout.repeat
         probabilities, value = inputs(item)
         cached, places = _head_places(item.value_layout), _head_places(layout)
         self._bound.value_rows.append(len(cached))
@@ -240,7 +249,7 @@ class Binder:
             (self._buffers.value(value), row_of(item.value_layout), cached),
             heads,
             layout.repeat,
-            along,
+            lines,
             row_of(layout),
             places,
             merges,

@@ -13,6 +13,7 @@ from wsesim.execute import kernels, tiles, values
 from wsesim.execute.buffers import Positions
 from wsesim.execute.merges import Schedule
 from wsesim.execute.sequence import Sequence
+from wsesim.program.kv import KVCache
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int32]
@@ -30,6 +31,23 @@ class Plain:
 
     def __call__(self, tokens: int, sequence: Sequence) -> None:
         self.kernel(tokens, *self.arguments)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Lines:
+    """The positions of each line of a block, for each token of a step: spans [chunk, along, 2] flat, `step` apart."""
+
+    cache: KVCache
+    along: int
+    spans: NDArray[np.int64]
+
+    @property
+    def step(self) -> int:
+        return self.cache.step(self.along)
+
+    def fill(self, tokens: int, context: int) -> None:
+        spans = self.cache.spans(np.arange(context + 1, context + tokens + 1), self.along)
+        self.spans[: spans.size] = spans.reshape(-1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,7 +87,7 @@ class ScoreCall:
 @dataclass(frozen=True, slots=True, eq=False)
 class SoftmaxCall:
     heads: int
-    along: int
+    lines: Lines
     merges: Schedule
     sums: Floats
     source: Positions
@@ -82,7 +100,8 @@ class SoftmaxCall:
             self.source.array,
             self.heads,
             sequence.capacity,
-            self.along,
+            self.lines.spans,
+            self.lines.step,
             self.merges.order,
             self.merges.children,
             self.sums,
@@ -98,7 +117,7 @@ class WeightedSumCall:
     append: tuple[Floats, int, Ints]
     heads: int
     repeat: int
-    along: int
+    lines: Lines
     row: int
     places: Ints
     merges: Schedule
@@ -115,11 +134,11 @@ class WeightedSumCall:
             self.target[: tokens * self.row] = 0
         values.weighted_sum(
             tokens,
-            context,
             self.probabilities.array,
             self.heads,
             sequence.capacity,
-            self.along,
+            self.lines.spans,
+            self.lines.step,
             cache,
             self.repeat,
             self.row,

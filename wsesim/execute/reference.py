@@ -11,6 +11,7 @@ from wsesim.execute.tiles import PANEL
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int32]
+Spans = NDArray[np.int64]
 
 
 def widen(weights: NDArray[Any]) -> Floats:
@@ -40,6 +41,13 @@ def ordered_sum(terms: Floats) -> Floats:
     for term in terms[1:]:
         total = total + term
     return total
+
+
+def line_sums(terms: Floats, spans: Spans, token: int, step: int, along: int) -> Floats:
+    """[positions, ...] -> [along, ...]: each line's own, ascending; zero for a line without any."""
+    lines = spans[token * along * 2 :][: along * 2].reshape(along, 2)
+    nothing = np.zeros_like(terms[:1])
+    return np.stack([ordered_sum(terms[first:end:step] if first < end else nothing) for first, end in lines])
 
 
 def linear(
@@ -178,7 +186,8 @@ def softmax(
     source: Floats,
     heads: int,
     capacity: int,
-    along: int,
+    spans: Spans,
+    step: int,
     order: Ints,
     children: Ints,
     sums: Floats,
@@ -188,18 +197,17 @@ def softmax(
         seen = context + r // heads + 1
         scores = source[r * capacity :][:seen]
         e = exp32(scores - scores.max())
-        lines = np.zeros((-(-seen // along), along), np.float32)
-        lines.reshape(-1)[:seen] = e
-        target[r * capacity :][:seen] = e / merged(ordered_sum(lines), order, children)
+        lines = line_sums(e, spans, r // heads, step, len(order))
+        target[r * capacity :][:seen] = e / merged(lines, order, children)
 
 
 def weighted_sum(
     tokens: int,
-    context: int,
     probabilities: Floats,
     heads: int,
     capacity: int,
-    along: int,
+    spans: Spans,
+    step: int,
     values: Floats,
     repeat: int,
     row: int,
@@ -215,11 +223,8 @@ def weighted_sum(
     cached = values.reshape(-1, heads // repeat, size)
     for r in range(tokens * heads):
         t, head = divmod(r, heads)
-        seen = context + t + 1
-        terms = probabilities[r * capacity :][:seen, None] * cached[:seen, head // repeat]
-        lines = np.zeros((-(-seen // along) * along, size), np.float32)
-        lines[:seen] = terms
-        y = merged(ordered_sum(lines.reshape(-1, along, size)), order, children)
+        terms = probabilities[r * capacity :][:capacity, None] * cached[:capacity, head // repeat]
+        y = merged(line_sums(terms, spans, t, step, len(order)), order, children)
         target[t * row + places[head * size : (head + 1) * size]] = y
 
 

@@ -20,6 +20,7 @@ from wsesim.program.kernels import (
     WeightedSum,
     WeightRef,
 )
+from wsesim.program.kv import DEFAULT_CACHE, KVCache
 from wsesim.program.layout import Heads, Layout, Uniform
 from wsesim.program.program import Block
 
@@ -38,7 +39,7 @@ class LayerShape:
     qk_norm: bool = False
 
 
-def layer_kernels(shape: LayerShape, block: Block, reduce: str) -> dict[str, Kernel]:
+def layer_kernels(shape: LayerShape, block: Block, reduce: str, cache: KVCache = DEFAULT_CACHE) -> dict[str, Kernel]:
     """The layer's kernels on `block` by role, in dependency order; every collective is `reduce`."""
     residual, hidden = Uniform(shape.dim, block.along), Uniform(shape.ffn_dim, block.across)
     query = Heads(shape.kv_heads, shape.heads // shape.kv_heads, shape.head_dim, block.across, "half")
@@ -64,9 +65,9 @@ def layer_kernels(shape: LayerShape, block: Block, reduce: str) -> dict[str, Ker
         linear("qkv", "attn_norm.out", residual, ALONG, q=query, k=key, v=key),
         *norms,
         Rope("rope", on, turned_from, ("q.turned", "k.turned"), (query, key), (1.0,) * (shape.head_dim // 2)),
-        Score("score", on, "q.turned", "k.turned", "scores", query, key, shape.head_dim**-0.5, reduce),
-        Softmax("softmax", on, "scores", "shares", query, reduce),
-        WeightedSum("weighted_sum", on, "shares", "v", "mixed", query, key, reduce),
+        Score("score", on, "q.turned", "k.turned", "scores", query, key, shape.head_dim**-0.5, reduce, cache),
+        Softmax("softmax", on, "scores", "shares", query, reduce, cache),
+        WeightedSum("weighted_sum", on, "shares", "v", "mixed", query, key, reduce, cache),
         linear("o", "mixed", query, ACROSS, attended=residual),
         Add("attn_add", on, "x", "attended", "y", residual),
         norm("ffn_norm", "y"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from wsesim.program.kv import DEFAULT_CACHE, KVCache
 from wsesim.program.layout import Heads, Layout, Uniform
 
 ALONG = "along"
@@ -117,7 +118,7 @@ class Rope:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """Appends `key` to the K cache (position t on line t mod along) and yields scale * query . K of each position."""
+    """Appends `key` to the K cache and yields scale * query . K of each position, on the line that holds it."""
 
     name: str
     block: str
@@ -128,6 +129,7 @@ class Score:
     key_layout: Heads
     scale: float
     reduce: str
+    cache: KVCache = DEFAULT_CACHE
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,11 +142,15 @@ class Softmax:
     target: str
     layout: Heads
     reduce: str
+    cache: KVCache = DEFAULT_CACHE
 
 
 @dataclass(frozen=True, slots=True)
 class WeightedSum:
-    """Appends `value` to the V cache and yields sum over positions of probability * V, reduced along."""
+    """Appends `value` to the V cache and yields sum over positions of probability * V, reduced along.
+
+    Where the cache shifts, it does so here, K and V at once: the keys are as wide as the values.
+    """
 
     name: str
     block: str
@@ -154,6 +160,7 @@ class WeightedSum:
     layout: Heads
     value_layout: Heads
     reduce: str
+    cache: KVCache = DEFAULT_CACHE
 
 
 @dataclass(frozen=True, slots=True)

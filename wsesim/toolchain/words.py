@@ -30,6 +30,7 @@ class Lowering:
     sequences: int = 1
     timing_dtype: str = "fp16"
     kv: str = "interleaved"
+    kv_dtype: str | None = None  # None: the timing dtype
     collective: str = "auto"
     order: str = "serpentine"
     layers_per_block: int = 1
@@ -59,6 +60,7 @@ def options_of(model: str, lowering: Lowering) -> Options:
         sequences=lowering.sequences,
         timing_dtype=lowering.timing_dtype,
         kv=lowering.kv,
+        kv_dtype=lowering.kv_dtype,
         collective=lowering.collective,
         order=lowering.order,
         layers_per_block=lowering.layers_per_block,

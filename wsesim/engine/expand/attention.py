@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from wsesim.engine.expand.canvas import Canvas, Lines
 from wsesim.engine.expand.collective import all_reduce
-from wsesim.program.kernels import ACROSS, QKNorm
+from wsesim.engine.taskgraph import COLLECTIVE, Int64
+from wsesim.program.kernels import ACROSS, ALONG, QKNorm, Rope, Score, Softmax, WeightedSum
+from wsesim.program.kv import SHIFT, KVCache
 from wsesim.program.layout import Heads
 from wsesim.program.program import Block
 
@@ -15,12 +17,78 @@ def qk_norm(canvas: Canvas, kernel: QKNorm, block: Block, label: str) -> None:
     pes = canvas.grid(block, block.along, max(each.used for each in kernel.layouts))
     heads = canvas.tokens * sum(each.heads for each in kernel.layouts)
     canvas.compute(pes, label, "reduce", layout.features, heads)
-    segment_all_reduce(canvas, layout, block, heads, kernel.reduce, label)
+    _segment_all_reduce(canvas, layout, block, heads, kernel.reduce, label)
     canvas.compute(pes, label, "rsqrt", heads)
     canvas.compute(pes, label, "elementwise", layout.features, 2 * heads)
 
 
-def segment_all_reduce(canvas: Canvas, layout: Heads, block: Block, elements: int, algorithm: str, label: str) -> None:
+def rope(canvas: Canvas, kernel: Rope, block: Block, label: str) -> None:
+    """The angle of the position by angle addition in fp32 (four products a pair), then x cos + partner sin."""
+    layout = kernel.layouts[0]
+    pes = canvas.grid(block, block.along, layout.used)
+    canvas.compute(pes, label, "fma", layout.features // 2, 4, dtype="fp32")
+    width = sum(each.width for each in kernel.layouts)
+    canvas.compute(pes, label, "elementwise", canvas.tokens * width, 3)
+
+
+def score(canvas: Canvas, kernel: Score, block: Block, context: int, label: str) -> None:
+    """Append K (masked on all lines but one), the partial dots of all positions, their sum over the head's segment."""
+    layout, positions = kernel.query_layout, kernel.cache.positions(context, block.along)
+    pes = canvas.grid(block, block.along, layout.used)
+    _append(canvas, pes, kernel.cache, kernel.key_layout, label)
+    _multiply(canvas, pes, label, canvas.tokens * layout.heads, positions, layout.features)
+    elements = canvas.tokens * layout.heads * positions
+    _segment_all_reduce(canvas, layout, block, elements, kernel.reduce, label)
+
+
+def softmax(canvas: Canvas, kernel: Softmax, block: Block, context: int, label: str) -> None:
+    """Passes over the scores: maximum, exponential, sum, quotient; maximum and sum also over the lines."""
+    layout = kernel.layout
+    heads = canvas.tokens * layout.heads
+    pes = canvas.grid(block, block.along, layout.used)
+    lines = canvas.lines(block, ALONG, layout.used)
+    scores = heads * kernel.cache.positions(context, block.along)
+    canvas.compute(pes, label, "reduce", scores)
+    all_reduce(canvas, lines, block.along, heads, kernel.reduce, label)
+    canvas.compute(pes, label, "elementwise", scores)
+    canvas.compute(pes, label, "exp", scores)
+    canvas.compute(pes, label, "reduce", scores)
+    all_reduce(canvas, lines, block.along, heads, kernel.reduce, label)
+    canvas.compute(pes, label, "divide", heads)
+    canvas.compute(pes, label, "elementwise", scores)
+
+
+def weighted_sum(canvas: Canvas, kernel: WeightedSum, block: Block, context: int, label: str) -> None:
+    """Append V, the partial sums over the line's own positions, their sum over the lines."""
+    layout, positions = kernel.layout, kernel.cache.positions(context, block.along)
+    pes = canvas.grid(block, block.along, layout.used)
+    lines = canvas.lines(block, ALONG, layout.used)
+    _append(canvas, pes, kernel.cache, kernel.value_layout, label)
+    _multiply(canvas, pes, label, canvas.tokens * layout.heads, layout.features, positions)
+    all_reduce(canvas, lines, block.along, canvas.tokens * layout.width, kernel.reduce, label)
+    _pass_up(canvas, lines, kernel.cache, kernel.value_layout, label)
+
+
+def _append(canvas: Canvas, pes: Int64, cache: KVCache, layout: Heads, label: str) -> None:
+    """A copy on every line, masked on all but the one that the position belongs to."""
+    dtype = cache.stored(canvas.dtype)
+    canvas.compute(pes, label, "copy", canvas.tokens * layout.width, dtype=dtype)
+
+
+def _pass_up(canvas: Canvas, lines: Lines, cache: KVCache, layout: Heads, label: str) -> None:
+    """Where the cache shifts, every PE sends its oldest K and V of each new token to the line before, all at once."""
+    if cache.policy != SHIFT or lines.length == 1 or not lines.pes.size:
+        return
+    canvas.reroute(lines, label)
+    elements = canvas.tokens * 2 * layout.width
+    wavelets = canvas.machine.wavelets(elements, cache.stored(canvas.dtype))
+    sent = canvas.send(lines.pes[:, 1:], label)
+    launch = canvas.machine.activate_cycles
+    received = canvas.task(lines.pes[:, :-1], label, launch, 0, kind=COLLECTIVE)
+    canvas.builder.drops(canvas.builder.messages(sent, lines.backward, 1, wavelets), 1, received)
+
+
+def _segment_all_reduce(canvas: Canvas, layout: Heads, block: Block, elements: int, algorithm: str, label: str) -> None:
     """Sum over the positions of each head; nothing where a head lies on one."""
     if layout.segment == 1:
         return
@@ -28,3 +96,11 @@ def segment_all_reduce(canvas: Canvas, layout: Heads, block: Block, elements: in
     segments = rows.pes[:, : layout.used].reshape(-1, layout.segment)
     lines = Lines(segments, rows.forward, rows.backward, "segment")
     all_reduce(canvas, lines, layout.segment, elements, algorithm, label)
+
+
+def _multiply(canvas: Canvas, pes: Int64, label: str, heads: int, rows: int, columns: int) -> None:
+    """[rows x columns] times a vector, per head: one vector operation per column, or per row, whichever is cheaper."""
+    cost = canvas.machine.op("fma")
+    by_column = cost.work_cycles(rows, heads * columns, canvas.dtype)
+    by_row = cost.work_cycles(columns, heads * rows, canvas.dtype)
+    canvas.task(pes, label, cost.launch, min(by_column, by_row))

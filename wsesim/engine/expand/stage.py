@@ -10,8 +10,7 @@ from wsesim.engine.expand.kernels import Site, expand_kernel, line_kind
 from wsesim.engine.expand.segment import Plan, Segment, local_machine, plan_of
 from wsesim.machine import Machine
 from wsesim.program.collectives import reduction
-from wsesim.program.kernels import Embed, Kernel, Linear, Output, Sample, WeightRef
-from wsesim.program.layout import ceil_div
+from wsesim.program.kernels import Embed, Kernel, Linear, Output, Sample, Score, WeightRef
 from wsesim.program.program import Block, Program
 from wsesim.program.routes import entry_pe
 
@@ -27,7 +26,7 @@ class StageKey:
     block: Block  # at (0, 0)
     dtype: str
     tokens: int
-    positions: int
+    context: int  # rounded up: as many positions as the fullest line holds, on every line
     candidates: int
     entry: tuple[int, int]
     logits_root: int
@@ -45,7 +44,7 @@ def expand_stage(program: Program, kernels: tuple[Kernel, ...], tokens: int, con
         Block("", 0, 0, block.columns, block.rows, block.axis),
         program.timing_dtype,
         tokens,
-        ceil_div(context, block.along) if any(hasattr(k, "query_layout") for k in kernels) else 0,
+        _rounded_up(kernels, context, block.along),
         candidates if any(isinstance(k, Sample) for k in kernels) else 0,
         local if any(isinstance(k, Embed) for k in kernels) else (0, 0),
         _logits_root(program) if any(isinstance(k, Sample) for k in kernels) else 0,
@@ -57,11 +56,17 @@ def expand_stage(program: Program, kernels: tuple[Kernel, ...], tokens: int, con
 @lru_cache(maxsize=16)  # the graph of a 20,000-PE layer is about 60 MB
 def _plan(key: StageKey) -> Plan:
     canvas = Canvas(key.block.rect, key.machine, key.dtype, key.tokens)
-    site = Site(key.block, key.positions * key.block.along, key.candidates, key.entry, key.logits_root)
+    site = Site(key.block, key.context, key.candidates, key.entry, key.logits_root)
     canvas.configured = key.routes
     for kernel in key.kernels:
         expand_kernel(canvas, kernel, site)
     return plan_of(canvas.builder.build())
+
+
+def _rounded_up(kernels: tuple[Kernel, ...], context: int, along: int) -> int:
+    """The longest context that costs what this one does; 0 for kernels that read no KV cache."""
+    caches = {k.cache for k in kernels if isinstance(k, Score)}
+    return max((cache.longest(cache.positions(context, along), along) for cache in caches), default=0)
 
 
 def _routes_before(program: Program, kernels: tuple[Kernel, ...]) -> str:
