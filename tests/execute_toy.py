@@ -15,6 +15,7 @@ from wsesim.program.kernels import (
     ALONG,
     Add,
     Embed,
+    FlashSum,
     Linear,
     Output,
     QKNorm,
@@ -52,6 +53,7 @@ class Toy:
     tied: bool = True
     qk_norm: bool = False
     cache: KVCache = DEFAULT_CACHE
+    fused: bool = False
 
     @property
     def inv_freq(self) -> tuple[float, ...]:
@@ -166,6 +168,11 @@ def _layer(toy, layer, block, x):
     normed, epses = (value("qn"), value("kn")), (toy.eps, 2 * toy.eps)
     parts = (value("q"), value("k"))
     norms = [QKNorm(value("qk_norm"), block, parts, normed, layouts, gains, epses, toy.reduce)] if toy.qk_norm else []
+    two_pass = [
+        Softmax(value("softmax"), block, value("s"), value("p"), q_layout, toy.reduce, toy.cache),
+        WeightedSum(value("sum"), block, value("p"), value("v"), value("a"), *layouts, toy.reduce, toy.cache),
+    ]
+    flash = [FlashSum(value("sum"), block, value("s"), value("v"), value("a"), *layouts, toy.reduce, toy.cache)]
     turned_from = normed if toy.qk_norm else parts
     return [
         norm("norm1", f"x{layer}", "n1"),
@@ -176,8 +183,7 @@ def _layer(toy, layer, block, x):
         *norms,
         Rope(value("rope"), block, turned_from, rotated, layouts, toy.inv_freq),
         Score(value("score"), block, *rotated, value("s"), *layouts, scale, toy.reduce, toy.cache),
-        Softmax(value("softmax"), block, value("s"), value("p"), q_layout, toy.reduce, toy.cache),
-        WeightedSum(value("sum"), block, value("p"), value("v"), value("a"), *layouts, toy.reduce, toy.cache),
+        *(flash if toy.fused else two_pass),
         linear("o", value("a"), q_layout, ACROSS, Output(value("y"), WeightRef(value("o"), 0, toy.dim, True), x)),
         Add(value("add1"), block, f"x{layer}", value("y"), value("m"), x),
         norm("norm2", value("m"), "n2"),

@@ -27,6 +27,8 @@ TOYS = {
     "one layer": Toy(along=(4,), kv_heads=6),
     "shift": Toy(cache=KVCache("shift"), reduce="two_phase"),
     "concat": Toy(cache=KVCache("concat")),
+    "fused": Toy(fused=True, reduce="two_phase"),
+    "fused, shift, padded groups": Toy(fused=True, cache=KVCache("shift"), heads=5, kv_heads=5, across=3),
     "normed heads": Toy(qk_norm=True, reduce="two_phase"),
     "normed heads on a padded position": Toy(heads=5, kv_heads=5, across=3, qk_norm=True),
 }
@@ -79,7 +81,7 @@ def test_runs_are_bit_identical_and_sequences_apart():
 @pytest.mark.parametrize(
     "change",
     [
-        *({"reduce": "two_phase"}, {"across": 5}, {"along": (3, 5)}),
+        *({"reduce": "two_phase"}, {"across": 5}, {"along": (3, 5)}, {"fused": True}),
         *({"cache": KVCache(policy)} for policy in ("shift", "concat")),
     ],
 )

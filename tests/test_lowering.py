@@ -105,6 +105,17 @@ def _product(shape: tuple[Any, ...]) -> int:
     return product
 
 
+def test_a_fused_softmax_is_one_kernel_and_needs_no_other_scores() -> None:
+    whole, fused = (program("tiny", "wse3", softmax=softmax, block=(8, 8)) for softmax in ("two_pass", "fused"))
+    roles = [[k.name for k in made.kernels if k.name.startswith("layer0.")] for made in (whole, fused)]
+    assert roles[0][3:6] == ["layer0.score", "layer0.softmax", "layer0.weighted_sum"]
+    assert roles[1][3:5] == ["layer0.score", "layer0.flash_sum"]
+    assert [len(r) for r in roles] == [13, 12]
+    bytes_of = [{m.block: m for m in made.memory}["layer0"] for made in (whole, fused)]
+    assert bytes_of[0].kv_bytes == bytes_of[1].kv_bytes
+    assert bytes_of[0].buffer_bytes >= bytes_of[1].buffer_bytes
+
+
 def test_the_cache_takes_its_bytes_from_policy_and_dtype() -> None:
     """64 positions on a block of 6 lines are 11 a line, or all on one; K and V of 16 features lie on 4 columns each."""
     block = Block("layer0", 0, 0, 4, 6, "rows")
@@ -347,6 +358,7 @@ def test_a_graph_that_cannot_be_split_is_refused_by_the_node(
         ({"order": "snake"}, UnknownNameError, "known: serpentine"),
         ({"timing_dtype": "fp8"}, UnknownNameError, "unknown timing dtype 'fp8'"),
         ({"kv": "shifted"}, UnknownNameError, "known: shift"),
+        ({"softmax": "flash"}, UnknownNameError, "unknown softmax 'flash'; known: "),
         ({"kv_dtype": "fp8"}, UnknownNameError, "unknown KV dtype 'fp8'"),
         ({"collective": "tree"}, UnknownNameError, "unknown collective 'tree'"),
         ({"max_context": 0}, InvalidInputError, "max_context is 0; it is at least 1"),

@@ -168,7 +168,7 @@ CASES = [
     for machine in ("toy4x4", "wse2", "wse3", "wse3-nominal")
     for strategy in ("pipelined", "shared", "hybrid")
 ] + [
-    (NORMED, "wse3", "pipelined", {"kv": "shift", "kv_dtype": "int8"}),
+    (NORMED, "wse3", "pipelined", {"kv": "shift", "kv_dtype": "int8", "softmax": "fused"}),
     ("smollm2-135m", "wse3", "pipelined", {}),
     ("llama3.1-8b", "wse3", "pipelined", {}),
 ]

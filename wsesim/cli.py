@@ -188,6 +188,7 @@ def _add_lowering(command: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--kv-dtype", metavar="D", help="of the KV cache: fp16, bf16 or int8 (default: the timing dtype)"
     )
+    group.add_argument("--softmax", default=default.softmax, metavar="S", help="two_pass or fused (flash style)")
     group.add_argument("--collective", default=default.collective, metavar="C", help="auto, chain or two_phase")
     group.add_argument("--order", default=default.order, metavar="O", help="of the blocks: serpentine or row_major")
     group.add_argument(
@@ -218,6 +219,7 @@ def _lowering(options: argparse.Namespace) -> dict[str, Any]:
         "timing_dtype",
         "kv",
         "kv_dtype",
+        "softmax",
         "collective",
         "order",
         "layers_per_block",

@@ -13,6 +13,7 @@ from wsesim.machine import Machine
 from wsesim.program.collectives import ALGORITHMS, reduction
 from wsesim.program.kernels import (
     Add,
+    FlashSum,
     Kernel,
     Linear,
     QKNorm,
@@ -96,6 +97,11 @@ def _kernel_cycles(machine: Machine, dtype: str, block: Block, kernel: Kernel, c
         case WeightedSum():
             heads, positions = kernel.layout.heads, kernel.cache.positions(context, block.along)
             return op("fma", kernel.layout.features, positions * heads) + line(block.along, kernel.layout.width)
+        case FlashSum():
+            layout, positions = kernel.layout, kernel.cache.positions(context, block.along)
+            scores, features = layout.heads * positions, layout.features
+            scan = op("exp", scores) + 2 * op("reduce", scores) + op("fma", features, positions * layout.heads)
+            return scan + line(block.along, layout.heads) + line(block.along, layout.width + layout.heads)
         case SwiGLU():
             return op("exp", kernel.layout.width, 2) + op("elementwise", kernel.layout.width, 2)
         case Add():

@@ -8,6 +8,7 @@ from wsesim.machine.machine import dtype_bytes
 from wsesim.program.kernels import (
     Add,
     Embed,
+    FlashSum,
     Kernel,
     Linear,
     QKNorm,
@@ -64,7 +65,7 @@ def _kv_bytes(kernel: Kernel, block: Block, options: Options) -> int:
     match kernel:
         case Score():
             width = kernel.key_layout.width
-        case WeightedSum():
+        case WeightedSum() | FlashSum():
             width = kernel.value_layout.width
         case _:
             return 0
@@ -74,7 +75,7 @@ def _kv_bytes(kernel: Kernel, block: Block, options: Options) -> int:
 
 def _positions(kernels: tuple[Kernel, ...], block: Block, options: Options) -> int:
     """Positions on the fullest line, 0 where nothing is cached."""
-    caches = (k.cache for k in kernels if isinstance(k, Score | Softmax | WeightedSum))
+    caches = (k.cache for k in kernels if isinstance(k, Score | Softmax | WeightedSum | FlashSum))
     return max((cache.positions(options.max_context, block.along) for cache in caches), default=0)
 
 
@@ -116,7 +117,7 @@ def _value_elements(kernel: Kernel, positions: int) -> dict[str, int]:
             return {kernel.target: _scores(kernel.query_layout.heads, positions)}
         case Softmax():
             return {kernel.target: 0}  # in the place of the scores
-        case WeightedSum():
+        case WeightedSum() | FlashSum():
             return {kernel.target: kernel.layout.width}
         case Sample():
             return {kernel.target: 2}
@@ -140,6 +141,8 @@ def _scratch_elements(kernel: Kernel, positions: int) -> int:
             return _scores(layout.heads, positions) + 2 * layout.heads
         case WeightedSum():
             return kernel.layout.width
+        case FlashSum():
+            return kernel.layout.width + 3 * kernel.layout.heads  # what comes, and each head's own maximum and sum
         case QKNorm():
             return 2 * sum(layout.heads for layout in kernel.layouts)
         case Rope():

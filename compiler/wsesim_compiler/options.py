@@ -12,6 +12,7 @@ from wsesim.program.kv import KV_DTYPES, POLICIES, KVCache
 STRATEGIES = ("pipelined", "shared", "hybrid")
 ORDERS = ("serpentine", "row_major")
 AUTO = "auto"
+TWO_PASS, FUSED = SOFTMAXES = ("two_pass", "fused")
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,7 @@ class Options:
     """How to lower. `block` = (columns, rows) fixes the layers' block shape, None lets the compiler choose it.
 
     `kv` is the policy of the KV cache, `kv_dtype` what it is stored in (None: the timing dtype).
+    `softmax` is a kernel of its own with two AllReduces, or fused into the scan over the values (flash style).
     `layers_per_block` goes with strategy hybrid (pipelined is 1, shared is all). `candidates` are the logits that the
     head's merge keeps for the draw. `prefill_chunk` prompt tokens go through a block together, None lets the compiler
     choose.
@@ -30,6 +32,7 @@ class Options:
     timing_dtype: str = "fp16"
     kv: str = "interleaved"
     kv_dtype: str | None = None
+    softmax: str = TWO_PASS
     collective: str = AUTO
     order: str = "serpentine"
     block: tuple[int, int] | None = None
@@ -49,6 +52,7 @@ class Options:
             ("timing dtype", self.timing_dtype, TIMING_DTYPES),
             ("KV policy", self.kv, POLICIES),
             ("KV dtype", self.kv_dtype or KV_DTYPES[0], KV_DTYPES),
+            ("softmax", self.softmax, SOFTMAXES),
             ("collective", self.collective, (AUTO, *ALGORITHMS)),
         )
         for kind, value, known in named:

@@ -9,6 +9,7 @@ from wsesim.program.kernels import (
     ALONG,
     Add,
     Embed,
+    FlashSum,
     Kernel,
     Linear,
     Output,
@@ -25,7 +26,7 @@ from wsesim.program.kernels import (
 from wsesim.program.layout import Heads, Layout, Uniform
 from wsesim.program.program import Block
 from wsesim_compiler.ir import Graph, Node
-from wsesim_compiler.options import Options
+from wsesim_compiler.options import FUSED, Options
 from wsesim_compiler.partition import Fused, Partition, Stage
 
 ChooseReduce = Callable[[str, int, int], str]
@@ -159,13 +160,18 @@ def _attention(c: StageContext, fused: Fused) -> tuple[Kernel, ...]:
     block = c.block.name
     queries, keys = c.layout(query), c.layout(key)
     assert isinstance(queries, Heads) and isinstance(keys, Heads)
-    scores, shares = f"{node.name}.scores", f"{node.name}.probabilities"
-    score, softmax, total = c.name("score"), c.name("softmax"), c.name("weighted_sum")
+    scores, score = f"{node.name}.scores", c.name("score")
     along, cache = c.block.along, c.options.cache
     per_segment = c.choose(score, queries.segment, queries.heads)
+    first = Score(score, block, query, key, scores, queries, keys, node.number("scale"), per_segment, cache)
+    if c.options.softmax == FUSED:
+        flash = c.name("flash_sum")
+        together = c.choose(flash, along, queries.width + queries.heads)
+        return (first, FlashSum(flash, block, scores, value, node.name, queries, keys, together, cache))
+    shares, softmax, total = f"{node.name}.probabilities", c.name("softmax"), c.name("weighted_sum")
     of_softmax, of_total = c.choose(softmax, along, queries.repeat), c.choose(total, along, queries.width)
     return (
-        Score(score, block, query, key, scores, queries, keys, node.number("scale"), per_segment, cache),
+        first,
         Softmax(softmax, block, scores, shares, queries, of_softmax, cache),
         WeightedSum(total, block, shares, value, node.name, queries, keys, of_total, cache),
     )

@@ -34,6 +34,7 @@ _EXP = (
 _P0, _P1, _P2, _P3, _P4, _P5 = _EXP
 _ONE = np.float32(1.0)
 _HALF = np.float32(0.5)
+_LOWEST = np.float32(-1e38)  # below every score
 _EXP_LOWEST = np.float32(-87.0)
 _EXP_HIGHEST = np.float32(88.0)
 _FP16_NORMAL = np.float32(2.0**-14)
@@ -246,6 +247,39 @@ def softmax(
     for r in range(tokens * heads):
         seen, po = _U(context + r // heads + 1), r // heads * len(order) * 2
         _softmax_row(source, _U(r * capacity), seen, spans, po, _U(step), order, children, sums, target)
+
+
+@njit(cache=True)
+def line_exponentials(
+    tokens: int,
+    source: Floats,
+    heads: int,
+    capacity: int,
+    spans: Spans,
+    step: int,
+    along: int,
+    factors: Floats,
+    target: Floats,
+) -> None:
+    """target = exp(score - its line's maximum) at each position of a line, for [tokens, heads, capacity] rows.
+
+    factors [tokens, heads, along] flat = exp(the line's maximum - the row's), next to nothing for an empty line. spans
+    as for `softmax`.
+    """
+    for r in range(tokens * heads):
+        so, fo, po = _U(r * capacity), r * along, r // heads * along * 2
+        highest = _LOWEST
+        for line in range(along):
+            most = _LOWEST
+            first, end = _U(spans[po + 2 * line]), _U(spans[po + 2 * line + 1])
+            for c in range(first, end, _U(step)):
+                most = max(most, source[so + c])
+            for c in range(first, end, _U(step)):
+                target[so + c] = exp32(source[so + c] - most)
+            factors[fo + line] = most
+            highest = max(highest, most)
+        for line in range(along):
+            factors[fo + line] = exp32(factors[fo + line] - highest)
 
 
 @njit(cache=True)

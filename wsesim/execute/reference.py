@@ -45,9 +45,14 @@ def ordered_sum(terms: Floats) -> Floats:
 
 def line_sums(terms: Floats, spans: Spans, token: int, step: int, along: int) -> Floats:
     """[positions, ...] -> [along, ...]: each line's own, ascending; zero for a line without any."""
+    own = [terms[held] for held in held_by(spans, token, step, along)]
+    return np.stack([ordered_sum(line if len(line) else np.zeros_like(terms[:1])) for line in own])
+
+
+def held_by(spans: Spans, token: int, step: int, along: int) -> list[slice]:
+    """The positions of each line, as far as a token sees them."""
     lines = spans[token * along * 2 :][: along * 2].reshape(along, 2)
-    nothing = np.zeros_like(terms[:1])
-    return np.stack([ordered_sum(terms[first:end:step] if first < end else nothing) for first, end in lines])
+    return [slice(first, end, step) for first, end in lines]
 
 
 def linear(
@@ -226,6 +231,56 @@ def weighted_sum(
         terms = probabilities[r * capacity :][:capacity, None] * cached[:capacity, head // repeat]
         y = merged(line_sums(terms, spans, t, step, len(order)), order, children)
         target[t * row + places[head * size : (head + 1) * size]] = y
+
+
+def line_exponentials(
+    tokens: int,
+    source: Floats,
+    heads: int,
+    capacity: int,
+    spans: Spans,
+    step: int,
+    along: int,
+    factors: Floats,
+    target: Floats,
+) -> None:
+    for r in range(tokens * heads):
+        scores, out = source[r * capacity :][:capacity], target[r * capacity :][:capacity]
+        most = np.full(along, -1e38, np.float32)
+        for line, held in enumerate(held_by(spans, r // heads, step, along)):
+            most[line] = scores[held].max(initial=most[line])
+            out[held] = exp32(scores[held] - most[line])
+        factors[r * along :][:along] = exp32(most - most.max())
+
+
+def flash_sum(
+    tokens: int,
+    exponentials: Floats,
+    factors: Floats,
+    heads: int,
+    capacity: int,
+    spans: Spans,
+    step: int,
+    values: Floats,
+    repeat: int,
+    row: int,
+    places: Ints,
+    order: Ints,
+    children: Ints,
+    workers: int,
+    depth: int,
+    stack: Floats,
+    target: Floats,
+) -> None:
+    size, along = len(places) // heads, len(order)
+    cached = values.reshape(-1, heads // repeat, size)[:capacity]
+    for r in range(tokens * heads):
+        t, head = divmod(r, heads)
+        e = exponentials[r * capacity :][:capacity, None]
+        terms = np.concatenate((e * cached[:, head // repeat], e), axis=1)
+        scaled = line_sums(terms, spans, t, step, along) * factors[r * along :][:along, None]
+        y = merged(scaled, order, children)
+        target[t * row + places[head * size : (head + 1) * size]] = y[:-1] / y[-1]
 
 
 def swiglu(tokens: int, gate: Floats, up: Floats, row: int, target: Floats) -> None:

@@ -116,3 +116,68 @@ def weighted_sum(
         for worker in prange(workers):
             first, last = _U(rows * worker // workers), _U(rows * (worker + 1) // workers)
             _weighted_rows(first, last, _U(worker * depth * (len(places) // heads)), rest)
+
+
+@njit(cache=True)
+def _flash_rows(first: Any, last: Any, so: Any, rest: Any) -> None:
+    exponentials, factors, heads, capacity, spans, step, values = rest[:7]
+    repeat, row, places, order, children, stack, target = rest[7:]
+    size, along = _U(len(places)) // heads, _U(len(order))
+    entry = size + _1
+    for r in range(first, last):
+        t, head = r // heads, r % heads
+        vo, height = head // repeat * size, _0
+        for v in range(along):
+            line, count, top = _U(order[v]), _U(children[v]), so + height * entry
+            po = (t * along + line) * _U(2)
+            begin, end = _U(spans[po]), _U(spans[po + _1])
+            at = (r * capacity, begin, end, step, vo, heads // repeat * size, size)
+            _line_of_values(exponentials, values, at, stack, top)
+            total = _ZERO
+            for c in range(begin, end, step):
+                total += exponentials[r * capacity + c]
+            stack[top + size] = total
+            factor = factors[r * along + line]
+            for n in range(entry):
+                stack[top + n] = stack[top + n] * factor
+            _merge_lines(stack, so + (height - count) * entry, count, entry)
+            height = height - count + _1
+        for n in range(size):
+            target[t * row + _U(places[head * size + n])] = stack[so + n] / stack[so + size]
+
+
+@njit(cache=True, parallel=True, error_model="numpy")
+def flash_sum(
+    tokens: int,
+    exponentials: Floats,
+    factors: Floats,
+    heads: int,
+    capacity: int,
+    spans: Spans,
+    step: int,
+    values: Floats,
+    repeat: int,
+    row: int,
+    places: Ints,
+    order: Ints,
+    children: Ints,
+    workers: int,
+    depth: int,
+    stack: Floats,
+    target: Floats,
+) -> None:
+    """target = the sum of exponential * value over that of the exponentials, both times the line's factor and merged
+    along as one entry.
+
+    exponentials and factors as `kernels.line_exponentials` makes them, the rest as for `weighted_sum`, but stack
+    [workers, depth, size + 1].
+    """
+    rows, H = tokens * heads, _U(heads)
+    c, s, R, y = _U(capacity), _U(step), _U(repeat), _U(row)
+    rest = (exponentials, factors, H, c, spans, s, values, R, y, places, order, children, stack, target)
+    if workers == 1:
+        _flash_rows(_0, _U(rows), _0, rest)
+    else:
+        for worker in prange(workers):
+            first, last = _U(rows * worker // workers), _U(rows * (worker + 1) // workers)
+            _flash_rows(first, last, _U(worker * depth * (len(places) // heads + 1)), rest)

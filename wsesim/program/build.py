@@ -8,6 +8,7 @@ from wsesim.program.kernels import (
     ACROSS,
     ALONG,
     Add,
+    FlashSum,
     Kernel,
     Linear,
     Output,
@@ -39,8 +40,13 @@ class LayerShape:
     qk_norm: bool = False
 
 
-def layer_kernels(shape: LayerShape, block: Block, reduce: str, cache: KVCache = DEFAULT_CACHE) -> dict[str, Kernel]:
-    """The layer's kernels on `block` by role, in dependency order; every collective is `reduce`."""
+def layer_kernels(
+    shape: LayerShape, block: Block, reduce: str, cache: KVCache = DEFAULT_CACHE, *, fused: bool = False
+) -> dict[str, Kernel]:
+    """The layer's kernels on `block` by role, in dependency order; every collective is `reduce`.
+
+    `fused`: softmax and weighted sum are one kernel.
+    """
     residual, hidden = Uniform(shape.dim, block.along), Uniform(shape.ffn_dim, block.across)
     query = Heads(shape.kv_heads, shape.heads // shape.kv_heads, shape.head_dim, block.across, "half")
     key = Heads(shape.kv_heads, 1, shape.head_dim, block.across, "half")
@@ -53,21 +59,12 @@ def layer_kernels(shape: LayerShape, block: Block, reduce: str, cache: KVCache =
     def norm(role: str, source: str) -> RMSNorm:
         return RMSNorm(role, on, source, f"{role}.out", WeightRef(role, 0, shape.dim), residual, EPS, reduce)
 
-    def head_norm() -> QKNorm:
-        weights = tuple(WeightRef(f"qk_norm.{value}", 0, shape.head_dim) for value in "qk")
-        made = tuple(f"{value}.normed" for value in "qk")
-        return QKNorm("qk_norm", on, ("q", "k"), made, (query, key), weights, (EPS, EPS), reduce)
-
-    norms = (head_norm(),) if shape.qk_norm else ()
-    turned_from = norms[0].targets if norms else ("q", "k")
     kernels: tuple[Kernel, ...] = (
         norm("attn_norm", "x"),
         linear("qkv", "attn_norm.out", residual, ALONG, q=query, k=key, v=key),
-        *norms,
-        Rope("rope", on, turned_from, ("q.turned", "k.turned"), (query, key), (1.0,) * (shape.head_dim // 2)),
+        *_turned(shape, on, (query, key), reduce),
         Score("score", on, "q.turned", "k.turned", "scores", query, key, shape.head_dim**-0.5, reduce, cache),
-        Softmax("softmax", on, "scores", "shares", query, reduce, cache),
-        WeightedSum("weighted_sum", on, "shares", "v", "mixed", query, key, reduce, cache),
+        *_mixed(on, query, key, reduce, cache, fused),
         linear("o", "mixed", query, ACROSS, attended=residual),
         Add("attn_add", on, "x", "attended", "y", residual),
         norm("ffn_norm", "y"),
@@ -77,3 +74,24 @@ def layer_kernels(shape: LayerShape, block: Block, reduce: str, cache: KVCache =
         Add("ffn_add", on, "y", "fed", "z", residual),
     )
     return {kernel.name: kernel for kernel in kernels}
+
+
+def _turned(shape: LayerShape, on: str, layouts: tuple[Heads, Heads], reduce: str) -> tuple[Kernel, ...]:
+    """Queries and keys, normed if that is part of the layer, and rotated."""
+    targets, rotations = ("q.turned", "k.turned"), (1.0,) * (shape.head_dim // 2)
+    if not shape.qk_norm:
+        return (Rope("rope", on, ("q", "k"), targets, layouts, rotations),)
+    weights = tuple(WeightRef(f"qk_norm.{value}", 0, shape.head_dim) for value in "qk")
+    normed = ("q.normed", "k.normed")
+    norm = QKNorm("qk_norm", on, ("q", "k"), normed, layouts, weights, (EPS, EPS), reduce)
+    return norm, Rope("rope", on, normed, targets, layouts, rotations)
+
+
+def _mixed(on: str, query: Heads, key: Heads, reduce: str, cache: KVCache, fused: bool) -> tuple[Kernel, ...]:
+    """From scores to the mixed values."""
+    if fused:
+        return (FlashSum("flash_sum", on, "scores", "v", "mixed", query, key, reduce, cache),)
+    return (
+        Softmax("softmax", on, "scores", "shares", query, reduce, cache),
+        WeightedSum("weighted_sum", on, "shares", "v", "mixed", query, key, reduce, cache),
+    )

@@ -164,6 +164,26 @@ class WeightedSum:
 
 
 @dataclass(frozen=True, slots=True)
+class FlashSum:
+    """Softmax and WeightedSum in one scan over the scores `source`, exact, with one sum AllReduce instead of two.
+
+    Each line takes the maximum of its own positions and sums exp(score - maximum) and that times V. After a maximum
+    AllReduce along it scales its sums by exp(its maximum - the maximum); these and the weighted values are reduced
+    together, then divided. Appends `value`, and shifts the cache, as WeightedSum does.
+    """
+
+    name: str
+    block: str
+    source: str
+    value: str
+    target: str
+    layout: Heads
+    value_layout: Heads
+    reduce: str
+    cache: KVCache = DEFAULT_CACHE
+
+
+@dataclass(frozen=True, slots=True)
 class SwiGLU:
     """target = silu(gate) * up, elementwise (across)."""
 
@@ -200,7 +220,7 @@ class Sample:
     reduce: str
 
 
-Kernel = Embed | RMSNorm | Linear | QKNorm | Rope | Score | Softmax | WeightedSum | SwiGLU | Add | Sample
+Kernel = Embed | RMSNorm | Linear | QKNorm | Rope | Score | Softmax | WeightedSum | FlashSum | SwiGLU | Add | Sample
 KERNEL_TYPES: tuple[type, ...] = (
     Embed,
     RMSNorm,
@@ -210,6 +230,7 @@ KERNEL_TYPES: tuple[type, ...] = (
     Score,
     Softmax,
     WeightedSum,
+    FlashSum,
     SwiGLU,
     Add,
     Sample,
@@ -229,6 +250,8 @@ def read_layouts(kernel: Kernel) -> tuple[tuple[str, Layout], ...]:
             return ((kernel.query, kernel.query_layout), (kernel.key, kernel.key_layout))
         case WeightedSum():
             return ((kernel.probabilities, kernel.layout), (kernel.value, kernel.value_layout))
+        case FlashSum():
+            return ((kernel.source, kernel.layout), (kernel.value, kernel.value_layout))
         case SwiGLU():
             return ((kernel.gate, kernel.layout), (kernel.up, kernel.layout))
         case Add():

@@ -15,6 +15,7 @@ from wsesim.program.kernels import (
     ALONG,
     Add,
     Embed,
+    FlashSum,
     Kernel,
     Linear,
     QKNorm,
@@ -160,7 +161,7 @@ def _unknown_collectives(program: Program) -> Iterator[str]:
 
 def _caches(program: Program) -> Iterator[tuple[str, KVCache]]:
     """Block and cache of each kernel that has one."""
-    yield from ((k.block, k.cache) for k in program.kernels if isinstance(k, Score | Softmax | WeightedSum))
+    yield from ((k.block, k.cache) for k in program.kernels if isinstance(k, Score | Softmax | WeightedSum | FlashSum))
 
 
 def _unknown_caches(program: Program) -> Iterator[str]:
@@ -203,7 +204,7 @@ def _layouts(kernel: Kernel, block: Block) -> list[tuple[Layout, int]]:
             return [(layout, across) for layout in kernel.layouts]
         case Score():
             return [(kernel.query_layout, across), (kernel.key_layout, across)]
-        case WeightedSum():
+        case WeightedSum() | FlashSum():
             return [(kernel.layout, across), (kernel.value_layout, across)]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from wsesim.engine.expand.canvas import Canvas, Lines
 from wsesim.engine.expand.collective import all_reduce
 from wsesim.engine.taskgraph import COLLECTIVE, Int64
-from wsesim.program.kernels import ACROSS, ALONG, QKNorm, Rope, Score, Softmax, WeightedSum
+from wsesim.program.kernels import ACROSS, ALONG, FlashSum, QKNorm, Rope, Score, Softmax, WeightedSum
 from wsesim.program.kv import SHIFT, KVCache
 from wsesim.program.layout import Heads
 from wsesim.program.program import Block
@@ -66,6 +66,31 @@ def weighted_sum(canvas: Canvas, kernel: WeightedSum, block: Block, context: int
     _append(canvas, pes, kernel.cache, kernel.value_layout, label)
     _multiply(canvas, pes, label, canvas.tokens * layout.heads, layout.features, positions)
     all_reduce(canvas, lines, block.along, canvas.tokens * layout.width, kernel.reduce, label)
+    _pass_up(canvas, lines, kernel.cache, kernel.value_layout, label)
+
+
+def flash_sum(canvas: Canvas, kernel: FlashSum, block: Block, context: int, label: str) -> None:
+    """One scan: V appended, each line's maximum, exponentials, sum and weighted sum; then the lines' maximum, the scale
+    of each head, and sum and weighted values over the lines in one AllReduce, whose quotient is the result.
+    """
+    layout, positions = kernel.layout, kernel.cache.positions(context, block.along)
+    pes = canvas.grid(block, block.along, layout.used)
+    lines = canvas.lines(block, ALONG, layout.used)
+    heads = canvas.tokens * layout.heads
+    scores = heads * positions
+    _append(canvas, pes, kernel.cache, kernel.value_layout, label)
+    canvas.compute(pes, label, "reduce", scores)
+    canvas.compute(pes, label, "elementwise", scores)
+    canvas.compute(pes, label, "exp", scores)
+    canvas.compute(pes, label, "reduce", scores)
+    _multiply(canvas, pes, label, heads, layout.features, positions)
+    all_reduce(canvas, lines, block.along, heads, kernel.reduce, label)
+    canvas.compute(pes, label, "elementwise", heads)
+    canvas.compute(pes, label, "exp", heads)
+    canvas.compute(pes, label, "elementwise", layout.features + 1, heads)
+    all_reduce(canvas, lines, block.along, heads * (layout.features + 1), kernel.reduce, label)
+    canvas.compute(pes, label, "divide", heads)
+    canvas.compute(pes, label, "elementwise", layout.features, heads)
     _pass_up(canvas, lines, kernel.cache, kernel.value_layout, label)
 
 

@@ -15,6 +15,7 @@ from wsesim.program.kernels import (
     ALONG,
     Add,
     Embed,
+    FlashSum,
     Kernel,
     Linear,
     QKNorm,
@@ -63,6 +64,8 @@ def expand_kernel(canvas: Canvas, kernel: Kernel, where: Site) -> None:
             attention.softmax(canvas, kernel, where.block, where.context, label)
         case WeightedSum():
             attention.weighted_sum(canvas, kernel, where.block, where.context, label)
+        case FlashSum():
+            attention.flash_sum(canvas, kernel, where.block, where.context, label)
         case SwiGLU():
             _swiglu(canvas, kernel, where, label)
         case Add():
@@ -75,7 +78,7 @@ def expand_kernel(canvas: Canvas, kernel: Kernel, where: Site) -> None:
 def line_kind(kernel: Kernel) -> str:
     """The last kind of lines whose routes the kernel needs, "" if none."""
     match kernel:
-        case RMSNorm() | Softmax() | WeightedSum():
+        case RMSNorm() | Softmax() | WeightedSum() | FlashSum():
             return ALONG
         case Linear():
             return kernel.axis
