@@ -10,13 +10,16 @@ from wsesim.program.program import Block
 from wsesim.report.published import Measurement, measurements
 from wsesim.report.validation import Case
 
-QWEN3_4B = LayerShape(dim=2560, heads=32, kv_heads=8, head_dim=128, ffn_dim=9728)  # the public configuration
+QWEN3_4B = LayerShape(dim=2560, heads=32, kv_heads=8, head_dim=128, ffn_dim=9728, qk_norm=True)  # public
 PHASES = {
     "QKV": ("qkv",),
+    "QKnorm+RoPE": ("qk_norm", "rope"),
     "score": ("score",),
     "softmax": ("softmax",),
     "PV": ("weighted_sum",),
     "O-proj": ("o",),
+    "residual": ("attn_add",),
+    "ATTN total": ("attn_norm", "qkv", "qk_norm", "rope", "score", "softmax", "weighted_sum", "o", "attn_add"),
     "FFN total": ("ffn_norm", "gate_up", "swiglu", "down", "ffn_add"),
 }
 REDUCE = "two_phase"
