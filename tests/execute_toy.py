@@ -15,6 +15,7 @@ from wsesim.program.kernels import (
     ALONG,
     Add,
     Embed,
+    FlashSum,
     Linear,
     Output,
     QKNorm,
@@ -27,6 +28,7 @@ from wsesim.program.kernels import (
     WeightedSum,
     WeightRef,
 )
+from wsesim.program.kv import DEFAULT_CACHE, KVCache
 from wsesim.program.layout import Heads, Uniform
 from wsesim.program.program import Block, Feedback, Transfer
 
@@ -50,6 +52,8 @@ class Toy:
     max_context: int = 512
     tied: bool = True
     qk_norm: bool = False
+    cache: KVCache = DEFAULT_CACHE
+    fused: bool = False
 
     @property
     def inv_freq(self) -> tuple[float, ...]:
@@ -164,6 +168,11 @@ def _layer(toy, layer, block, x):
     normed, epses = (value("qn"), value("kn")), (toy.eps, 2 * toy.eps)
     parts = (value("q"), value("k"))
     norms = [QKNorm(value("qk_norm"), block, parts, normed, layouts, gains, epses, toy.reduce)] if toy.qk_norm else []
+    two_pass = [
+        Softmax(value("softmax"), block, value("s"), value("p"), q_layout, toy.reduce, toy.cache),
+        WeightedSum(value("sum"), block, value("p"), value("v"), value("a"), *layouts, toy.reduce, toy.cache),
+    ]
+    flash = [FlashSum(value("sum"), block, value("s"), value("v"), value("a"), *layouts, toy.reduce, toy.cache)]
     turned_from = normed if toy.qk_norm else parts
     return [
         norm("norm1", f"x{layer}", "n1"),
@@ -173,9 +182,8 @@ def _layer(toy, layer, block, x):
                Output(value("v"), WeightRef(qkv, q + kv, q + 2 * kv), kv_layout)),
         *norms,
         Rope(value("rope"), block, turned_from, rotated, layouts, toy.inv_freq),
-        Score(value("score"), block, *rotated, value("s"), *layouts, scale, toy.reduce),
-        Softmax(value("softmax"), block, value("s"), value("p"), q_layout, toy.reduce),
-        WeightedSum(value("sum"), block, value("p"), value("v"), value("a"), *layouts, toy.reduce),
+        Score(value("score"), block, *rotated, value("s"), *layouts, scale, toy.reduce, toy.cache),
+        *(flash if toy.fused else two_pass),
         linear("o", value("a"), q_layout, ACROSS, Output(value("y"), WeightRef(value("o"), 0, toy.dim, True), x)),
         Add(value("add1"), block, f"x{layer}", value("y"), value("m"), x),
         norm("norm2", value("m"), "n2"),

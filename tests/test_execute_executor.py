@@ -12,6 +12,7 @@ from wsesim.errors import InvalidInputError, UnknownNameError
 from wsesim.execute.errors import ContextOverflowError, KernelTypeError, TokenIdError, WeightShapeError
 from wsesim.execute.executor import Executor
 from wsesim.execute.tiles import PANEL
+from wsesim.program.kv import KVCache
 from wsesim.program.prefill import TokenAdd
 
 IDS = [int(i) for i in np.random.default_rng(5).integers(0, 50, 80)]
@@ -25,6 +26,10 @@ TOYS = {
     "padded groups": Toy(heads=5, kv_heads=5, across=3, reduce="two_phase"),
     "wider than anything": Toy(along=(50, 60), across=64, kv_heads=3, reduce="two_phase"),
     "one layer": Toy(along=(4,), kv_heads=6),
+    "shift": Toy(cache=KVCache("shift"), reduce="two_phase"),
+    "concat": Toy(cache=KVCache("concat")),
+    "fused": Toy(fused=True, reduce="two_phase"),
+    "fused, shift, padded groups": Toy(fused=True, cache=KVCache("shift"), heads=5, kv_heads=5, across=3),
     "normed heads": Toy(qk_norm=True, reduce="two_phase"),
     "normed heads on a padded position": Toy(heads=5, kv_heads=5, across=3, qk_norm=True),
 }
@@ -74,7 +79,13 @@ def test_runs_are_bit_identical_and_sequences_apart():
         first.step(other, [(token + 1) % 50])
 
 
-@pytest.mark.parametrize("change", [{"reduce": "two_phase"}, {"across": 5}, {"along": (3, 5)}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({"reduce": "two_phase"}, {"across": 5}, {"along": (3, 5)}, {"fused": True}),
+        *({"cache": KVCache(policy)} for policy in ("shift", "concat")),
+    ],
+)
 def test_algorithm_and_placement_reach_the_last_bits_only(change):
     toy = TOYS["chain"]
     here, there = run(executor(toy)), run(executor(dataclasses.replace(toy, **change)))

@@ -13,6 +13,7 @@ from wsesim.execute import kernels, reference, tiles, values
 from wsesim.execute.merges import schedule
 from wsesim.execute.tiles import PANEL
 from wsesim.program.collectives import ALGORITHMS, reduction
+from wsesim.program.kv import POLICIES, KVCache
 
 F = np.float32
 NONE = np.empty(0, F)
@@ -108,19 +109,25 @@ def append_case(module, kernel, context):
     return Case(f"{kernel}-{context}", module, kernel, make)
 
 
-def softmax_case(tokens, context, along, algorithm):
+def spans_of(tokens, context, along, policy):
+    """What a kernel takes of `KVCache`: each token's spans, flat, and the step."""
+    cache = KVCache(policy)
+    return cache.spans(np.arange(context + 1, context + tokens + 1), along).reshape(-1), cache.step(along)
+
+
+def softmax_case(tokens, context, along, algorithm, policy="interleaved"):
     def make():
         merges = schedule(along, algorithm)
         capacity = context + tokens + 2
         source = floats(tokens * 3 * capacity, scale=30)
         sums = np.zeros(along + merges.depth, F)
-        order = (along, merges.order, merges.children, sums)
+        order = (*spans_of(tokens, context, along, policy), merges.order, merges.children, sums)
         return tokens, context, source, 3, capacity, *order, np.full(source.shape, 9, F)
 
-    return Case(f"softmax-{tokens}-{context}-{along}-{algorithm}", kernels, "softmax", make)
+    return Case(f"softmax-{tokens}-{context}-{along}-{algorithm}-{policy}", kernels, "softmax", make)
 
 
-def weighted_case(tokens, context, along, algorithm, workers=1):
+def weighted_case(tokens, context, along, algorithm, policy="interleaved", workers=1):
     def make():
         merges = schedule(along, algorithm)
         heads, size, capacity = GROUPS * REPEAT, 5, context + tokens + 2
@@ -131,9 +138,32 @@ def weighted_case(tokens, context, along, algorithm, workers=1):
         cached = floats(capacity * GROUPS * size)
         p = np.abs(floats(tokens * heads * capacity))
         target = np.full(tokens * row, 9, F)
-        return (tokens, context, p, heads, capacity, along, cached, REPEAT, row, places, *order, stack, target)
+        spans = spans_of(tokens, context, along, policy)
+        return (tokens, p, heads, capacity, *spans, cached, REPEAT, row, places, *order, stack, target)
 
-    return Case(f"weighted_sum-{tokens}-{context}-{along}-{algorithm}-{workers}", values, "weighted_sum", make)
+    name = f"weighted_sum-{tokens}-{context}-{along}-{algorithm}-{policy}-{workers}"
+    return Case(name, values, "weighted_sum", make)
+
+
+def exponentials_case(tokens, context, along, policy="interleaved"):
+    def make():
+        capacity = context + tokens + 2
+        source = floats(tokens * 3 * capacity, scale=30)
+        factors = np.full(tokens * 3 * along, 9, F)
+        return tokens, source, 3, capacity, *spans_of(tokens, context, along, policy), along, factors, source * 0 + 9
+
+    return Case(f"line_exponentials-{tokens}-{context}-{along}-{policy}", kernels, "line_exponentials", make, (-2, -1))
+
+
+def flash_case(tokens, context, along, algorithm, policy="interleaved", workers=1):
+    def make():
+        weighted = list(weighted_case(tokens, context, along, algorithm, policy, workers).make())
+        depth, heads = schedule(along, algorithm).depth, GROUPS * REPEAT
+        weighted[-2] = np.zeros(workers * depth * (5 + 1), F)
+        factors = np.exp(-np.abs(floats(tokens * heads * along)))
+        return (*weighted[:2], factors, *weighted[2:])
+
+    return Case(f"flash_sum-{tokens}-{context}-{along}-{algorithm}-{policy}-{workers}", values, "flash_sum", make)
 
 
 def rmsnorm_case(tokens, positions, width, algorithm):
@@ -186,6 +216,12 @@ CASES = [
     *(append_case(m, k, c) for m, k in ((tiles, "append_keys"), (values, "append_values")) for c in (0, 62)),
     *(softmax_case(t, c, p, a) for t, c, p in ((1, 0, 5), (3, 4, 6), (2, 40, 7)) for a in ALGORITHMS),
     *(weighted_case(t, c, p, a) for t, c, p in ((1, 0, 5), (3, 4, 6), (2, 40, 7)) for a in ALGORITHMS),
+    *(make(t, c, p, "two_phase", k) for make in (softmax_case, weighted_case) for k in ("shift", "concat")
+      for t, c, p in ((1, 0, 5), (3, 4, 6), (2, 40, 7))),
+    *(exponentials_case(t, c, p, k) for k in POLICIES for t, c, p in ((1, 0, 5), (3, 4, 6), (2, 40, 7))),
+    *(flash_case(t, c, p, a, k) for a in ALGORITHMS for k in POLICIES
+      for t, c, p in ((1, 0, 5), (3, 4, 6), (2, 40, 7))),
+    flash_case(3, 20, 4, "two_phase", workers=2),
     weighted_case(3, 20, 4, "two_phase", workers=2),
     *(rmsnorm_case(t, p, w, a) for t, p, w in ((1, 1, 6), (3, 9, 2)) for a in ALGORITHMS),
     *(qk_norm_case(t, a) for t in (1, 3) for a in ALGORITHMS),
@@ -295,3 +331,32 @@ def test_softmax_is_softmax():
     expected = np.exp(scores - scores.max(-1, keepdims=True))
     expected /= expected.sum(-1, keepdims=True)
     np.testing.assert_allclose(case[-1].reshape(2, 3, -1)[1, :, :42], expected, rtol=1e-5, atol=1e-37)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_exponentials_and_flash_sum_are_a_softmax_over_the_values(policy):
+    """Heads and scores as in the cases: 42 positions on 7 lines, the last token's; float64 of the whole row."""
+    tokens, context, along, heads = 2, 40, 7, GROUPS * REPEAT
+    sums = list(flash_case(tokens, context, along, "two_phase", policy).make())
+    capacity, spans, step, cached, row, places = *sums[4:8], *sums[9:11]
+    scores = floats(tokens * heads * capacity, scale=30)
+    sums[1], sums[2] = np.zeros_like(scores), np.zeros(tokens * heads * along, F)
+    kernels.line_exponentials(tokens, scores, heads, capacity, spans, step, along, sums[2], sums[1])
+    values.flash_sum(*sums)
+    p = np.exp(scores.astype(np.float64).reshape(tokens, heads, capacity)[1, :, :42])
+    p /= p.sum(-1, keepdims=True)
+    v = cached.astype(np.float64).reshape(-1, GROUPS, 5)[:42, np.arange(heads) // REPEAT]
+    expected = np.einsum("hc,chd->hd", p, v).reshape(-1)
+    np.testing.assert_allclose(sums[-1][row + places], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_lines_without_positions_add_nothing():
+    """One position on five lines: the quotient is its value, whatever its score."""
+    sums = list(flash_case(1, 0, 5, "chain").make())
+    heads, capacity, spans, step, cached, places = GROUPS * REPEAT, *sums[4:8], sums[10]
+    scores = np.full(heads * capacity, -3e4, F)
+    sums[1], sums[2] = np.zeros_like(scores), np.zeros(heads * 5, F)
+    kernels.line_exponentials(1, scores, heads, capacity, spans, step, 5, sums[2], sums[1])
+    values.flash_sum(*sums)
+    expected = cached.reshape(-1, GROUPS, 5)[0, np.arange(heads) // REPEAT].reshape(-1)
+    np.testing.assert_array_equal(sums[-1][places], expected)

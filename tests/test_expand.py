@@ -25,6 +25,7 @@ from wsesim.program.kernels import (
     ACROSS,
     ALONG,
     Embed,
+    FlashSum,
     Kernel,
     Linear,
     Output,
@@ -36,6 +37,7 @@ from wsesim.program.kernels import (
     WeightedSum,
     WeightRef,
 )
+from wsesim.program.kv import POLICIES, KVCache
 from wsesim.program.layout import Heads, Uniform, ceil_div
 from wsesim.program.program import Block, Transfer
 from wsesim.program.routes import entry_pe, sampler_pe
@@ -158,6 +160,61 @@ def test_norms_of_heads_on_one_position_need_no_collective() -> None:
     assert graph.message_count == 0 and graph.task_count == 3
 
 
+ONE_HEAD = Heads(1, 1, 8, 1, "half")
+WEIGHTED_SUM = WeightedSum("pv", "line", "p", "v", "y", ONE_HEAD, ONE_HEAD, "chain")
+
+
+@pytest.mark.parametrize(("dtype", "wavelets"), [(None, 8), ("int8", 4)])
+def test_a_shifting_cache_is_one_message_to_the_neighbour(dtype: str | None, wavelets: int) -> None:
+    """K and V of 8 features each are 16 elements, two fp16 or four int8 a wavelet; the northern PE sends none."""
+    still, shifting = (
+        kernel_graph(dataclasses.replace(WEIGHTED_SUM, cache=KVCache(policy, dtype)))
+        for policy in ("interleaved", "shift")
+    )
+    more = deliveries(shifting)
+    more.subtract(deliveries(still))
+    assert +more == {("pv", wavelets): 3}
+    assert shifting.message_count == still.message_count + 3
+
+
+def test_a_shift_by_hand() -> None:
+    """After the sum every PE but the first begins to send a cycle later; 1 + 1 + 8 + 1 later all is there, one more and
+    its task ends. The chain's root, last in line, only sends: three wavelets of its broadcast are still to leave then.
+    """
+    still = last_ends(kernel_graph(WEIGHTED_SUM))
+    shifting = last_ends(kernel_graph(dataclasses.replace(WEIGHTED_SUM, cache=KVCache("shift"))))
+    begins = [end + 1 for end in still[1:]]
+    arrivals = [begin + 1 + 1 + 8 + 1 + 1 for begin in begins]
+    arrivals[-1] += 3
+    own = [still[0], *begins[:-1]]
+    assert shifting[:-1] == [max(arrival, busy) for arrival, busy in zip(arrivals, own, strict=True)]
+    assert shifting[-1] == begins[-1]
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_contexts_with_as_many_positions_on_the_fullest_line_share_a_graph(policy: str) -> None:
+    """Where all lie on one line, every context has its own."""
+    made = program("tiny", "wse3", kv=policy, block=(4, 4))
+    along, kernels = made.block("layer0").along, stages(made)[1]
+    one, full, more = (
+        expand_stage(made, kernels, 1, context, 1).plan for context in (along + 1, 2 * along, 2 * along + 1)
+    )
+    assert (one is full) == (policy != "concat")
+    assert more is not full
+
+
+# One position and one head of 8 features on each of 4 PEs. V appended 1 + 8; maximum, difference and sum of one score
+# 2 each, its exponential 1 + 4; one FMA of 8 elements 2 + 8: 30. Maximum of one element (D = 1): begins 31, 36, 41, 46,
+# ends 47, and back: begins 48, ends at distance h at 48 + 4 + h: 55 on PE 0. Difference 2, exponential 5, scale of 8
+# values and a sum 1 + 9: begins to send at 73. Nine elements (D = 5): the others begin at 82, 91, 100, the root ends at
+# 105, and back: begins 106, ends at distance h at 106 + 8 + h. One quotient 1 + 4, times 8 values 1 + 8.
+FLASH = FlashSum("flash", "line", "s", "v", "y", ONE_HEAD, ONE_HEAD, "chain")
+
+
+def test_flash_sum_by_hand() -> None:
+    assert last_ends(kernel_graph(FLASH)) == [117 + 14, 116 + 14, 115 + 14, 106 + 14]
+
+
 def test_routes_of_another_kind_cost_one_reroute() -> None:
     """toy4x4's 10 cycles stand between the squares and their sum, on every PE; routes in place cost nothing."""
     assert last_ends(kernel_graph(NORM, configured=ACROSS)) == [end + 10 for end in NORM_ENDS]
@@ -251,6 +308,9 @@ def expected_deliveries(made: Program, kernel: Kernel, tokens: int) -> list[tupl
             return [(parts * 2 * (layout.segment - 1), tokens * heads_of(layout) * positions)]
         case Softmax():
             return [(2 * kernel.layout.used * 2 * (along - 1), tokens * heads_of(kernel.layout))]
+        case FlashSum():
+            lines, heads = kernel.layout.used * 2 * (along - 1), tokens * heads_of(kernel.layout)
+            return [(lines, heads), (lines, heads + tokens * kernel.layout.width)]
         case WeightedSum():
             return [(kernel.layout.used * 2 * (along - 1), tokens * kernel.layout.width)]
         case Sample():
@@ -269,7 +329,7 @@ def heads_of(layout: Heads) -> int:
 def test_every_wavelet_that_a_stage_sends_is_received(
     machine: str, strategy: str, model: str | LlamaConfig, tokens: int
 ) -> None:
-    made = program(model, machine, strategy)
+    made = program(model, machine, strategy, softmax="two_pass" if model == "tiny" else "fused")
     for kernels in stages(made):
         graph = expand_stage(made, kernels, tokens, CONTEXT, CANDIDATES).plan.graph
         expected: Counter[tuple[str, int]] = Counter()

@@ -14,8 +14,11 @@ import pytest
 from tests.programs import NORMED, program
 from wsesim.errors import InvalidInputError, UnknownNameError
 from wsesim.machine import Rect, load_machine
+from wsesim.program.build import LayerShape, layer_kernels
 from wsesim.program.collectives import ALGORITHMS
 from wsesim.program.kernels import QKNorm, Rope, kernel_inputs, kernel_weights
+from wsesim.program.kv import KVCache
+from wsesim.program.program import Block
 from wsesim.program.routes import entry_pe, feedback_path, sampler_pe, transfer_paths
 from wsesim.toolchain import STAGES
 from wsesim_compiler.errors import PartitionError
@@ -100,6 +103,31 @@ def _product(shape: tuple[Any, ...]) -> int:
     for extent in shape:
         product *= int(extent)
     return product
+
+
+def test_a_fused_softmax_is_one_kernel_and_needs_no_other_scores() -> None:
+    whole, fused = (program("tiny", "wse3", softmax=softmax, block=(8, 8)) for softmax in ("two_pass", "fused"))
+    roles = [[k.name for k in made.kernels if k.name.startswith("layer0.")] for made in (whole, fused)]
+    assert roles[0][3:6] == ["layer0.score", "layer0.softmax", "layer0.weighted_sum"]
+    assert roles[1][3:5] == ["layer0.score", "layer0.flash_sum"]
+    assert [len(r) for r in roles] == [13, 12]
+    bytes_of = [{m.block: m for m in made.memory}["layer0"] for made in (whole, fused)]
+    assert bytes_of[0].kv_bytes == bytes_of[1].kv_bytes
+    assert bytes_of[0].buffer_bytes >= bytes_of[1].buffer_bytes
+
+
+def test_the_cache_takes_its_bytes_from_policy_and_dtype() -> None:
+    """64 positions on a block of 6 lines are 11 a line, or all on one; K and V of 16 features lie on 4 columns each."""
+    block = Block("layer0", 0, 0, 4, 6, "rows")
+    shape = LayerShape(32, 4, 2, 8, 64)
+    sizes = {
+        cache: block_memory(block, layer_kernels(shape, block, "chain", cache).values(), Options(max_context=64), 1)
+        for cache in (KVCache(), KVCache("shift"), KVCache("concat"), KVCache(dtype="int8"))
+    }
+    assert [m.kv_bytes for m in sizes.values()] == [11 * 2 * 4 * 2, 11 * 2 * 4 * 2, 64 * 2 * 4 * 2, 11 * 2 * 4]
+    assert len({m.weight_bytes for m in sizes.values()}) == 1
+    buffers = [m.buffer_bytes for m in sizes.values()]
+    assert buffers[0] == buffers[1] == buffers[3] <= buffers[2]
 
 
 @every_case
@@ -329,7 +357,9 @@ def test_a_graph_that_cannot_be_split_is_refused_by_the_node(
         ({"strategy": "pipeline"}, UnknownNameError, "known: pipelined, "),
         ({"order": "snake"}, UnknownNameError, "known: serpentine"),
         ({"timing_dtype": "fp8"}, UnknownNameError, "unknown timing dtype 'fp8'"),
-        ({"kv": "shift"}, UnknownNameError, "known: interleaved"),
+        ({"kv": "shifted"}, UnknownNameError, "known: shift"),
+        ({"softmax": "flash"}, UnknownNameError, "unknown softmax 'flash'; known: "),
+        ({"kv_dtype": "fp8"}, UnknownNameError, "unknown KV dtype 'fp8'"),
         ({"collective": "tree"}, UnknownNameError, "unknown collective 'tree'"),
         ({"max_context": 0}, InvalidInputError, "max_context is 0; it is at least 1"),
         ({"sequences": -1}, InvalidInputError, "sequences is -1"),

@@ -22,6 +22,7 @@ from wsesim.program import Program, parse_program, verify_program
 from wsesim.program.collectives import ALGORITHMS, reduction
 from wsesim.program.errors import ProgramRuleError, ProgramTextError, SramError
 from wsesim.program.kernels import Kernel, Linear, WeightRef
+from wsesim.program.kv import POLICIES, KVCache
 from wsesim.program.layout import Heads, Layout, Uniform
 from wsesim.program.text import load_program, save_program
 from wsesim.program.verify import RULES
@@ -132,6 +133,34 @@ def test_an_unknown_collective_is_answered_with_the_known_ones() -> None:
         reduction(4, "two-phases")
 
 
+@given(st.integers(0, 300), st.integers(1, 5), st.integers(1, 40), st.sampled_from(POLICIES))
+@settings(max_examples=300, deadline=None, derandomize=True)
+def test_every_position_lies_on_one_line(context: int, tokens: int, along: int, policy: str) -> None:
+    cache = KVCache(policy)
+    seen = np.arange(context + 1, context + tokens + 1)
+    for n, lines in zip(seen, cache.spans(seen, along), strict=True):
+        held = [range(first, end, cache.step(along)) for first, end in lines]
+        assert sorted(t for line in held for t in line) == list(range(n))
+        assert max(map(len, held)) == cache.positions(n, along)
+        assert cache.positions(cache.longest(cache.positions(n, along), along), along) == cache.positions(n, along)
+
+
+@given(st.integers(1, 300), st.integers(1, 40))
+@settings(max_examples=200, deadline=None, derandomize=True)
+def test_a_new_token_moves_each_lines_oldest_at_most_one_line_up(context: int, along: int) -> None:
+    before, after = KVCache("shift").spans(np.array([context, context + 1]), along)
+    assert set((after[:, 0] - before[:, 0]).tolist()) <= {0, 1}  # each line begins where it did, or one later
+    assert before[0, 0] == after[0, 0] == 0
+
+
+def test_positions_by_hand() -> None:
+    """Ten positions on four lines, and where an eleventh goes."""
+    seen = np.array([10])
+    assert KVCache("interleaved").spans(seen, 4).tolist() == [[[0, 10], [1, 10], [2, 10], [3, 10]]]
+    assert KVCache("shift").spans(seen, 4).tolist() == [[[0, 2], [2, 5], [5, 7], [7, 10]]]
+    assert KVCache("concat").spans(seen, 4).tolist() == [[[10, 10], [10, 10], [10, 10], [0, 10]]]
+
+
 # Text.
 
 CASES = [
@@ -139,7 +168,7 @@ CASES = [
     for machine in ("toy4x4", "wse2", "wse3", "wse3-nominal")
     for strategy in ("pipelined", "shared", "hybrid")
 ] + [
-    (NORMED, "wse3", "pipelined", {}),
+    (NORMED, "wse3", "pipelined", {"kv": "shift", "kv_dtype": "int8", "softmax": "fused"}),
     ("smollm2-135m", "wse3", "pipelined", {}),
     ("llama3.1-8b", "wse3", "pipelined", {}),
 ]
@@ -291,6 +320,14 @@ BREAKERS: dict[str, list[Callable[[Program], Program]]] = {
         _first("transfers", target_layout=Uniform(0, 1)),
     ],
     "collectives are known": [_set("layer0.o", reduce="star")],
+    "a KV cache is interleaved, shift, concat, in fp16, bf16, int8": [
+        _set("layer0.softmax", cache=KVCache("shifted")),
+        _set("layer0.score", cache=KVCache("shift", "fp32")),
+    ],
+    "a block keeps its KV cache in one way": [
+        _set("layer0.softmax", cache=KVCache("shift")),
+        _set("layer0.score", cache=KVCache(dtype="int8")),
+    ],
     "fields are in their range": [
         _program(lambda p: {"timing_dtype": "fp8"}),
         _program(lambda p: {"prefill_chunk": 0}),

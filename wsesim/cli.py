@@ -194,7 +194,11 @@ def _add_lowering(command: argparse.ArgumentParser) -> argparse._ArgumentGroup:
         "--sequences", type=int, default=default.sequences, metavar="N", help="sequences in the KV cache"
     )
     group.add_argument("--timing-dtype", default=default.timing_dtype, metavar="D", help="fp16, bf16, int8 or fp32")
-    group.add_argument("--kv", default=default.kv, metavar="POLICY", help="interleaved")
+    group.add_argument("--kv", default=default.kv, metavar="POLICY", help="interleaved, shift or concat")
+    group.add_argument(
+        "--kv-dtype", metavar="D", help="of the KV cache: fp16, bf16 or int8 (default: the timing dtype)"
+    )
+    group.add_argument("--softmax", default=default.softmax, metavar="S", help="two_pass or fused (flash style)")
     group.add_argument("--collective", default=default.collective, metavar="C", help="auto, chain or two_phase")
     group.add_argument("--order", default=default.order, metavar="O", help="of the blocks: serpentine or row_major")
     group.add_argument(

@@ -26,6 +26,8 @@ def _lowering(options: argparse.Namespace) -> dict[str, Any]:
         "sequences",
         "timing_dtype",
         "kv",
+        "kv_dtype",
+        "softmax",
         "collective",
         "order",
         "layers_per_block",

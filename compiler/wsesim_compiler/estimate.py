@@ -13,6 +13,7 @@ from wsesim.machine import Machine
 from wsesim.program.collectives import ALGORITHMS, reduction
 from wsesim.program.kernels import (
     Add,
+    FlashSum,
     Kernel,
     Linear,
     QKNorm,
@@ -24,7 +25,6 @@ from wsesim.program.kernels import (
     SwiGLU,
     WeightedSum,
 )
-from wsesim.program.layout import ceil_div
 from wsesim.program.program import Block
 
 
@@ -57,11 +57,10 @@ def _depth(length: int, algorithm: str, stage_cycles: int, hop_cycles: int) -> i
 
 def stage_cycles(machine: Machine, dtype: str, block: Block, kernels: Iterable[Kernel], context: int) -> int:
     """One token through the kernels of a stage, with `context` tokens cached."""
-    positions = ceil_div(context, block.along)
-    return sum(_kernel_cycles(machine, dtype, block, kernel, positions) for kernel in kernels)
+    return sum(_kernel_cycles(machine, dtype, block, kernel, context) for kernel in kernels)
 
 
-def _kernel_cycles(machine: Machine, dtype: str, block: Block, kernel: Kernel, positions: int) -> int:
+def _kernel_cycles(machine: Machine, dtype: str, block: Block, kernel: Kernel, context: int) -> int:
     def op(name: str, elements: int, repeats: int = 1) -> int:
         cost = machine.op(name)
         return cost.launch + cost.work_cycles(elements, repeats, dtype)
@@ -89,15 +88,20 @@ def _kernel_cycles(machine: Machine, dtype: str, block: Block, kernel: Kernel, p
         case Rope():
             return op("elementwise", sum(layout.width for layout in kernel.layouts), 3)
         case Score():
-            heads = kernel.query_layout.heads
+            heads, positions = kernel.query_layout.heads, kernel.cache.positions(context, block.along)
             work = op("fma", positions, kernel.query_layout.width)
             return work + line(kernel.query_layout.segment, heads * positions)
         case Softmax():
-            heads = kernel.layout.heads
+            heads, positions = kernel.layout.heads, kernel.cache.positions(context, block.along)
             return op("exp", heads * positions) + 2 * (op("reduce", heads * positions) + line(block.along, heads))
         case WeightedSum():
-            heads = kernel.layout.heads
+            heads, positions = kernel.layout.heads, kernel.cache.positions(context, block.along)
             return op("fma", kernel.layout.features, positions * heads) + line(block.along, kernel.layout.width)
+        case FlashSum():
+            layout, positions = kernel.layout, kernel.cache.positions(context, block.along)
+            scores, features = layout.heads * positions, layout.features
+            scan = op("exp", scores) + 2 * op("reduce", scores) + op("fma", features, positions * layout.heads)
+            return scan + line(block.along, layout.heads) + line(block.along, layout.width + layout.heads)
         case SwiGLU():
             return op("exp", kernel.layout.width, 2) + op("elementwise", kernel.layout.width, 2)
         case Add():

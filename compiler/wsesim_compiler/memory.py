@@ -8,6 +8,7 @@ from wsesim.machine.machine import dtype_bytes
 from wsesim.program.kernels import (
     Add,
     Embed,
+    FlashSum,
     Kernel,
     Linear,
     QKNorm,
@@ -21,7 +22,6 @@ from wsesim.program.kernels import (
     kernel_inputs,
     kernel_outputs,
 )
-from wsesim.program.layout import ceil_div
 from wsesim.program.program import Block, BlockMemory
 from wsesim_compiler.options import Options
 
@@ -34,15 +34,15 @@ def block_memory(block: Block, kernels: Iterable[Kernel], options: Options, chun
     kernels = tuple(kernels)
     size = dtype_bytes(options.timing_dtype)
     weights = sum(_weight_elements(kernels).values()) * size
-    kv = sum(_kv_elements(k, block, options) for k in kernels) * size
+    kv = sum(_kv_bytes(k, block, options) for k in kernels)
     buffers = _buffer_elements(kernels, block, options, chunk) * size
     return BlockMemory(block.name, weights, kv, buffers)
 
 
 def kernel_bytes(kernel: Kernel, block: Block, options: Options) -> int:
     """Bytes that one kernel keeps on a PE from token to token: its weights and its part of the KV cache."""
-    elements = sum(_weight_elements((kernel,)).values()) + _kv_elements(kernel, block, options)
-    return elements * dtype_bytes(options.timing_dtype)
+    weights = sum(_weight_elements((kernel,)).values()) * dtype_bytes(options.timing_dtype)
+    return weights + _kv_bytes(kernel, block, options)
 
 
 def _weight_elements(kernels: tuple[Kernel, ...]) -> dict[str, int]:
@@ -64,20 +64,27 @@ def _weight_elements(kernels: tuple[Kernel, ...]) -> dict[str, int]:
     return tiles
 
 
-def _kv_elements(kernel: Kernel, block: Block, options: Options) -> int:
-    positions = ceil_div(options.max_context, block.along) * options.sequences
+def _kv_bytes(kernel: Kernel, block: Block, options: Options) -> int:
     match kernel:
         case Score():
-            return positions * kernel.key_layout.width
-        case WeightedSum():
-            return positions * kernel.value_layout.width
+            width = kernel.key_layout.width
+        case WeightedSum() | FlashSum():
+            width = kernel.value_layout.width
         case _:
             return 0
+    positions = kernel.cache.positions(options.max_context, block.along) * options.sequences
+    return positions * width * dtype_bytes(kernel.cache.stored(options.timing_dtype))
+
+
+def _positions(kernels: tuple[Kernel, ...], block: Block, options: Options) -> int:
+    """Positions on the fullest line, 0 where nothing is cached."""
+    caches = (k.cache for k in kernels if isinstance(k, Score | Softmax | WeightedSum | FlashSum))
+    return max((cache.positions(options.max_context, block.along) for cache in caches), default=0)
 
 
 def _buffer_elements(kernels: tuple[Kernel, ...], block: Block, options: Options, chunk: int) -> int:
     """Most elements alive at once: values from their making to their last use, and each kernel's own scratch."""
-    positions = ceil_div(options.max_context, block.along)
+    positions = _positions(kernels, block, options)
     together = max(chunk, options.batch)
     last = {value: number for number, k in enumerate(kernels) for value in kernel_inputs(k)}
     alive = {value: together * n for value, n in _arriving_elements(kernels).items()}
@@ -114,7 +121,7 @@ def _value_elements(kernel: Kernel, positions: int) -> dict[str, int]:
             return {kernel.target: _scores(kernel.query_layout.heads, positions)}
         case Softmax():
             return {kernel.target: 0}  # in the place of the scores
-        case WeightedSum():
+        case WeightedSum() | FlashSum():
             return {kernel.target: kernel.layout.width}
         case Sample():
             return {kernel.target: 2}
@@ -138,6 +145,8 @@ def _scratch_elements(kernel: Kernel, positions: int) -> int:
             return _scores(layout.heads, positions) + 2 * layout.heads
         case WeightedSum():
             return kernel.layout.width
+        case FlashSum():
+            return kernel.layout.width + 3 * kernel.layout.heads  # what comes, and each head's own maximum and sum
         case QKNorm():
             return 2 * sum(layout.heads for layout in kernel.layouts)
         case Rope():

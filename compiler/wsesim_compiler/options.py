@@ -7,16 +7,20 @@ from dataclasses import dataclass
 from wsesim.errors import InvalidInputError, UnknownNameError
 from wsesim.machine.machine import TIMING_DTYPES
 from wsesim.program.collectives import ALGORITHMS
+from wsesim.program.kv import KV_DTYPES, POLICIES, KVCache
 
 STRATEGIES = ("pipelined", "shared", "hybrid")
 ORDERS = ("serpentine", "row_major")
 AUTO = "auto"
+TWO_PASS, FUSED = SOFTMAXES = ("two_pass", "fused")
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
     """How to lower. `block` = (columns, rows) fixes the layers' block shape, None lets the compiler choose it.
 
+    `kv` is the policy of the KV cache, `kv_dtype` what it is stored in (None: the timing dtype).
+    `softmax` is a kernel of its own with two AllReduces, or fused into the scan over the values (flash style).
     `layers_per_block` goes with strategy hybrid (pipelined is 1, shared is all). `candidates` are the logits that the
     head's merge keeps for the draw. `prefill_chunk` prompt tokens go through a block together, None lets the compiler
     choose. `batch` tokens of as many sequences may go through together in a decode step.
@@ -27,6 +31,8 @@ class Options:
     sequences: int = 1
     timing_dtype: str = "fp16"
     kv: str = "interleaved"
+    kv_dtype: str | None = None
+    softmax: str = TWO_PASS
     collective: str = AUTO
     order: str = "serpentine"
     block: tuple[int, int] | None = None
@@ -35,13 +41,19 @@ class Options:
     prefill_chunk: int | None = None
     batch: int = 1
 
+    @property
+    def cache(self) -> KVCache:
+        return KVCache(self.kv, self.kv_dtype)
+
     def check(self) -> None:
         """Raises UnknownNameError or InvalidInputError for a value that no lowering has."""
         named = (
             ("strategy", self.strategy, STRATEGIES),
             ("order", self.order, ORDERS),
             ("timing dtype", self.timing_dtype, TIMING_DTYPES),
-            ("KV policy", self.kv, ("interleaved",)),
+            ("KV policy", self.kv, POLICIES),
+            ("KV dtype", self.kv_dtype or KV_DTYPES[0], KV_DTYPES),
+            ("softmax", self.softmax, SOFTMAXES),
             ("collective", self.collective, (AUTO, *ALGORITHMS)),
         )
         for kind, value, known in named:

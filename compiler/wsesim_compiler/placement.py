@@ -49,7 +49,7 @@ class Placement:
         def choose(name: str, length: int, elements: int) -> str:
             return chosen.get(name) or collective(self.machine, self.options, length, elements)
 
-        return stage_kernels(self.partition, stage, self.block_of(stage.name), self.options.candidates, choose)
+        return stage_kernels(self.partition, stage, self.block_of(stage.name), self.options, choose)
 
     def kernels_on(self, placed: PlacedBlock) -> tuple[Kernel, ...]:
         return tuple(k for s in self.partition.stages if s.name in placed.stages for k in self.kernels_of(s))

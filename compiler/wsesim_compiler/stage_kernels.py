@@ -9,6 +9,7 @@ from wsesim.program.kernels import (
     ALONG,
     Add,
     Embed,
+    FlashSum,
     Kernel,
     Linear,
     Output,
@@ -25,6 +26,7 @@ from wsesim.program.kernels import (
 from wsesim.program.layout import Heads, Layout, Uniform
 from wsesim.program.program import Block
 from wsesim_compiler.ir import Graph, Node
+from wsesim_compiler.options import FUSED, Options
 from wsesim_compiler.partition import Fused, Partition, Stage
 
 ChooseReduce = Callable[[str, int, int], str]
@@ -39,7 +41,7 @@ class StageContext:
     stage: Stage
     block: Block
     layouts: dict[str, Layout]
-    candidates: int
+    options: Options
     choose: ChooseReduce
 
     def extent(self, axis: str) -> int:
@@ -65,10 +67,10 @@ class StageContext:
 
 
 def stage_kernels(
-    partition: Partition, stage: Stage, block: Block, candidates: int, choose: ChooseReduce
+    partition: Partition, stage: Stage, block: Block, options: Options, choose: ChooseReduce
 ) -> tuple[Kernel, ...]:
     """The kernels of `stage` on `block`, in dependency order."""
-    context = StageContext(partition, stage, block, _head_layouts(stage, block), candidates, choose)
+    context = StageContext(partition, stage, block, _head_layouts(stage, block), options, choose)
     return tuple(k for fused in stage.fused for k in _MAKERS[fused.nodes[0].op](context, fused))
 
 
@@ -158,14 +160,20 @@ def _attention(c: StageContext, fused: Fused) -> tuple[Kernel, ...]:
     block = c.block.name
     queries, keys = c.layout(query), c.layout(key)
     assert isinstance(queries, Heads) and isinstance(keys, Heads)
-    scores, shares = f"{node.name}.scores", f"{node.name}.probabilities"
-    score, softmax, total = c.name("score"), c.name("softmax"), c.name("weighted_sum")
-    along = c.block.along
+    scores, score = f"{node.name}.scores", c.name("score")
+    along, cache = c.block.along, c.options.cache
     per_segment = c.choose(score, queries.segment, queries.heads)
+    first = Score(score, block, query, key, scores, queries, keys, node.number("scale"), per_segment, cache)
+    if c.options.softmax == FUSED:
+        flash = c.name("flash_sum")
+        together = c.choose(flash, along, queries.width + queries.heads)
+        return (first, FlashSum(flash, block, scores, value, node.name, queries, keys, together, cache))
+    shares, softmax, total = f"{node.name}.probabilities", c.name("softmax"), c.name("weighted_sum")
+    of_softmax, of_total = c.choose(softmax, along, queries.repeat), c.choose(total, along, queries.width)
     return (
-        Score(score, block, query, key, scores, queries, keys, node.number("scale"), per_segment),
-        Softmax(softmax, block, scores, shares, queries, c.choose(softmax, along, queries.repeat)),
-        WeightedSum(total, block, shares, value, node.name, queries, keys, c.choose(total, along, queries.width)),
+        first,
+        Softmax(softmax, block, scores, shares, queries, of_softmax, cache),
+        WeightedSum(total, block, shares, value, node.name, queries, keys, of_total, cache),
     )
 
 
@@ -186,7 +194,7 @@ def _head(c: StageContext, fused: Fused) -> tuple[Kernel, ...]:
     logits = _gemv(c, fused, node.inputs[0], broadcast=False)
     layout = logits.outputs[0].layout
     assert isinstance(layout, Uniform)
-    kept = min(c.candidates, layout.size)
+    kept = min(c.options.candidates, layout.size)
     name = c.name("sample")
     reduce = c.choose(name, layout.used, 3 * kept)
     return (logits, Sample(name, c.block.name, node.name, "token", layout, kept, reduce))

@@ -9,7 +9,7 @@ of a prompt follow one another through the blocks; only the last token visits th
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -17,8 +17,8 @@ from wsesim.engine.errors import SequencesError
 from wsesim.engine.expand import Segment, expand_feedback, expand_stage, expand_transfer, transfer_ends
 from wsesim.engine.taskgraph import Int64
 from wsesim.engine.wafer import Memory, SegmentRun, Wafer
-from wsesim.program.kernels import Kernel, Sample
-from wsesim.program.layout import ceil_div
+from wsesim.program.kernels import Kernel, Sample, Score
+from wsesim.program.kv import KVCache
 from wsesim.program.program import Program
 from wsesim.program.routes import entry_pe, sampler_pe
 
@@ -72,7 +72,7 @@ class Timing:
         self.free_links = free_links
         self._stages = _stages(program)
         self._leading = {t.name.partition("_to_")[2]: t for t in program.transfers}
-        self._lines = {b.along for b in program.blocks if any(_has_cache(k, b.name) for k in program.kernels)}
+        self._caches = tuple(dict.fromkeys(_caches(program, program.kernels)))
         self._ends = {stage: transfer_ends(program, transfer) for stage, transfer in self._leading.items()}
         self._segments: dict[tuple[object, ...], Segment] = {}
         self._steps: dict[tuple[object, ...], Step] = {}
@@ -90,7 +90,7 @@ class Timing:
 
     def decode_key(self, context: int, candidates: int, batch: int = 1) -> tuple[object, ...]:
         """Contexts with as many positions on every line cost the same."""
-        return ("decode", candidates, batch, *(ceil_div(context + 1, lines) for lines in sorted(self._lines)))
+        return ("decode", candidates, batch, *(cache.positions(context + 1, along) for cache, along in self._caches))
 
     def prefill(self, tokens: int, candidates: int = GREEDY) -> Step:
         """A prompt of `tokens` tokens into an empty cache, up to the first sampled id back at the embedding."""
@@ -146,8 +146,8 @@ class Timing:
 
     def _stage(self, kernels: tuple[Kernel, ...], tokens: int, context: int, candidates: int) -> Segment:
         """Positions of a line, not tokens of context, decide a segment."""
-        block = self.program.block(kernels[0].block)
-        key = (kernels[0].name, tokens, ceil_div(context, block.along), candidates)
+        caches = dict.fromkeys(_caches(self.program, kernels))
+        key = (kernels[0].name, tokens, candidates, *(cache.positions(context, along) for cache, along in caches))
         return self._segment(key, lambda: expand_stage(self.program, kernels, tokens, context, candidates))
 
     def _segment(self, key: tuple[object, ...], expand: Callable[[], Segment]) -> Segment:
@@ -191,5 +191,6 @@ def _stages(program: Program) -> list[tuple[str, tuple[Kernel, ...]]]:
     return [*stages, ("sample", tuple(k for k in program.kernels if isinstance(k, Sample)))]
 
 
-def _has_cache(kernel: Kernel, block: str) -> bool:
-    return kernel.block == block and hasattr(kernel, "query_layout")
+def _caches(program: Program, kernels: tuple[Kernel, ...]) -> Iterator[tuple[KVCache, int]]:
+    """Each attention's KV cache and how many lines it lies on."""
+    yield from ((k.cache, program.block(k.block).along) for k in kernels if isinstance(k, Score))

@@ -10,14 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsesim.execute import kernels, tiles
-from wsesim.execute.buffers import Buffers, Item, in_order, inputs, output_layouts, outputs, row_of
+from wsesim.execute.buffers import Buffers, Item, Positions, in_order, inputs, output_layouts, outputs, row_of
 from wsesim.execute.calls import (
     Angles,
     Call,
+    FlashSumCall,
+    Lines,
     Plain,
     RoundPositions,
     ScoreCall,
     SoftmaxCall,
+    ValueSums,
     WeightedSumCall,
 )
 from wsesim.execute.merges import Schedule, schedule
@@ -27,6 +30,7 @@ from wsesim.program import Program
 from wsesim.program.kernels import (
     Add,
     Embed,
+    FlashSum,
     Linear,
     QKNorm,
     RMSNorm,
@@ -37,6 +41,7 @@ from wsesim.program.kernels import (
     SwiGLU,
     WeightedSum,
 )
+from wsesim.program.kv import KVCache
 from wsesim.program.layout import Heads, Layout
 from wsesim.program.program import Transfer
 
@@ -56,6 +61,7 @@ class Bound:
     tail: list[Call] = field(default_factory=list)
     crossing: list[tuple[Floats, int]] = field(default_factory=list)
     angles: dict[tuple[float, ...], Angles] = field(default_factory=dict)
+    lines: dict[tuple[KVCache, int], Lines] = field(default_factory=dict)
     key_rows: list[int] = field(default_factory=list)
     value_rows: list[int] = field(default_factory=list)
     logits: tuple[Floats, Ints] | None = None
@@ -73,12 +79,13 @@ class Binder:
         self._tiles = TileMemory((k for k in program.kernels if isinstance(k, Linear)), reader.dtype)
         self._stack = np.zeros(0, np.float32)
         self._scratch = np.zeros(0, np.float32)
+        self._exponentials: dict[int, Positions] = {}
         self._bound = Bound(np.zeros(chunk, np.int64))
         self._reserve_scratch()
 
     def bind(self) -> Bound:
         """The whole Program."""
-        attentions = [i for i, item in enumerate(self._items) if isinstance(item, WeightedSum)]
+        attentions = [i for i, item in enumerate(self._items) if isinstance(item, WeightedSum | FlashSum)]
         split = attentions[-1] + 1 if attentions else 0
         before = {place for item in self._items[:split] for place in outputs(item)}
         crossing = {place for item in self._items[split:] for place in inputs(item)} & before
@@ -138,6 +145,8 @@ class Binder:
                 return self._softmax(item)
             case WeightedSum():
                 return self._weighted_sum(item)
+            case FlashSum():
+                return self._flash_sum(item)
             case SwiGLU():
                 return self._elementwise(kernels.swiglu, item)
             case Add():
@@ -223,30 +232,46 @@ class Binder:
         )
 
     def _softmax(self, item: Softmax) -> Call:
-        along = self._program.block(item.block).along
-        merges, heads = schedule(along, item.reduce), item.layout.groups * item.layout.repeat
+        lines = self._lines(item)
+        merges, heads = schedule(lines.along, item.reduce), item.layout.groups * item.layout.repeat
         source = self._buffers.positions(inputs(item)[0])
-        sums = np.zeros(along + merges.depth, np.float32)
-        return SoftmaxCall(heads, along, merges, sums, source, self._buffers.make_positions(item, heads))
+        sums = np.zeros(lines.along + merges.depth, np.float32)
+        return SoftmaxCall(heads, lines, merges, sums, source, self._buffers.make_positions(item, heads))
+
+    def _lines(self, item: Softmax | WeightedSum | FlashSum) -> Lines:
+        """Shared by all kernels of blocks that hold their positions alike."""
+        along = self._program.block(item.block).along
+        made = Lines(item.cache, along, np.zeros(2 * along * self._chunk, np.int64))
+        return self._bound.lines.setdefault((item.cache, along), made)
 
     def _weighted_sum(self, item: WeightedSum) -> Call:
-        along, layout = self._program.block(item.block).along, item.layout
-        merges, heads = schedule(along, item.reduce), layout.groups * layout.repeat
-        probabilities, value = inputs(item)
+        return WeightedSumCall(self._buffers.positions(inputs(item)[0]), self._sums(item, extra=0))
+
+    def _flash_sum(self, item: FlashSum) -> Call:
+        heads, along = item.layout.groups * item.layout.repeat, self._lines(item).along
+        scratch = self._exponentials.setdefault(heads, Positions(self._chunk, heads, np.zeros(0, np.float32)))
+        factors = np.zeros(self._chunk * heads * along, np.float32)
+        scores = self._buffers.positions(inputs(item)[0])
+        return FlashSumCall(scores, scratch, factors, self._sums(item, extra=1))
+
+    def _sums(self, item: WeightedSum | FlashSum, extra: int) -> ValueSums:
+        """The sums over the values; a line's entry has so many numbers more than a head."""
+        lines, layout = self._lines(item), item.layout
+        merges, heads = schedule(lines.along, item.reduce), layout.groups * layout.repeat
+        value = self._buffers.value(inputs(item)[1])
         cached, places = _head_places(item.value_layout), _head_places(layout)
         self._bound.value_rows.append(len(cached))
-        return WeightedSumCall(
+        return ValueSums(
             len(self._bound.value_rows) - 1,
-            (self._buffers.value(value), row_of(item.value_layout), cached),
+            (value, row_of(item.value_layout), cached),
             heads,
             layout.repeat,
-            along,
+            lines,
             row_of(layout),
             places,
             merges,
-            np.zeros(self._workers * merges.depth * (len(places) // heads), np.float32),
+            np.zeros(self._workers * merges.depth * (len(places) // heads + extra), np.float32),
             self._workers,
-            self._buffers.positions(probabilities),
             self._buffers.make(item),
         )
 

@@ -14,6 +14,7 @@ from wsesim.program import Program
 from wsesim.program.kernels import (
     Add,
     Embed,
+    FlashSum,
     Kernel,
     Linear,
     QKNorm,
@@ -74,7 +75,7 @@ def output_layouts(item: Item) -> tuple[Layout, ...]:
             return (item.target_layout,)
         case Embed() | RMSNorm() | SwiGLU() | Add():
             return (item.layout,)
-        case WeightedSum():
+        case WeightedSum() | FlashSum():
             return (item.layout,)
         case Linear():
             return tuple(output.layout for output in item.outputs)

@@ -13,6 +13,7 @@ from wsesim.execute import kernels, tiles, values
 from wsesim.execute.buffers import Positions
 from wsesim.execute.merges import Schedule
 from wsesim.execute.sequence import Sequence
+from wsesim.program.kv import KVCache
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int32]
@@ -30,6 +31,23 @@ class Plain:
 
     def __call__(self, tokens: int, sequence: Sequence) -> None:
         self.kernel(tokens, *self.arguments)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Lines:
+    """The positions of each line of a block, for each token of a step: spans [chunk, along, 2] flat, `step` apart."""
+
+    cache: KVCache
+    along: int
+    spans: NDArray[np.int64]
+
+    @property
+    def step(self) -> int:
+        return self.cache.step(self.along)
+
+    def fill(self, tokens: int, context: int) -> None:
+        spans = self.cache.spans(np.arange(context + 1, context + tokens + 1), self.along)
+        self.spans[: spans.size] = spans.reshape(-1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,7 +87,7 @@ class ScoreCall:
 @dataclass(frozen=True, slots=True, eq=False)
 class SoftmaxCall:
     heads: int
-    along: int
+    lines: Lines
     merges: Schedule
     sums: Floats
     source: Positions
@@ -82,7 +100,8 @@ class SoftmaxCall:
             self.source.array,
             self.heads,
             sequence.capacity,
-            self.along,
+            self.lines.spans,
+            self.lines.step,
             self.merges.order,
             self.merges.children,
             self.sums,
@@ -91,46 +110,57 @@ class SoftmaxCall:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class WeightedSumCall:
-    """Appends the values, then sums."""
+class ValueSums:
+    """What sums over the V cache have in common, in one kernel with the softmax or behind it."""
 
     layer: int
     append: tuple[Floats, int, Ints]
     heads: int
     repeat: int
-    along: int
+    lines: Lines
     row: int
     places: Ints
     merges: Schedule
     stack: Floats
     workers: int
-    probabilities: Positions
     target: Floats
 
-    def __call__(self, tokens: int, sequence: Sequence) -> None:
+    def begin(self, tokens: int, sequence: Sequence) -> tuple[Any, ...]:
+        """Appends the values and clears the target's padding; what the kernel takes after what it weighs them by."""
         cache, context = sequence.values[self.layer], sequence.position
         values.append_values(tokens, context, *self.append, cache)
-        work = tokens * (context + tokens) * len(self.places)
         if self.row > len(self.places):
             self.target[: tokens * self.row] = 0
-        values.weighted_sum(
-            tokens,
-            context,
-            self.probabilities.array,
-            self.heads,
-            sequence.capacity,
-            self.along,
-            cache,
-            self.repeat,
-            self.row,
-            self.places,
-            self.merges.order,
-            self.merges.children,
-            self.workers if work > _WORTH_A_THREAD else 1,
-            self.merges.depth,
-            self.stack,
-            self.target,
-        )
+        worth_it = tokens * (context + tokens) * len(self.places) > _WORTH_A_THREAD
+        positions = (self.heads, sequence.capacity, self.lines.spans, self.lines.step)
+        order = (self.merges.order, self.merges.children, self.workers if worth_it else 1, self.merges.depth)
+        return (*positions, cache, self.repeat, self.row, self.places, *order, self.stack, self.target)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WeightedSumCall:
+    probabilities: Positions
+    sums: ValueSums
+
+    def __call__(self, tokens: int, sequence: Sequence) -> None:
+        values.weighted_sum(tokens, self.probabilities.array, *self.sums.begin(tokens, sequence))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FlashSumCall:
+    """The exponentials of the scores, line by line, then the sums; `exponentials` and `factors` are scratch."""
+
+    scores: Positions
+    exponentials: Positions
+    factors: Floats
+    sums: ValueSums
+
+    def __call__(self, tokens: int, sequence: Sequence) -> None:
+        heads, lines, capacity = self.sums.heads, self.sums.lines, sequence.capacity
+        exponentials = self.exponentials.reserve(capacity)
+        shape = (heads, capacity, lines.spans, lines.step, lines.along)
+        kernels.line_exponentials(tokens, self.scores.array, *shape, self.factors, exponentials)
+        values.flash_sum(tokens, exponentials, self.factors, *self.sums.begin(tokens, sequence))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -79,6 +79,8 @@ class Executor:
     def _run(self, sequence: Sequence, tokens: int, logits: bool) -> None:
         for angles in self._bound.angles.values():
             angles.fill(tokens, sequence.position)
+        for lines in self._bound.lines.values():
+            lines.fill(tokens, sequence.position)
         _run_all(self._bound.body, tokens, sequence)
         sequence.position += tokens
         if logits:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int32]
+Spans = NDArray[np.int64]
 
 _U = np.uint64
 _0, _1 = np.uint64(0), np.uint64(1)
@@ -33,6 +34,7 @@ _EXP = (
 _P0, _P1, _P2, _P3, _P4, _P5 = _EXP
 _ONE = np.float32(1.0)
 _HALF = np.float32(0.5)
+_LOWEST = np.float32(-1e38)  # below every score
 _EXP_LOWEST = np.float32(-87.0)
 _EXP_HIGHEST = np.float32(88.0)
 _FP16_NORMAL = np.float32(2.0**-14)
@@ -196,7 +198,9 @@ def _softmax_row(
     source: Floats,
     so: Any,
     seen: Any,
-    along: Any,
+    spans: Spans,
+    po: Any,
+    step: Any,
     order: Ints,
     children: Ints,
     sums: Floats,
@@ -207,12 +211,12 @@ def _softmax_row(
         highest = max(highest, source[so + c])
     for c in range(seen):
         target[so + c] = exp32(source[so + c] - highest)
-    for line in range(along):
-        sums[line] = _ZERO
-    for first in range(_0, seen, along):
-        for line in range(min(along, seen - first)):
-            sums[line] = sums[line] + target[so + first + line]
-    stack = sums[along:]
+    for line in range(len(order)):
+        total = _ZERO
+        for c in range(_U(spans[po + 2 * line]), _U(spans[po + 2 * line + 1]), step):
+            total += target[so + c]
+        sums[line] = total
+    stack = sums[len(order) :]
     height = 0
     for v in range(len(order)):
         height = merge_scalar(stack, height, sums[order[v]], children[v])
@@ -228,7 +232,8 @@ def softmax(
     source: Floats,
     heads: int,
     capacity: int,
-    along: int,
+    spans: Spans,
+    step: int,
     order: Ints,
     children: Ints,
     sums: Floats,
@@ -236,12 +241,45 @@ def softmax(
 ) -> None:
     """Softmax over the positions seen of each [tokens, heads, capacity] row. `target` may be `source`.
 
-    Each line sums exp(score - max) over its own positions, ascending; the sums are merged along. Scratch:
-    sums [along + depth].
+    Each line sums exp(score - max) over its own positions, ascending; the sums are merged along. spans [tokens, along,
+    2] flat: a token's first position of each line and where they end, `step` apart. Scratch: sums [along + depth].
     """
     for r in range(tokens * heads):
-        seen = _U(context + r // heads + 1)
-        _softmax_row(source, _U(r * capacity), seen, _U(along), order, children, sums, target)
+        seen, po = _U(context + r // heads + 1), r // heads * len(order) * 2
+        _softmax_row(source, _U(r * capacity), seen, spans, po, _U(step), order, children, sums, target)
+
+
+@njit(cache=True)
+def line_exponentials(
+    tokens: int,
+    source: Floats,
+    heads: int,
+    capacity: int,
+    spans: Spans,
+    step: int,
+    along: int,
+    factors: Floats,
+    target: Floats,
+) -> None:
+    """target = exp(score - its line's maximum) at each position of a line, for [tokens, heads, capacity] rows.
+
+    factors [tokens, heads, along] flat = exp(the line's maximum - the row's), next to nothing for an empty line. spans
+    as for `softmax`.
+    """
+    for r in range(tokens * heads):
+        so, fo, po = _U(r * capacity), r * along, r // heads * along * 2
+        highest = _LOWEST
+        for line in range(along):
+            most = _LOWEST
+            first, end = _U(spans[po + 2 * line]), _U(spans[po + 2 * line + 1])
+            for c in range(first, end, _U(step)):
+                most = max(most, source[so + c])
+            for c in range(first, end, _U(step)):
+                target[so + c] = exp32(source[so + c] - most)
+            factors[fo + line] = most
+            highest = max(highest, most)
+        for line in range(along):
+            factors[fo + line] = exp32(factors[fo + line] - highest)
 
 
 @njit(cache=True)

@@ -11,6 +11,7 @@ from wsesim.execute.tiles import PANEL
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int32]
+Spans = NDArray[np.int64]
 
 
 def widen(weights: NDArray[Any]) -> Floats:
@@ -40,6 +41,18 @@ def ordered_sum(terms: Floats) -> Floats:
     for term in terms[1:]:
         total = total + term
     return total
+
+
+def line_sums(terms: Floats, spans: Spans, token: int, step: int, along: int) -> Floats:
+    """[positions, ...] -> [along, ...]: each line's own, ascending; zero for a line without any."""
+    own = [terms[held] for held in held_by(spans, token, step, along)]
+    return np.stack([ordered_sum(line if len(line) else np.zeros_like(terms[:1])) for line in own])
+
+
+def held_by(spans: Spans, token: int, step: int, along: int) -> list[slice]:
+    """The positions of each line, as far as a token sees them."""
+    lines = spans[token * along * 2 :][: along * 2].reshape(along, 2)
+    return [slice(first, end, step) for first, end in lines]
 
 
 def linear(
@@ -178,7 +191,8 @@ def softmax(
     source: Floats,
     heads: int,
     capacity: int,
-    along: int,
+    spans: Spans,
+    step: int,
     order: Ints,
     children: Ints,
     sums: Floats,
@@ -188,18 +202,17 @@ def softmax(
         seen = context + r // heads + 1
         scores = source[r * capacity :][:seen]
         e = exp32(scores - scores.max())
-        lines = np.zeros((-(-seen // along), along), np.float32)
-        lines.reshape(-1)[:seen] = e
-        target[r * capacity :][:seen] = e / merged(ordered_sum(lines), order, children)
+        lines = line_sums(e, spans, r // heads, step, len(order))
+        target[r * capacity :][:seen] = e / merged(lines, order, children)
 
 
 def weighted_sum(
     tokens: int,
-    context: int,
     probabilities: Floats,
     heads: int,
     capacity: int,
-    along: int,
+    spans: Spans,
+    step: int,
     values: Floats,
     repeat: int,
     row: int,
@@ -215,12 +228,59 @@ def weighted_sum(
     cached = values.reshape(-1, heads // repeat, size)
     for r in range(tokens * heads):
         t, head = divmod(r, heads)
-        seen = context + t + 1
-        terms = probabilities[r * capacity :][:seen, None] * cached[:seen, head // repeat]
-        lines = np.zeros((-(-seen // along) * along, size), np.float32)
-        lines[:seen] = terms
-        y = merged(ordered_sum(lines.reshape(-1, along, size)), order, children)
+        terms = probabilities[r * capacity :][:capacity, None] * cached[:capacity, head // repeat]
+        y = merged(line_sums(terms, spans, t, step, len(order)), order, children)
         target[t * row + places[head * size : (head + 1) * size]] = y
+
+
+def line_exponentials(
+    tokens: int,
+    source: Floats,
+    heads: int,
+    capacity: int,
+    spans: Spans,
+    step: int,
+    along: int,
+    factors: Floats,
+    target: Floats,
+) -> None:
+    for r in range(tokens * heads):
+        scores, out = source[r * capacity :][:capacity], target[r * capacity :][:capacity]
+        most = np.full(along, -1e38, np.float32)
+        for line, held in enumerate(held_by(spans, r // heads, step, along)):
+            most[line] = scores[held].max(initial=most[line])
+            out[held] = exp32(scores[held] - most[line])
+        factors[r * along :][:along] = exp32(most - most.max())
+
+
+def flash_sum(
+    tokens: int,
+    exponentials: Floats,
+    factors: Floats,
+    heads: int,
+    capacity: int,
+    spans: Spans,
+    step: int,
+    values: Floats,
+    repeat: int,
+    row: int,
+    places: Ints,
+    order: Ints,
+    children: Ints,
+    workers: int,
+    depth: int,
+    stack: Floats,
+    target: Floats,
+) -> None:
+    size, along = len(places) // heads, len(order)
+    cached = values.reshape(-1, heads // repeat, size)[:capacity]
+    for r in range(tokens * heads):
+        t, head = divmod(r, heads)
+        e = exponentials[r * capacity :][:capacity, None]
+        terms = np.concatenate((e * cached[:, head // repeat], e), axis=1)
+        scaled = line_sums(terms, spans, t, step, along) * factors[r * along :][:along, None]
+        y = merged(scaled, order, children)
+        target[t * row + places[head * size : (head + 1) * size]] = y[:-1] / y[-1]
 
 
 def swiglu(tokens: int, gate: Floats, up: Floats, row: int, target: Floats) -> None:

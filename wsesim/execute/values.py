@@ -1,6 +1,6 @@
 """The V side of attention: values are cached [position, group, segment position, feature], a place a feature.
 
-Position t lives on line t mod along; each line sums over its own positions, then the lines are merged.
+Each line sums over its own positions, then the lines are merged.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from wsesim.execute.threads import prange
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int32]
+Spans = NDArray[np.int64]
 
 _U = np.uint64
 _0, _1 = np.uint64(0), np.uint64(1)
@@ -33,15 +34,15 @@ def append_values(tokens: int, context: int, value: Floats, row: int, places: In
 @njit(cache=True, forceinline=True)
 def _line_of_values(probabilities: Floats, values: Floats, at: Any, sums: Floats, so: Any) -> None:
     """sums[so:][:size] = the line's positions, ascending, of probability * value; zero where it has none."""
-    po, line, seen, along, vo, row, size = at
-    if line >= seen:
+    po, first, end, step, vo, row, size = at
+    if first >= end:
         for n in range(size):
             sums[so + n] = _ZERO
         return
-    p, at = probabilities[po + line], vo + line * row
+    p, at = probabilities[po + first], vo + first * row
     for n in range(size):
         sums[so + n] = p * values[at + n]
-    for c in range(line + along, seen, along):
+    for c in range(first + step, end, step):
         p, at = probabilities[po + c], vo + c * row
         for n in range(size):
             sums[so + n] = sums[so + n] + p * values[at + n]
@@ -64,7 +65,7 @@ def _merge_lines(stack: Floats, base: Any, children: Any, size: Any) -> None:
 
 @njit(cache=True)
 def _weighted_rows(first: Any, last: Any, so: Any, rest: Any) -> None:
-    context, probabilities, heads, capacity, along, values = rest[:6]
+    probabilities, heads, capacity, spans, step, values = rest[:6]
     repeat, row, places, order, children, stack, target = rest[6:]
     size = _U(len(places)) // heads
     for r in range(first, last):
@@ -72,7 +73,8 @@ def _weighted_rows(first: Any, last: Any, so: Any, rest: Any) -> None:
         vo, height = head // repeat * size, _0
         for v in range(_U(len(order))):
             line, count, top = _U(order[v]), _U(children[v]), so + height * size
-            at = (r * capacity, line, context + t + _1, along, vo, heads // repeat * size, size)
+            po = (t * _U(len(order)) + line) * _U(2)
+            at = (r * capacity, _U(spans[po]), _U(spans[po + _1]), step, vo, heads // repeat * size, size)
             _line_of_values(probabilities, values, at, stack, top)
             _merge_lines(stack, so + (height - count) * size, count, size)
             height = height - count + _1
@@ -83,11 +85,11 @@ def _weighted_rows(first: Any, last: Any, so: Any, rest: Any) -> None:
 @njit(cache=True, parallel=True)
 def weighted_sum(
     tokens: int,
-    context: int,
     probabilities: Floats,
     heads: int,
     capacity: int,
-    along: int,
+    spans: Spans,
+    step: int,
     values: Floats,
     repeat: int,
     row: int,
@@ -101,15 +103,81 @@ def weighted_sum(
 ) -> None:
     """target = sum over the positions seen of probability * value, local to each line, then merged along.
 
-    probabilities [tokens, heads, capacity] flat; places [heads, size] flat: where a head's features go in
+    probabilities [tokens, heads, capacity] flat; spans [tokens, along, 2] flat: a token's first position of each line
+    and where they end, `step` apart; places [heads, size] flat: where a head's features go in
     target's row; its other places are left as they are. stack [workers, depth, size].
     """
-    rows, C, H = tokens * heads, _U(context), _U(heads)
-    c, a, R, y = _U(capacity), _U(along), _U(repeat), _U(row)
-    rest = (C, probabilities, H, c, a, values, R, y, places, order, children, stack, target)
+    rows, H = tokens * heads, _U(heads)
+    c, s, R, y = _U(capacity), _U(step), _U(repeat), _U(row)
+    rest = (probabilities, H, c, spans, s, values, R, y, places, order, children, stack, target)
     if workers == 1:
         _weighted_rows(_0, _U(rows), _0, rest)
     else:
         for worker in prange(workers):
             first, last = _U(rows * worker // workers), _U(rows * (worker + 1) // workers)
             _weighted_rows(first, last, _U(worker * depth * (len(places) // heads)), rest)
+
+
+@njit(cache=True)
+def _flash_rows(first: Any, last: Any, so: Any, rest: Any) -> None:
+    exponentials, factors, heads, capacity, spans, step, values = rest[:7]
+    repeat, row, places, order, children, stack, target = rest[7:]
+    size, along = _U(len(places)) // heads, _U(len(order))
+    entry = size + _1
+    for r in range(first, last):
+        t, head = r // heads, r % heads
+        vo, height = head // repeat * size, _0
+        for v in range(along):
+            line, count, top = _U(order[v]), _U(children[v]), so + height * entry
+            po = (t * along + line) * _U(2)
+            begin, end = _U(spans[po]), _U(spans[po + _1])
+            at = (r * capacity, begin, end, step, vo, heads // repeat * size, size)
+            _line_of_values(exponentials, values, at, stack, top)
+            total = _ZERO
+            for c in range(begin, end, step):
+                total += exponentials[r * capacity + c]
+            stack[top + size] = total
+            factor = factors[r * along + line]
+            for n in range(entry):
+                stack[top + n] = stack[top + n] * factor
+            _merge_lines(stack, so + (height - count) * entry, count, entry)
+            height = height - count + _1
+        for n in range(size):
+            target[t * row + _U(places[head * size + n])] = stack[so + n] / stack[so + size]
+
+
+@njit(cache=True, parallel=True, error_model="numpy")
+def flash_sum(
+    tokens: int,
+    exponentials: Floats,
+    factors: Floats,
+    heads: int,
+    capacity: int,
+    spans: Spans,
+    step: int,
+    values: Floats,
+    repeat: int,
+    row: int,
+    places: Ints,
+    order: Ints,
+    children: Ints,
+    workers: int,
+    depth: int,
+    stack: Floats,
+    target: Floats,
+) -> None:
+    """target = the sum of exponential * value over that of the exponentials, both times the line's factor and merged
+    along as one entry.
+
+    exponentials and factors as `kernels.line_exponentials` makes them, the rest as for `weighted_sum`, but stack
+    [workers, depth, size + 1].
+    """
+    rows, H = tokens * heads, _U(heads)
+    c, s, R, y = _U(capacity), _U(step), _U(repeat), _U(row)
+    rest = (exponentials, factors, H, c, spans, s, values, R, y, places, order, children, stack, target)
+    if workers == 1:
+        _flash_rows(_0, _U(rows), _0, rest)
+    else:
+        for worker in prange(workers):
+            first, last = _U(rows * worker // workers), _U(rows * (worker + 1) // workers)
+            _flash_rows(first, last, _U(worker * depth * (len(places) // heads + 1)), rest)

@@ -10,6 +10,7 @@ from wsesim.program.kernels import (
     ACROSS,
     ALONG,
     Add,
+    FlashSum,
     Kernel,
     Linear,
     Output,
@@ -22,6 +23,7 @@ from wsesim.program.kernels import (
     WeightedSum,
     WeightRef,
 )
+from wsesim.program.kv import DEFAULT_CACHE, KVCache
 from wsesim.program.layout import Heads, Layout, Uniform
 from wsesim.program.prefill import Align, Gemm, PromptKernel, TokenAdd, TokenNorm, TokenRope, TokenSoftmax, TokenSwiGLU
 from wsesim.program.program import Block
@@ -46,8 +48,13 @@ class LayerShape:
     gated: bool = False
 
 
-def layer_kernels(shape: LayerShape, block: Block, reduce: str) -> dict[str, Kernel]:
-    """The layer's kernels on `block` by role, in dependency order; every collective is `reduce`."""
+def layer_kernels(
+    shape: LayerShape, block: Block, reduce: str, cache: KVCache = DEFAULT_CACHE, *, fused: bool = False
+) -> dict[str, Kernel]:
+    """The layer's kernels on `block` by role, in dependency order; every collective is `reduce`.
+
+    `fused`: softmax and weighted sum are one kernel.
+    """
     residual, hidden = Uniform(shape.dim, block.along), Uniform(shape.ffn_dim, block.across)
     query = Heads(shape.kv_heads, shape.heads // shape.kv_heads, shape.head_dim, block.across, "half")
     key = Heads(shape.kv_heads, 1, shape.head_dim, block.across, "half")
@@ -60,24 +67,15 @@ def layer_kernels(shape: LayerShape, block: Block, reduce: str) -> dict[str, Ker
     def norm(role: str, source: str) -> RMSNorm:
         return RMSNorm(role, on, source, f"{role}.out", WeightRef(role, 0, shape.dim), residual, EPS, reduce)
 
-    def head_norm() -> QKNorm:
-        weights = tuple(WeightRef(f"qk_norm.{value}", 0, shape.head_dim) for value in "qk")
-        made = tuple(f"{value}.normed" for value in "qk")
-        return QKNorm("qk_norm", on, ("q", "k"), made, (query, key), weights, (EPS, EPS), reduce)
-
-    norms = (head_norm(),) if shape.qk_norm else ()
-    turned_from = norms[0].targets if norms else ("q", "k")
     gates: dict[str, Layout] = {"gate": query} if shape.gated else {}
     opened = Uniform(query.size, block.across)  # a sigmoid and a product cost what SwiGLU does
     gate = (SwiGLU("attn_gate", on, "gate", "mixed", "opened", opened),) if shape.gated else ()
     kernels: tuple[Kernel, ...] = (
         norm("attn_norm", "x"),
         linear("qkv", "attn_norm.out", residual, ALONG, q=query, k=key, v=key, **gates),
-        *norms,
-        Rope("rope", on, turned_from, ("q.turned", "k.turned"), (query, key), (1.0,) * (shape.head_dim // 2)),
-        Score("score", on, "q.turned", "k.turned", "scores", query, key, shape.head_dim**-0.5, reduce),
-        Softmax("softmax", on, "scores", "shares", query, reduce),
-        WeightedSum("weighted_sum", on, "shares", "v", "mixed", query, key, reduce),
+        *_turned(shape, on, (query, key), reduce),
+        Score("score", on, "q.turned", "k.turned", "scores", query, key, shape.head_dim**-0.5, reduce, cache),
+        *_mixed(on, query, key, reduce, cache, fused),
         *gate,
         linear("o", gate[0].target if gate else "mixed", query, ACROSS, attended=residual),
         Add("attn_add", on, "x", "attended", "y", residual),
@@ -88,6 +86,27 @@ def layer_kernels(shape: LayerShape, block: Block, reduce: str) -> dict[str, Ker
         Add("ffn_add", on, "y", "fed", "z", residual),
     )
     return {kernel.name: kernel for kernel in kernels}
+
+
+def _turned(shape: LayerShape, on: str, layouts: tuple[Heads, Heads], reduce: str) -> tuple[Kernel, ...]:
+    """Queries and keys, normed if that is part of the layer, and rotated."""
+    targets, rotations = ("q.turned", "k.turned"), (1.0,) * (shape.head_dim // 2)
+    if not shape.qk_norm:
+        return (Rope("rope", on, ("q", "k"), targets, layouts, rotations),)
+    weights = tuple(WeightRef(f"qk_norm.{value}", 0, shape.head_dim) for value in "qk")
+    normed = ("q.normed", "k.normed")
+    norm = QKNorm("qk_norm", on, ("q", "k"), normed, layouts, weights, (EPS, EPS), reduce)
+    return norm, Rope("rope", on, normed, targets, layouts, rotations)
+
+
+def _mixed(on: str, query: Heads, key: Heads, reduce: str, cache: KVCache, fused: bool) -> tuple[Kernel, ...]:
+    """From scores to the mixed values."""
+    if fused:
+        return (FlashSum("flash_sum", on, "scores", "v", "mixed", query, key, reduce, cache),)
+    return (
+        Softmax("softmax", on, "scores", "shares", query, reduce, cache),
+        WeightedSum("weighted_sum", on, "shares", "v", "mixed", query, key, reduce, cache),
+    )
 
 
 def prefill_kernels(

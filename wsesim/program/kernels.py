@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from wsesim.program.kv import DEFAULT_CACHE, KVCache
 from wsesim.program.layout import Heads, Layout, Uniform
 
 ALONG = "along"
@@ -117,7 +118,7 @@ class Rope:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """Appends `key` to the K cache (position t on line t mod along) and yields scale * query . K of each position."""
+    """Appends `key` to the K cache and yields scale * query . K of each position, on the line that holds it."""
 
     name: str
     block: str
@@ -128,6 +129,7 @@ class Score:
     key_layout: Heads
     scale: float
     reduce: str
+    cache: KVCache = DEFAULT_CACHE
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,11 +142,15 @@ class Softmax:
     target: str
     layout: Heads
     reduce: str
+    cache: KVCache = DEFAULT_CACHE
 
 
 @dataclass(frozen=True, slots=True)
 class WeightedSum:
-    """Appends `value` to the V cache and yields sum over positions of probability * V, reduced along."""
+    """Appends `value` to the V cache and yields sum over positions of probability * V, reduced along.
+
+    Where the cache shifts, it does so here, K and V at once: the keys are as wide as the values.
+    """
 
     name: str
     block: str
@@ -154,6 +160,27 @@ class WeightedSum:
     layout: Heads
     value_layout: Heads
     reduce: str
+    cache: KVCache = DEFAULT_CACHE
+
+
+@dataclass(frozen=True, slots=True)
+class FlashSum:
+    """Softmax and WeightedSum in one scan over the scores `source`, exact, with one sum AllReduce instead of two.
+
+    Each line takes the maximum of its own positions and sums exp(score - maximum) and that times V. After a maximum
+    AllReduce along it scales its sums by exp(its maximum - the maximum); these and the weighted values are reduced
+    together, then divided. Appends `value`, and shifts the cache, as WeightedSum does.
+    """
+
+    name: str
+    block: str
+    source: str
+    value: str
+    target: str
+    layout: Heads
+    value_layout: Heads
+    reduce: str
+    cache: KVCache = DEFAULT_CACHE
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +220,7 @@ class Sample:
     reduce: str
 
 
-Kernel = Embed | RMSNorm | Linear | QKNorm | Rope | Score | Softmax | WeightedSum | SwiGLU | Add | Sample
+Kernel = Embed | RMSNorm | Linear | QKNorm | Rope | Score | Softmax | WeightedSum | FlashSum | SwiGLU | Add | Sample
 KERNEL_TYPES: tuple[type, ...] = (
     Embed,
     RMSNorm,
@@ -203,6 +230,7 @@ KERNEL_TYPES: tuple[type, ...] = (
     Score,
     Softmax,
     WeightedSum,
+    FlashSum,
     SwiGLU,
     Add,
     Sample,
@@ -222,6 +250,8 @@ def read_layouts(kernel: Kernel) -> tuple[tuple[str, Layout], ...]:
             return ((kernel.query, kernel.query_layout), (kernel.key, kernel.key_layout))
         case WeightedSum():
             return ((kernel.probabilities, kernel.layout), (kernel.value, kernel.value_layout))
+        case FlashSum():
+            return ((kernel.source, kernel.layout), (kernel.value, kernel.value_layout))
         case SwiGLU():
             return ((kernel.gate, kernel.layout), (kernel.up, kernel.layout))
         case Add():

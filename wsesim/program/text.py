@@ -24,6 +24,7 @@ from wsesim.machine.machine import SlowPE
 from wsesim.program.cache_dir import write_whole
 from wsesim.program.errors import ProgramTextError
 from wsesim.program.kernels import KERNEL_TYPES, Output, WeightRef
+from wsesim.program.kv import KVCache
 from wsesim.program.layout import Heads, Uniform
 from wsesim.program.program import VERSION, Block, BlockMemory, ColourUse, Feedback, Program, Transfer
 from wsesim.program.verify import verify_program
@@ -32,7 +33,7 @@ _TYPES: dict[str, type] = {
     t.__name__: t
     for t in (
         *(Machine, Fabric, Host, OpCost, Rect, SlowPE, Block, Transfer, Feedback, ColourUse, BlockMemory),
-        *(Uniform, Heads, Output, WeightRef, *KERNEL_TYPES),
+        *(Uniform, Heads, KVCache, Output, WeightRef, *KERNEL_TYPES),
     )
 }
 _LISTS = {

@@ -15,6 +15,7 @@ from wsesim.program.kernels import (
     ALONG,
     Add,
     Embed,
+    FlashSum,
     Kernel,
     Linear,
     QKNorm,
@@ -30,6 +31,7 @@ from wsesim.program.kernels import (
     made_layouts,
     read_layouts,
 )
+from wsesim.program.kv import KV_DTYPES, POLICIES, KVCache
 from wsesim.program.layout import Heads, Layout, Uniform
 from wsesim.program.program import Block, Program
 from wsesim.program.routes import colour_conflicts, colours_needed, transfer_kind
@@ -159,6 +161,22 @@ def _unknown_collectives(program: Program) -> Iterator[str]:
     yield from (k.name for k in program.kernels if getattr(k, "reduce", "chain") not in ALGORITHMS)
 
 
+def _caches(program: Program) -> Iterator[tuple[str, KVCache]]:
+    """Block and cache of each kernel that has one."""
+    yield from ((k.block, k.cache) for k in program.kernels if isinstance(k, Score | Softmax | WeightedSum | FlashSum))
+
+
+def _unknown_caches(program: Program) -> Iterator[str]:
+    for block, cache in dict.fromkeys(_caches(program)):
+        if cache.policy not in POLICIES or (cache.dtype is not None and cache.dtype not in KV_DTYPES):
+            yield f"{cache.policy} in {cache.dtype} on {block}"
+
+
+def _mixed_caches(program: Program) -> Iterator[str]:
+    blocks = [block for block, _ in dict.fromkeys(_caches(program))]
+    yield from sorted({block for block in blocks if blocks.count(block) > 1})
+
+
 def _layouts_too_long(program: Program) -> Iterator[str]:
     blocks = {b.name: b for b in program.blocks}
     for kernel in program.kernels:
@@ -188,7 +206,7 @@ def _layouts(kernel: Kernel, block: Block) -> list[tuple[Layout, int]]:
             return [(layout, across) for layout in kernel.layouts]
         case Score():
             return [(kernel.query_layout, across), (kernel.key_layout, across)]
-        case WeightedSum():
+        case WeightedSum() | FlashSum():
             return [(kernel.layout, across), (kernel.value_layout, across)]
 
 
@@ -247,6 +265,7 @@ RULES: tuple[tuple[Rule, ...], ...] = (
         ("kernels, transfers and colours name known blocks", _unknown_blocks),
         ("blocks and layouts have an extent", _no_extent),
         ("collectives are known", _unknown_collectives),
+        (f"a KV cache is {', '.join(POLICIES)}, in {', '.join(KV_DTYPES)}", _unknown_caches),
         ("fields are in their range", _fields_out_of_range),
         ("each source has its target, layout, weight and eps, on segments of one length", _uneven_lists),
         ("kernels lead from the embedding to the sample", _wrong_ends),
@@ -256,6 +275,7 @@ RULES: tuple[tuple[Rule, ...], ...] = (
         ("blocks lie inside the usable rectangle", _outside),
         ("blocks do not overlap", _overlapping),
         ("blocks avoid dead PEs", _dead),
+        ("a block keeps its KV cache in one way", _mixed_caches),
         ("values are made on their block before they are read", _undefined_values),
         ("layouts are no longer than their block", _layouts_too_long),
         ("a value is read in the layout that it was made in", _layouts_that_differ),

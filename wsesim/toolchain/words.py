@@ -30,6 +30,8 @@ class Lowering:
     sequences: int = 1
     timing_dtype: str = "fp16"
     kv: str = "interleaved"
+    kv_dtype: str | None = None  # None: the timing dtype
+    softmax: str = "two_pass"
     collective: str = "auto"
     order: str = "serpentine"
     layers_per_block: int = 1
@@ -60,6 +62,8 @@ def options_of(model: str, lowering: Lowering) -> Options:
         sequences=lowering.sequences,
         timing_dtype=lowering.timing_dtype,
         kv=lowering.kv,
+        kv_dtype=lowering.kv_dtype,
+        softmax=lowering.softmax,
         collective=lowering.collective,
         order=lowering.order,
         layers_per_block=lowering.layers_per_block,

@@ -111,7 +111,7 @@ class Probe:
         def choose(name: str, length: int, elements: int) -> str:
             return collective(self.machine, self.options, length, elements)
 
-        return stage_kernels(self.partition, stage, block, self.options.candidates, choose)
+        return stage_kernels(self.partition, stage, block, self.options, choose)
 
 
 def block_name(stages: tuple[Stage, ...]) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from wsesim.machine import Machine
 from wsesim.machine.machine import dtype_bytes
 from wsesim.program.kernels import Kernel
+from wsesim.program.kv import CONCAT, INTERLEAVED
 from wsesim.program.program import Block, BlockMemory
 from wsesim_compiler.memory import kernel_bytes
 from wsesim_compiler.options import Options
@@ -18,6 +19,10 @@ from wsesim_compiler.partition import Partition
 
 Fits = Callable[[Partition, Machine, Options], bool]
 
+_CHANGED = (
+    *("strategy", "layers_per_block", "max_context", "sequences", "batch", "kv", "kv_dtype"),
+    *("timing_dtype", "block", "prefill_chunk"),
+)
 CONTEXT_STEP = 128
 SRAM_STEP = 256
 
@@ -70,6 +75,8 @@ def _changes(options: Options, fits: Callable[[Options], bool]) -> Iterator[Opti
     if contexts:
         yield less(options, contexts, lambda n: {"max_context": n * CONTEXT_STEP})
         yield less(one, contexts, lambda n: {"max_context": n * CONTEXT_STEP})
+    if options.kv == CONCAT:
+        yield dataclasses.replace(options, kv=INTERLEAVED)
     if options.prefill_chunk:
         yield dataclasses.replace(options, prefill_chunk=None)
     if options.block:
@@ -79,6 +86,8 @@ def _changes(options: Options, fits: Callable[[Options], bool]) -> Iterator[Opti
     for strategy in ("pipelined", "shared"):
         if strategy != options.strategy:
             yield dataclasses.replace(options, strategy=strategy, block=None, layers_per_block=1)
+    if dtype_bytes(options.cache.stored(options.timing_dtype)) > 1:
+        yield dataclasses.replace(options, kv_dtype="int8")
     if dtype_bytes(options.timing_dtype) > 1:
         yield dataclasses.replace(options, timing_dtype="int8")
 
@@ -86,10 +95,7 @@ def _changes(options: Options, fits: Callable[[Options], bool]) -> Iterator[Opti
 def _said(options: Options, changed: Options) -> str:
     """The fields that differ, as the command line spells them."""
     words = []
-    for field in (
-        *("strategy", "layers_per_block", "max_context", "sequences", "batch", "timing_dtype", "block"),
-        "prefill_chunk",
-    ):
+    for field in _CHANGED:
         value = getattr(changed, field)
         if value != getattr(options, field):
             words.append(f"no --{field.replace('_', '-')}" if value is None else f"--{field.replace('_', '-')} {value}")

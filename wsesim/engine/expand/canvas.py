@@ -88,6 +88,12 @@ class Canvas:
         cost = self.machine.op(op)
         return self.task(pes, label, cost.launch, cost.work_cycles(elements, repeats, dtype or self.dtype))
 
+    def loop(self, pes: Int64, label: str, op: str, elements: int, turns: int, each: int = 1) -> Int64:
+        """`turns` turns of a loop around `each` vector operations."""
+        cost = self.machine.op(op)
+        around = turns * self.machine.loop_cycles
+        return self.task(pes, label, cost.launch, cost.work_cycles(elements, turns * each, self.dtype) + around)
+
     def task(
         self,
         pes: Int64,

@@ -9,16 +9,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-import numpy as np
-
 from wsesim.engine.expand import attention
-from wsesim.engine.expand.canvas import Canvas, Lines
+from wsesim.engine.expand.canvas import Canvas
 from wsesim.engine.expand.collective import Step, all_reduce, broadcast, reduce, sum_step
 from wsesim.program.kernels import (
     ACROSS,
     ALONG,
     Add,
     Embed,
+    FlashSum,
     Kernel,
     Linear,
     QKNorm,
@@ -30,7 +29,6 @@ from wsesim.program.kernels import (
     SwiGLU,
     WeightedSum,
 )
-from wsesim.program.layout import Heads, ceil_div
 from wsesim.program.program import Block
 
 ID_ELEMENTS = 2  # a 32-bit id in fp16 elements
@@ -86,13 +84,15 @@ def _draw(canvas: Canvas, where: Site, kernel: Kernel) -> None:
         case QKNorm():
             attention.qk_norm(canvas, kernel, where.block, label)
         case Rope():
-            _rope(canvas, kernel, where, label)
+            attention.rope(canvas, kernel, where.block, label)
         case Score():
-            _score(canvas, kernel, where, label)
+            attention.score(canvas, kernel, where.block, where.context, label)
         case Softmax():
-            _softmax(canvas, kernel, where, label)
+            attention.softmax(canvas, kernel, where.block, where.context, label)
         case WeightedSum():
-            _weighted_sum(canvas, kernel, where, label)
+            attention.weighted_sum(canvas, kernel, where.block, where.context, label)
+        case FlashSum():
+            attention.flash_sum(canvas, kernel, where.block, where.context, label)
         case SwiGLU():
             _swiglu(canvas, kernel, where, label)
         case Add():
@@ -105,7 +105,7 @@ def _draw(canvas: Canvas, where: Site, kernel: Kernel) -> None:
 def line_kind(kernel: Kernel) -> str:
     """The last kind of lines whose routes the kernel needs, "" if none."""
     match kernel:
-        case RMSNorm() | Softmax() | WeightedSum():
+        case RMSNorm() | Softmax() | WeightedSum() | FlashSum():
             return ALONG
         case Linear():
             return kernel.axis
@@ -175,75 +175,6 @@ def _linear(canvas: Canvas, kernel: Linear, where: Site, label: str) -> None:
         all_reduce(canvas, lines, inputs.used, elements, kernel.reduce, label)
     else:
         reduce(canvas, lines, inputs.used, sum_step(canvas, elements), kernel.reduce, label)
-
-
-def _rope(canvas: Canvas, kernel: Rope, where: Site, label: str) -> None:
-    """The angle of the position by angle addition in fp32 (four products a pair), then x cos + partner sin."""
-    layout = kernel.layouts[0]
-    pes = canvas.grid(where.block, where.block.along, layout.used)
-    pairs = layout.features // 2
-    canvas.compute(pes, label, "fma", pairs, 4, dtype="fp32")
-    width = sum(layout.width for layout in kernel.layouts)
-    canvas.compute(pes, label, "elementwise", canvas.tokens * width, 3)
-
-
-def _positions(where: Site) -> int:
-    """KV positions of a line: position t lies on line t mod along; masked where there are fewer."""
-    return ceil_div(where.context, where.block.along)
-
-
-def _attention_pes(canvas: Canvas, layout: Heads, where: Site) -> np.ndarray:
-    return canvas.grid(where.block, where.block.along, layout.used)
-
-
-def _score(canvas: Canvas, kernel: Score, where: Site, label: str) -> None:
-    """Append K (masked on all lines but one), the partial dots of all positions, their sum over the head's segment."""
-    layout, block, positions = kernel.query_layout, where.block, _positions(where)
-    pes = _attention_pes(canvas, layout, where)
-    canvas.compute(pes, label, "copy", canvas.tokens * kernel.key_layout.width)
-    _multiply(canvas, pes, label, canvas.tokens * layout.heads, positions, layout.features)
-    if layout.segment == 1:
-        return
-    elements = canvas.tokens * layout.heads * positions
-    rows = canvas.lines(block, ACROSS, block.along)
-    segments = rows.pes[:, : layout.used].reshape(-1, layout.segment)
-    lines = Lines(segments, rows.forward, rows.backward, "segment")
-    all_reduce(canvas, lines, layout.segment, elements, kernel.reduce, label)
-
-
-def _softmax(canvas: Canvas, kernel: Softmax, where: Site, label: str) -> None:
-    """Passes over the scores: maximum, exponential, sum, quotient; maximum and sum also over the lines."""
-    layout, block = kernel.layout, where.block
-    heads = canvas.tokens * layout.heads
-    pes = _attention_pes(canvas, layout, where)
-    lines = canvas.lines(block, ALONG, layout.used)
-    scores = heads * _positions(where)
-    canvas.compute(pes, label, "reduce", scores)
-    all_reduce(canvas, lines, block.along, heads, kernel.reduce, label)
-    canvas.compute(pes, label, "elementwise", scores)
-    canvas.compute(pes, label, "exp", scores)
-    canvas.compute(pes, label, "reduce", scores)
-    all_reduce(canvas, lines, block.along, heads, kernel.reduce, label)
-    canvas.compute(pes, label, "divide", heads)
-    canvas.compute(pes, label, "elementwise", scores)
-
-
-def _weighted_sum(canvas: Canvas, kernel: WeightedSum, where: Site, label: str) -> None:
-    """Append V, the partial sums over the line's own positions, their sum over the lines."""
-    layout, block = kernel.layout, where.block
-    pes = _attention_pes(canvas, layout, where)
-    canvas.compute(pes, label, "copy", canvas.tokens * kernel.value_layout.width)
-    _multiply(canvas, pes, label, canvas.tokens * layout.heads, layout.features, _positions(where))
-    lines = canvas.lines(block, ALONG, layout.used)
-    all_reduce(canvas, lines, block.along, canvas.tokens * layout.width, kernel.reduce, label)
-
-
-def _multiply(canvas: Canvas, pes: np.ndarray, label: str, heads: int, rows: int, columns: int) -> None:
-    """[rows x columns] times a vector, per head: one vector operation per column, or per row, whichever is cheaper."""
-    cost = canvas.machine.op("fma")
-    by_column = cost.work_cycles(rows, heads * columns, canvas.dtype)
-    by_row = cost.work_cycles(columns, heads * rows, canvas.dtype)
-    canvas.task(pes, label, cost.launch, min(by_column, by_row))
 
 
 def _swiglu(canvas: Canvas, kernel: SwiGLU, where: Site, label: str) -> None:

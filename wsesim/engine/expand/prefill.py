@@ -22,7 +22,7 @@ def expand_token_kernel(canvas: Canvas, kernel: TokenKernel, rows: Lines) -> Non
             _norm(canvas, rows, tokens, ceil_div(kernel.features, rows.length), kernel.reduce, kernel.name)
         case TokenRope():  # four products, a difference and a sum for each pair of features
             pairs = ceil_div(kernel.features, rows.length) // 2
-            _loop(canvas, rows, kernel.name, tokens, pairs, 6)
+            canvas.loop(rows.pes, kernel.name, "elementwise", tokens, pairs, 6)
         case TokenSoftmax():
             _softmax(canvas, rows, tokens, kernel.reduce, kernel.name)
         case TokenSwiGLU():  # exponential and quotient, a product
@@ -37,30 +37,22 @@ def expand_token_kernel(canvas: Canvas, kernel: TokenKernel, rows: Lines) -> Non
 def _norm(canvas: Canvas, rows: Lines, tokens: int, features: int, reduce: str, label: str) -> None:
     """Squares, their sums, the root; times the weight, times the root."""
     canvas.compute(rows.pes, label, "elementwise", tokens * features)
-    _loop(canvas, rows, label, tokens, features)
+    canvas.loop(rows.pes, label, "elementwise", tokens, features)
     all_reduce(canvas, rows, rows.length, tokens, reduce, label)
     canvas.compute(rows.pes, label, "divide", tokens)
     canvas.compute(rows.pes, label, "rsqrt", tokens)
     for _ in ("weight", "root"):
-        _loop(canvas, rows, label, tokens, features)
+        canvas.loop(rows.pes, label, "elementwise", tokens, features)
 
 
 def _softmax(canvas: Canvas, rows: Lines, tokens: int, reduce: str, label: str) -> None:
     """Scale, maximum, difference, exponential, sum, quotient: none masked."""
     canvas.compute(rows.pes, label, "elementwise", tokens * tokens)
-    _loop(canvas, rows, label, tokens, tokens)
+    canvas.loop(rows.pes, label, "elementwise", tokens, tokens)
     all_reduce(canvas, rows, rows.length, tokens, reduce, label)
-    _loop(canvas, rows, label, tokens, tokens)
+    canvas.loop(rows.pes, label, "elementwise", tokens, tokens)
     canvas.compute(rows.pes, label, "exp", tokens * tokens)
-    _loop(canvas, rows, label, tokens, tokens)
+    canvas.loop(rows.pes, label, "elementwise", tokens, tokens)
     all_reduce(canvas, rows, rows.length, tokens, reduce, label)
     canvas.compute(rows.pes, label, "divide", tokens)
-    _loop(canvas, rows, label, tokens, tokens)
-
-
-def _loop(canvas: Canvas, rows: Lines, label: str, elements: int, turns: int, each: int = 1) -> None:
-    """`turns` turns of a loop with `each` vector operations of so many elements."""
-    if turns:
-        cost = canvas.machine.op("elementwise")
-        work = cost.work_cycles(elements, turns * each, canvas.dtype) + turns * canvas.machine.loop_cycles
-        canvas.task(rows.pes, label, cost.launch, work)
+    canvas.loop(rows.pes, label, "elementwise", tokens, tokens)

@@ -13,8 +13,7 @@ from wsesim.engine.expand.segment import EqualLines, Phase, Plan, Segment, line_
 from wsesim.engine.taskgraph import Int64, TaskGraph
 from wsesim.machine import Machine
 from wsesim.program.collectives import reduction
-from wsesim.program.kernels import ALONG, Embed, Kernel, Linear, Output, Sample, WeightRef
-from wsesim.program.layout import ceil_div
+from wsesim.program.kernels import ALONG, Embed, Kernel, Linear, Output, Sample, Score, WeightRef
 from wsesim.program.program import Block, Program
 from wsesim.program.routes import entry_pe
 
@@ -30,7 +29,7 @@ class StageKey:
     block: Block  # at (0, 0)
     dtype: str
     tokens: int
-    positions: int
+    context: int  # rounded up: as many positions as the fullest line holds, on every line
     candidates: int
     entry: tuple[int, int]
     logits_root: int
@@ -48,7 +47,7 @@ def expand_stage(program: Program, kernels: tuple[Kernel, ...], tokens: int, con
         Block("", 0, 0, block.columns, block.rows, block.axis),
         program.timing_dtype,
         tokens,
-        ceil_div(context, block.along) if any(hasattr(k, "query_layout") for k in kernels) else 0,
+        _rounded_up(kernels, context, block.along),
         candidates if any(isinstance(k, Sample) for k in kernels) else 0,
         local if any(isinstance(k, Embed) for k in kernels) else (0, 0),
         _logits_root(program) if any(isinstance(k, Sample) for k in kernels) else 0,
@@ -65,13 +64,14 @@ def expand_kernels(
     `routes`: the kind of lines whose routes are in place before.
     """
     own = Block("", 0, 0, block.columns, block.rows, block.axis)
-    key = StageKey(kernels, machine, own, "fp16", tokens, ceil_div(context, block.along), 1, (0, 0), 0, routes)
+    longest = _rounded_up(kernels, context, block.along)
+    key = StageKey(kernels, machine, own, "fp16", tokens, longest, 1, (0, 0), 0, routes)
     return Segment("kernels", own.rect, _plan(key))
 
 
 @lru_cache(maxsize=16)  # the whole graph of a 20,000-PE layer, if anybody asks for it, is about 60 MB
 def _plan(key: StageKey) -> Plan:
-    site = Site(key.block, key.positions * key.block.along, key.candidates, key.entry, key.logits_root)
+    site = Site(key.block, key.context, key.candidates, key.entry, key.logits_root)
     runs = _one_axis_at_a_time([part for kernel in key.kernels for part in parts(kernel)])
     return Plan(key.block.columns, key.block.rows, _phases(key, site, runs), lambda: _whole(key, site))
 
@@ -130,6 +130,12 @@ def _members(block: Block, vertical: bool, lines: Int64) -> Int64:
     if vertical:
         return lines[:, None] + np.arange(block.rows)[None, :] * block.columns
     return lines[:, None] * block.columns + np.arange(block.columns)[None, :]
+
+
+def _rounded_up(kernels: tuple[Kernel, ...], context: int, along: int) -> int:
+    """The longest context that costs what this one does; 0 for kernels that read no KV cache."""
+    caches = {k.cache for k in kernels if isinstance(k, Score)}
+    return max((cache.longest(cache.positions(context, along), along) for cache in caches), default=0)
 
 
 def _routes_before(program: Program, kernels: tuple[Kernel, ...]) -> str:
