@@ -108,7 +108,7 @@ def simulate(
     the report has the steady state of as many steps in different blocks at once, with `congestion` what waiting for
     links costs (a second run), with `sensitivity` the elasticity of each of the machine's constants (a run for each).
     """
-    from wsesim.engine.pipeline import pipeline
+    from wsesim.engine.pipeline import Flow, pipeline
     from wsesim.engine.timing import Step, Timing, check_batch
     from wsesim.engine.wafer import Memory
     from wsesim.report.report import report
@@ -126,13 +126,17 @@ def simulate(
         moved = dataclasses.replace(program, machine=machine)
         return run(Timing(moved, Memory(keep_timelines=False), free_links=free_links)).cycles
 
+    def steady(*, free_links: bool) -> Flow:
+        timing = Timing(program, Memory(keep_timelines=False), free_links=free_links)
+        return pipeline(timing, in_flight, before, batch=batch)
+
     step, machine = run(make_timing(program)), program.machine
-    bare = make_timing(program, keep_timelines=False)
     return report(
         program,
         step,
-        flow=pipeline(bare, in_flight, before, batch=batch) if in_flight > 1 else None,
+        flow=steady(free_links=False) if in_flight > 1 else None,
         free_cycles=cycles(machine, free_links=True) if congestion else None,
+        free_flow=steady(free_links=True) if congestion and in_flight > 1 else None,
         sensitivity=elasticities(machine, cycles) if sensitivity else (),
     )
 
