@@ -13,10 +13,12 @@ import wsesim
 from tests.command_line import TOY, run
 from tests.programs import program
 from wsesim.engine.measure import one_way_cycles, op_cycles, relay_cycles
+from wsesim.engine.pipeline import pipeline
 from wsesim.engine.timing import Timing
 from wsesim.machine import Machine, OpCost, load_machine
 from wsesim.report.report import Report
 from wsesim.report.sensitivity import Elasticity, sensitivity
+from wsesim.report.tables import report_text
 
 TOY_MACHINE = load_machine("toy4x4")
 WSE3 = load_machine("wse3")
@@ -130,6 +132,16 @@ def test_congestion_of_prefill_is_where_chunks_meet() -> None:
     shown = wsesim.simulate(made, phase="prefill", tokens=9, congestion=True)
     assert shown.congestion_cycles == shown.cycles - Timing(made, free_links=True).prefill(9).cycles
     assert shown.congestion_cycles > 0
+
+
+def test_congestion_of_a_pipeline_is_that_of_its_period() -> None:
+    made = program("tiny", "wse3", sequences=3)
+    shown = wsesim.simulate(made, context=16, in_flight=3, congestion=True)
+    contended, free = (pipeline(Timing(made, free_links=free), 3, 16).period_cycles for free in (False, True))
+    assert shown.flow_congestion_cycles == contended - free > 0
+    assert shown.to_json()["pipeline"]["congestion_cycles"] == float(contended - free)
+    assert "with free links" in report_text(shown)
+    assert wsesim.simulate(made, context=16, in_flight=3).flow_congestion_cycles is None
 
 
 def test_the_command_prints_both(capsys: pytest.CaptureFixture[str], shown: Report) -> None:

@@ -141,7 +141,7 @@ def _add_simulate(words: Any) -> None:
     )
     command.add_argument("--congestion", action="store_true", help="runs it with free links too: what waiting costs")
     command.add_argument(
-        "--sensitivity", action="store_true", help="runs it with each of the machine's constants 10 % higher"
+        "--sensitivity", action="store_true", help="runs it with each of the machine's constants 10 %% higher"
     )
     command.add_argument("--json", action="store_true")
     _add_lowering(command)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 from wsesim.engine.path import PathStep, step_path
@@ -33,8 +34,8 @@ class Report:
     `tokens` are those of the prompt, or in a decode step those of the batch, each of its own sequence.
 
     `sram_free_bytes`: of each block, those that its fullest PE has left for weights, cache and buffers.
-    Where they were asked for: `flow`, the steady state of several steps in flight; `free_cycles`, those of the same
-    step with links and ramps that are never busy; `sensitivity` to the machine's constants.
+    Where they were asked for: `flow`, the steady state of several steps in flight; `free_cycles` and `free_flow`, the
+    same with links and ramps that are never busy; `sensitivity` to the machine's constants.
     `late_requests` of `link_events` link requests came out of order between segments; 0 means the order is exact.
     """
 
@@ -60,6 +61,7 @@ class Report:
     sram_free_bytes: tuple[tuple[str, int], ...]
     flow: Flow | None = None
     free_cycles: int | None = None
+    free_flow: Flow | None = None
     sensitivity: tuple[Elasticity, ...] = ()
 
     @property
@@ -94,6 +96,13 @@ class Report:
     def congestion_cycles(self) -> int | None:
         """What waiting for links and ramps costs: this run minus one with free ones."""
         return None if self.free_cycles is None else self.cycles - self.free_cycles
+
+    @property
+    def flow_congestion_cycles(self) -> Fraction | None:
+        """As `congestion_cycles`, of the period."""
+        if self.flow is None or self.free_flow is None:
+            return None
+        return self.flow.period_cycles - self.free_flow.period_cycles
 
     def by_kind(self) -> dict[str, int]:
         """Cycles of the critical path by kind; they sum to its length."""
@@ -150,6 +159,7 @@ class Report:
             "in_flight": flow.in_flight,
             "period_cycles": float(flow.period_cycles),
             "latency_cycles": float(flow.latency_cycles),
+            "congestion_cycles": None if self.free_flow is None else float(self.flow_congestion_cycles or 0),
             "tokens_per_second": self.flow_tokens_per_second(flow),
             "bottleneck": flow.bottleneck.block,
             "busy_cycles": {use.block: float(use.busy_cycles) for use in flow.blocks},
@@ -164,6 +174,7 @@ def report(
     *,
     flow: Flow | None = None,
     free_cycles: int | None = None,
+    free_flow: Flow | None = None,
     sensitivity: tuple[Elasticity, ...] = (),
 ) -> Report:
     """The report of one step of `program`; the step's runs have kept their timelines."""
@@ -191,6 +202,7 @@ def report(
         sram_free_bytes=tuple((m.block, program.machine.room_bytes - m.total_bytes) for m in program.memory),
         flow=flow,
         free_cycles=free_cycles,
+        free_flow=free_flow,
         sensitivity=sensitivity,
     )
 

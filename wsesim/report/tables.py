@@ -109,6 +109,8 @@ def _flow(report: Report, flow: Flow) -> tuple[str, str, str]:
     share = f"{100 * float(busy / flow.period_cycles):.1f} % of the time"
     rows.append((f"bottleneck {flow.bottleneck.block}", f"{float(busy):,.1f} cycles", share))
     rows.append(("tokens/s", f"{report.flow_tokens_per_second(flow):,.1f}", "of all sequences"))
+    if report.free_flow is not None:
+        rows.append(("with free links", f"{float(report.free_flow.period_cycles):,.1f} cycles", "a period"))
     late = f"{flow.late_requests:,} of {flow.link_events:,} link requests"
     return (
         f"steady state, {flow.in_flight} in flight, batch {flow.batch} each",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import os
 import time
@@ -11,25 +10,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wsesim.errors import InvalidInputError, UnknownNameError
+from wsesim.errors import InvalidInputError
 from wsesim.toolchain.compiling import Say, compile, compile_model, silent
 from wsesim.toolchain.disk import kept_file
 from wsesim.toolchain.words import DEFAULT_MODEL, Lowering, check_words, is_factory, is_saved_program
 
 if TYPE_CHECKING:
     from wsesim.engine.timing import Timing
-    from wsesim.machine import Machine
     from wsesim.program import Program
-    from wsesim.report.report import Report
     from wsesim.runtime.loop import Completion, Engine, Token
     from wsesim.runtime.protocols import Tokenizer
     from wsesim.runtime.request import Request
     from wsesim.toolchain.steps import RememberedSteps
     from wsesim_models.load import LoadedModel
 
-PHASES = ("decode", "prefill")
-DEFAULT_CACHED = 512
-DEFAULT_PROMPT = 128
 ENGINE_SOURCES = ("wsesim.engine", "wsesim.program", "wsesim.machine")
 
 Progress = Callable[[int, int], None]  # bytes so far, bytes in all
@@ -86,88 +80,6 @@ class Session:
         *_, completion = self.stream(prompt, **options)
         assert isinstance(completion, Completion)
         return Answer(self.model, self.text_from, self.fingerprint, completion, self.program)
-
-
-def simulate(
-    model: str | Program = DEFAULT_MODEL,
-    *,
-    phase: str = "decode",
-    context: int | None = None,
-    tokens: int | None = None,
-    batch: int = 1,
-    in_flight: int = 1,
-    congestion: bool = False,
-    sensitivity: bool = False,
-    say: Say = silent,
-    **lowering: Any,
-) -> Report:
-    """The modelled cycles of one decode step over `context` cached tokens, or of the prefill of `tokens` tokens.
-
-    None is 512 cached tokens, 128 of a prompt, or as many as the compiled context has room for. `batch` tokens, each
-    of its own sequence, make the decode step together; a Program must have been compiled for as many. With `in_flight`
-    the report has the steady state of as many steps in different blocks at once, with `congestion` what waiting for
-    links costs (a second run), with `sensitivity` the elasticity of each of the machine's constants (a run for each).
-    """
-    from wsesim.engine.pipeline import pipeline
-    from wsesim.engine.timing import Step, Timing, check_batch
-    from wsesim.engine.wafer import Memory
-    from wsesim.report.report import report
-    from wsesim.report.sensitivity import sensitivity as elasticities
-
-    check_step(phase, batch, in_flight)
-    program = program_for(model, batch, say, **lowering)
-    check_batch(program, batch, in_flight)
-    new, before = _step_size(program.max_context, phase, context, tokens)
-
-    def run(timing: Timing) -> Step:
-        return timing.decode(before, batch=batch) if phase == "decode" else timing.prefill(new)
-
-    def cycles(machine: Machine, *, free_links: bool = False) -> int:
-        moved = dataclasses.replace(program, machine=machine)
-        return run(Timing(moved, Memory(keep_timelines=False), free_links=free_links)).cycles
-
-    step, machine = run(make_timing(program)), program.machine
-    bare = make_timing(program, keep_timelines=False)
-    return report(
-        program,
-        step,
-        flow=pipeline(bare, in_flight, before, batch=batch) if in_flight > 1 else None,
-        free_cycles=cycles(machine, free_links=True) if congestion else None,
-        sensitivity=elasticities(machine, cycles) if sensitivity else (),
-    )
-
-
-def check_step(phase: str, batch: int, in_flight: int = 1) -> None:
-    """Raises what is wrong with the words of a step, before anything is compiled."""
-    if phase not in PHASES:
-        raise UnknownNameError("phase", phase, PHASES)
-    for word, count in (("batch", batch), ("in_flight", in_flight)):
-        if count != 1 and phase != "decode":
-            raise InvalidInputError(f"{word} {count} says nothing of a {phase}: one prompt goes through at a time")
-
-
-def program_for(model: str | Program, batch: int, say: Say = silent, **lowering: Any) -> Program:
-    """The Program of `model` with buffers for `batch` tokens; a finished one as it is."""
-    finished = not isinstance(model, str) or is_saved_program(model)
-    words: dict[str, Any] = lowering if finished else {**lowering, "batch": batch}
-    return compile(model, say=say, **words)
-
-
-def _step_size(max_context: int, phase: str, context: int | None, tokens: int | None) -> tuple[int, int]:
-    """New and cached tokens of a step. Raises InvalidInputError."""
-    if (tokens if phase == "decode" else context) is not None:
-        other, own = ("--tokens", "--context") if phase == "decode" else ("--context", "--tokens")
-        raise InvalidInputError(f"{other} says nothing of a {phase}; give {own}")
-    if phase == "decode":
-        new, before = 1, min(DEFAULT_CACHED, max_context - 1) if context is None else context
-    else:
-        new, before = min(DEFAULT_PROMPT, max_context) if tokens is None else tokens, 0
-    if new < 1 or before < 0 or new + before > max_context:
-        raise InvalidInputError(
-            f"{new} new tokens over {before} cached do not fit the compiled context of {max_context}; "
-            "at least one is new (--context, --tokens, --max-context)"
-        )
-    return new, before
 
 
 def complete(prompt: str, *, say: Say = silent, **options: Any) -> Answer:
