@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from wsesim.engine.timing import Step
-from wsesim.program.kernels import Kernel, Linear, Score, WeightedSum
-from wsesim.program.layout import ceil_div
+from wsesim.program.kernels import FlashSum, Kernel, Linear, Score, WeightedSum
 from wsesim.program.program import Program
 
 
@@ -64,9 +63,9 @@ def _of_kernel(program: Program, kernel: Kernel, one: Pass) -> tuple[int, int]:
         across = max(o.layout.used for o in kernel.outputs) * sum(o.layout.width for o in kernel.outputs)
         needed = kernel.layout.size * sum(o.layout.size for o in kernel.outputs)
         return tokens * kernel.layout.used * kernel.layout.width * across, tokens * needed
-    if isinstance(kernel, Score | WeightedSum):
+    if isinstance(kernel, Score | WeightedSum | FlashSum):
         layout = kernel.query_layout if isinstance(kernel, Score) else kernel.layout
         along = program.block(kernel.block).along
-        positions = along * ceil_div(one.context, along)
+        positions = along * kernel.cache.positions(one.context, along)
         return one.tokens * positions * layout.used * layout.width, one.pairs * layout.size
     return 0, 0
