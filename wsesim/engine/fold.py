@@ -102,11 +102,11 @@ class _Folding:
         for equal in (equal for phase in self.plan.phases for equal in phase):
             bases, states = now.of(equal)
             kinds = _kinds(states)
-            for effect, kind in zip(self._effects(equal.line, states, kinds), kinds, strict=True):
-                members = equal.members[kind]
-                if not now.advance(effect, members, bases[kind]):
-                    return None
-                pieces.append(Piece(equal.line.graph, effect.timeline, members, bases[kind]))
+            effects = self._effects(equal.line, states, kinds)
+            if not now.advance(equal, bases, effects, kinds):
+                return None
+            for effect, kind in zip(effects, kinds, strict=True):
+                pieces.append(Piece(equal.line.graph, effect.timeline, equal.members[kind], bases[kind]))
                 end = max(end, int(bases[kind].max()) + effect.end_cycles)
                 events += effect.link_events * kind.size
         return Outcome(now.state, Requests(*now.requests), end, events, tuple(pieces))
@@ -138,33 +138,42 @@ class _Now:
         members, count = equal.members, len(equal.members)
         free = self.state["pe_free"][members]
         bases = free[:, equal.line.starters].min(axis=1)
-        links = 4 * members[:, :, None] + directions(equal.line.graph)
         values = [
             np.where(equal.line.busy[None, :], free, bases[:, None]),  # others have no say
             self.state["ramp_out_free"][members],
             self.state["ramp_in_free"][members],
-            self.state["link_free"][links].reshape(count, -1),
+            self.state["link_free"][_links(equal)].reshape(count, -1),
         ]
         return bases, np.maximum(np.concatenate(values, axis=1) - bases[:, None], 0)
 
-    def advance(self, effect: LineEffect, members: Int64, bases: Int64) -> bool:
-        """Writes what lines did; False if they asked for something that was asked for later already."""
-        for (name, width), (places, values) in zip(STATE_FIELDS.items(), effect.changes, strict=True):
-            self.state[name][_flat(members, places, width)] = values[None, :] + bases[:, None]
-        for number, (places, first, last) in enumerate(effect.requests):
-            flat = _flat(members, places, (1, 4)[number])
-            begun, ended = self.requests[2 * number : 2 * number + 2]
-            if (first[None, :] + bases[:, None] < ended[flat]).any():
+    def advance(self, equal: EqualLines, bases: Int64, effects: list[LineEffect], kinds: list[Int64]) -> bool:
+        """Writes what the lines did; False if they asked for something that was asked for later already."""
+        kind_of = np.empty(len(bases), np.intp)
+        for number, kind in enumerate(kinds):
+            kind_of[kind] = number
+        pes, links = equal.line.graph.pes, _links(equal).reshape(len(bases), -1)
+        changed = np.stack([effect.changed for effect in effects])[kind_of]
+        after = np.stack([effect.after for effect in effects])[kind_of] + bases[:, None]
+        for i, name in enumerate(STATE_FIELDS):
+            own = slice(i * pes, (i + 1) * pes) if i < 3 else slice(3 * pes, None)
+            places, field = (equal.members if i < 3 else links), self.state[name]
+            field[places] = np.where(changed[:, own], after[:, own], field[places])
+        first = np.stack([effect.first for effect in effects])[kind_of]
+        last = np.stack([effect.last for effect in effects])[kind_of]
+        asked = first != NEVER
+        for places, own, number in ((equal.members, slice(0, pes), 0), (links, slice(pes, None), 2)):
+            begun, ended = self.requests[number : number + 2]
+            there, since = asked[:, own], first[:, own] + bases[:, None]
+            if (there & (since < ended[places])).any():
                 return False
-            begun[flat] = np.where(begun[flat] == NEVER, first[None, :] + bases[:, None], begun[flat])
-            ended[flat] = last[None, :] + bases[:, None]
+            begun[places] = np.where(there & (begun[places] == NEVER), since, begun[places])
+            ended[places] = np.where(there, last[:, own] + bases[:, None], ended[places])
         return True
 
 
-def _flat(members: Int64, places: Int64, width: int) -> Int64:
-    """Places of a line's own array as places of the window's: [lines, places]."""
-    pe, rest = np.divmod(places, width)
-    return width * members[:, pe] + rest
+def _links(equal: EqualLines) -> Int64:
+    """Numbers of the lines' own links: [lines, length, 2]."""
+    return 4 * equal.members[:, :, None] + directions(equal.line.graph)
 
 
 def _kinds(states: Int64) -> list[Int64]:

@@ -1,4 +1,7 @@
-"""What one line of PEs does from a given state; several states are simulated together, as copies of the line."""
+"""What one line of PEs does from a given state; several states are simulated together, as copies of the line.
+
+The state of a line is a row of numbers: when each PE, its ramp out and its ramp in are free, then each PE's two links.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,11 @@ import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from wsesim.engine.expand.segment import LineGraph
 from wsesim.engine.simulate import simulate
-from wsesim.engine.state import NEVER, State
+from wsesim.engine.state import State
 from wsesim.engine.taskgraph import Int64, TaskGraph, directions, repeated
 from wsesim.engine.timeline import Timeline
 from wsesim.machine import Fabric
@@ -22,12 +26,14 @@ TIMES = ("task_start", "task_begin", "task_end", "message_head", "message_tail",
 class LineEffect:
     """What a line did, in cycles after its base.
 
-    `changes`: of pe_free, ramp_out_free, ramp_in_free and link_free, the places that changed and their new values.
-    `requests`: of ramps in and of links, the places that were asked for, first and last.
+    `after` and `changed`: its state and the places of it that changed. `first` and `last`: when its ramps in, then its
+    links, were asked for, NEVER where they were not.
     """
 
-    changes: tuple[tuple[Int64, Int64], ...]
-    requests: tuple[tuple[Int64, Int64, Int64], ...]
+    after: Int64
+    changed: NDArray[np.bool_]
+    first: Int64
+    last: Int64
     end_cycles: int
     link_events: int
     timeline: Timeline | None
@@ -36,15 +42,26 @@ class LineEffect:
 def line_effects(
     line: LineGraph, fabric: Fabric, states: Int64, free_links: bool, keep_timelines: bool
 ) -> list[LineEffect]:
-    """The line's effect from each of `states` [copies, values]: per PE when it, its ramp out and its ramp in are free,
-    then its two links of the line.
-
-    The copies are laid end to end: nothing goes from one to the next.
+    """The line's effect from each of `states` [copies, values]. Copies are laid end to end: nothing goes from one to
+    the next.
     """
     copies = len(states)
     before = _states(line.graph, states)
-    timeline = simulate(repeated(line.graph, copies), fabric, NO_PORTS, NO_PORTS, before, free_links=free_links)
-    return [_effect(line, before, timeline, copy, copies, keep_timelines) for copy in range(copies)]
+    graph = repeated(line.graph, copies)
+    timeline = simulate(graph, fabric, NO_PORTS, NO_PORTS, before, free_links=free_links)
+    state, asked = timeline.state_after, timeline.requests
+    frees = (state.pe_free, state.ramp_out_free, state.ramp_in_free)
+    after = np.concatenate([*(f.reshape(copies, -1) for f in frees), _own(line.graph, state.link_free, copies)], axis=1)
+    changed = after != states
+    changed[:, : line.graph.pes] = line.busy
+    first, last = (
+        np.concatenate([ramps.reshape(copies, -1), _own(line.graph, links, copies)], axis=1)
+        for ramps, links in ((asked.ramp_first, asked.link_first), (asked.ramp_last, asked.link_last))
+    )
+    ends = timeline.task_end.reshape(copies, -1).max(axis=1)
+    events = timeline.link_events // copies
+    kept = [_part(line.graph, timeline, copy) if keep_timelines else None for copy in range(copies)]
+    return [LineEffect(after[i], changed[i], first[i], last[i], int(ends[i]), events, kept[i]) for i in range(copies)]
 
 
 def _states(graph: TaskGraph, states: Int64) -> State:
@@ -56,29 +73,9 @@ def _states(graph: TaskGraph, states: Int64) -> State:
     return State(columns, rows, free, ramp_out, ramp_in, links.reshape(-1))
 
 
-def _effect(
-    line: LineGraph, before: State, timeline: Timeline, copy: int, copies: int, keep_timeline: bool
-) -> LineEffect:
-    """The part of one copy."""
-    graph, after = line.graph, timeline.state_after
-    pes = slice(copy * graph.pes, (copy + 1) * graph.pes)
-    links = slice(4 * pes.start, 4 * pes.stop)
-    changes = [(np.flatnonzero(line.busy), after.pe_free[pes][line.busy])]
-    for name, own in (("ramp_out_free", pes), ("ramp_in_free", pes), ("link_free", links)):
-        old, new = getattr(before, name)[own], getattr(after, name)[own]
-        places = np.flatnonzero(old != new)
-        changes.append((places, new[places]))
-    ramps = _asked(timeline.requests.ramp_first[pes], timeline.requests.ramp_last[pes])
-    ways = _asked(timeline.requests.link_first[links], timeline.requests.link_last[links])
-    tasks = slice(copy * graph.task_count, (copy + 1) * graph.task_count)
-    kept = _part(graph, timeline, copy) if keep_timeline else None
-    end = int(timeline.task_end[tasks].max())
-    return LineEffect(tuple(changes), (ramps, ways), end, timeline.link_events // copies, kept)
-
-
-def _asked(first: Int64, last: Int64) -> tuple[Int64, Int64, Int64]:
-    places = np.flatnonzero(last != NEVER)
-    return places, first[places], last[places]
+def _own(graph: TaskGraph, links: Int64, copies: int) -> Int64:
+    """The line's own two of each PE's links: [copies, 2 PEs]."""
+    return links.reshape(copies, graph.pes, 4)[:, :, directions(graph)].reshape(copies, -1)
 
 
 def _part(graph: TaskGraph, timeline: Timeline, copy: int) -> Timeline:

@@ -18,13 +18,13 @@ import numpy as np
 
 from wsesim.engine.effect import Effect, effect_of
 from wsesim.engine.expand import Segment
-from wsesim.engine.fold import REQUEST_FIELDS, STATE_FIELDS, LineMemory, run_plan
-from wsesim.engine.history import History, Record
-from wsesim.engine.state import NEVER, State
+from wsesim.engine.fold import STATE_FIELDS, LineMemory, run_plan
+from wsesim.engine.history import History, Planes, Record
+from wsesim.engine.state import State
 from wsesim.engine.taskgraph import Int64
 from wsesim.machine import Machine, Rect
 
-ONE_BY_ONE = 128  # segments of a run whose states are known by name; of a longer one states are compared
+MOST_RECORDS = 128
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -95,16 +95,18 @@ class Memory:
 
 
 class Wafer:
-    """The state of all PEs, ramps and links, in cycles since the run's origin."""
+    """The state of all PEs, ramps and links, in cycles since the run's origin.
+
+    At first it is a list of what has run: the state of a window follows from the few records that meet it. After
+    MOST_RECORDS, or once somebody was held, it is written out.
+    """
 
     def __init__(self, machine: Machine, memory: Memory, *, free_links: bool = False) -> None:
         self.machine = machine
         self.memory = memory
         self.free_links = free_links
         self._history: History | None = History()
-        self._pending: list[Record] = []  # not yet written to the planes
-        self._planes: list[Int64] = []
-        self._asked: list[Int64] = []
+        self._planes = Planes()
 
     def run(self, segment: Segment, credit: tuple[int, int] | None = None) -> SegmentRun:
         """Simulates the segment, or recalls what it did, and advances the state of its window."""
@@ -127,46 +129,32 @@ class Wafer:
         The receiving block has one buffer and gives one credit a chunk, which costs nothing here. Returns the target
         that was free last.
         """
-        if self._pending and any(record.segment.window.overlaps(_around(targets)) for record in self._pending):
-            self._write_pending()
-        free = self._plane(0)[:, :, 0][targets[:, 1], targets[:, 0]]
-        last = int(free.argmax())
-        if free[last] > 0:  # nobody was free before
-            self._write_pending()
-            self._history = None
-            np.maximum.at(self._plane(0)[:, :, 0], (sources[:, 1], sources[:, 0]), free[last])
+        window = _around(targets)
+        free = self._fields(window, 1)[0].reshape(window.rows, window.columns)
+        there = free[targets[:, 1] - window.y, targets[:, 0] - window.x]
+        last = int(there.argmax())
+        if there[last] > 0:  # nobody was free before
+            self._write_out().hold(sources, int(there[last]))
         return int(targets[last, 0]), int(targets[last, 1])
 
     def pe_free(self, x: int, y: int) -> int:
         """Cycle at which one PE has ended its last task."""
-        for record in reversed(self._pending):
-            window, (places, values) = record.segment.window, record.effect.changes[0]
-            if window.has(x, y):
-                number = (y - window.y) * window.columns + x - window.x
-                place = int(np.searchsorted(places, number))
-                if place < places.size and places[place] == number:
-                    return int(values[place]) + record.base
-        return int(self._plane(0)[y, x, 0])
+        return int(self._fields(Rect(x, y, 1, 1), 1)[0][0])
 
     def _look_and_run(self, segment: Segment) -> tuple[int, Effect, int, bool]:
         """Base, effect, late requests, and whether it was remembered; by the state itself."""
-        self._write_pending()
-        base, state = self._relative(segment)
-        key = (segment.plan, self.free_links, _digest(state))
+        plan, window = segment.plan, segment.window
+        free, *others = self._fields(window)
+        base = int(free[plan.starters].min())
+        free = np.where(plan.busy, free, base)  # others have no say
+        state = State(plan.columns, plan.rows, *(np.maximum(values - base, 0) for values in (free, *others)))
+        key = (plan, self.free_links, _digest(state))
         effect = self.memory.recall(key)
         remembered = effect is not None
         if effect is None:
             effect = self._simulate(segment, state)
             self.memory.store(key, effect)
-        return base, effect, self._late(segment.window, base, effect), remembered
-
-    def _relative(self, segment: Segment) -> tuple[int, State]:
-        """The window's state minus `base`, nothing before it."""
-        plan, window = segment.plan, segment.window
-        free, *others = (_view(self._plane(i), window).reshape(-1) for i in range(len(STATE_FIELDS)))
-        base = int(free[plan.starters].min())
-        free = np.where(plan.busy, free, base)  # others have no say
-        return base, State(plan.columns, plan.rows, *(np.maximum(values - base, 0) for values in (free, *others)))
+        return base, effect, self._late(window, base, effect), remembered
 
     def _simulate(self, segment: Segment, state: State) -> Effect:
         outcome = run_plan(
@@ -181,48 +169,33 @@ class Wafer:
         return effect_of(segment.plan, state, outcome)
 
     def _late(self, window: Rect, base: int, effect: Effect) -> int:
-        """Ramps and links that this segment asked for before an earlier one did for the last time."""
-        late = 0
-        for plane, (places, first, _) in zip(self._asked, effect.requests, strict=True):
-            late += int((first + base < plane.reshape(-1)[self._flat(window, places, plane.shape[2])]).sum())
-        return late
+        """Ramps and links that a segment asked for before an earlier one did for the last time."""
+        since = base + effect.first_request_cycles
+        lasts = self._history.asked(window, since) if self._history else self._planes.asked(window, since)
+        return sum(
+            int((first + base < last[places]).sum())
+            for last, (places, first, _) in zip(lasts, effect.requests, strict=True)
+        )
+
+    def _fields(self, window: Rect, count: int = len(STATE_FIELDS)) -> list[Int64]:
+        """A window's part of the first `count` State fields."""
+        return self._history.fields(window, count) if self._history else self._planes.fields(window, count)
 
     def _append(self, record: Record) -> None:
-        self._pending.append(record)
+        if self._history is None:
+            self._planes.write(record)
+            return
+        self._history.records.append(record)
+        if len(self._history.records) > MOST_RECORDS:
+            self._write_out()
+
+    def _write_out(self) -> Planes:
         if self._history is not None:
-            self._history.records.append(record)
-            if len(self._history.records) > ONE_BY_ONE:
-                self._history = None
-
-    def _write_pending(self) -> None:
-        for record in self._pending:
-            window, effect, base = record.segment.window, record.effect, record.base
-            for number, (places, values) in enumerate(effect.changes):
-                plane = self._plane(number)
-                plane.reshape(-1)[self._flat(window, places, plane.shape[2])] = values + base
-            for plane, (places, _, last) in zip(self._asked, effect.requests, strict=True):
-                flat = self._flat(window, places, plane.shape[2])
-                plane.reshape(-1)[flat] = np.maximum(plane.reshape(-1)[flat], last + base)
-        self._pending.clear()
-
-    def _plane(self, number: int) -> Int64:
-        """[rows, columns, values per PE] of one State field; there from the first look on."""
-        if not self._planes:
-            shape = (self.machine.rows, self.machine.columns)
-            self._planes = [np.zeros((*shape, width), np.int64) for width in STATE_FIELDS.values()]
-            self._asked = [np.full((*shape, width), NEVER, np.int64) for width in REQUEST_FIELDS.values()]
-        return self._planes[number]
-
-    def _flat(self, window: Rect, places: Int64, width: int) -> Int64:
-        """Places of a window's array as places of the wafer's."""
-        row, rest = np.divmod(places, window.columns * width)
-        corner = window.y * self.machine.columns + window.x
-        flat: Int64 = (row * self.machine.columns + corner) * width + rest
-        return flat
-
-
-def _view(plane: Int64, window: Rect) -> Int64:
-    return plane[window.y : window.y + window.rows, window.x : window.x + window.columns]
+            self._planes = Planes(self.machine)
+            for record in self._history.records:
+                self._planes.write(record)
+            self._history = None
+        return self._planes
 
 
 def _around(positions: Int64) -> Rect:

@@ -1,0 +1,61 @@
+"""A decode step of llama3.1-8b on wse3, nothing seen before: as whole graphs, and with the exact shortcuts.
+
+CPU seconds of one core; JIT compilation and the compiler apart. Both runs have to agree on every cycle.
+"""
+
+from __future__ import annotations
+
+from statistics import median
+from time import process_time
+
+import wsesim
+from benchmarks.row import Row
+from wsesim.engine.timing import Step, Timing
+from wsesim.engine.wafer import Memory
+from wsesim.program import Program
+from wsesim.toolchain import warm_up
+
+CONTEXT = 512
+REPEATS = 200
+
+
+def rows() -> list[Row]:
+    """The step cold, each way; a context not seen yet; one seen before."""
+    program = wsesim.compile("llama3.1-8b")
+    warm_up()
+    Timing(wsesim.compile("tiny"), Memory(keep_timelines=False)).decode(1)  # the same code, once
+    timing, short_s, short = _timed(program, Memory(keep_timelines=False), CONTEXT)
+    began = process_time()
+    other = timing.decode(8 * CONTEXT)
+    other_s = process_time() - began
+    again_s = _again_s(timing)
+    _, whole_s, whole = _timed(program, Memory(keep_timelines=False, remember=False, fold=False), CONTEXT)
+    assert (short.cycles, short.link_events, short.late_requests) == (
+        *(whole.cycles, whole.link_events),
+        whole.late_requests,
+    )
+    assert other.cycles > short.cycles
+    return [
+        Row(f"llama3.1-8b decode as whole graphs, {whole.link_events / 1e6:.1f} million links", whole_s, "s", 10),
+        Row("  the same with fold and remember, cold", 1e3 * short_s, "ms", 50),
+        Row("  that is a part of it of", short_s / whole_s, "x"),
+        Row("  at another context, the first time", 1e3 * other_s, "ms"),
+        Row("  at a context seen before", 1e3 * again_s, "ms", 0.2),
+    ]
+
+
+def _timed(program: Program, memory: Memory, context: int) -> tuple[Timing, float, Step]:
+    timing = Timing(program, memory)
+    began = process_time()
+    step = timing.decode(context)
+    return timing, process_time() - began, step
+
+
+def _again_s(timing: Timing) -> float:
+    cycles = timing.decode(CONTEXT).cycles
+    taken = []
+    for _ in range(REPEATS):
+        began = process_time()
+        assert timing.decode(CONTEXT).cycles == cycles
+        taken.append(process_time() - began)
+    return median(taken)
