@@ -46,8 +46,10 @@ class Mesh:
 
 
 @st.composite
-def graphs(draw: st.DrawFn, xy_only: bool = True, most_tasks: int = 24) -> TaskGraph:
-    """Tasks in a random order over a small mesh; messages go from earlier to later tasks on other PEs."""
+def graphs(draw: st.DrawFn, xy_only: bool = True, most_tasks: int = 24, ordered: bool = True) -> TaskGraph:
+    """Tasks in a random order over a small mesh; messages go to tasks on other PEs, if `ordered` to later ones only:
+    else tasks may wait for each other.
+    """
     columns, rows = draw(st.integers(1, 6)), draw(st.integers(1, 4))
     if columns * rows == 1:
         columns = 2
@@ -58,14 +60,16 @@ def graphs(draw: st.DrawFn, xy_only: bool = True, most_tasks: int = 24) -> TaskG
         fields = draw(st.tuples(small, small, st.integers(0, 2), st.booleans(), st.integers(0, 1), st.integers(0, 2)))
         builder.tasks(pe, f"k{pe % 3}", *fields)
     for source in range(len(pes)):
-        _add_messages(draw, builder, pes, source, xy_only)
+        _add_messages(draw, builder, pes, source, xy_only, source + 1 if ordered else 0)
     builder.ports(draw(st.lists(st.integers(0, len(pes) - 1), max_size=4)))
     builder.outputs([len(pes) - 1])
     return builder.build()
 
 
-def _add_messages(draw: st.DrawFn, builder: GraphBuilder, pes: list[int], source: int, xy_only: bool) -> None:
-    later = [t for t in range(source + 1, len(pes)) if pes[t] != pes[source]]
+def _add_messages(
+    draw: st.DrawFn, builder: GraphBuilder, pes: list[int], source: int, xy_only: bool, first_sink: int
+) -> None:
+    later = [t for t in range(first_sink, len(pes)) if pes[t] != pes[source]]
     if not later:
         return
     wavelets = 0
