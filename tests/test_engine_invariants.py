@@ -153,6 +153,7 @@ def beside(one: TaskGraph, other: TaskGraph) -> TaskGraph:
         out_ptr=np.searchsorted(source[by_source], np.arange(pe.size + 1)).astype(np.int32),
         drop_ptr=np.searchsorted(message[by_message], np.arange(source.size + 1)).astype(np.int32),
         drop_hop=np.concatenate((one.drop_hop, other.drop_hop))[by_message],
+        drop_sink=np.concatenate((one.drop_sink, other.drop_sink))[by_message],
         drop_task=drop_task[by_message].astype(np.int32),
         port_task=rank[np.concatenate((one.port_task, other.port_task + one.task_count))].astype(np.int32),
         outputs=np.empty(0, np.int32),

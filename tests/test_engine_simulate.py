@@ -534,6 +534,15 @@ def _arrays(broken: dict[str, list[int]]) -> dict[str, Any]:
     return {name: np.array(values, getattr(valid_graph(), name).dtype) for name, values in broken.items()}
 
 
+def test_arrays_of_unequal_length_are_named() -> None:
+    graph = valid_graph()
+    for field in dataclasses.fields(graph):
+        if field.name not in ("columns", "rows", "labels", "pe", "source", "drop_task", "port_task", "outputs"):
+            shorter = dataclasses.replace(graph, **{field.name: getattr(graph, field.name)[:-1]})
+            with pytest.raises(TaskGraphError, match=rf"{field.name} has \d entries, where the graph needs \d"):
+                verify(shorter)
+
+
 def test_no_rule_of_a_task_graph_is_left_out() -> None:
     caught = set()
     for broken, _ in BROKEN:

@@ -19,10 +19,22 @@ def verify(graph: TaskGraph) -> None:
 
     Tasks that wait for each other in a cycle are found by `simulate`, which raises DeadlockError.
     """
+    _check_lengths(graph)
     for rule in RULES:
         broken = rule.broken_by(graph)
         if broken.size:
             raise TaskGraphError(f"{_describe(graph, int(broken[0]))}: {rule.text} ({broken.size} break this rule)")
+
+
+def _check_lengths(graph: TaskGraph) -> None:
+    """What is not named here decides how many tasks, messages and drops there are."""
+    lengths = {name: graph.task_count for name in ("label", "kind", "start", "streams", "launch", "work", "delay")}
+    lengths |= {name: graph.message_count for name in ("wavelets", "direction1", "hops1", "direction2", "hops2")}
+    lengths |= {"shares_ramp": graph.message_count, "drop_hop": graph.drop_count, "drop_sink": graph.drop_count}
+    lengths |= {"out_ptr": graph.task_count + 1, "drop_ptr": graph.message_count + 1}
+    for name, length in lengths.items():
+        if getattr(graph, name).size != length:
+            raise TaskGraphError(f"{name} has {getattr(graph, name).size} entries, where the graph needs {length}")
 
 
 def verify_streams(graph: TaskGraph, queue_wavelets: int) -> None:
