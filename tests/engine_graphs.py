@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 from hypothesis import strategies as st
 
 from wsesim.engine.builder import GraphBuilder
 from wsesim.engine.state import State
-from wsesim.engine.taskgraph import EAST, NORTH, SOUTH, WEST, Int64, TaskGraph
+from wsesim.engine.taskgraph import BLOCKING, EAST, MEMORY, NORTH, SOUTH, STREAM, WEST, Int64, TaskGraph
 from wsesim.machine import Fabric
 
 SILICON = Fabric(
@@ -46,8 +48,12 @@ class Mesh:
 
 
 @st.composite
-def graphs(draw: st.DrawFn, xy_only: bool = True, most_tasks: int = 24) -> TaskGraph:
-    """Tasks in a random order over a small mesh; messages go from earlier to later tasks on other PEs."""
+def graphs(
+    draw: st.DrawFn, xy_only: bool = True, most_tasks: int = 24, ordered: bool = True, queue_wavelets: int = 0
+) -> TaskGraph:
+    """Tasks in a random order over a small mesh; messages go to tasks on other PEs, if `ordered` to later ones only:
+    else tasks may wait for each other. With `queue_wavelets`, of a Fabric, some sinks are STREAM.
+    """
     columns, rows = draw(st.integers(1, 6)), draw(st.integers(1, 4))
     if columns * rows == 1:
         columns = 2
@@ -58,14 +64,26 @@ def graphs(draw: st.DrawFn, xy_only: bool = True, most_tasks: int = 24) -> TaskG
         fields = draw(st.tuples(small, small, st.integers(0, 2), st.booleans(), st.integers(0, 1), st.integers(0, 2)))
         builder.tasks(pe, f"k{pe % 3}", *fields)
     for source in range(len(pes)):
-        _add_messages(draw, builder, pes, source, xy_only)
+        _add_messages(draw, builder, pes, source, xy_only, source + 1 if ordered else 0)
     builder.ports(draw(st.lists(st.integers(0, len(pes) - 1), max_size=4)))
     builder.outputs([len(pes) - 1])
-    return builder.build()
+    graph = builder.build()
+    return _streamed(graph, queue_wavelets, draw(st.integers(0, 2**32 - 1))) if queue_wavelets else graph
 
 
-def _add_messages(draw: st.DrawFn, builder: GraphBuilder, pes: list[int], source: int, xy_only: bool) -> None:
-    later = [t for t in range(source + 1, len(pes)) if pes[t] != pes[source]]
+def _streamed(graph: TaskGraph, queue_wavelets: int, seed: int) -> TaskGraph:
+    """Two drops of three are taken in by their task, if it is not BLOCKING, and they fit or it is its PE's first."""
+    wanted = np.random.default_rng(seed).random(graph.drop_count) < 2 / 3
+    fits = graph.wavelets[graph.drop_message()] <= queue_wavelets * graph.drop_hop
+    first = (np.diff(graph.pe, prepend=-1) != 0)[graph.drop_task]
+    may = (graph.start[graph.drop_task] != BLOCKING) & (fits | first)
+    return dataclasses.replace(graph, drop_sink=np.where(wanted & may, STREAM, MEMORY).astype(np.int8))
+
+
+def _add_messages(
+    draw: st.DrawFn, builder: GraphBuilder, pes: list[int], source: int, xy_only: bool, first_sink: int
+) -> None:
+    later = [t for t in range(first_sink, len(pes)) if pes[t] != pes[source]]
     if not later:
         return
     wavelets = 0

@@ -7,10 +7,11 @@ import itertools
 import numpy as np
 import pytest
 from engine_graphs import FABRICS, NO_PORTS, PLAIN, SILICON, Mesh, graphs, port_times, states
-from hypothesis import given, settings
+from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
 from wsesim.engine.critical_path import CriticalPath, Origin, critical_path
+from wsesim.engine.errors import DeadlockError
 from wsesim.engine.simulate import simulate
 from wsesim.engine.state import State
 from wsesim.engine.taskgraph import ACTIVATED, BLOCKING, EAST, LAUNCHED, REROUTE, SOUTH, WEST
@@ -123,10 +124,13 @@ def test_the_origin_is_a_port_or_the_pe() -> None:
 @settings(deadline=None, max_examples=60, derandomize=True)
 @given(data=st.data())
 def test_the_steps_add_up_to_the_latency(data: st.DataObject, fabric: Fabric, free_links: bool) -> None:
-    graph = data.draw(graphs())
+    graph = data.draw(graphs(queue_wavelets=data.draw(st.sampled_from((0, fabric.queue_wavelets)))))
     head, tail = data.draw(port_times(graph))
     state = data.draw(states(graph.columns, graph.rows))
-    timeline = simulate(graph, fabric, head, tail, state, free_links=free_links)
+    try:
+        timeline = simulate(graph, fabric, head, tail, state, free_links=free_links)
+    except DeadlockError:
+        reject()  # streams that wait for their tasks may hold each other's links
     for task in range(graph.task_count):
         path = critical_path(graph, timeline, fabric, task)
         ends = [path.origin.cycle, *(step.start_cycle + step.cycles for step in path.steps)]

@@ -24,7 +24,7 @@ from wsesim.engine.simulate import Kernel, simulate
 from wsesim.engine.state import NEVER, Requests, State
 from wsesim.engine.taskgraph import ACTIVATED, BLOCKING, EAST, LAUNCHED, NORTH, SOUTH, WEST, Int64, TaskGraph
 from wsesim.engine.timeline import Timeline
-from wsesim.engine.verify import verify
+from wsesim.engine.verify import RULES, verify
 from wsesim.machine import Fabric
 
 
@@ -496,36 +496,58 @@ def valid_graph() -> TaskGraph:
     return mesh.builder.build()
 
 
-@pytest.mark.parametrize(
-    ("broken", "message"),
-    [
-        ({"drop_task": [1, 7, 2]}, "task 7 of 3: .* name tasks of the graph"),
-        ({"outputs": [-1]}, "task -1 of 3: .* name tasks of the graph"),
-        ({"pe": [0, 1, 4]}, "b at PE 4 of 2 x 2: a task stands on a PE"),
-        ({"pe": [0, 3, 1]}, r"b at \(1, 0\): tasks are sorted"),
-        ({"work": [0, -1, 0]}, r"c at \(1, 0\): launch, work and delay cycles are not negative"),
-        ({"delay": [0, 0, -1]}, r"b at \(1, 1\): launch, work and delay"),
-        ({"start": [0, 0, 3]}, "start is BLOCKING"),
-        ({"kind": [3, 0, 0]}, "start is BLOCKING.*COMPUTE, REROUTE or COLLECTIVE"),
-        ({"wavelets": [0, 4]}, r"a at \(0, 0\): a message has at least one wavelet"),
-        ({"hops1": [0, 1]}, "at least one hop"),
-        ({"hops2": [-1, 1]}, "no leg is negative"),
-        ({"direction1": [4, 3]}, "EAST, WEST, NORTH or SOUTH"),
-        ({"direction2": [1, 0]}, "perpendicular"),
-        ({"hops1": [2, 1]}, "inside the mesh"),
-        ({"direction2": [2, 0]}, "inside the mesh"),
-        ({"drop_ptr": [0, 0, 3]}, "dropped at least once"),
-        ({"drop_hop": [1, 1, 2]}, "last drop of a message is at its last router"),
-        ({"drop_hop": [2, 2, 2]}, "ascending"),
-        ({"drop_hop": [0, 2, 2]}, "ascending"),
-        ({"drop_task": [2, 2, 2]}, r"b at \(1, 1\): a drop feeds a task on the PE of its router"),
-        ({"shares_ramp": [1, 1]}, "shares the ramp"),
-        ({"wavelets": [4, 5]}, "shares the ramp.*of equal length"),
-    ],
-)
+BROKEN: list[tuple[dict[str, list[int]], str]] = [
+    ({"drop_task": [1, 7, 2]}, "task 7 of 3: .* name tasks of the graph"),
+    ({"outputs": [-1]}, "task -1 of 3: .* name tasks of the graph"),
+    ({"pe": [0, 1, 4]}, "b at PE 4 of 2 x 2: a task stands on a PE"),
+    ({"pe": [0, 3, 1]}, r"b at \(1, 0\): tasks are sorted"),
+    ({"work": [0, -1, 0]}, r"c at \(1, 0\): launch, work and delay cycles are not negative"),
+    ({"delay": [0, 0, -1]}, r"b at \(1, 1\): launch, work and delay"),
+    ({"start": [0, 0, 3]}, "start is BLOCKING"),
+    ({"kind": [3, 0, 0]}, "start is BLOCKING.*COMPUTE, REROUTE or COLLECTIVE"),
+    ({"wavelets": [0, 4]}, r"a at \(0, 0\): a message has at least one wavelet"),
+    ({"hops1": [0, 1]}, "at least one hop"),
+    ({"hops2": [-1, 1]}, "no leg is negative"),
+    ({"direction1": [4, 3]}, "EAST, WEST, NORTH or SOUTH"),
+    ({"direction2": [1, 0]}, "perpendicular"),
+    ({"hops1": [2, 1]}, "inside the mesh"),
+    ({"direction2": [2, 0]}, "inside the mesh"),
+    ({"drop_ptr": [0, 0, 3]}, "dropped at least once"),
+    ({"drop_hop": [1, 1, 2]}, "last drop of a message is at its last router"),
+    ({"drop_hop": [2, 2, 2]}, "ascending"),
+    ({"drop_hop": [0, 2, 2]}, "ascending"),
+    ({"drop_task": [2, 2, 2]}, r"b at \(1, 1\): a drop feeds a task on the PE of its router"),
+    ({"drop_sink": [0, 2, 0]}, "MEMORY or STREAM"),
+    ({"drop_sink": [0, 0, 1]}, r"b at \(1, 1\): a task that takes in a STREAM is LAUNCHED or ACTIVATED: BLOCKING"),
+    ({"shares_ramp": [1, 1]}, "shares the ramp"),
+    ({"wavelets": [4, 5]}, "shares the ramp.*of equal length"),
+]
+
+
+@pytest.mark.parametrize(("broken", "message"), BROKEN)
 def test_each_rule_of_a_task_graph_is_checked(broken: dict[str, list[int]], message: str) -> None:
     graph = valid_graph()
     verify(graph)
-    arrays: dict[str, Any] = {n: np.array(v, getattr(graph, n).dtype) for n, v in broken.items()}
     with pytest.raises(TaskGraphError, match=message):
-        verify(dataclasses.replace(graph, **arrays))
+        verify(dataclasses.replace(graph, **_arrays(broken)))
+
+
+def _arrays(broken: dict[str, list[int]]) -> dict[str, Any]:
+    return {name: np.array(values, getattr(valid_graph(), name).dtype) for name, values in broken.items()}
+
+
+def test_arrays_of_unequal_length_are_named() -> None:
+    graph = valid_graph()
+    for field in dataclasses.fields(graph):
+        if field.name not in ("columns", "rows", "labels", "pe", "source", "drop_task", "port_task", "outputs"):
+            shorter = dataclasses.replace(graph, **{field.name: getattr(graph, field.name)[:-1]})
+            with pytest.raises(TaskGraphError, match=rf"{field.name} has \d entries, where the graph needs \d"):
+                verify(shorter)
+
+
+def test_no_rule_of_a_task_graph_is_left_out() -> None:
+    caught = set()
+    for broken, _ in BROKEN:
+        graph = dataclasses.replace(valid_graph(), **_arrays(broken))
+        caught.add(next(rule.text for rule in RULES if rule.broken_by(graph).size))
+    assert caught == {rule.text for rule in RULES}

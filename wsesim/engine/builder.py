@@ -8,7 +8,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from wsesim.engine.taskgraph import BLOCKING, COMPUTE, Int8, Int32, Int64, TaskGraph
+from wsesim.engine.taskgraph import BLOCKING, COMPUTE, MEMORY, Int8, Int32, Int64, TaskGraph
 
 Numbers: TypeAlias = npt.ArrayLike
 Order: TypeAlias = npt.NDArray[np.intp]
@@ -28,7 +28,7 @@ class GraphBuilder:
         self._labels: dict[str, int] = {}
         self._tasks = _Table("pe", "label", "kind", "start", "streams", "launch", "work", "delay")
         self._messages = _Table("source", "direction1", "hops1", "wavelets", "direction2", "hops2", "shares_ramp")
-        self._drops = _Table("message", "hop", "task")
+        self._drops = _Table("message", "hop", "task", "sink")
         self._ports = _Table("task")
         self._outputs = _Table("task")
 
@@ -66,9 +66,9 @@ class GraphBuilder:
         second = direction if direction2 is None else direction2
         return self._messages.append(source, direction, hops, wavelets, second, hops2, shares_ramp)
 
-    def drops(self, messages: Numbers, hop: Numbers, tasks: Numbers) -> None:
+    def drops(self, messages: Numbers, hop: Numbers, tasks: Numbers, sink: Numbers = MEMORY) -> None:
         """After `hop` routers each message also goes to the PE there, as an input of its task."""
-        self._drops.append(messages, hop, tasks)
+        self._drops.append(messages, hop, tasks, sink)
 
     def ports(self, tasks: Numbers) -> Int64:
         """External inputs that feed `tasks`, one each; their port numbers."""
@@ -110,6 +110,7 @@ class GraphBuilder:
             drop_ptr=_pointers(message[by_message], by_source.size),
             drop_hop=drops.int32("hop", by_message),
             drop_task=task_rank[drops["task"]][by_message].astype(np.int32),
+            drop_sink=drops.int8("sink", by_message),
             port_task=task_rank[self._ports["task"]].astype(np.int32),
             outputs=task_rank[self._outputs["task"]].astype(np.int32),
         )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from wsesim.engine.errors import DeadlockError
 from wsesim.engine.taskgraph import Int32, TaskGraph
@@ -12,15 +14,27 @@ from wsesim.engine.taskgraph import Int32, TaskGraph
 Node: TypeAlias = tuple[str, int]  # ("task" | "message", number)
 
 
-def deadlock(graph: TaskGraph, tasks_done: Int32, link_owner: Int32) -> DeadlockError:
-    """The error that names one cycle of the stuck tasks and messages.
+@dataclass(frozen=True, slots=True)
+class Stand:
+    """Where a run stopped.
 
-    tasks_done [PEs]: how many tasks of each PE's program ran. link_owner [M]: the message that holds the link
-    which message m waits for, -1 if m waits for none.
+    tasks_done [PEs]  how many tasks of each PE's program ran
+    delivered [D]     drops that their tasks have
+    link_owner [M]    the message that holds the link which a message waits for, -1 if it waits for none
+    consumer [M]      the task that has to take a stream in before it goes on, -1 if it waits for none
     """
+
+    tasks_done: Int32
+    delivered: npt.NDArray[np.bool_]
+    link_owner: Int32
+    consumer: Int32
+
+
+def deadlock(graph: TaskGraph, stand: Stand) -> DeadlockError:
+    """The error that names one cycle of the stuck tasks and messages."""
     position = np.arange(graph.task_count) - graph.pe_ptr()[graph.pe]
-    done = position < tasks_done[graph.pe]
-    stuck = _Stuck(graph, done, link_owner)
+    done = position < stand.tasks_done[graph.pe]
+    stuck = _Stuck(graph, done, stand)
     cycle = _cycle(stuck)
     return DeadlockError(tuple(stuck.describe(node) for node in cycle), int((~done).sum()))
 
@@ -37,10 +51,10 @@ def _cycle(stuck: _Stuck) -> list[Node]:
 
 
 class _Stuck:
-    def __init__(self, graph: TaskGraph, done: np.ndarray[tuple[int], np.dtype[np.bool_]], owner: Int32) -> None:
+    def __init__(self, graph: TaskGraph, done: npt.NDArray[np.bool_], stand: Stand) -> None:
         self._graph = graph
         self._done = done
-        self._owner = owner
+        self._stand = stand
 
     def first(self) -> Node:
         return ("task", int(np.flatnonzero(~self._done)[0]))
@@ -48,11 +62,11 @@ class _Stuck:
     def waits_for(self, node: Node) -> Node:
         kind, number = node
         if kind == "message":
-            return ("message", int(self._owner[number]))
+            return self._holder(number)
         graph = self._graph
         if number > 0 and graph.pe[number - 1] == graph.pe[number] and not self._done[number - 1]:
             return ("task", number - 1)
-        drops = np.flatnonzero(graph.drop_task == number)
+        drops = np.flatnonzero((graph.drop_task == number) & ~self._stand.delivered)
         messages = np.searchsorted(graph.drop_ptr, drops, side="right") - 1
         return self._undelivered(messages.astype(np.int32))
 
@@ -60,7 +74,11 @@ class _Stuck:
         unsent = messages[~self._done[self._graph.source[messages]]]
         if unsent.size:
             return ("task", int(self._graph.source[unsent[0]]))
-        return ("message", int(messages[self._owner[messages] >= 0][0]))
+        return ("message", int(messages[0]))
+
+    def _holder(self, message: int) -> Node:
+        consumer = int(self._stand.consumer[message])
+        return ("task", consumer) if consumer >= 0 else ("message", int(self._stand.link_owner[message]))
 
     def describe(self, node: Node) -> str:
         kind, number = node

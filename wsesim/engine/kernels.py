@@ -1,11 +1,10 @@
 """The event loop of `simulate`, compiled. Its twin is `reference.py`; the rules stand in `simulate.py`.
 
-An event is the head of a message at a router, ready for its next link; a message has at most one at a time,
-so events are message numbers in linked lists. They wait in a calendar: slots of one cycle, of 2^12 cycles, of
-2^24 ..., each a list; a coarse slot is dealt out to finer ones when its time comes. Every event is later than
-the one that caused it, so a cycle's list is complete when the cycle begins; it is then sorted by message
-number, that is by (source PE, position among the messages of that PE). The requests that wait for a link are
-a list in the order of their coming.
+An event is the head of a message at a router, ready for its next link; a message has at most one at a time, so events
+are message numbers in linked lists. They wait in a calendar: slots of one cycle, of 2^12 cycles, of 2^24 ..., each a
+list; a coarse slot is dealt out to finer ones when its time comes. Every event is later than the one that caused it,
+so a cycle's list is complete when the cycle begins; it is then sorted by message number, that is by (source PE,
+position among the messages of that PE). The requests that wait for a link are a list in the order of their coming.
 """
 
 from __future__ import annotations
@@ -35,11 +34,8 @@ inlined = njit(cache=True, _nrt=False, inline="always")
 @compiled
 def run(world: World, fabric: Constants) -> None:
     """Runs all tasks that can run. What could not finish is left as it stands."""
-    for first in range(0, world.pes.size, AHEAD):
-        stop = min(first + AHEAD, world.pes.size)
-        _prefetch_programs(world, first, stop)
-        for pe in range(first, stop):
-            _run_program(world, fabric, pe)
+    for pe in range(world.pes.size):
+        _run_program(world, fabric, pe)
     events = _next_cycle(world, fabric)
     while events > 0:
         for first in range(0, events, AHEAD):
@@ -51,21 +47,8 @@ def run(world: World, fabric: Constants) -> None:
 
 
 @compiled
-def _prefetch_programs(world: World, first: int, stop: int) -> None:
-    """Reads the first task of each program, as `_prefetch` does for events."""
-    total = 0
-    for pe in range(first, stop):
-        number = world.pes[pe].next_task
-        if number < world.pes[pe].last_task:
-            total += world.missing[number] + world.tasks[number].first_message
-    world.counts[PREFETCHED] = total
-
-
-@compiled
 def _prefetch(world: World, first: int, stop: int) -> None:
-    """Reads what the next events need, in steps that do not wait for each other. One by one, each event would wait
-    for memory alone.
-    """
+    """Reads what the next events need, step by step. One by one, each event would wait for memory alone."""
     total = 0
     for i in range(first, stop):
         total += world.messages[world.batch[i]].position
@@ -77,7 +60,7 @@ def _prefetch(world: World, first: int, stop: int) -> None:
     for i in range(first, stop):
         message = world.messages[world.batch[i]]
         if message.position == message.drop_position:
-            number = world.drop_task[message.drop]
+            number = _consumer(world, message)
             total += world.missing[number] + world.tasks[number].first_message
     world.counts[PREFETCHED] = total  # keeps the compiler from leaving out the reads
 
@@ -92,6 +75,45 @@ def _run_program(world: World, fabric: Constants, pe: int) -> None:
         program.next_task += 1
         for message in range(task.first_message, world.tasks[program.next_task].first_message):
             _send(world, fabric, task, program, message)
+    if world.parked.size > 0 and program.next_task < program.last_task:
+        _wake(world, fabric, program)
+
+
+@compiled
+def _wake(world: World, fabric: Constants, program: Any) -> None:
+    """The task that is next takes in what waits for it. What a program waited for is later than now, and so is this."""
+    number = world.parked[program.next_task]
+    world.parked[program.next_task] = -1
+    while number >= 0:
+        following = world.next[number]
+        _schedule(world, fabric, number, _taken_in_from(world.tasks[program.next_task], program.free))
+        number = following
+
+
+@inlined
+def _taken_in_from(task: Any, free: int) -> Any:
+    return free + task.launch if task.start == LAUNCHED else free
+
+
+@compiled
+def _waits_for_consumer(world: World, fabric: Constants, number: int) -> bool:
+    """Whether the head of a stream stays in the router; it then comes again when its task takes it in."""
+    message = world.messages[number]
+    program, consumer = world.pes[message.router], _consumer(world, message)
+    if program.next_task != consumer:
+        world.next[number] = world.parked[consumer]
+        world.parked[consumer] = number
+        return True
+    cycle = _taken_in_from(world.tasks[consumer], program.free)
+    if cycle <= message.cycle:
+        return False
+    _schedule(world, fabric, number, cycle)
+    return True
+
+
+@inlined
+def _consumer(world: World, message: Any) -> Any:
+    return max(world.drop_task[message.drop], ~world.drop_task[message.drop])
 
 
 @inlined
@@ -112,14 +134,13 @@ def _send(world: World, fabric: Constants, task: Any, program: Any, number: int)
     message = world.messages[number]
     ramp = world.ramps[number]
     head_out = task.begin + task.delay if task.streams else task.end
-    tail_out = max(head_out + message.duration, task.end)
     if fabric.free_links:
         ramp.head = head_out
     elif message.shares_ramp:
         ramp.head = world.ramps[number - 1].head
     else:
         ramp.head = max(head_out, program.ramp_out_free)
-    ramp.tail = max(ramp.head + message.duration, tail_out)
+    ramp.tail = max(ramp.head + message.duration, task.end)
     if not fabric.free_links and not message.shares_ramp:
         program.ramp_out_free = ramp.tail
     message.tail = ramp.tail + fabric.ramp_send_cycles - fabric.hop_cycles
@@ -130,6 +151,8 @@ def _send(world: World, fabric: Constants, task: Any, program: Any, number: int)
 def _arrive(world: World, fabric: Constants, number: int) -> None:
     message = world.messages[number]
     if message.position == message.drop_position:
+        if world.drop_task[message.drop] < 0 and _waits_for_consumer(world, fabric, number):
+            return
         _deliver(world, fabric, number)
         if message.position == message.hops:
             if message.window > 0 and not fabric.free_links:
@@ -149,8 +172,7 @@ def _request(world: World, fabric: Constants, number: int) -> None:
     if fabric.free_links:
         _grant(world, fabric, number, message.cycle)
         return
-    link_number = _link(message, message.position)
-    link = world.links[link_number]
+    link = world.links[_link(message, message.position)]
     if link.last_request == NEVER:
         link.first_request = message.cycle
     link.last_request = message.cycle
@@ -227,17 +249,17 @@ def _deliver(world: World, fabric: Constants, number: int) -> None:
         program.ramp_last_request = message.cycle
         granted = max(message.cycle, program.ramp_in_free)
         program.ramp_in_free = granted + message.duration
-        if fabric.shallow or granted > message.cycle:
+        if fabric.shallow or granted > message.cycle or world.drop_task[message.drop] < 0:
             _hold(world, fabric, message, granted)
     drop.head = granted + fabric.ramp_receive_cycles
     drop.tail = max(granted + message.duration, message.tail + fabric.hop_cycles) + fabric.ramp_receive_cycles
-    task_number = world.drop_task[message.drop]
+    task_number = _consumer(world, message)
     task = world.tasks[task_number]
     task.begin = max(task.begin, drop.head)
     task.end = max(task.end, drop.tail)
     world.missing[task_number] -= 1
+    message.drop += 1
     if message.position < message.hops:
-        message.drop += 1
         message.drop_position = world.drop_hop[message.drop]
     if world.missing[task_number] == 0:
         _run_program(world, fabric, message.router)
@@ -246,8 +268,6 @@ def _deliver(world: World, fabric: Constants, number: int) -> None:
 @compiled
 def _finish(world: World, fabric: Constants, number: int) -> None:
     message = world.messages[number]
-    if fabric.free_links:
-        return
     for back in range(1, min(message.window, message.position) + 1):
         _release(world, _link(message, message.position - back))
     _hand_on(world, fabric)
@@ -313,8 +333,7 @@ def _next_cycle(world: World, fabric: Constants) -> int:
     while world.first[0, slot] < 0:
         slot += 1
     world.counts[NOW] = (world.counts[NOW] & -SLOTS) | slot
-    events = 0
-    number = world.first[0, slot]
+    events, number = 0, world.first[0, slot]
     while number >= 0:
         world.batch[events] = number
         number = world.next[number]
@@ -352,8 +371,7 @@ def _sort(values: Any, scratch: Any, n: int) -> None:
 @compiled
 def _merge_runs(values: Any, out: Any, n: int) -> int:
     """Merges each pair of adjacent ascending runs into `out`; the number of runs that there were."""
-    runs = 0
-    first = 0
+    runs, first = 0, 0
     while first < n:
         middle = _run_end(values, first, n)
         runs += 1 if middle == n else 2

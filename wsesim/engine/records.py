@@ -103,12 +103,13 @@ class World(NamedTuple):
     ramps: Records  # [M] TIMES of the ramp out
     drops: Records  # [D] TIMES of the ramp in
     drop_hop: Any  # of the graph
-    drop_task: Any
+    drop_task: Any  # of the graph; ~task of a drop whose sink is STREAM
+    parked: Any  # [T] int32: first of the messages that wait for each task to take them in; [0] without such sinks
     pes: Records
     links: Records
     first: Any  # [LEVELS, SLOTS] int32: first event of a calendar slot, -1 if none
     last: Any
-    next: Any  # [M] int32: the message after each in the list of a slot or of a link's waiters
+    next: Any  # [M] int32: the message after each in the list of a slot, of a link's waiters or of a task's
     batch: Any  # [M] int32: the events of the current cycle
     scratch: Any
     counts: Any  # [WAITING + LEVELS] int64

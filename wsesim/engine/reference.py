@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from wsesim.engine.deadlock import deadlock
+from wsesim.engine.deadlock import Stand, deadlock
 from wsesim.engine.simulate import check_arguments
 from wsesim.engine.state import NEVER, Requests, State
-from wsesim.engine.taskgraph import ACTIVATED, BLOCKING, LAUNCHED, Int64, TaskGraph
+from wsesim.engine.taskgraph import ACTIVATED, BLOCKING, LAUNCHED, STREAM, Int64, TaskGraph
 from wsesim.engine.timeline import Timeline
 from wsesim.machine import Fabric
 
@@ -93,6 +93,7 @@ class _Run:
         self.link_requests: dict[int, list[int]] = {}
         self.ramp_requests: dict[int, list[int]] = {}
         self.users: dict[int, list[int]] = {}  # link: messages that were granted it, in order
+        self.parked: dict[int, list[int]] = {}  # task: messages that wait in a router for it to take them in
         self.waiting: dict[int, list[tuple[int, int]]] = {}  # link: (cycle, message) that wait for it
         self.drop_times: dict[int, tuple[int, int]] = {}
         self.events: list[tuple[int, int, int]] = []  # (cycle, source PE, message): messages are sorted by PE
@@ -114,6 +115,8 @@ class _Run:
         program = self.program[pe]
         while program and self.tasks[program[0]].missing == 0:
             self.run_task(pe, program.pop(0))
+        for message in self.parked.pop(program[0], []) if program else []:
+            self.at(self.taken_in_from(program[0]), message)
 
     def run_task(self, pe: int, number: int) -> None:
         graph, task, free = self.graph, self.tasks[number], self.pe_free[pe]
@@ -165,13 +168,17 @@ class _Run:
                 pass
         if any(self.program):
             done = [n - len(left) for n, left in zip(np.diff(self.graph.pe_ptr()), self.program, strict=True)]
-            raise deadlock(self.graph, np.array(done, np.int32), self.link_owners())
+            delivered = np.array([drop in self.drop_times for drop in range(self.graph.drop_count)], np.bool_)
+            stand = Stand(np.array(done, np.int32), delivered, self.link_owners(), self.consumers())
+            raise deadlock(self.graph, stand)
 
     def arrive(self, cycle: int, number: int) -> None:
         """The head of a message is at a router."""
         message = self.messages[number]
         hop = len(message.grants)
         if hop in message.drops and hop not in message.ramps:
+            if self.graph.drop_sink[message.drops[hop]] == STREAM and self.waits_for_consumer(cycle, number):
+                return
             self.enter_ramp(cycle, number)
         if hop == len(message.path):
             return
@@ -181,6 +188,22 @@ class _Run:
             self.at(cycle + turn, number)
             return
         self.request(cycle, number)
+
+    def waits_for_consumer(self, cycle: int, number: int) -> bool:
+        message = self.messages[number]
+        consumer = int(self.graph.drop_task[message.drops[len(message.grants)]])
+        if self.program[self.graph.pe[consumer]][0] != consumer:
+            self.parked.setdefault(consumer, []).append(number)
+            return True
+        opens = self.taken_in_from(consumer)
+        if opens > cycle:
+            self.at(opens, number)
+        return opens > cycle
+
+    def taken_in_from(self, task: int) -> int:
+        """From when on the task, the next one of its PE, takes its streams in."""
+        free: int = self.pe_free[self.graph.pe[task]]
+        return free + int(self.graph.launch[task]) if self.graph.start[task] == LAUNCHED else free
 
     def enter_ramp(self, cycle: int, number: int) -> None:
         message, fabric = self.messages[number], self.fabric
@@ -260,6 +283,12 @@ class _Run:
             for _, number in waiters:
                 owners[number] = self.users[link][-1]
         return owners
+
+    def consumers(self) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
+        consumers = np.full(len(self.messages), -1, np.int32)
+        for task, messages in self.parked.items():
+            consumers[messages] = task
+        return consumers
 
     # results
 

@@ -8,7 +8,9 @@ PEs
         BLOCKING   start = max(free, T)  begin = start + launch              end = begin + work + delay
         LAUNCHED   start = free          begin = max(start + launch, H)      end = max(begin + work, T) + delay
         ACTIVATED  start = max(free, H)  begin = start + launch              end = max(begin + work, T) + delay
-    The sink of a message is memory: a microthread takes it in, whatever the PE is doing.
+    The sink of a drop is MEMORY: a microthread takes it in, whatever the PE is doing; or STREAM: its task does, which
+    is LAUNCHED or ACTIVATED, and not before it has begun on that PE: from `open` on, start + launch of a LAUNCHED task,
+    `free` of an ACTIVATED one.
 Messages
     The head of a message leaves at `head_out`: begin + delay of a task that streams, else its end. On a link a
     message of w wavelets lasts D = ceil(w * numerator / denominator) cycles; that of a streaming task is not
@@ -18,7 +20,8 @@ Messages
     pass of its own. It never waits for the links behind it: a PE's memory holds what has not left.
     The first link is requested at r + ramp_send, with tail_-1 + hop = max(r + D, tail_out) + ramp_send.
 Links
-    A link (one per router and direction) belongs to one message from its grant g until it is free. The head
+    Arbitration is by message: a link (one per router and direction) belongs to one message from its grant g until it
+    is free. (The hardware takes wavelets of several colours in turn; that needs every wavelet to be followed.) The head
     is at the next router at g + hop, where it requests the next link, after a turn `turn` cycles later.
         tail_p = max(g_p + D, tail_(p-1) + hop)
     Requests are served first come first served: in the order of (cycle, source PE, position of the message
@@ -31,6 +34,8 @@ Links
 Ramps in
     A drop requests the ramp into its PE when the head is at the router; the ramp is busy for D from g on.
         head at the PE = g + ramp_receive      tail = max(g + D, tail_(p-1) + hop) + ramp_receive
+    Where the sink is a STREAM the head waits in the router until `open`, then requests the ramp and goes on (a
+    multicast too: a router passes a wavelet on to all its outputs or to none). Until then its wavelets fill the queues.
     A late grant holds the links behind it as above. Assumed: it does not delay the other drops of a
     multicast, and a head that waits further on does not delay the tails of drops that it has passed.
 `free_links`: no ramp and no link is ever busy. A run minus a run with free links is the cost of congestion.
@@ -46,12 +51,13 @@ from typing import TypeAlias
 import numpy as np
 
 from wsesim.engine import kernels, loads
-from wsesim.engine.deadlock import deadlock
-from wsesim.engine.errors import ProfileError
+from wsesim.engine.deadlock import Stand, deadlock
+from wsesim.engine.errors import DeadlockError, ProfileError
 from wsesim.engine.records import LINK, MESSAGE, PE, TASK, TIMES, Constants, Records, World, records
 from wsesim.engine.state import NEVER, Requests, State
-from wsesim.engine.taskgraph import Int32, Int64, TaskGraph, steps
+from wsesim.engine.taskgraph import STREAM, Int32, Int64, TaskGraph, steps
 from wsesim.engine.timeline import Timeline
+from wsesim.engine.verify import verify_streams
 from wsesim.machine import Fabric
 
 Kernel: TypeAlias = Callable[[World, Constants], None]
@@ -71,19 +77,19 @@ def simulate(
 
     port_head, port_tail [I]: cycles at which the first and the last wavelet of each external input are there.
     state: where the run begins, not changed; None is `State.idle`.
-    Raises ProfileError (arguments do not suit each other) and DeadlockError.
+    Raises ProfileError (arguments do not suit each other), TaskGraphError (see `verify_streams`) and DeadlockError.
     """
     state = State.idle(graph.columns, graph.rows) if state is None else state
     check_arguments(graph, fabric, port_head, port_tail, state)
     world = _world(graph, fabric, port_head, port_tail, state)
     kernel(world, _constants(fabric, free_links, state))
     if (world.pes["next_task"] < world.pes["last_task"]).any():  # a message that is stuck leaves its task waiting
-        raise deadlock(graph, world.pes["next_task"] - graph.pe_ptr()[:-1], _link_owners(world))
+        raise _deadlock(graph, world)
     return _timeline(graph, world, port_head, port_tail, state)
 
 
 def check_arguments(graph: TaskGraph, fabric: Fabric, port_head: Int64, port_tail: Int64, state: State) -> None:
-    """Raises ProfileError for arguments that `simulate` cannot run with."""
+    """Raises ProfileError for arguments that `simulate` cannot run with, TaskGraphError for streams that might jam."""
     ports = graph.port_task.size
     if port_head.size != ports or port_tail.size != ports:
         raise ProfileError(
@@ -96,6 +102,7 @@ def check_arguments(graph: TaskGraph, fabric: Fabric, port_head: Int64, port_tai
         raise ProfileError(
             f"a State of {state.columns} x {state.rows} PEs for a graph of {graph.columns} x {graph.rows}"
         )
+    verify_streams(graph, fabric.queue_wavelets)
     if fabric.hop_cycles < 1 or fabric.ramp_send_cycles + fabric.ramp_receive_cycles < 1:
         raise ProfileError("hop_cycles, and ramp_send_cycles + ramp_receive_cycles, must be at least 1")
 
@@ -119,6 +126,7 @@ def _constants(fabric: Fabric, free_links: bool, state: State) -> Constants:
 def _world(graph: TaskGraph, fabric: Fabric, port_head: Int64, port_tail: Int64, state: State) -> World:
     counts = np.zeros(kernels.WAITING + kernels.LEVELS, np.int64)
     counts[kernels.RELEASED] = -1
+    streams = bool(graph.drop_sink.any())
     return World(
         tasks=_tasks(graph, port_head, port_tail),
         missing=_missing(graph),
@@ -126,7 +134,8 @@ def _world(graph: TaskGraph, fabric: Fabric, port_head: Int64, port_tail: Int64,
         ramps=records(graph.message_count, TIMES),
         drops=records(graph.drop_count, TIMES),
         drop_hop=graph.drop_hop,
-        drop_task=graph.drop_task,
+        drop_task=np.where(graph.drop_sink == STREAM, ~graph.drop_task, graph.drop_task),
+        parked=np.full(graph.task_count if streams else 0, -1, np.int32),
         pes=_pes(graph, state),
         links=_links(state),
         first=np.full((kernels.LEVELS, kernels.SLOTS), -1, np.int32),
@@ -174,6 +183,23 @@ def _links(state: State) -> Records:
     links = records(state.link_free.size, LINK)
     loads.load_links(links, state.link_free)
     return links
+
+
+def _deadlock(graph: TaskGraph, world: World) -> DeadlockError:
+    done = world.pes["next_task"] - graph.pe_ptr()[:-1]
+    delivered = np.arange(graph.drop_count) < world.messages["drop"][graph.drop_message()]
+    return deadlock(graph, Stand(done, delivered, _link_owners(world), _consumers(world)))
+
+
+def _consumers(world: World) -> Int32:
+    """Task that each message waits for in a router, -1 if it waits for none: [M]."""
+    consumers = np.full(world.messages.size, -1, np.int32)
+    for task in np.flatnonzero(world.parked >= 0):
+        number = world.parked[task]
+        while number >= 0:
+            consumers[number] = task
+            number = world.next[number]
+    return consumers
 
 
 def _link_owners(world: World) -> Int32:

@@ -25,6 +25,9 @@ BLOCKING: Final = 0
 LAUNCHED: Final = 1
 ACTIVATED: Final = 2
 
+MEMORY: Final = 0
+STREAM: Final = 1
+
 EAST: Final = 0
 WEST: Final = 1
 NORTH: Final = 2
@@ -33,7 +36,8 @@ SOUTH: Final = 3
 
 COLUMNS: Final = (
     *("pe", "label", "kind", "start", "streams", "launch", "work", "delay", "out_ptr", "source", "wavelets"),
-    *("direction1", "hops1", "direction2", "hops2", "shares_ramp", "drop_ptr", "drop_hop", "drop_task"),
+    *("direction1", "hops1", "direction2", "hops2", "shares_ramp"),
+    *("drop_ptr", "drop_hop", "drop_task", "drop_sink"),
 )  # fields of a TaskGraph that belong to its tasks, messages and drops
 
 
@@ -60,6 +64,7 @@ class TaskGraph:
     Drops [D]:
         drop_hop  routers passed before the drop, both legs counted; ascending; the last is hops1 + hops2
         drop_task task that consumes it, on the PE of that router
+        drop_sink MEMORY (a microthread takes it in at once) or STREAM (the task itself does, when its turn has come)
     port_task [I]: task fed by external input i.   outputs [O]: tasks whose times are the output profile.
     """
 
@@ -85,6 +90,7 @@ class TaskGraph:
     drop_ptr: Int32
     drop_hop: Int32
     drop_task: Int32
+    drop_sink: Int8
     port_task: Int32
     outputs: Int32
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wsesim.engine.errors import TaskGraphError
-from wsesim.engine.taskgraph import ACTIVATED, COLLECTIVE, Int32, TaskGraph, route_position
+from wsesim.engine.taskgraph import ACTIVATED, BLOCKING, COLLECTIVE, STREAM, Int32, Int64, TaskGraph, route_position
 
 Mask = npt.NDArray[np.bool_]
 
@@ -19,10 +19,68 @@ def verify(graph: TaskGraph) -> None:
 
     Tasks that wait for each other in a cycle are found by `simulate`, which raises DeadlockError.
     """
+    _check_lengths(graph)
     for rule in RULES:
         broken = rule.broken_by(graph)
         if broken.size:
             raise TaskGraphError(f"{_describe(graph, int(broken[0]))}: {rule.text} ({broken.size} break this rule)")
+
+
+def _check_lengths(graph: TaskGraph) -> None:
+    """What is not named here decides how many tasks, messages and drops there are."""
+    lengths = {name: graph.task_count for name in ("label", "kind", "start", "streams", "launch", "work", "delay")}
+    lengths |= {name: graph.message_count for name in ("wavelets", "direction1", "hops1", "direction2", "hops2")}
+    lengths |= {"shares_ramp": graph.message_count, "drop_hop": graph.drop_count, "drop_sink": graph.drop_count}
+    lengths |= {"out_ptr": graph.task_count + 1, "drop_ptr": graph.message_count + 1}
+    for name, length in lengths.items():
+        if getattr(graph, name).size != length:
+            raise TaskGraphError(f"{name} has {getattr(graph, name).size} entries, where the graph needs {length}")
+
+
+def verify_streams(graph: TaskGraph, queue_wavelets: int) -> None:
+    """Raises TaskGraphError for a drop with a STREAM sink that might jam: longer than the queues of the routers on its
+    way (`queue_wavelets` each), and its task may have to wait for others than its sender.
+
+    Its task is next for certain if all tasks before it on its PE wait for nothing but messages which the sender's PE
+    sends before this one.
+    """
+    if not graph.drop_sink.any():
+        return
+    message = graph.drop_message()
+    overflows = graph.wavelets[message] > queue_wavelets * graph.drop_hop.astype(np.int64)
+    drops = np.flatnonzero((graph.drop_sink == STREAM) & overflows)
+    jams = drops[~_next_for_certain(graph, graph.drop_task[drops], graph.source[message[drops]])]
+    if jams.size:
+        drop = int(jams[0])
+        raise TaskGraphError(
+            f"{graph.describe(int(graph.drop_task[drop]))}: a stream of {graph.wavelets[message[drop]]} wavelets from "
+            f"{graph.describe(int(graph.source[message[drop]]))} does not fit into {graph.drop_hop[drop]} queues of "
+            f"{queue_wavelets}, so the tasks before its task wait for nothing but what the same PE sends before; let "
+            f"its sink be MEMORY, or its task come earlier ({jams.size} break this rule)"
+        )
+
+
+def _next_for_certain(graph: TaskGraph, consumer: Int32, source: Int32) -> Mask:
+    """Whether what the tasks before each consumer wait for all comes from tasks before its source, on the same PE."""
+    fed, feeding = graph.drop_task, graph.source[graph.drop_message()]
+    lowest, highest = np.full(graph.task_count, graph.task_count), np.full(graph.task_count, -1)
+    np.minimum.at(lowest, fed, feeding)
+    np.maximum.at(highest, fed, feeding)
+    before_low = graph.task_count - _running_maximum(graph, graph.task_count - lowest)
+    before_high = _running_maximum(graph, highest + 1) - 1
+    own: Int64 = graph.pe_ptr()[graph.pe[source]].astype(np.int64)
+    previous = np.maximum(consumer - 1, 0)
+    first = graph.pe[previous] != graph.pe[consumer]
+    first |= consumer == 0
+    certain: Mask = first | ((before_low[previous] >= own) & (before_high[previous] < source))
+    return certain
+
+
+def _running_maximum(graph: TaskGraph, values: Int64) -> Int64:
+    """The largest of the values, from 0 to T, of each task and those before it on its PE."""
+    base = graph.pe.astype(np.int64) * (graph.task_count + 1)
+    running: Int64 = np.maximum.accumulate(values + base) - base
+    return running
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +181,16 @@ def _dropped_elsewhere(graph: TaskGraph) -> Int32:
     return elsewhere
 
 
+def _bad_sink(graph: TaskGraph) -> Int32:
+    unknown: Int32 = graph.drop_task[(graph.drop_sink < 0) | (graph.drop_sink > STREAM)]
+    return unknown
+
+
+def _waits_for_what_it_has_to_take(graph: TaskGraph) -> Int32:
+    waiting: Int32 = graph.drop_task[(graph.drop_sink == STREAM) & (graph.start[graph.drop_task] == BLOCKING)]
+    return waiting
+
+
 def _shares_nothing(graph: TaskGraph) -> Int32:
     def differs(field: npt.NDArray[np.integer]) -> Mask:
         return np.asarray(np.diff(field, prepend=field[:1] - 1) != 0)
@@ -146,5 +214,10 @@ RULES = (
     Rule("the last drop of a message is at its last router", _bad_last_drop),
     Rule("the drops of a message are at ascending hops, from 1 on", _drops_not_ascending),
     Rule("a drop feeds a task on the PE of its router", _dropped_elsewhere),
+    Rule("the sink of a drop is MEMORY or STREAM", _bad_sink),
+    Rule(
+        "a task that takes in a STREAM is LAUNCHED or ACTIVATED: BLOCKING, it would wait for what it has to take in",
+        _waits_for_what_it_has_to_take,
+    ),
     Rule("a message shares the ramp pass of the previous message of its task, of equal length", _shares_nothing),
 )

@@ -32,7 +32,7 @@ def _append(builder: GraphBuilder, segment: Segment, window: Rect) -> None:
         graph.hops2,
         graph.shares_ramp,
     )
-    builder.drops(messages[graph.drop_message()], graph.drop_hop, tasks[graph.drop_task])
+    builder.drops(messages[graph.drop_message()], graph.drop_hop, tasks[graph.drop_task], graph.drop_sink)
 
 
 def _append_tasks(builder: GraphBuilder, segment: Segment, pes: Int64) -> Int64:
