@@ -6,12 +6,11 @@ ramp), and complete w cycles later.
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 import pytest
 from engine_graphs import NO_PORTS, Mesh
 
+from tests.test_engine_simulate import assert_equal
 from wsesim.engine import reference
 from wsesim.engine.simulate import simulate
 from wsesim.engine.taskgraph import ACTIVATED, BLOCKING, EAST, LAUNCHED, NORTH, REROUTE, SOUTH, WEST
@@ -28,9 +27,7 @@ def run(mesh: Mesh) -> Timeline:
     verify(graph)
     timeline = simulate(graph, TOY, NO_PORTS, NO_PORTS)
     twin = reference.simulate(graph, TOY, NO_PORTS, NO_PORTS)
-    for field in dataclasses.fields(Timeline):
-        if field.name != "state_after":
-            np.testing.assert_array_equal(getattr(timeline, field.name), getattr(twin, field.name), err_msg=field.name)
+    assert_equal(timeline, twin)
     return timeline
 
 
