@@ -24,7 +24,7 @@ demo: $(VENV)/base  ## text and modelled times on a simulated wafer
 	$(BIN)/wsesim complete "It was a dark and stormy night" --max-tokens 40
 
 test: $(VENV)/dev  ## the test suite (without what is marked slow)
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -m "not slow" -n auto --dist loadscope
 
 check: $(VENV)/dev  ## lint, format, types
 	$(BIN)/ruff check $(SOURCES)
