@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -233,14 +234,16 @@ def test_schedule_is_the_reduction_bit_for_bit(length, algorithm):
         expected[merge.target] += expected[merge.source]
     got = reference.merged(partials, merges.order, merges.children)
     np.testing.assert_array_equal(got, expected[merging.root])
-    assert merges.depth <= 2 + length**0.5 * 2  # live partial sums: few, though positions are many
+    if algorithm != "star":  # whose root adds all of them itself
+        assert merges.depth <= 2 + length**0.5 * 2  # live partial sums: few, though positions are many
 
 
-def test_the_two_algorithms_round_differently():
+def test_the_algorithms_round_differently():
     partials = np.random.default_rng(0).standard_normal((40, 50)).astype(F)
-    chain, two_phase = (reference.merged(partials, s.order, s.children) for s in (schedule(40, a) for a in ALGORITHMS))
-    assert (chain != two_phase).any()
-    np.testing.assert_allclose(chain, two_phase, atol=1e-5)
+    sums = [reference.merged(partials, s.order, s.children) for s in (schedule(40, a) for a in ALGORITHMS)]
+    for one, other in combinations(sums, 2):
+        assert (one != other).any()
+        np.testing.assert_allclose(one, other, atol=1e-5)
 
 
 @pytest.mark.parametrize("tokens", [1, 2, 5])

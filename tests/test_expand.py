@@ -13,7 +13,7 @@ import pytest
 from tests.programs import UNTIED, program
 from wsesim.engine.expand import expand_feedback, expand_stage, expand_transfer
 from wsesim.engine.expand.canvas import Canvas
-from wsesim.engine.expand.collective import broadcast, reduce, sum_step
+from wsesim.engine.expand.collective import all_reduce, broadcast, reduce, sum_step
 from wsesim.engine.expand.kernels import CANDIDATE_ELEMENTS, ID_ELEMENTS, Site, expand_kernel
 from wsesim.engine.simulate import simulate
 from wsesim.engine.taskgraph import COMPUTE, REROUTE, TaskGraph
@@ -21,6 +21,7 @@ from wsesim.engine.verify import verify
 from wsesim.machine import Machine, Rect, load_machine
 from wsesim.machine.machine import SlowPE
 from wsesim.program import Program
+from wsesim.program.collectives import ALGORITHMS, COLLECTIVES
 from wsesim.program.kernels import (
     ACROSS,
     ALONG,
@@ -70,15 +71,27 @@ def last_ends(graph: TaskGraph, machine: Machine = TOY) -> list[int]:
 # later; the first PE begins at 1.
 #   chain of 4      begins 1, 7, 13, 19; the last ends at 21.   chain of 16: begins 1 + 15 * 6 = 91, ends 93
 #   two_phase of 4  0 -> 1 and 2 -> 3 at once: both begin 7, end 9. 1 -> 3 is two hops: begins 7 + 6 + 1 = 14, ends 16
-#   two_phase of 16 groups of 4 around 2, 6, 10, 14. In each: chain of 3 from the north begins 13, ends 15; then the
-#                   one from the south, there since 6: begins 16, ends 18. Roots, 4 hops apart: 2 -> 6 begins
-#                   16 + 8 + 1 = 25; 6 -> 10 begins 34, ends 36; 14 -> 10, there since 24, begins 37, ends 39
+#   two_phase of 16 groups of 4 around 2, 6, 10, 14. In each: the one from the south begins 7, ends 9; then the chain of
+#                   3 from the north begins 13, ends 15. Roots, 4 hops apart: 2 -> 6 begins 13 + 8 + 1 = 22, ends 24, so
+#                   does 14 -> 10; then 6 -> 10 begins 31, ends 33
 REDUCED = [
     (4, "chain", [1, 9, 15, 21]),
     (4, "two_phase", [1, 9, 1, 16]),
     (16, "chain", [1, *range(9, 94, 6)]),
-    (16, "two_phase", [1, 9, 18, 1, 1, 9, 27, 1, 1, 9, 39, 1, 1, 9, 18, 1]),
+    (16, "two_phase", [1, 9, 15, 1, 1, 9, 24, 1, 1, 9, 33, 1, 1, 9, 15, 1]),
+    (4, "star", [1, 1, 15, 1]),
+    (4, "streamed_chain", [1, 7, 11, 15]),
+    (4, "streamed_star", [1, 1, 11, 1]),
+    (4, "streamed_tree", [12, 1, 7, 1]),
 ]
+# Star of 4 around PE 2: all begin at 1; PE 1's and PE 3's sums are at its router at 3 and queue for the ramp, until 5
+# and 7; PE 0's follows PE 1's on the link into 2, and is the last. Complete at 6, 8 and 10: begins 7, 10, 13, each adds
+# for 2 before the next one is started.
+#
+# Streamed, a PE is set up (1) before its wavelets come, begins at the head and has each result 1 later.
+#   chain of 4      heads at 4, 8, 12: sent on at 5 and 9; a PE ends 2 + 1 after its head
+#   star of 4       heads 4, 6 and 8, added as they come in one operation: ends 8 + 2 + 1
+#   tree of 4       PE 2 takes PE 3's at 4, sends it on at 5: two hops, head at 9; PE 0 has PE 1's from 4 to 6
 
 
 @pytest.mark.parametrize(("length", "algorithm", "ends"), REDUCED)
@@ -87,6 +100,48 @@ def test_reduction_by_hand(length: int, algorithm: str, ends: list[int]) -> None
     root = reduce(canvas, canvas.lines(column(length), ALONG, 1), length, sum_step(canvas, 4), algorithm, "sum")
     assert last_ends(canvas.builder.build()) == ends
     assert ends[root] == max(ends)
+
+
+def test_a_ring_by_hand() -> None:
+    """Four elements around 0, 2, 3, 1: one element, one wavelet a message, a send begins at 1.
+
+    A stage begins h + 4 after the one before it, over h hops; a PE goes over 2 and 1 hops by turns. Begins of the
+    second round 6 or 7, of the third 12, of the fourth 17 (one hop) or 18, ends 1 later; copies sent off at 19 or 20,
+    then 25, then 30 (one hop) or 31, and the last is there, over the other number of hops, at 36.
+    """
+    canvas = canvas_of(column(4))
+    all_reduce(canvas, canvas.lines(column(4), ALONG, 1), 4, 4, "ring", "sum")
+    assert last_ends(canvas.builder.build()) == [36] * 4
+
+
+@pytest.mark.parametrize("collective", [*COLLECTIVES, "two_phase:3"])
+@pytest.mark.parametrize(("used", "elements", "tokens"), [(1, 5, 1), (2, 5, 1), (9, 5, 1), (9, 60, 3), (16, 1, 1)])
+def test_an_all_reduce_reaches_everybody(collective: str, used: int, elements: int, tokens: int) -> None:
+    """used - 1 sums and 15 copies; around a ring every range twice, and from there to those that have no share."""
+    canvas = canvas_of(column(16), tokens=tokens)
+    all_reduce(canvas, canvas.lines(column(16), ALONG, 1), used, elements, collective, "sum")
+    graph = canvas.builder.build()
+    last_ends(graph)
+    ring = collective.endswith("ring") and used > 1
+    ranges = min(used, elements // tokens)
+    assert graph.drop_count == (2 * ranges * (used - 1) + 16 - used if ring else used - 1 + 15)
+    assert set(np.unique(graph.drop_task).tolist()) == set(np.flatnonzero(graph.input_counts()).tolist())
+    assert np.unique(graph.pe).size == 16
+
+
+@pytest.mark.parametrize("collective", ALGORITHMS)
+def test_streaming_pays_the_length_once(collective: str) -> None:
+    """A longer vector costs a streamed reduction no more than what its busiest PE receives of it."""
+    received = {"chain": 1, "star": 15, "tree": 4, "two_phase": 4, "two_phase_end": 2, "ring": 1}[collective]
+
+    def cycles(staging: str, elements: int) -> int:
+        canvas = canvas_of(column(16))
+        reduce(canvas, canvas.lines(column(16), ALONG, 1), 16, sum_step(canvas, elements), staging + collective, "sum")
+        return max(last_ends(canvas.builder.build()))
+
+    longer = cycles("streamed_", 2000) - cycles("streamed_", 1000)
+    assert longer == received * 500
+    assert cycles("", 2000) - cycles("", 1000) >= longer
 
 
 # The root begins at 1. At distance h the message is complete at 1 + 1 + h + 2 + 1 = 5 + h, its task ends 1 later.

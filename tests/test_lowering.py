@@ -311,7 +311,7 @@ def test_a_graph_that_cannot_be_split_is_refused_by_the_node(
         ({"order": "snake"}, UnknownNameError, "known: serpentine"),
         ({"timing_dtype": "fp8"}, UnknownNameError, "unknown timing dtype 'fp8'"),
         ({"kv": "shift"}, UnknownNameError, "known: interleaved"),
-        ({"collective": "tree"}, UnknownNameError, "unknown collective 'tree'"),
+        ({"collective": "tree:4"}, UnknownNameError, "unknown collective 'tree:4'; known: tree, "),
         ({"max_context": 0}, InvalidInputError, "max_context is 0; it is at least 1"),
         ({"sequences": -1}, InvalidInputError, "sequences is -1"),
         ({"layers_per_block": 0}, InvalidInputError, "layers_per_block is 0"),

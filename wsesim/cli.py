@@ -185,7 +185,12 @@ def _add_lowering(command: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--timing-dtype", default=default.timing_dtype, metavar="D", help="fp16, bf16, int8 or fp32")
     group.add_argument("--kv", default=default.kv, metavar="POLICY", help="interleaved")
-    group.add_argument("--collective", default=default.collective, metavar="C", help="auto, chain or two_phase")
+    group.add_argument(
+        "--collective",
+        default=default.collective,
+        metavar="C",
+        help="auto, chain, star, tree, two_phase[:GROUPS], two_phase_end[:GROUPS], ring; each also as streamed_C",
+    )
     group.add_argument("--order", default=default.order, metavar="O", help="of the blocks: serpentine or row_major")
     group.add_argument(
         "--block",

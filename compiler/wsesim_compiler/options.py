@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from wsesim.errors import InvalidInputError, UnknownNameError
 from wsesim.machine.machine import TIMING_DTYPES
-from wsesim.program.collectives import ALGORITHMS
+from wsesim.program.collectives import parse_collective
 
 STRATEGIES = ("pipelined", "shared", "hybrid")
 ORDERS = ("serpentine", "row_major")
@@ -41,11 +41,12 @@ class Options:
             ("order", self.order, ORDERS),
             ("timing dtype", self.timing_dtype, TIMING_DTYPES),
             ("KV policy", self.kv, ("interleaved",)),
-            ("collective", self.collective, (AUTO, *ALGORITHMS)),
         )
         for kind, value, known in named:
             if value not in known:
                 raise UnknownNameError(kind, value, known)
+        if self.collective != AUTO:
+            parse_collective(self.collective)
         counts = ("max_context", "sequences", "layers_per_block", "candidates")
         for name in counts:
             if getattr(self, name) < 1:
