@@ -24,6 +24,9 @@ TOYS = {
     "padded groups": Toy(heads=5, kv_heads=5, across=3, reduce="two_phase"),
     "wider than anything": Toy(along=(50, 60), across=64, kv_heads=3, reduce="two_phase"),
     "one layer": Toy(along=(4,), kv_heads=6),
+    "ring": Toy(reduce="ring"),
+    "ring, groups share a position": Toy(heads=6, kv_heads=3, across=2, along=(3, 36), reduce="streamed_ring"),
+    "star": Toy(reduce="star"),
 }
 
 

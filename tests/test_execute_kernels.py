@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from wsesim.execute import kernels, reference, tiles, values
-from wsesim.execute.merges import schedule
+from wsesim.execute.merges import schedule, split_schedule
 from wsesim.execute.tiles import PANEL
-from wsesim.program.collectives import ALGORITHMS, reduction
+from wsesim.program.collectives import ALGORITHMS, COLLECTIVES, reduction
 
 F = np.float32
 NONE = np.empty(0, F)
@@ -56,7 +56,7 @@ def stored(kind, *shape):
 
 def linear_case(tokens, positions, k, panels, algorithm, kind="fp32", workers=1):
     def make():
-        merges = schedule(positions, algorithm)
+        merges = split_schedule(positions, algorithm)
         x = floats(tokens, positions, k)
         x[:k] = 0  # padding
         scales = np.abs(floats(panels * PANEL)) if kind == "int8" else NONE
@@ -65,7 +65,8 @@ def linear_case(tokens, positions, k, panels, algorithm, kind="fp32", workers=1)
         stack = np.zeros(workers * tokens * merges.depth * PANEL, F)
         scratch = np.zeros(workers * k * PANEL, F)
         weights = stored(kind, panels, positions, k, PANEL).reshape(-1)
-        order = (merges.order, merges.children, places, workers, merges.depth, stack, scratch)
+        starts = merges.first(np.arange(panels * PANEL) % 37)
+        order = (merges.order, merges.children, starts, places, workers, merges.depth, stack, scratch)
         return (tokens, x, weights, scales, k, *order, np.full(tokens * row + 3, 9, F))
 
     name = f"linear-{tokens}x{positions}x{k}x{panels}-{algorithm}-{kind}-{workers}"
@@ -86,7 +87,7 @@ GROUPS, REPEAT, SEGMENT, FEATURES = 2, 3, 3, 2
 
 def score_case(tokens, context, algorithm, workers=1):
     def make():
-        merges = schedule(SEGMENT, algorithm)
+        merges = split_schedule(SEGMENT, algorithm)
         capacity = 3 * PANEL
         width = REPEAT * FEATURES
         row = GROUPS * SEGMENT * width
@@ -94,6 +95,7 @@ def score_case(tokens, context, algorithm, workers=1):
         starts = (group * SEGMENT * width + member * FEATURES).astype(np.int32)
         keys = floats(capacity * GROUPS * SEGMENT * FEATURES)
         shape = (starts, REPEAT, row, width, FEATURES, keys, F(0.3), merges.order, merges.children)
+        shape += (5 if merges.split else 0, 2)
         stack = np.zeros(workers * merges.depth * PANEL, F)
         target = np.full(tokens * GROUPS * REPEAT * capacity, 9, F)
         return (tokens, context, floats(tokens * row), *shape, workers, merges.depth, stack, capacity, target)
@@ -111,11 +113,11 @@ def append_case(module, kernel, context):
 
 def softmax_case(tokens, context, along, algorithm):
     def make():
-        merges = schedule(along, algorithm)
+        merges = split_schedule(along, algorithm)
         capacity = context + tokens + 2
         source = floats(tokens * 3 * capacity, scale=30)
         sums = np.zeros(along + merges.depth, F)
-        order = (along, merges.order, merges.children, sums)
+        order = (along, merges.order, merges.children, merges.first(np.array([0, 1, 0])), sums)
         return tokens, context, source, 3, capacity, *order, np.full(source.shape, 9, F)
 
     return Case(f"softmax-{tokens}-{context}-{along}-{algorithm}", kernels, "softmax", make)
@@ -123,11 +125,12 @@ def softmax_case(tokens, context, along, algorithm):
 
 def weighted_case(tokens, context, along, algorithm, workers=1):
     def make():
-        merges = schedule(along, algorithm)
+        merges = split_schedule(along, algorithm)
         heads, size, capacity = GROUPS * REPEAT, 5, context + tokens + 2
         row = heads * size + 4
         places = rng().permutation(row)[: heads * size].astype(np.int32)
-        order = (merges.order, merges.children, workers, merges.depth)
+        starts = merges.first(np.arange(heads * size) % 13)
+        order = (merges.order, merges.children, starts, workers, merges.depth)
         stack = np.zeros(workers * merges.depth * size, F)
         cached = floats(capacity * GROUPS * size)
         p = np.abs(floats(tokens * heads * capacity))
@@ -236,6 +239,21 @@ def test_schedule_is_the_reduction_bit_for_bit(length, algorithm):
     np.testing.assert_array_equal(got, expected[merging.root])
     if algorithm != "star":  # whose root adds all of them itself
         assert merges.depth <= 2 + length**0.5 * 2  # live partial sums: few, though positions are many
+
+
+@pytest.mark.parametrize("length", [2, 3, 5, 16, 37])
+def test_a_split_schedule_sums_each_element_in_its_own_order(length):
+    """Around a ring the merges of each element are its own; all others treat the vector as a whole."""
+    partials = np.random.default_rng(length).standard_normal((length, 50)).astype(F)
+    for collective in COLLECTIVES:
+        merges = split_schedule(length, collective)
+        got = reference.merged(partials, merges.order, merges.children, merges.first(np.arange(50)))
+        for element in range(50):
+            plan, sums = reduction(length, collective, element), partials[:, element].copy()
+            for merge in plan.merges:
+                sums[merge.target] += sums[merge.source]
+            assert got[element] == sums[plan.root]
+        np.testing.assert_allclose(got, partials.astype(np.float64).sum(0), atol=1e-5)
 
 
 def test_the_algorithms_round_differently():

@@ -20,7 +20,7 @@ from wsesim.execute.calls import (
     SoftmaxCall,
     WeightedSumCall,
 )
-from wsesim.execute.merges import Schedule, schedule
+from wsesim.execute.merges import Schedule, linear_schedule, schedule, split_schedule
 from wsesim.execute.pack import Reader, TileMemory, pack_embed, pack_linear, pack_norm
 from wsesim.execute.tiles import PANEL
 from wsesim.program import Program
@@ -98,10 +98,10 @@ class Binder:
         entries, tile = 0, 0
         for kernel in self._program.kernels:
             if isinstance(kernel, Linear):
-                depth = schedule(kernel.layout.used, kernel.reduce).depth
+                depth = linear_schedule(kernel).depth
                 entries, tile = max(entries, depth), max(tile, kernel.layout.width)
             elif isinstance(kernel, Score):
-                entries = max(entries, schedule(kernel.query_layout.segment, kernel.reduce).depth)
+                entries = max(entries, split_schedule(kernel.query_layout.segment, kernel.reduce).depth)
         self._stack = np.zeros(self._workers * self._chunk * entries * PANEL, np.float32)
         self._scratch = np.zeros(self._workers * tile * PANEL, np.float32)
 
@@ -169,12 +169,13 @@ class Binder:
         return Plain(kernels.rmsnorm, (source, weight, *shape, *order, self._buffers.make(item)))
 
     def _linear(self, item: Linear) -> Call:
-        merges = schedule(item.layout.used, item.reduce)
+        merges = linear_schedule(item)
         packed = pack_linear(item, self._reader, self._tiles)
         (source,) = self._inputs(item)
         places = _panel_places(item, packed.panels, self._chunk)
         weights = (packed.values, packed.scales, item.layout.width)
-        order = (merges.order, merges.children, places, self._workers, merges.depth)
+        starts = merges.first(_panel_elements(item, packed.panels))
+        order = (merges.order, merges.children, starts, places, self._workers, merges.depth)
         return Plain(tiles.linear, (source, *weights, *order, self._stack, self._scratch, self._buffers.make(item)))
 
     def _rope(self, item: Rope) -> Call:
@@ -190,7 +191,7 @@ class Binder:
 
     def _score(self, item: Score) -> Call:
         query, key = self._inputs(item)
-        layout, merges = item.query_layout, schedule(item.query_layout.segment, item.reduce)
+        layout, merges = item.query_layout, split_schedule(item.query_layout.segment, item.reduce)
         places = _head_places(item.key_layout)
         self._bound.key_rows.append(len(places))
         geometry = (_head_starts(layout), layout.repeat, row_of(layout), layout.width, layout.features)
@@ -199,6 +200,7 @@ class Binder:
             (key, row_of(item.key_layout), _in_visits(places, item.key_layout, merges)),
             (query, *geometry),
             merges,
+            (self._program.block(item.block).along if merges.split else 0, layout.heads),
             np.float32(item.scale),
             self._stack,
             self._workers,
@@ -208,14 +210,15 @@ class Binder:
 
     def _softmax(self, item: Softmax) -> Call:
         along = self._program.block(item.block).along
-        merges, heads = schedule(along, item.reduce), item.layout.groups * item.layout.repeat
+        merges, heads = split_schedule(along, item.reduce), item.layout.groups * item.layout.repeat
+        starts = merges.first(np.arange(heads) % item.layout.heads)
         source = self._buffers.positions(inputs(item)[0])
         sums = np.zeros(along + merges.depth, np.float32)
-        return SoftmaxCall(heads, along, merges, sums, source, self._buffers.make_positions(item, heads))
+        return SoftmaxCall(heads, along, merges, starts, sums, source, self._buffers.make_positions(item, heads))
 
     def _weighted_sum(self, item: WeightedSum) -> Call:
         along, layout = self._program.block(item.block).along, item.layout
-        merges, heads = schedule(along, item.reduce), layout.groups * layout.repeat
+        merges, heads = split_schedule(along, item.reduce), layout.groups * layout.repeat
         probabilities, value = inputs(item)
         cached, places = _head_places(item.value_layout), _head_places(layout)
         self._bound.value_rows.append(len(cached))
@@ -228,6 +231,7 @@ class Binder:
             row_of(layout),
             places,
             merges,
+            merges.first(places % layout.width),
             np.zeros(self._workers * merges.depth * (len(places) // heads), np.float32),
             self._workers,
             self._buffers.positions(probabilities),
@@ -260,6 +264,15 @@ def _panel_places(item: Linear, panels: tuple[int, ...], chunk: int) -> NDArray[
         places += [(begin + p * PANEL, row, min(PANEL, row - p * PANEL)) for p in range(count)]
         begin += chunk * row
     return np.array(places, np.int64)
+
+
+def _panel_elements(item: Linear, panels: tuple[int, ...]) -> Ints:
+    """[panels, PANEL] flat: the element of its position's vector, all outputs one after the other, that a column is."""
+    elements, offset = [], 0
+    for output, count in zip(item.outputs, panels, strict=True):
+        elements.append(offset + np.arange(count * PANEL) % output.layout.width)
+        offset += output.layout.width
+    return np.concatenate(elements).astype(np.int32)
 
 
 def _inverse(layout: Layout) -> Ints:

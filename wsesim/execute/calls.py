@@ -40,6 +40,7 @@ class ScoreCall:
     append: tuple[Floats, int, Ints]
     query: tuple[Any, ...]
     merges: Schedule
+    split: tuple[int, int]
     scale: np.float32
     stack: Floats
     workers: int
@@ -58,6 +59,7 @@ class ScoreCall:
             self.scale,
             self.merges.order,
             self.merges.children,
+            *self.split,
             workers,
             self.merges.depth,
             self.stack,
@@ -71,6 +73,7 @@ class SoftmaxCall:
     heads: int
     along: int
     merges: Schedule
+    starts: Ints
     sums: Floats
     source: Positions
     target: Positions
@@ -85,6 +88,7 @@ class SoftmaxCall:
             self.along,
             self.merges.order,
             self.merges.children,
+            self.starts,
             self.sums,
             self.target.reserve(sequence.capacity),
         )
@@ -102,6 +106,7 @@ class WeightedSumCall:
     row: int
     places: Ints
     merges: Schedule
+    starts: Ints
     stack: Floats
     workers: int
     probabilities: Positions
@@ -126,6 +131,7 @@ class WeightedSumCall:
             self.places,
             self.merges.order,
             self.merges.children,
+            self.starts,
             self.workers if work > _WORTH_A_THREAD else 1,
             self.merges.depth,
             self.stack,

@@ -91,6 +91,15 @@ def merge_scalar(stack: Floats, height: int, own: Any, children: int) -> int:
     return base + 1
 
 
+@njit(cache=True, forceinline=True)
+def around_scalar(stack: Floats, positions: int, place: int) -> Any:
+    """The sum of `positions` entries, from the one at `place` on, around to the one before it."""
+    total = stack[place]
+    for step in range(1, positions):
+        total = stack[(place + step) % positions] + total
+    return total
+
+
 @njit(cache=True, error_model="numpy")
 def rmsnorm(
     tokens: int,
@@ -161,6 +170,7 @@ def _softmax_row(
     along: Any,
     order: Ints,
     children: Ints,
+    start: int,
     sums: Floats,
     target: Floats,
 ) -> None:
@@ -178,7 +188,7 @@ def _softmax_row(
     height = 0
     for v in range(len(order)):
         height = merge_scalar(stack, height, sums[order[v]], children[v])
-    total = stack[0]
+    total = stack[0] if start < 0 else around_scalar(stack, len(order), start)
     for c in range(seen):
         target[so + c] = target[so + c] / total
 
@@ -193,17 +203,19 @@ def softmax(
     along: int,
     order: Ints,
     children: Ints,
+    starts: Ints,
     sums: Floats,
     target: Floats,
 ) -> None:
     """Softmax over the positions seen of each [tokens, heads, capacity] row. `target` may be `source`.
 
-    Each line sums exp(score - max) over its own positions, ascending; the sums are merged along. Scratch:
-    sums [along + depth].
+    Each line sums exp(score - max) over its own positions, ascending; the sums are merged along. starts [heads]: the
+    entry at which a head's sum begins where the merges leave them all, or empty. Scratch: sums [along + depth].
     """
     for r in range(tokens * heads):
         seen = _U(context + r // heads + 1)
-        _softmax_row(source, _U(r * capacity), seen, _U(along), order, children, sums, target)
+        start = starts[r % heads] if starts.size else -1
+        _softmax_row(source, _U(r * capacity), seen, _U(along), order, children, start, sums, target)
 
 
 @njit(cache=True)

@@ -12,6 +12,8 @@ from wsesim.execute.tiles import PANEL
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int32]
 
+ALL_MERGED = np.empty(0, np.int32)
+
 
 def widen(weights: NDArray[Any]) -> Floats:
     """Stored weights as float32, by their stored type: float32, bf16 bits, fp16 bits or int8."""
@@ -22,14 +24,21 @@ def widen(weights: NDArray[Any]) -> Floats:
     return weights.astype(np.float32)
 
 
-def merged(partials: Floats, order: Ints, children: Ints) -> Floats:
-    """[positions, ...] -> [...]: each position adds what it receives to its own, in the order of `Schedule`."""
+def merged(partials: Floats, order: Ints, children: Ints, starts: Ints = ALL_MERGED) -> Floats:
+    """[positions, ...] -> [...]: each position adds what it receives to its own, in the order of `Schedule`.
+
+    starts, of the shape of a partial: the entry of what is left at which each sum begins, to go around.
+    """
     stack: list[Floats] = []
     for position, count in zip(order, children, strict=True):
         total = partials[position]
         for child in stack[len(stack) - count :]:
             total = total + child
         stack[len(stack) - count :] = [total]
+    if starts.size:
+        entries = np.stack(stack)
+        places = [(starts + step) % len(entries) for step in range(len(entries))]
+        return ordered_sum(np.stack([np.take_along_axis(entries, place[None], 0)[0] for place in places]))
     (total,) = stack
     return total
 
@@ -50,6 +59,7 @@ def linear(
     k: int,
     order: Ints,
     children: Ints,
+    starts: Ints,
     places: NDArray[np.int64],
     workers: int,
     depth: int,
@@ -61,7 +71,8 @@ def linear(
     weights = widen(tiles).reshape(len(places), positions, k, PANEL)[:, np.argsort(order)]
     for t, row in enumerate(x[: tokens * positions * k].reshape(tokens, positions, k)):
         products = row[None, :, :, None] * weights  # [panel, position, k, column]
-        y = merged(ordered_sum(products.transpose(2, 1, 0, 3)), order, children)
+        partials = ordered_sum(products.transpose(2, 1, 0, 3))
+        y = merged(partials, order, children, starts.reshape(-1, PANEL) if starts.size else starts)
         y = y * scales.reshape(y.shape) if scales.size else y
         for panel, (start, stride, valid) in enumerate(places):
             out[start + t * stride :][:valid] = y[panel, :valid]
@@ -98,6 +109,8 @@ def score(
     scale: float,
     order: Ints,
     children: Ints,
+    along: int,
+    together: int,
     workers: int,
     depth: int,
     stack: Floats,
@@ -114,7 +127,8 @@ def score(
             begins = t * row + start + width * np.arange(len(order))
             q = query[begins[:, None] + np.arange(features)]
             products = q[:, :, None] * cached[head // repeat][:, :, :seen]
-            y = merged(ordered_sum(products.transpose(1, 0, 2)), order, children)
+            element = np.arange(seen) // along * together + head % together if along else ALL_MERGED
+            y = merged(ordered_sum(products.transpose(1, 0, 2)), order, children, (element + 1) % len(order))
             target[(t * heads + head) * capacity :][:seen] = y * np.float32(scale)
 
 
@@ -155,6 +169,7 @@ def softmax(
     along: int,
     order: Ints,
     children: Ints,
+    starts: Ints,
     sums: Floats,
     target: Floats,
 ) -> None:
@@ -164,7 +179,8 @@ def softmax(
         e = exp32(scores - scores.max())
         lines = np.zeros((-(-seen // along), along), np.float32)
         lines.reshape(-1)[:seen] = e
-        target[r * capacity :][:seen] = e / merged(ordered_sum(lines), order, children)
+        start = starts[r % heads, None] if starts.size else starts
+        target[r * capacity :][:seen] = e / merged(ordered_sum(lines)[:, None], order, children, start)
 
 
 def weighted_sum(
@@ -180,6 +196,7 @@ def weighted_sum(
     places: Ints,
     order: Ints,
     children: Ints,
+    starts: Ints,
     workers: int,
     depth: int,
     stack: Floats,
@@ -193,7 +210,8 @@ def weighted_sum(
         terms = probabilities[r * capacity :][:seen, None] * cached[:seen, head // repeat]
         lines = np.zeros((-(-seen // along) * along, size), np.float32)
         lines[:seen] = terms
-        y = merged(ordered_sum(lines.reshape(-1, along, size)), order, children)
+        own = starts[head * size : (head + 1) * size]
+        y = merged(ordered_sum(lines.reshape(-1, along, size)), order, children, own)
         target[t * row + places[head * size : (head + 1) * size]] = y
 
 

@@ -62,10 +62,20 @@ def _merge_lines(stack: Floats, base: Any, children: Any, size: Any) -> None:
             stack[low + n] = stack[top + n]
 
 
+@njit(cache=True, forceinline=True)
+def _around(stack: Floats, so: Any, positions: Any, size: Any, place: Any) -> Any:
+    """`tiles.around` for entries of `size`."""
+    total = stack[so + place * size]
+    for _ in range(_1, positions):
+        place = place + _1 if place + _1 < positions else _0
+        total = stack[so + place * size] + total
+    return total
+
+
 @njit(cache=True)
 def _weighted_rows(first: Any, last: Any, so: Any, rest: Any) -> None:
     context, probabilities, heads, capacity, along, values = rest[:6]
-    repeat, row, places, order, children, stack, target = rest[6:]
+    repeat, row, places, order, children, starts, stack, target = rest[6:]
     size = _U(len(places)) // heads
     for r in range(first, last):
         t, head = r // heads, r % heads
@@ -76,6 +86,8 @@ def _weighted_rows(first: Any, last: Any, so: Any, rest: Any) -> None:
             _line_of_values(probabilities, values, at, stack, top)
             _merge_lines(stack, so + (height - count) * size, count, size)
             height = height - count + _1
+        for n in range(size if starts.size else _0):
+            stack[so + n] = _around(stack, so + n, _U(len(order)), size, _U(starts[head * size + n]))
         for n in range(size):
             target[t * row + _U(places[head * size + n])] = stack[so + n]
 
@@ -94,6 +106,7 @@ def weighted_sum(
     places: Ints,
     order: Ints,
     children: Ints,
+    starts: Ints,
     workers: int,
     depth: int,
     stack: Floats,
@@ -102,11 +115,12 @@ def weighted_sum(
     """target = sum over the positions seen of probability * value, local to each line, then merged along.
 
     probabilities [tokens, heads, capacity] flat; places [heads, size] flat: where a head's features go in
-    target's row; its other places are left as they are. stack [workers, depth, size].
+    target's row; its other places are left as they are. starts [heads, size] flat: the entry at which a place's sum
+    begins where the merges leave them all, or empty. stack [workers, depth, size].
     """
     rows, C, H = tokens * heads, _U(context), _U(heads)
     c, a, R, y = _U(capacity), _U(along), _U(repeat), _U(row)
-    rest = (C, probabilities, H, c, a, values, R, y, places, order, children, stack, target)
+    rest = (C, probabilities, H, c, a, values, R, y, places, order, children, starts, stack, target)
     if workers == 1:
         _weighted_rows(_0, _U(rows), _0, rest)
     else:
