@@ -127,8 +127,11 @@ def score(
             begins = t * row + start + width * np.arange(len(order))
             q = query[begins[:, None] + np.arange(features)]
             products = q[:, :, None] * cached[head // repeat][:, :, :seen]
-            element = np.arange(seen) // along * together + head % together if along else ALL_MERGED
-            y = merged(ordered_sum(products.transpose(1, 0, 2)), order, children, (element + 1) % len(order))
+            begins_at = ALL_MERGED
+            if along:
+                element = np.arange(seen) // along * together + head % together
+                begins_at = ((element + 1) % len(order)).astype(np.int32)
+            y = merged(ordered_sum(products.transpose(1, 0, 2)), order, children, begins_at)
             target[(t * heads + head) * capacity :][:seen] = y * np.float32(scale)
 
 
