@@ -125,7 +125,17 @@ def _wafer(weights: NDArray[np.uint16], x: NDArray[np.float32], outputs: int, al
     places = np.array([(panel * PANEL, outputs, PANEL) for panel in range(panels)])
     stack = np.zeros(workers * merges.depth * PANEL, np.float32)
     scratch, none, out = np.zeros(0, np.float32), np.zeros(0, np.float32), np.zeros(outputs, np.float32)
-    order = (merges.order, merges.children, places, workers, merges.depth, stack, scratch, out)
+    order = (
+        merges.order,
+        merges.children,
+        merges.first(np.zeros(0)),
+        places,
+        workers,
+        merges.depth,
+        stack,
+        scratch,
+        out,
+    )
 
     def product() -> NDArray[np.float32]:
         tiles.linear(1, x, weights, none, TILE, *order)

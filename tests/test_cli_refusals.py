@@ -80,7 +80,7 @@ UNKNOWN = [
     (("compile", "tiny", "--machine", "wse-3"), "unknown machine 'wse-3'; known: wse3, "),
     (("compile", "tiny", "--machine", "absent.toml"), "unknown machine 'absent.toml'; known: "),
     ((*TINY, "--strategy", "pipeline"), "unknown strategy 'pipeline'; known: pipelined, "),
-    ((*TINY, "--collective", "tree"), "unknown collective 'tree'; known: "),
+    ((*TINY, "--collective", "tee"), "unknown collective 'tee'; known: tree, "),
     ((*TINY, "--order", "snake"), "unknown order 'snake'; known: "),
     ((*TINY, "--kv", "shift"), "unknown KV policy 'shift'; known: interleaved"),
     ((*TINY, "--timing-dtype", "fp64"), "unknown timing dtype 'fp64'; known: "),

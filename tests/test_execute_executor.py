@@ -32,6 +32,13 @@ TOYS = {
     "fused, shift, padded groups": Toy(fused=True, cache=KVCache("shift"), heads=5, kv_heads=5, across=3),
     "normed heads": Toy(qk_norm=True, reduce="two_phase"),
     "normed heads on a padded position": Toy(heads=5, kv_heads=5, across=3, qk_norm=True),
+    "ring": Toy(reduce="ring"),
+    "ring, groups share a position": Toy(heads=6, kv_heads=3, across=2, along=(3, 36), reduce="streamed_ring"),
+    "ring, shift": Toy(reduce="ring", cache=KVCache("shift")),
+    "ring, concat": Toy(reduce="ring", cache=KVCache("concat")),
+    "ring, fused, normed heads": Toy(reduce="ring", fused=True, qk_norm=True, heads=6, kv_heads=3, across=2),
+    "ring, fused, split heads": Toy(reduce="ring", fused=True, qk_norm=True),
+    "star": Toy(reduce="star"),
 }
 
 

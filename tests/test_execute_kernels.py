@@ -5,14 +5,15 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import combinations
 
 import numpy as np
 import pytest
 
 from wsesim.execute import kernels, reference, tiles, values
-from wsesim.execute.merges import schedule
+from wsesim.execute.merges import schedule, split_schedule
 from wsesim.execute.tiles import PANEL
-from wsesim.program.collectives import ALGORITHMS, reduction
+from wsesim.program.collectives import ALGORITHMS, COLLECTIVES, reduction
 from wsesim.program.kv import POLICIES, KVCache
 
 F = np.float32
@@ -56,7 +57,7 @@ def stored(kind, *shape):
 
 def linear_case(tokens, positions, k, panels, algorithm, kind="fp32", workers=1):
     def make():
-        merges = schedule(positions, algorithm)
+        merges = split_schedule(positions, algorithm)
         x = floats(tokens, positions, k)
         x[:k] = 0  # padding
         scales = np.abs(floats(panels * PANEL)) if kind == "int8" else NONE
@@ -65,7 +66,8 @@ def linear_case(tokens, positions, k, panels, algorithm, kind="fp32", workers=1)
         stack = np.zeros(workers * tokens * merges.depth * PANEL, F)
         scratch = np.zeros(workers * k * PANEL, F)
         weights = stored(kind, panels, positions, k, PANEL).reshape(-1)
-        order = (merges.order, merges.children, places, workers, merges.depth, stack, scratch)
+        starts = merges.first(np.arange(panels * PANEL) % 37)
+        order = (merges.order, merges.children, starts, places, workers, merges.depth, stack, scratch)
         return (tokens, x, weights, scales, k, *order, np.full(tokens * row + 3, 9, F))
 
     name = f"linear-{tokens}x{positions}x{k}x{panels}-{algorithm}-{kind}-{workers}"
@@ -84,9 +86,9 @@ def embed_case(kind):
 GROUPS, REPEAT, SEGMENT, FEATURES = 2, 3, 3, 2
 
 
-def score_case(tokens, context, algorithm, workers=1):
+def score_case(tokens, context, algorithm, policy="interleaved", workers=1):
     def make():
-        merges = schedule(SEGMENT, algorithm)
+        merges = split_schedule(SEGMENT, algorithm)
         capacity = 3 * PANEL
         width = REPEAT * FEATURES
         row = GROUPS * SEGMENT * width
@@ -94,11 +96,12 @@ def score_case(tokens, context, algorithm, workers=1):
         starts = (group * SEGMENT * width + member * FEATURES).astype(np.int32)
         keys = floats(capacity * GROUPS * SEGMENT * FEATURES)
         shape = (starts, REPEAT, row, width, FEATURES, keys, F(0.3), merges.order, merges.children)
+        shape += (*spans_of(tokens, context, 5, policy), 5 if merges.split else 0, 2)
         stack = np.zeros(workers * merges.depth * PANEL, F)
         target = np.full(tokens * GROUPS * REPEAT * capacity, 9, F)
         return (tokens, context, floats(tokens * row), *shape, workers, merges.depth, stack, capacity, target)
 
-    return Case(f"score-{tokens}-{context}-{algorithm}-{workers}", tiles, "score", make)
+    return Case(f"score-{tokens}-{context}-{algorithm}-{policy}-{workers}", tiles, "score", make)
 
 
 def append_case(module, kernel, context):
@@ -117,11 +120,12 @@ def spans_of(tokens, context, along, policy):
 
 def softmax_case(tokens, context, along, algorithm, policy="interleaved"):
     def make():
-        merges = schedule(along, algorithm)
+        merges = split_schedule(along, algorithm)
         capacity = context + tokens + 2
         source = floats(tokens * 3 * capacity, scale=30)
         sums = np.zeros(along + merges.depth, F)
-        order = (*spans_of(tokens, context, along, policy), merges.order, merges.children, sums)
+        spans, starts = spans_of(tokens, context, along, policy), merges.first(np.array([0, 1, 0]))
+        order = (*spans, merges.order, merges.children, starts, sums)
         return tokens, context, source, 3, capacity, *order, np.full(source.shape, 9, F)
 
     return Case(f"softmax-{tokens}-{context}-{along}-{algorithm}-{policy}", kernels, "softmax", make)
@@ -129,11 +133,12 @@ def softmax_case(tokens, context, along, algorithm, policy="interleaved"):
 
 def weighted_case(tokens, context, along, algorithm, policy="interleaved", workers=1):
     def make():
-        merges = schedule(along, algorithm)
+        merges = split_schedule(along, algorithm)
         heads, size, capacity = GROUPS * REPEAT, 5, context + tokens + 2
         row = heads * size + 4
         places = rng().permutation(row)[: heads * size].astype(np.int32)
-        order = (merges.order, merges.children, workers, merges.depth)
+        starts = merges.first(np.arange(heads * size) % 13)
+        order = (merges.order, merges.children, starts, workers, merges.depth)
         stack = np.zeros(workers * merges.depth * size, F)
         cached = floats(capacity * GROUPS * size)
         p = np.abs(floats(tokens * heads * capacity))
@@ -158,8 +163,9 @@ def exponentials_case(tokens, context, along, policy="interleaved"):
 def flash_case(tokens, context, along, algorithm, policy="interleaved", workers=1):
     def make():
         weighted = list(weighted_case(tokens, context, along, algorithm, policy, workers).make())
-        depth, heads = schedule(along, algorithm).depth, GROUPS * REPEAT
-        weighted[-2] = np.zeros(workers * depth * (5 + 1), F)
+        merges, heads = split_schedule(along, algorithm), GROUPS * REPEAT
+        weighted[-5] = merges.first(np.arange(heads * (5 + 1)) % 13)
+        weighted[-2] = np.zeros(workers * merges.depth * (5 + 1), F)
         factors = np.exp(-np.abs(floats(tokens * heads * along)))
         return (*weighted[:2], factors, *weighted[2:])
 
@@ -178,12 +184,13 @@ def rmsnorm_case(tokens, positions, width, algorithm):
 
 def qk_norm_case(tokens, algorithm):
     def make():
-        merges = schedule(SEGMENT, algorithm)
+        merges = split_schedule(SEGMENT, algorithm)
         width, row = REPEAT * FEATURES, GROUPS * SEGMENT * REPEAT * FEATURES + 4
         group, member = np.divmod(np.arange(GROUPS * REPEAT), REPEAT)
         starts = (group * SEGMENT * width + member * FEATURES).astype(np.int32)
         geometry = (starts, row, width, FEATURES, SEGMENT * FEATURES - 1, 1e-5)
-        order = (merges.order, merges.children, np.zeros(merges.depth, F))
+        entries = merges.first(np.arange(GROUPS * REPEAT) % 4)
+        order = (merges.order, merges.children, entries, np.zeros(merges.depth, F))
         weight = floats(SEGMENT * FEATURES)
         return tokens, floats(tokens * row), weight, *geometry, *order, np.full(tokens * row + 3, 9, F)
 
@@ -212,16 +219,19 @@ CASES = [
     *(linear_case(t, 4, 6, 3, "two_phase", kind, 2) for t in (1, 3) for kind in WEIGHTS),
     *(embed_case(kind) for kind in WEIGHTS),
     *(score_case(t, c, a) for t, c in ((1, 0), (1, 64), (5, 62)) for a in ALGORITHMS),
+    *(score_case(t, c, "ring", k) for t, c in ((1, 2), (5, 62), (2, 130)) for k in POLICIES),
     score_case(5, 126, "chain", workers=3),
+    score_case(5, 126, "ring", "shift", workers=3),
     *(append_case(m, k, c) for m, k in ((tiles, "append_keys"), (values, "append_values")) for c in (0, 62)),
     *(softmax_case(t, c, p, a) for t, c, p in ((1, 0, 5), (3, 4, 6), (2, 40, 7)) for a in ALGORITHMS),
     *(weighted_case(t, c, p, a) for t, c, p in ((1, 0, 5), (3, 4, 6), (2, 40, 7)) for a in ALGORITHMS),
-    *(make(t, c, p, "two_phase", k) for make in (softmax_case, weighted_case) for k in ("shift", "concat")
-      for t, c, p in ((1, 0, 5), (3, 4, 6), (2, 40, 7))),
+    *(make(t, c, p, a, k) for make in (softmax_case, weighted_case) for k in ("shift", "concat")
+      for a in ("two_phase", "ring") for t, c, p in ((1, 0, 5), (3, 4, 6), (2, 40, 7))),
     *(exponentials_case(t, c, p, k) for k in POLICIES for t, c, p in ((1, 0, 5), (3, 4, 6), (2, 40, 7))),
     *(flash_case(t, c, p, a, k) for a in ALGORITHMS for k in POLICIES
       for t, c, p in ((1, 0, 5), (3, 4, 6), (2, 40, 7))),
     flash_case(3, 20, 4, "two_phase", workers=2),
+    flash_case(3, 20, 4, "ring", workers=2),
     weighted_case(3, 20, 4, "two_phase", workers=2),
     *(rmsnorm_case(t, p, w, a) for t, p, w in ((1, 1, 6), (3, 9, 2)) for a in ALGORITHMS),
     *(qk_norm_case(t, a) for t in (1, 3) for a in ALGORITHMS),
@@ -284,14 +294,31 @@ def test_schedule_is_the_reduction_bit_for_bit(length, algorithm):
         expected[merge.target] += expected[merge.source]
     got = reference.merged(partials, merges.order, merges.children)
     np.testing.assert_array_equal(got, expected[merging.root])
-    assert merges.depth <= 2 + length**0.5 * 2  # live partial sums: few, though positions are many
+    if algorithm != "star":  # whose root adds all of them itself
+        assert merges.depth <= 2 + length**0.5 * 2  # live partial sums: few, though positions are many
 
 
-def test_the_two_algorithms_round_differently():
+@pytest.mark.parametrize("length", [2, 3, 5, 16, 37])
+def test_a_split_schedule_sums_each_element_in_its_own_order(length):
+    """Around a ring the merges of each element are its own; all others treat the vector as a whole."""
+    partials = np.random.default_rng(length).standard_normal((length, 50)).astype(F)
+    for collective in COLLECTIVES:
+        merges = split_schedule(length, collective)
+        got = reference.merged(partials, merges.order, merges.children, merges.first(np.arange(50)))
+        for element in range(50):
+            plan, sums = reduction(length, collective, element), partials[:, element].copy()
+            for merge in plan.merges:
+                sums[merge.target] += sums[merge.source]
+            assert got[element] == sums[plan.root]
+        np.testing.assert_allclose(got, partials.astype(np.float64).sum(0), atol=1e-5)
+
+
+def test_the_algorithms_round_differently():
     partials = np.random.default_rng(0).standard_normal((40, 50)).astype(F)
-    chain, two_phase = (reference.merged(partials, s.order, s.children) for s in (schedule(40, a) for a in ALGORITHMS))
-    assert (chain != two_phase).any()
-    np.testing.assert_allclose(chain, two_phase, atol=1e-5)
+    sums = [reference.merged(partials, s.order, s.children) for s in (schedule(40, a) for a in ALGORITHMS)]
+    for one, other in combinations(sums, 2):
+        assert (one != other).any()
+        np.testing.assert_allclose(one, other, atol=1e-5)
 
 
 @pytest.mark.parametrize("tokens", [1, 2, 5])

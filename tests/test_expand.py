@@ -13,7 +13,7 @@ import pytest
 from tests.programs import NORMED, UNTIED, program
 from wsesim.engine.expand import expand_feedback, expand_stage, expand_transfer
 from wsesim.engine.expand.canvas import Canvas
-from wsesim.engine.expand.collective import broadcast, reduce, sum_step
+from wsesim.engine.expand.collective import all_reduce, broadcast, reduce, sum_step
 from wsesim.engine.expand.kernels import CANDIDATE_ELEMENTS, ID_ELEMENTS, Site, expand_kernel
 from wsesim.engine.simulate import simulate
 from wsesim.engine.taskgraph import COMPUTE, REROUTE, TaskGraph
@@ -21,6 +21,7 @@ from wsesim.engine.verify import verify
 from wsesim.machine import Machine, Rect, load_machine
 from wsesim.machine.machine import SlowPE
 from wsesim.program import Program
+from wsesim.program.collectives import ALGORITHMS, COLLECTIVES
 from wsesim.program.kernels import (
     ACROSS,
     ALONG,
@@ -74,15 +75,27 @@ def last_ends(graph: TaskGraph, machine: Machine = TOY) -> list[int]:
 # later; the first PE begins at 1.
 #   chain of 4      begins 1, 7, 13, 19; the last ends at 21.   chain of 16: begins 1 + 15 * 6 = 91, ends 93
 #   two_phase of 4  0 -> 1 and 2 -> 3 at once: both begin 7, end 9. 1 -> 3 is two hops: begins 7 + 6 + 1 = 14, ends 16
-#   two_phase of 16 groups of 4 around 2, 6, 10, 14. In each: chain of 3 from the north begins 13, ends 15; then the
-#                   one from the south, there since 6: begins 16, ends 18. Roots, 4 hops apart: 2 -> 6 begins
-#                   16 + 8 + 1 = 25; 6 -> 10 begins 34, ends 36; 14 -> 10, there since 24, begins 37, ends 39
+#   two_phase of 16 groups of 4 around 2, 6, 10, 14. In each: the one from the south begins 7, ends 9; then the chain of
+#                   3 from the north begins 13, ends 15. Roots, 4 hops apart: 2 -> 6 begins 13 + 8 + 1 = 22, ends 24, so
+#                   does 14 -> 10; then 6 -> 10 begins 31, ends 33
 REDUCED = [
     (4, "chain", [1, 9, 15, 21]),
     (4, "two_phase", [1, 9, 1, 16]),
     (16, "chain", [1, *range(9, 94, 6)]),
-    (16, "two_phase", [1, 9, 18, 1, 1, 9, 27, 1, 1, 9, 39, 1, 1, 9, 18, 1]),
+    (16, "two_phase", [1, 9, 15, 1, 1, 9, 24, 1, 1, 9, 33, 1, 1, 9, 15, 1]),
+    (4, "star", [1, 1, 15, 1]),
+    (4, "streamed_chain", [1, 7, 11, 15]),
+    (4, "streamed_star", [1, 1, 11, 1]),
+    (4, "streamed_tree", [12, 1, 7, 1]),
 ]
+# Star of 4 around PE 2: all begin at 1; PE 1's and PE 3's sums are at its router at 3 and queue for the ramp, until 5
+# and 7; PE 0's follows PE 1's on the link into 2, and is the last. Complete at 6, 8 and 10: begins 7, 10, 13, each adds
+# for 2 before the next one is started.
+#
+# Streamed, a PE is set up (1) before its wavelets come, begins at the head and has each result 1 later.
+#   chain of 4      heads at 4, 8, 12: sent on at 5 and 9; a PE ends 2 + 1 after its head
+#   star of 4       heads 4, 6 and 8, added as they come in one operation: ends 8 + 2 + 1
+#   tree of 4       PE 2 takes PE 3's at 4, sends it on at 5: two hops, head at 9; PE 0 has PE 1's from 4 to 6
 
 
 @pytest.mark.parametrize(("length", "algorithm", "ends"), REDUCED)
@@ -91,6 +104,48 @@ def test_reduction_by_hand(length: int, algorithm: str, ends: list[int]) -> None
     root = reduce(canvas, canvas.lines(column(length), ALONG, 1), length, sum_step(canvas, 4), algorithm, "sum")
     assert last_ends(canvas.builder.build()) == ends
     assert ends[root] == max(ends)
+
+
+def test_a_ring_by_hand() -> None:
+    """Four elements around 0, 2, 3, 1: one element, one wavelet a message, a send begins at 1.
+
+    A stage begins h + 4 after the one before it, over h hops; a PE goes over 2 and 1 hops by turns. Begins of the
+    second round 6 or 7, of the third 12, of the fourth 17 (one hop) or 18, ends 1 later; copies sent off at 19 or 20,
+    then 25, then 30 (one hop) or 31, and the last is there, over the other number of hops, at 36.
+    """
+    canvas = canvas_of(column(4))
+    all_reduce(canvas, canvas.lines(column(4), ALONG, 1), 4, 4, "ring", "sum")
+    assert last_ends(canvas.builder.build()) == [36] * 4
+
+
+@pytest.mark.parametrize("collective", [*COLLECTIVES, "two_phase:3"])
+@pytest.mark.parametrize(("used", "elements", "tokens"), [(1, 5, 1), (2, 5, 1), (9, 5, 1), (9, 60, 3), (16, 1, 1)])
+def test_an_all_reduce_reaches_everybody(collective: str, used: int, elements: int, tokens: int) -> None:
+    """used - 1 sums and 15 copies; around a ring every range twice, and from there to those that have no share."""
+    canvas = canvas_of(column(16), tokens=tokens)
+    all_reduce(canvas, canvas.lines(column(16), ALONG, 1), used, elements, collective, "sum")
+    graph = canvas.builder.build()
+    last_ends(graph)
+    ring = collective.endswith("ring") and used > 1
+    ranges = min(used, elements // tokens)
+    assert graph.drop_count == (2 * ranges * (used - 1) + 16 - used if ring else used - 1 + 15)
+    assert set(np.unique(graph.drop_task).tolist()) == set(np.flatnonzero(graph.input_counts()).tolist())
+    assert np.unique(graph.pe).size == 16
+
+
+@pytest.mark.parametrize("collective", ALGORITHMS)
+def test_streaming_pays_the_length_once(collective: str) -> None:
+    """A longer vector costs a streamed reduction no more than what its busiest PE receives of it."""
+    received = {"chain": 1, "star": 15, "tree": 4, "two_phase": 4, "two_phase_end": 2, "ring": 1}[collective]
+
+    def cycles(staging: str, elements: int) -> int:
+        canvas = canvas_of(column(16))
+        reduce(canvas, canvas.lines(column(16), ALONG, 1), 16, sum_step(canvas, elements), staging + collective, "sum")
+        return max(last_ends(canvas.builder.build()))
+
+    longer = cycles("streamed_", 2000) - cycles("streamed_", 1000)
+    assert longer == received * 500
+    assert cycles("", 2000) - cycles("", 1000) >= longer
 
 
 # The root begins at 1. At distance h the message is complete at 1 + 1 + h + 2 + 1 = 5 + h, its task ends 1 later.
@@ -104,20 +159,21 @@ def test_broadcast_by_hand(root: int, ends: list[int]) -> None:
 NORM = RMSNorm("norm", "line", "x", "y", NO_WEIGHT, Uniform(8, 4), 1e-5, "chain")
 LINEAR = Linear("o", "line", "x", Uniform(8, 4), ALONG, (Output("y", NO_WEIGHT, Uniform(4, 1)),), "chain", True)
 HEAD = dataclasses.replace(LINEAR, broadcast=False)
-# Norm of 8 elements on 4 PEs: squares 1 + 2 = 3. Sum of one element (D = 1): begins 4, 9, 14, 19, ends 20. Back from
-# PE 3: begins 21, ends at distance h at 21 + 1 + h + 1 + 1 + 1. rsqrt 1 + 4, two products 1 + (1 + 2 * 2): 11 more.
-NORM_ENDS = [28 + 11, 27 + 11, 26 + 11, 21 + 11]
-# Linear, 8 inputs on 4 PEs, 4 outputs: two FMAs of 4 elements, 2 + (1 + 2 * 4) = 11, then the chain above, ends
-# 11 + 21 = 32, and back: begins 33, ends at distance h at 33 + 5 + h.
-LINEAR_ENDS = [41, 40, 39, 33]
-# Three tokens: six FMAs, 2 + (5 + 24) = 31. D = 6: begins 32, then every 1 + 1 + 6 + 1 + 1 = 10, ends 62 + 6 = 68, and
-# back: begins 69, ends at distance h at 69 + 9 + h.
-LINEAR_3_ENDS = [81, 80, 79, 69]
+# Norm of 8 elements on 4 PEs: two squares 1 + 2, their sum 1 + 2: 6. Sum of one element (D = 1): begins 7, 12, 17, 22,
+# ends 23. Back from PE 3: begins 24, ends at distance h at 24 + 1 + h + 1 + 1 + 1. rsqrt 1 + 4, two products
+# 1 + (1 + 2 * 2): 11 more.
+NORM_ENDS = [31 + 11, 30 + 11, 29 + 11, 24 + 11]
+# Linear, 8 inputs on 4 PEs, 4 outputs: zeros 1 + 4, two FMAs of 4 elements 2 + (1 + 2 * 4): 16, then the chain above,
+# ends 16 + 21 = 37, and back: begins 38, ends at distance h at 38 + 5 + h.
+LINEAR_ENDS = [46, 45, 44, 38]
+# Three tokens: twelve zeros 1 + 12, six FMAs 2 + (5 + 24): 44. D = 6: begins 45, then every 1 + 1 + 6 + 1 + 1 = 10,
+# ends 75 + 6 = 81, and back: begins 82, ends at distance h at 82 + 9 + h.
+LINEAR_3_ENDS = [94, 93, 92, 82]
 KERNELS = [
     (NORM, 1, NORM_ENDS),
     (LINEAR, 1, LINEAR_ENDS),
     (LINEAR, 3, LINEAR_3_ENDS),
-    (HEAD, 1, [12, 20, 26, 32]),  # the chain, 11 later, and nothing back
+    (HEAD, 1, [17, 25, 31, 37]),  # the chain, 16 later, and nothing back
 ]
 
 
@@ -133,12 +189,13 @@ def test_kernel_by_hand(kernel: Kernel, tokens: int, ends: list[int]) -> None:
     assert last_ends(kernel_graph(kernel, tokens)) == ends
 
 
-# Heads of 8 features on 4 PEs of a row, two of queries and one of keys: three squares of two elements on each PE,
-# 1 + 3 * 2 = 7. Chain of three elements (D = 2): begins 8, 14, 20, 26, ends 28, and back: begins 29, ends at distance h
-# at 29 + 5 + h. Three rsqrt 1 + 12, then twice three products of two elements, 1 + (5 + 6 * 2).
+# Heads of 8 features on 4 PEs of a row, two of queries and one of keys: squares of three times two elements on each PE
+# 1 + 6, three turns of a loop (2) around their sums 1 + 3 * (2 + 2): 20. Chain of three elements (D = 2): begins 21,
+# 27, 33, 39, ends 41, and back: begins 42, ends at distance h at 42 + 5 + h. Three rsqrt 1 + 12, then three turns
+# around two products of two elements, 1 + (5 + 6 * 2) + 3 * 2.
 QUERIES, KEYS = Heads(1, 2, 8, 4, "half"), Heads(1, 1, 8, 4, "half")
 QK_NORM = QKNorm("qk_norm", "row", ("q", "k"), ("a", "b"), (QUERIES, KEYS), (NO_WEIGHT,) * 2, (1e-5,) * 2, "chain")
-QK_NORM_ENDS = [37 + 31, 36 + 31, 35 + 31, 29 + 31]
+QK_NORM_ENDS = [50 + 37, 49 + 37, 48 + 37, 42 + 37]
 
 
 def test_norm_of_heads_by_hand() -> None:
@@ -157,7 +214,7 @@ def row_graph(kernel: Kernel, tokens: int = 1, context: int = 1) -> TaskGraph:
 def test_norms_of_heads_on_one_position_need_no_collective() -> None:
     whole = tuple(dataclasses.replace(layout, parts=1) for layout in QK_NORM.layouts)
     graph = row_graph(dataclasses.replace(QK_NORM, layouts=whole))
-    assert graph.message_count == 0 and graph.task_count == 3
+    assert graph.message_count == 0 and graph.task_count == 4
 
 
 ONE_HEAD = Heads(1, 1, 8, 1, "half")
@@ -204,27 +261,28 @@ def test_contexts_with_as_many_positions_on_the_fullest_line_share_a_graph(polic
 
 
 # One position and one head of 8 features on each of 4 PEs. V appended 1 + 8; maximum, difference and sum of one score
-# 2 each, its exponential 1 + 4; one FMA of 8 elements 2 + 8: 30. Maximum of one element (D = 1): begins 31, 36, 41, 46,
-# ends 47, and back: begins 48, ends at distance h at 48 + 4 + h: 55 on PE 0. Difference 2, exponential 5, scale of 8
-# values and a sum 1 + 9: begins to send at 73. Nine elements (D = 5): the others begin at 82, 91, 100, the root ends at
-# 105, and back: begins 106, ends at distance h at 106 + 8 + h. One quotient 1 + 4, times 8 values 1 + 8.
+# 2 each, its exponential 1 + 4; 8 zeros 1 + 8, one FMA of 8 elements 2 + 8: 39. Maximum of one element (D = 1): begins
+# 40, 45, 50, 55, ends 56, and back: begins 57, ends at distance h at 57 + 4 + h: 64 on PE 0. Difference 2, exponential
+# 5, scale of 8 values and a sum 1 + 9: begins to send at 82. Nine elements (D = 5): the others begin at 91, 100, 109,
+# the root ends at 114, and back: begins 115, ends at distance h at 115 + 8 + h. One quotient 1 + 4, times 8 values
+# 1 + 8. One head: no loop.
 FLASH = FlashSum("flash", "line", "s", "v", "y", ONE_HEAD, ONE_HEAD, "chain")
 
 
 def test_flash_sum_by_hand() -> None:
-    assert last_ends(kernel_graph(FLASH)) == [117 + 14, 116 + 14, 115 + 14, 106 + 14]
+    assert last_ends(kernel_graph(FLASH)) == [126 + 14, 125 + 14, 124 + 14, 115 + 14]
 
 
 def test_routes_of_another_kind_cost_one_reroute() -> None:
-    """toy4x4's 10 cycles stand between the squares and their sum, on every PE; routes in place cost nothing."""
+    """toy4x4's 10 cycles stand between the PEs' own sums and their sum, on every PE; routes in place cost nothing."""
     assert last_ends(kernel_graph(NORM, configured=ACROSS)) == [end + 10 for end in NORM_ENDS]
     assert last_ends(kernel_graph(NORM, configured=ALONG)) == NORM_ENDS
 
 
-# One PE at 3/2, its FMAs take 2 + 14 (13.5 rounded up). PE 0: it begins to send 5 later, so everything behind it is 5
-# later. PE 1: PE 0's sum comes at 17 anyway; it adds from 18 to 21 instead of 20 and sends its last wavelet a cycle
-# late, and so is everything behind it.
-@pytest.mark.parametrize(("slow", "later"), [(0, 5), (1, 1)])
+# One PE at 3/2, its zeros take 1 + 6, its FMAs 2 + 14 (13.5 rounded up): 23. PE 0: it begins to send 7 later, so
+# everything behind it is 7 later. PE 1: PE 0's sum is there at 22, the PE is free at 23; it begins at 24 instead of 23,
+# adds for 3 instead of 2 and sends its last wavelet two cycles late, and so is everything behind it.
+@pytest.mark.parametrize(("slow", "later"), [(0, 7), (1, 2)])
 def test_straggler_by_hand(slow: int, later: int) -> None:
     machine = dataclasses.replace(TOY, slow=(SlowPE(0, slow, Fraction(3, 2)),))
     assert last_ends(kernel_graph(LINEAR, machine=machine), machine) == [end + later for end in LINEAR_ENDS]
@@ -314,7 +372,7 @@ def expected_deliveries(made: Program, kernel: Kernel, tokens: int) -> list[tupl
         case WeightedSum():
             return [(kernel.layout.used * 2 * (along - 1), tokens * kernel.layout.width)]
         case Sample():
-            return [(kernel.layout.used - 1, CANDIDATE_ELEMENTS * CANDIDATES)]
+            return [(kernel.layout.used - 1, tokens * CANDIDATE_ELEMENTS * CANDIDATES)]
         case _:
             return []
 

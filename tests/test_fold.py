@@ -19,6 +19,7 @@ from wsesim.engine.timing import Timing
 from wsesim.engine.wafer import Memory, Wafer
 from wsesim.machine import Rect, load_machine
 from wsesim.machine.machine import SlowPE
+from wsesim.program.collectives import COLLECTIVES
 
 TOY = load_machine("toy4x4")
 
@@ -31,6 +32,15 @@ def test_folded_steps_equal_unfolded_ones(machine: str, strategy: str) -> None:
     for context in (0, 100):
         assert_same(folded.decode(context, 4), whole.decode(context, 4))
     assert_same(folded.prefill(2 * made.prefill_chunk + 1), whole.prefill(2 * made.prefill_chunk + 1))
+
+
+@pytest.mark.parametrize("collective", COLLECTIVES)
+@pytest.mark.parametrize("machine", ["toy4x4", "wse3"])
+def test_every_collective_is_folded(machine: str, collective: str) -> None:
+    made = program("tiny", machine, "shared", collective=collective)
+    folded, whole = Timing(made), Timing(made, Memory(fold=False))
+    assert_same(folded.decode(10), whole.decode(10))
+    assert_same(folded.prefill(2 * made.prefill_chunk), whole.prefill(2 * made.prefill_chunk))
 
 
 def test_a_straggler_is_told_apart() -> None:

@@ -360,7 +360,7 @@ def test_a_graph_that_cannot_be_split_is_refused_by_the_node(
         ({"kv": "shifted"}, UnknownNameError, "known: shift"),
         ({"softmax": "flash"}, UnknownNameError, "unknown softmax 'flash'; known: "),
         ({"kv_dtype": "fp8"}, UnknownNameError, "unknown KV dtype 'fp8'"),
-        ({"collective": "tree"}, UnknownNameError, "unknown collective 'tree'"),
+        ({"collective": "tree:4"}, UnknownNameError, "unknown collective 'tree:4'; known: tree, "),
         ({"max_context": 0}, InvalidInputError, "max_context is 0; it is at least 1"),
         ({"sequences": -1}, InvalidInputError, "sequences is -1"),
         ({"layers_per_block": 0}, InvalidInputError, "layers_per_block is 0"),

@@ -6,6 +6,7 @@ import dataclasses
 import re
 from collections.abc import Callable
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from wsesim.errors import UnknownNameError
 from wsesim.machine.errors import MachineFileError
 from wsesim.machine.machine import SlowPE
 from wsesim.program import Program, parse_program, verify_program
-from wsesim.program.collectives import ALGORITHMS, reduction
+from wsesim.program.collectives import COLLECTIVES, parse_collective, reduction, ring_order
 from wsesim.program.errors import ProgramRuleError, ProgramTextError, SramError
 from wsesim.program.kernels import Kernel, Linear, WeightRef
 from wsesim.program.kv import POLICIES, KVCache
@@ -102,11 +103,11 @@ def test_indices_cannot_be_changed_by_their_reader() -> None:
 # Collectives.
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
-@given(length=st.integers(1, 1200))
-@settings(max_examples=150, deadline=None, derandomize=True)
-def test_a_reduction_takes_every_position_once_into_the_root(algorithm: str, length: int) -> None:
-    plan = reduction(length, algorithm)
+@pytest.mark.parametrize("collective", [*COLLECTIVES, "two_phase:1", "two_phase:20", "two_phase_end:7"])
+@given(length=st.integers(1, 1200), element=st.integers(0, 3000))
+@settings(max_examples=100, deadline=None, derandomize=True)
+def test_a_reduction_takes_every_position_once_into_the_root(collective: str, length: int, element: int) -> None:
+    plan = reduction(length, collective, element)
     holds = [{position} for position in range(length)]
     gone: set[int] = set()
     for merge in plan.merges:
@@ -126,10 +127,66 @@ def test_the_two_phases_are_as_deep_as_published() -> None:
         depth[merge.target] = max(depth[merge.target], depth[merge.source] + 1)
     assert max(depth.values()) == 16
     assert reduction(256, "two_phase").root in range(120, 137)
+    assert depth_of("two_phase_end", 256) == 30
+    assert reduction(256, "two_phase_end").root == 0
+
+
+def depth_of(collective: str, length: int) -> int:
+    """Merges one behind the other."""
+    depth = dict.fromkeys(range(length), 0)
+    for merge in reduction(length, collective).merges:
+        depth[merge.target] = max(depth[merge.target], depth[merge.source] + 1)
+    return max(depth.values())
+
+
+def test_depths_and_roots_of_the_others() -> None:
+    assert [depth_of(name, 256) for name in ("chain", "star", "tree", "ring")] == [255, 1, 8, 255]
+    assert [depth_of("tree", length) for length in (2, 255, 257)] == [1, 7, 8]
+    assert [reduction(9, name).root for name in ("chain", "star", "tree", "two_phase_end", "ring")] == [8, 4, 0, 0, 0]
+
+
+def test_a_star_takes_the_nearest_first() -> None:
+    assert [merge.source for merge in reduction(5, "star").merges] == [1, 3, 0, 4]
+
+
+def test_as_many_groups_as_asked_for() -> None:
+    """Every group but the middle one sends one sum from its root to a neighbour's."""
+    for groups in (1, 4, 7, 40, 99):
+        plan = reduction(40, f"two_phase:{groups}")
+        between = [m for m in plan.merges if abs(m.target - m.source) > 1]
+        assert len(between) == (groups - 1 if groups < 40 else 0)
+        assert plan.root == {1: 20, 40: 20, 99: 20}.get(groups, plan.root)
+
+
+@pytest.mark.parametrize("length", [2, 3, 4, 5, 16, 33])
+def test_each_range_of_a_ring_goes_all_around_and_neighbours_are_near(length: int) -> None:
+    ring = ring_order(length)
+    assert sorted(ring) == list(range(length))
+    assert max(abs(a - b) for a, b in pairwise((*ring, ring[0]))) <= 2
+    roots = [reduction(length, "ring", element).root for element in range(3 * length)]
+    assert roots == [*ring, *ring, *ring]
+    for element in range(length):
+        visited = [m.source for m in reduction(length, "ring", element).merges]
+        begin = ring.index(visited[0])
+        assert visited == [ring[(begin + i) % length] for i in range(length - 1)]
+
+
+@pytest.mark.parametrize("text", [*COLLECTIVES, "two_phase:20", "streamed_two_phase_end:1"])
+def test_a_collective_prints_and_parses(text: str) -> None:
+    named = parse_collective(text)
+    assert str(named) == text
+    assert named.streamed == text.startswith("streamed_")
+    assert reduction(30, text) == reduction(30, text.removeprefix("streamed_"))
+
+
+@pytest.mark.parametrize("text", ["", "streamed_", "chain:4", "two_phase:0", "two_phase:", "two_phase:-3", "Chain"])
+def test_what_names_no_collective_is_refused(text: str) -> None:
+    with pytest.raises(UnknownNameError, match=r"unknown collective .*; or two_phase:GROUPS"):
+        parse_collective(text)
 
 
 def test_an_unknown_collective_is_answered_with_the_known_ones() -> None:
-    with pytest.raises(UnknownNameError, match="known: two_phase, chain"):
+    with pytest.raises(UnknownNameError, match="known: two_phase, two_phase_end, "):
         reduction(4, "two-phases")
 
 
@@ -319,7 +376,7 @@ BREAKERS: dict[str, list[Callable[[Program], Program]]] = {
         _set("layer0.rope", layouts=(Heads(2, 2, 8, -2, "half"),)),
         _first("transfers", target_layout=Uniform(0, 1)),
     ],
-    "collectives are known": [_set("layer0.o", reduce="star")],
+    "collectives are known": [_set("layer0.o", reduce="stars")],
     "a KV cache is interleaved, shift, concat, in fp16, bf16, int8": [
         _set("layer0.softmax", cache=KVCache("shifted")),
         _set("layer0.score", cache=KVCache("shift", "fp32")),
@@ -428,7 +485,7 @@ def test_a_pe_over_its_room_is_named_with_its_bytes(tiny: Program) -> None:
 
 
 def test_a_saved_program_that_breaks_a_rule_is_refused(tiny: Program, tmp_path: Path) -> None:
-    save_program(_set("layer0.o", reduce="star")(tiny), tmp_path / "p.txt")
+    save_program(_set("layer0.o", reduce="stars")(tiny), tmp_path / "p.txt")
     with pytest.raises(ProgramRuleError, match=r"collectives are known: layer0\.o"):
         load_program(tmp_path / "p.txt")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -26,15 +27,40 @@ def test_the_page_in_the_docs_is_what_the_command_writes(validation: Validation)
 
 
 def test_every_published_row_is_there_once(validation: Validation) -> None:
-    taken = [row.measurement for row in validation.rows] + [m for m, _ in validation.left_out]
-    assert len(taken) == len(measurements()) == len({id(m) for m in taken})
+    """A formula is there at every point of its grid."""
+    simulated = Counter(id(row.measurement) for row in validation.rows)
+    at = {id(row.measurement): set() for row in validation.rows}
+    for row in validation.rows:
+        at[id(row.measurement)].add(row.at)
+    assert all(len(at[key]) == count for key, count in simulated.items())
+    left_out = [id(m) for m, _ in validation.left_out]
+    assert sorted((*simulated, *left_out)) == sorted(id(m) for m in measurements())
     assert all(reason for _, reason in validation.left_out)
 
 
-@pytest.mark.parametrize("name", ["parts", "waferllm", "meshgemm", "waferllm-prefill", "waferllm-e2e"])
+@pytest.mark.parametrize(
+    "name", ["parts", "collectives-rounds", "waferllm", "meshgemm", "waferllm-prefill", "waferllm-e2e"]
+)
 def test_a_group_stays_inside_its_band(validation: Validation, name: str) -> None:
     (group,) = (g for g in GROUPS if g.name == name)
     assert validation.rows_of(group) and validation.holds(group)
+
+
+def test_chains_and_broadcasts_are_the_formulas_and_a_star_is_one_hop_longer(validation: Validation) -> None:
+    (group,) = (g for g in GROUPS if g.name == "collectives")
+    rows = validation.rows_of(group)
+    assert {row.modelled - row.measured for row in rows if row.measurement.metric == "reduce_star_1D"} == {1}
+    assert {row.error for row in rows if row.measurement.metric != "reduce_star_1D"} == {0}
+    assert validation.errors(group)[0] <= 1
+
+
+def test_a_long_group_prints_a_summary_and_its_worst_rows(validation: Validation) -> None:
+    (group,) = (g for g in GROUPS if g.name == "collectives-rounds")
+    errors = sorted((abs(row.error) for row in validation.rows_of(group)), reverse=True)
+    printed = validation_markdown(validation).partition(f"## {group.name}")[2].partition("\n## ")[0]
+    assert printed.count("| hpdc24_model |") == group.shown < len(errors)
+    assert [f"{e:.1f} %" in printed for e in errors[: group.shown]] == [True] * group.shown
+    assert printed.count("| 63 |") == 3
 
 
 def test_more_cores_are_slower_as_measured(validation: Validation) -> None:

@@ -199,7 +199,12 @@ def _add_lowering(command: argparse.ArgumentParser) -> argparse._ArgumentGroup:
         "--kv-dtype", metavar="D", help="of the KV cache: fp16, bf16 or int8 (default: the timing dtype)"
     )
     group.add_argument("--softmax", default=default.softmax, metavar="S", help="two_pass or fused (flash style)")
-    group.add_argument("--collective", default=default.collective, metavar="C", help="auto, chain or two_phase")
+    group.add_argument(
+        "--collective",
+        default=default.collective,
+        metavar="C",
+        help="auto, chain, star, tree, two_phase[:GROUPS], two_phase_end[:GROUPS], ring; each also as streamed_C",
+    )
     group.add_argument("--order", default=default.order, metavar="O", help="of the blocks: serpentine or row_major")
     group.add_argument(
         "--block",

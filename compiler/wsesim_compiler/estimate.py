@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 
 from wsesim.machine import Machine
-from wsesim.program.collectives import ALGORITHMS, reduction
+from wsesim.program.collectives import reduction
 from wsesim.program.kernels import (
     Add,
     FlashSum,
@@ -27,10 +27,12 @@ from wsesim.program.kernels import (
 )
 from wsesim.program.program import Block
 
+CANDIDATES = ("chain", "two_phase")
+
 
 def best_collective(machine: Machine, dtype: str, length: int, elements: int) -> str:
     """The algorithm with the shortest deepest path; the first of equals."""
-    return min(ALGORITHMS, key=lambda algorithm: collective_cycles(machine, dtype, length, elements, algorithm))
+    return min(CANDIDATES, key=lambda algorithm: collective_cycles(machine, dtype, length, elements, algorithm))
 
 
 def collective_cycles(machine: Machine, dtype: str, length: int, elements: int, algorithm: str) -> int:
@@ -67,7 +69,7 @@ def _kernel_cycles(machine: Machine, dtype: str, block: Block, kernel: Kernel, c
 
     def line(length: int, elements: int) -> int:
         return machine.reroute_cycles // 2 + min(
-            collective_cycles(machine, dtype, length, elements, a) for a in ALGORITHMS
+            collective_cycles(machine, dtype, length, elements, a) for a in CANDIDATES
         )
 
     match kernel:

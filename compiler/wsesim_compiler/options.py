@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from wsesim.errors import InvalidInputError, UnknownNameError
 from wsesim.machine.machine import TIMING_DTYPES
-from wsesim.program.collectives import ALGORITHMS
+from wsesim.program.collectives import parse_collective
 from wsesim.program.kv import KV_DTYPES, POLICIES, KVCache
 
 STRATEGIES = ("pipelined", "shared", "hybrid")
@@ -54,11 +54,12 @@ class Options:
             ("KV policy", self.kv, POLICIES),
             ("KV dtype", self.kv_dtype or KV_DTYPES[0], KV_DTYPES),
             ("softmax", self.softmax, SOFTMAXES),
-            ("collective", self.collective, (AUTO, *ALGORITHMS)),
         )
         for kind, value, known in named:
             if value not in known:
                 raise UnknownNameError(kind, value, known)
+        if self.collective != AUTO:
+            parse_collective(self.collective)
         counts = ("max_context", "sequences", "layers_per_block", "candidates", "batch")
         for name in counts:
             if getattr(self, name) < 1:

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from wsesim.engine.builder import GraphBuilder
-from wsesim.engine.expand.canvas import Canvas
+from wsesim.engine.expand.canvas import Canvas, Lines
+from wsesim.engine.expand.collective import all_reduce, broadcast, reduce, sum_step
 from wsesim.engine.expand.kernels import line_kind
 from wsesim.engine.expand.stage import expand_kernels
 from wsesim.engine.simulate import simulate
@@ -16,7 +17,7 @@ from wsesim.engine.taskgraph import EAST, REROUTE, SOUTH, TaskGraph
 from wsesim.engine.verify import verify
 from wsesim.engine.wafer import Memory, SegmentRun, Wafer
 from wsesim.machine import Machine, Rect
-from wsesim.program.kernels import Kernel
+from wsesim.program.kernels import ALONG, Kernel
 from wsesim.program.program import Block
 
 NOTHING = np.empty(0, np.int64)
@@ -59,6 +60,33 @@ def relay_cycles(machine: Machine, stages: int, wavelets: int) -> int:
         tasks.append(canvas.task(np.array([pe]), "relay", launch, work, streams=True))
         canvas.builder.drops(canvas.builder.messages(tasks[-2], EAST, 1, wavelets), 1, tasks[-1])
     return _end(canvas.builder.build(), machine) - work  # the last sum is there when its last wavelet is
+
+
+def reduce_cycles(machine: Machine, length: int, elements: int, collective: str, dtype: str = "fp16") -> int:
+    """A sum over one line of PEs, all of them ready at cycle 0, its routes in place."""
+    canvas, line = _line(machine, length, dtype)
+    reduce(canvas, line, length, sum_step(canvas, elements), collective, "reduce")
+    return _end(canvas.builder.build(), machine)
+
+
+def all_reduce_cycles(machine: Machine, length: int, elements: int, collective: str, dtype: str = "fp16") -> int:
+    """As `reduce_cycles`, until everybody has the sum."""
+    canvas, line = _line(machine, length, dtype)
+    all_reduce(canvas, line, length, elements, collective, "all_reduce")
+    return _end(canvas.builder.build(), machine)
+
+
+def broadcast_cycles(machine: Machine, length: int, elements: int, dtype: str = "fp16") -> int:
+    """From the first PE of a line to all others, which are set up for it."""
+    canvas, line = _line(machine, length, dtype)
+    broadcast(canvas, line, 0, elements, "broadcast", streamed=True)
+    return _end(canvas.builder.build(), machine)
+
+
+def _line(machine: Machine, length: int, dtype: str) -> tuple[Canvas, Lines]:
+    block = Block("line", 0, 0, 1, length, "rows")
+    canvas = Canvas(block.rect, machine, dtype)
+    return canvas, canvas.lines(block, ALONG, 1)
 
 
 def kernel_cycles(

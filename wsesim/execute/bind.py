@@ -23,7 +23,7 @@ from wsesim.execute.calls import (
     ValueSums,
     WeightedSumCall,
 )
-from wsesim.execute.merges import Schedule, schedule
+from wsesim.execute.merges import Schedule, linear_schedule, schedule, split_schedule
 from wsesim.execute.pack import Reader, TileMemory, pack_embed, pack_head_norms, pack_linear, pack_norm
 from wsesim.execute.tiles import PANEL
 from wsesim.program import Program
@@ -106,10 +106,10 @@ class Binder:
         entries, tile = 0, 0
         for kernel in self._program.kernels:
             if isinstance(kernel, Linear):
-                depth = schedule(kernel.layout.used, kernel.reduce).depth
+                depth = linear_schedule(kernel).depth
                 entries, tile = max(entries, depth), max(tile, kernel.layout.width)
             elif isinstance(kernel, Score):
-                entries = max(entries, schedule(kernel.query_layout.segment, kernel.reduce).depth)
+                entries = max(entries, split_schedule(kernel.query_layout.segment, kernel.reduce).depth)
         self._stack = np.zeros(self._workers * self._chunk * entries * PANEL, np.float32)
         self._scratch = np.zeros(self._workers * tile * PANEL, np.float32)
 
@@ -181,23 +181,25 @@ class Binder:
         return Plain(kernels.rmsnorm, (source, weight, *shape, *order, self._buffers.make(item)))
 
     def _linear(self, item: Linear) -> Call:
-        merges = schedule(item.layout.used, item.reduce)
+        merges = linear_schedule(item)
         packed = pack_linear(item, self._reader, self._tiles)
         (source,) = self._inputs(item)
         places = _panel_places(item, packed.panels, self._chunk)
         weights = (packed.values, packed.scales, item.layout.width)
-        order = (merges.order, merges.children, places, self._workers, merges.depth)
+        starts = merges.first(_panel_elements(item, packed.panels))
+        order = (merges.order, merges.children, starts, places, self._workers, merges.depth)
         return Plain(tiles.linear, (source, *weights, *order, self._stack, self._scratch, self._buffers.make(item)))
 
     def _qk_norm(self, item: QKNorm) -> Call:
-        merges = schedule(item.layouts[0].segment, item.reduce)
-        order = (merges.order, merges.children, np.zeros(merges.depth, np.float32))
+        merges = split_schedule(item.layouts[0].segment, item.reduce)
+        order, stack = (merges.order, merges.children), np.zeros(merges.depth, np.float32)
+        entries = map(merges.first, _head_elements(item.layouts))
         sources, weights = self._inputs(item), pack_head_norms(item, self._reader)
         self._buffers.make(item)
         turns = tuple(
-            (source, weight, *_head_geometry(layout), layout.head_dim, eps, *order, self._buffers.value(place))
-            for source, weight, layout, eps, place in zip(
-                sources, weights, item.layouts, item.eps, outputs(item), strict=True
+            (source, weight, *_head_geometry(layout), layout.head_dim, eps, *order, own, stack, self._buffers.value(to))
+            for source, weight, layout, eps, own, to in zip(
+                sources, weights, item.layouts, item.eps, entries, outputs(item), strict=True
             )
         )
         return Plain(_each, (kernels.qk_norm, *turns))
@@ -215,7 +217,7 @@ class Binder:
 
     def _score(self, item: Score) -> Call:
         query, key = self._inputs(item)
-        layout, merges = item.query_layout, schedule(item.query_layout.segment, item.reduce)
+        layout, merges = item.query_layout, split_schedule(item.query_layout.segment, item.reduce)
         places = _head_places(item.key_layout)
         self._bound.key_rows.append(len(places))
         geometry = (_head_starts(layout), layout.repeat, row_of(layout), layout.width, layout.features)
@@ -224,6 +226,8 @@ class Binder:
             (key, row_of(item.key_layout), _in_visits(places, item.key_layout, merges)),
             (query, *geometry),
             merges,
+            self._lines(item),
+            layout.heads,
             np.float32(item.scale),
             self._stack,
             self._workers,
@@ -233,12 +237,13 @@ class Binder:
 
     def _softmax(self, item: Softmax) -> Call:
         lines = self._lines(item)
-        merges, heads = schedule(lines.along, item.reduce), item.layout.groups * item.layout.repeat
+        merges, heads = split_schedule(lines.along, item.reduce), item.layout.groups * item.layout.repeat
+        starts = merges.first(np.arange(heads) % item.layout.heads)
         source = self._buffers.positions(inputs(item)[0])
         sums = np.zeros(lines.along + merges.depth, np.float32)
-        return SoftmaxCall(heads, lines, merges, sums, source, self._buffers.make_positions(item, heads))
+        return SoftmaxCall(heads, lines, merges, starts, sums, source, self._buffers.make_positions(item, heads))
 
-    def _lines(self, item: Softmax | WeightedSum | FlashSum) -> Lines:
+    def _lines(self, item: Score | Softmax | WeightedSum | FlashSum) -> Lines:
         """Shared by all kernels of blocks that hold their positions alike."""
         along = self._program.block(item.block).along
         made = Lines(item.cache, along, np.zeros(2 * along * self._chunk, np.int64))
@@ -257,7 +262,7 @@ class Binder:
     def _sums(self, item: WeightedSum | FlashSum, extra: int) -> ValueSums:
         """The sums over the values; a line's entry has so many numbers more than a head."""
         lines, layout = self._lines(item), item.layout
-        merges, heads = schedule(lines.along, item.reduce), layout.groups * layout.repeat
+        merges, heads = split_schedule(lines.along, item.reduce), layout.groups * layout.repeat
         value = self._buffers.value(inputs(item)[1])
         cached, places = _head_places(item.value_layout), _head_places(layout)
         self._bound.value_rows.append(len(cached))
@@ -270,6 +275,7 @@ class Binder:
             row_of(layout),
             places,
             merges,
+            merges.first(_sum_elements(layout, places, extra)),
             np.zeros(self._workers * merges.depth * (len(places) // heads + extra), np.float32),
             self._workers,
             self._buffers.make(item),
@@ -301,6 +307,24 @@ def _panel_places(item: Linear, panels: tuple[int, ...], chunk: int) -> NDArray[
         places += [(begin + p * PANEL, row, min(PANEL, row - p * PANEL)) for p in range(count)]
         begin += chunk * row
     return np.array(places, np.int64)
+
+
+def _sum_elements(layout: Heads, places: Ints, extra: int) -> Ints:
+    """[heads, size + extra] flat: the element of its position's vector that each sum is: all values, then the heads'
+    own numbers, which every position of a segment has alike.
+    """
+    heads = layout.groups * layout.repeat
+    own = layout.width + np.arange(heads)[:, None] % layout.heads * extra + np.arange(extra)
+    return np.concatenate((places.reshape(heads, -1) % layout.width, own), axis=1).reshape(-1).astype(np.int32)
+
+
+def _panel_elements(item: Linear, panels: tuple[int, ...]) -> Ints:
+    """[panels, PANEL] flat: the element of its position's vector, all outputs one after the other, that a column is."""
+    elements, offset = [], 0
+    for output, count in zip(item.outputs, panels, strict=True):
+        elements.append(offset + np.arange(count * PANEL) % output.layout.width)
+        offset += output.layout.width
+    return np.concatenate(elements).astype(np.int32)
 
 
 def _inverse(layout: Layout) -> Ints:
@@ -338,6 +362,15 @@ def _head_starts(layout: Heads) -> Ints:
 def _head_geometry(layout: Heads) -> tuple[Ints, int, int, int]:
     """Where heads begin, the length of a row, the distance of a segment's positions, features on one."""
     return _head_starts(layout), row_of(layout), layout.width, layout.features
+
+
+def _head_elements(layouts: tuple[Heads, ...]) -> list[Ints]:
+    """For each layout [heads]: the element of its position's vector that a head is, one layout after the other."""
+    elements, offset = [], 0
+    for layout in layouts:
+        elements.append((offset + np.arange(layout.groups * layout.repeat) % layout.heads).astype(np.int32))
+        offset += layout.heads
+    return elements
 
 
 def _in_visits(places: Ints, layout: Heads, merges: Schedule) -> Ints:

@@ -58,6 +58,8 @@ class ScoreCall:
     append: tuple[Floats, int, Ints]
     query: tuple[Any, ...]
     merges: Schedule
+    lines: Lines
+    together: int
     scale: np.float32
     stack: Floats
     workers: int
@@ -76,6 +78,10 @@ class ScoreCall:
             self.scale,
             self.merges.order,
             self.merges.children,
+            self.lines.spans,
+            self.lines.step,
+            self.lines.along if self.merges.split else 0,
+            self.together,
             workers,
             self.merges.depth,
             self.stack,
@@ -89,6 +95,7 @@ class SoftmaxCall:
     heads: int
     lines: Lines
     merges: Schedule
+    starts: Ints
     sums: Floats
     source: Positions
     target: Positions
@@ -104,6 +111,7 @@ class SoftmaxCall:
             self.lines.step,
             self.merges.order,
             self.merges.children,
+            self.starts,
             self.sums,
             self.target.reserve(sequence.capacity),
         )
@@ -121,6 +129,7 @@ class ValueSums:
     row: int
     places: Ints
     merges: Schedule
+    starts: Ints
     stack: Floats
     workers: int
     target: Floats
@@ -133,7 +142,8 @@ class ValueSums:
             self.target[: tokens * self.row] = 0
         worth_it = tokens * (context + tokens) * len(self.places) > _WORTH_A_THREAD
         positions = (self.heads, sequence.capacity, self.lines.spans, self.lines.step)
-        order = (self.merges.order, self.merges.children, self.workers if worth_it else 1, self.merges.depth)
+        workers = self.workers if worth_it else 1
+        order = (self.merges.order, self.merges.children, self.starts, workers, self.merges.depth)
         return (*positions, cache, self.repeat, self.row, self.places, *order, self.stack, self.target)
 
 

@@ -93,6 +93,15 @@ def merge_scalar(stack: Floats, height: int, own: Any, children: int) -> int:
     return base + 1
 
 
+@njit(cache=True, forceinline=True)
+def around_scalar(stack: Floats, positions: int, place: int) -> Any:
+    """The sum of `positions` entries, from the one at `place` on, around to the one before it."""
+    total = stack[place]
+    for step in range(1, positions):
+        total = stack[(place + step) % positions] + total
+    return total
+
+
 @njit(cache=True, error_model="numpy")
 def rmsnorm(
     tokens: int,
@@ -135,13 +144,15 @@ def qk_norm(
     eps: float,
     order: Ints,
     children: Ints,
+    entries: Ints,
     stack: Floats,
     target: Floats,
 ) -> None:
     """Each head = head / sqrt(mean(head^2) + eps) * weight; squares summed per segment position, then merged.
 
     starts: where a head's first `features` lie in its row, those of the next segment position `width` further. weight
-    [segment, features] flat, zero where there is padding; places of no head become zero.
+    [segment, features] flat, zero where there is padding; places of no head become zero. entries [heads]: the entry at
+    which a head's sum begins where the merges leave them all, or empty.
     """
     for i in range(tokens * row):
         target[i] = _ZERO
@@ -153,7 +164,8 @@ def qk_norm(
                 for i in range(begin, begin + features):
                     total += source[i] * source[i]
                 height = merge_scalar(stack, height, total, children[v])
-            scale = _ONE / np.sqrt(stack[0] / np.float32(head_dim) + np.float32(eps))
+            whole = around_scalar(stack, len(order), entries[head]) if entries.size else stack[0]
+            scale = _ONE / np.sqrt(whole / np.float32(head_dim) + np.float32(eps))
             for p in range(len(order)):
                 for i in range(features):
                     at = first + p * width + i
@@ -203,6 +215,7 @@ def _softmax_row(
     step: Any,
     order: Ints,
     children: Ints,
+    start: int,
     sums: Floats,
     target: Floats,
 ) -> None:
@@ -220,7 +233,7 @@ def _softmax_row(
     height = 0
     for v in range(len(order)):
         height = merge_scalar(stack, height, sums[order[v]], children[v])
-    total = stack[0]
+    total = stack[0] if start < 0 else around_scalar(stack, len(order), start)
     for c in range(seen):
         target[so + c] = target[so + c] / total
 
@@ -236,17 +249,20 @@ def softmax(
     step: int,
     order: Ints,
     children: Ints,
+    starts: Ints,
     sums: Floats,
     target: Floats,
 ) -> None:
     """Softmax over the positions seen of each [tokens, heads, capacity] row. `target` may be `source`.
 
     Each line sums exp(score - max) over its own positions, ascending; the sums are merged along. spans [tokens, along,
-    2] flat: a token's first position of each line and where they end, `step` apart. Scratch: sums [along + depth].
+    2] flat: a token's first position of each line and where they end, `step` apart. starts [heads]: the entry at which
+    a head's sum begins where the merges leave them all, or empty. Scratch: sums [along + depth].
     """
     for r in range(tokens * heads):
         seen, po = _U(context + r // heads + 1), r // heads * len(order) * 2
-        _softmax_row(source, _U(r * capacity), seen, spans, po, _U(step), order, children, sums, target)
+        start = starts[r % heads] if starts.size else -1
+        _softmax_row(source, _U(r * capacity), seen, spans, po, _U(step), order, children, start, sums, target)
 
 
 @njit(cache=True)

@@ -18,7 +18,7 @@ from wsesim.errors import UnknownNameError
 from wsesim.execute.buffers import row_of
 from wsesim.execute.errors import WeightShapeError
 from wsesim.execute.kernels import narrow_bf16
-from wsesim.execute.merges import schedule
+from wsesim.execute.merges import linear_schedule
 from wsesim.execute.threads import prange
 from wsesim.execute.tiles import PANEL
 from wsesim.program.kernels import Embed, Linear, QKNorm, RMSNorm, WeightRef
@@ -138,7 +138,7 @@ class TileMemory:
 def pack_linear(kernel: Linear, reader: Reader, memory: TileMemory) -> Tiles:
     """The tiles of every output of `kernel`. Raises WeightShapeError."""
     panels = _panels(kernel)
-    columns = kernel.layout.indices()[schedule(kernel.layout.used, kernel.reduce).order].reshape(-1)
+    columns = kernel.layout.indices()[linear_schedule(kernel).order].reshape(-1)
     size = len(columns) * PANEL
     values = memory.take(sum(panels) * size)
     scales = np.zeros(sum(panels) * PANEL if reader.dtype == "int8" else 0, np.float32)

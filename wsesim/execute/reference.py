@@ -13,6 +13,8 @@ Floats = NDArray[np.float32]
 Ints = NDArray[np.int32]
 Spans = NDArray[np.int64]
 
+ALL_MERGED = np.empty(0, np.int32)
+
 
 def widen(weights: NDArray[Any]) -> Floats:
     """Stored weights as float32, by their stored type: float32, bf16 bits, fp16 bits or int8."""
@@ -23,14 +25,21 @@ def widen(weights: NDArray[Any]) -> Floats:
     return weights.astype(np.float32)
 
 
-def merged(partials: Floats, order: Ints, children: Ints) -> Floats:
-    """[positions, ...] -> [...]: each position adds what it receives to its own, in the order of `Schedule`."""
+def merged(partials: Floats, order: Ints, children: Ints, starts: Ints = ALL_MERGED) -> Floats:
+    """[positions, ...] -> [...]: each position adds what it receives to its own, in the order of `Schedule`.
+
+    starts, of the shape of a partial: the entry of what is left at which each sum begins, to go around.
+    """
     stack: list[Floats] = []
     for position, count in zip(order, children, strict=True):
         total = partials[position]
         for child in stack[len(stack) - count :]:
             total = total + child
         stack[len(stack) - count :] = [total]
+    if starts.size:
+        entries = np.stack(stack)
+        places = [(starts + step) % len(entries) for step in range(len(entries))]
+        return ordered_sum(np.stack([np.take_along_axis(entries, place[None], 0)[0] for place in places]))
     (total,) = stack
     return total
 
@@ -55,6 +64,14 @@ def held_by(spans: Spans, token: int, step: int, along: int) -> list[slice]:
     return [slice(first, end, step) for first, end in lines]
 
 
+def rank_on_line(spans: Spans, token: int, step: int, along: int, seen: int) -> NDArray[np.int64]:
+    """How many positions of its line come before each."""
+    rank = np.zeros(seen, np.int64)
+    for held in held_by(spans, token, step, along):
+        rank[held] = np.arange(len(rank[held]))
+    return rank
+
+
 def linear(
     tokens: int,
     x: Floats,
@@ -63,6 +80,7 @@ def linear(
     k: int,
     order: Ints,
     children: Ints,
+    starts: Ints,
     places: NDArray[np.int64],
     workers: int,
     depth: int,
@@ -74,7 +92,8 @@ def linear(
     weights = widen(tiles).reshape(len(places), positions, k, PANEL)[:, np.argsort(order)]
     for t, row in enumerate(x[: tokens * positions * k].reshape(tokens, positions, k)):
         products = row[None, :, :, None] * weights  # [panel, position, k, column]
-        y = merged(ordered_sum(products.transpose(2, 1, 0, 3)), order, children)
+        partials = ordered_sum(products.transpose(2, 1, 0, 3))
+        y = merged(partials, order, children, starts.reshape(-1, PANEL) if starts.size else starts)
         y = y * scales.reshape(y.shape) if scales.size else y
         for panel, (start, stride, valid) in enumerate(places):
             out[start + t * stride :][:valid] = y[panel, :valid]
@@ -111,6 +130,10 @@ def score(
     scale: float,
     order: Ints,
     children: Ints,
+    spans: Spans,
+    step: int,
+    along: int,
+    together: int,
     workers: int,
     depth: int,
     stack: Floats,
@@ -127,7 +150,11 @@ def score(
             begins = t * row + start + width * np.arange(len(order))
             q = query[begins[:, None] + np.arange(features)]
             products = q[:, :, None] * cached[head // repeat][:, :, :seen]
-            y = merged(ordered_sum(products.transpose(1, 0, 2)), order, children)
+            begins_at = ALL_MERGED
+            if along:
+                element = rank_on_line(spans, t, step, along, seen) * together + head % together
+                begins_at = ((element + 1) % len(order)).astype(np.int32)
+            y = merged(ordered_sum(products.transpose(1, 0, 2)), order, children, begins_at)
             target[(t * heads + head) * capacity :][:seen] = y * np.float32(scale)
 
 
@@ -164,16 +191,18 @@ def qk_norm(
     eps: float,
     order: Ints,
     children: Ints,
+    entries: Ints,
     stack: Floats,
     target: Floats,
 ) -> None:
     target[: tokens * row] = 0
     within = width * np.arange(len(order))[:, None] + np.arange(features)
     for t in range(tokens):
-        for start in starts:
+        for head, start in enumerate(starts):
             places = t * row + start + within
             x = source[places]
-            total = merged(ordered_sum((x * x).T), order, children)
+            entry = entries[head, None] if entries.size else entries
+            total = merged(ordered_sum((x * x).T)[:, None], order, children, entry)
             scale = np.float32(1) / np.sqrt(total / np.float32(head_dim) + np.float32(eps))
             target[places] = x * scale * weight.reshape(x.shape)
 
@@ -195,6 +224,7 @@ def softmax(
     step: int,
     order: Ints,
     children: Ints,
+    starts: Ints,
     sums: Floats,
     target: Floats,
 ) -> None:
@@ -203,7 +233,8 @@ def softmax(
         scores = source[r * capacity :][:seen]
         e = exp32(scores - scores.max())
         lines = line_sums(e, spans, r // heads, step, len(order))
-        target[r * capacity :][:seen] = e / merged(lines, order, children)
+        start = starts[r % heads, None] if starts.size else starts
+        target[r * capacity :][:seen] = e / merged(lines[:, None], order, children, start)
 
 
 def weighted_sum(
@@ -219,6 +250,7 @@ def weighted_sum(
     places: Ints,
     order: Ints,
     children: Ints,
+    starts: Ints,
     workers: int,
     depth: int,
     stack: Floats,
@@ -229,7 +261,8 @@ def weighted_sum(
     for r in range(tokens * heads):
         t, head = divmod(r, heads)
         terms = probabilities[r * capacity :][:capacity, None] * cached[:capacity, head // repeat]
-        y = merged(line_sums(terms, spans, t, step, len(order)), order, children)
+        own = starts[head * size : (head + 1) * size]
+        y = merged(line_sums(terms, spans, t, step, len(order)), order, children, own)
         target[t * row + places[head * size : (head + 1) * size]] = y
 
 
@@ -267,6 +300,7 @@ def flash_sum(
     places: Ints,
     order: Ints,
     children: Ints,
+    starts: Ints,
     workers: int,
     depth: int,
     stack: Floats,
@@ -279,7 +313,8 @@ def flash_sum(
         e = exponentials[r * capacity :][:capacity, None]
         terms = np.concatenate((e * cached[:, head // repeat], e), axis=1)
         scaled = line_sums(terms, spans, t, step, along) * factors[r * along :][:along, None]
-        y = merged(scaled, order, children)
+        own = starts[head * (size + 1) : (head + 1) * (size + 1)]
+        y = merged(scaled, order, children, own)
         target[t * row + places[head * size : (head + 1) * size]] = y[:-1] / y[-1]
 
 

@@ -23,6 +23,7 @@ from wsesim.execute.threads import prange
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int32]
+Spans = NDArray[np.int64]
 
 PANEL = 64
 _U = np.uint64
@@ -146,6 +147,16 @@ def visit(x: Floats, xo: Any, w: Any, wo: Any, k: Any, stack: Floats, so: Any, h
 
 
 @njit(cache=True, forceinline=True)
+def around(stack: Floats, so: Any, positions: Any, place: Any) -> Any:
+    """The sum of one column's `positions` entries, from the one at `place` on, around to the one before it."""
+    total = stack[so + place * _N]
+    for _ in range(_1, positions):
+        place = place + _1 if place + _1 < positions else _0
+        total = stack[so + place * _N] + total
+    return total
+
+
+@njit(cache=True, forceinline=True)
 def line_sum(
     x: Floats,
     xo: Any,
@@ -201,7 +212,7 @@ def _panel_of_tokens(
 
 @njit(cache=True)
 def _panels(first: Any, last: Any, so: Any, co: Any, rest: Any) -> None:
-    tokens, x, w, scales, k, order, children, places, stack, entry, scratch, out = rest
+    tokens, x, w, scales, k, order, children, starts, places, stack, entry, scratch, out = rest
     positions = _U(len(order))
     for panel in range(first, last):
         wo = panel * positions * k * _N
@@ -210,6 +221,10 @@ def _panels(first: Any, last: Any, so: Any, co: Any, rest: Any) -> None:
         else:
             _panel_of_tokens(tokens, x, w, wo, k, order, children, stack, so, entry, scratch, co)
         start, stride, valid = _U(places[panel, 0]), _U(places[panel, 1]), _U(places[panel, 2])
+        for t in range(tokens if starts.size else _0):
+            for n in range(valid):
+                column = so + t * entry + n
+                stack[column] = around(stack, column, positions, _U(starts[panel * _N + n]))
         for t in range(tokens):
             for n in range(valid):
                 y = stack[so + t * entry + n]
@@ -225,6 +240,7 @@ def linear(
     k: int,
     order: Ints,
     children: Ints,
+    starts: Ints,
     places: NDArray[np.int64],
     workers: int,
     depth: int,
@@ -236,11 +252,12 @@ def linear(
 
     x [tokens, positions, k] flat; tiles [panels, visits, k, PANEL] flat, fp32, bf16, fp16 or int8; scales
     [panels, PANEL] flat, or empty; places [panels, 3]: where in `out` a panel's first column of token 0 goes,
-    the distance of two tokens, and how many columns count. Scratch: stack [workers, tokens, depth, PANEL],
-    scratch [workers, k, PANEL].
+    the distance of two tokens, and how many columns count. starts [panels, PANEL] flat: the entry at which a column's
+    sum begins where the merges leave them all, or empty. Scratch: stack [workers, tokens, depth, PANEL], scratch
+    [workers, k, PANEL].
     """
     panels, entry, T, K = len(places), _U(depth) * _N, _U(tokens), _U(k)
-    rest = (T, x, tiles, scales, K, order, children, places, stack, entry, scratch, out)
+    rest = (T, x, tiles, scales, K, order, children, starts, places, stack, entry, scratch, out)
     if workers == 1:
         _panels(_0, _U(panels), _0, _0, rest)
     else:
@@ -272,12 +289,23 @@ def append_keys(tokens: int, context: int, key: Floats, row: int, places: Ints, 
             keys[(block * size + i) * PANEL + column] = key[t * row + places[i]]
 
 
+@njit(cache=True, forceinline=True)
+def _around_line(stack: Floats, so: Any, positions: Any, held: Any, head: Any, together: Any) -> None:
+    """`around` for the columns of a block that a line holds; each is an element of the line's vector."""
+    begin, first, rank, end, step = held
+    for c in range(first + rank * step, end, step):
+        element = rank * together + head
+        column = so + c - begin
+        stack[column] = around(stack, column, positions, (element + _1) % positions)
+        rank = rank + _1
+
+
 @njit(cache=True)
 def _score_blocks(first: Any, last: Any, so: Any, rest: Any) -> None:
     tokens, context, query, starts, repeat, row, width, features = rest[:8]
-    keys, scale, order, children, stack, capacity, target = rest[8:]
-    heads = _U(len(starts))
-    tile = _U(len(order)) * features * _N
+    keys, scale, order, children, spans, step, along, together, stack, capacity, target = rest[8:]
+    heads, positions = _U(len(starts)), _U(len(order))
+    tile = positions * features * _N
     for block in range(first, last):
         for t in range(tokens):
             seen = context + t + _1
@@ -286,6 +314,12 @@ def _score_blocks(first: Any, last: Any, so: Any, rest: Any) -> None:
                 wo = (block * (heads // repeat) + head // repeat) * tile
                 xo = t * row + _U(starts[head])
                 line_sum(query, xo, width, keys, wo, features, order, children, stack, so)
+                for line in range(along):
+                    po = (t * along + line) * _U(2)
+                    first, end = _U(spans[po]), min(_U(spans[po + _1]), block * _N + count)
+                    before = (max(first, block * _N) - first + step - _1) // step  # those in earlier blocks
+                    held = (block * _N, first, before, end, step)
+                    _around_line(stack, so, positions, held, head % together, together)
                 to = (t * heads + head) * capacity + block * _N
                 for n in range(count):
                     target[to + n] = stack[so + n] * scale
@@ -305,6 +339,10 @@ def score(
     scale: float,
     order: Ints,
     children: Ints,
+    spans: Spans,
+    step: int,
+    along: int,
+    together: int,
     workers: int,
     depth: int,
     stack: Floats,
@@ -315,13 +353,16 @@ def score(
     beyond.
 
     query [tokens, row] flat; starts: where a head's first features lie in its row, those of the next segment
-    position `width` further; `features` a position; order and children merge the segment; stack [workers,
-    depth, PANEL].
+    position `width` further; `features` a position; order and children merge the segment. along > 0: they leave all
+    its partials, and those of `together` heads lie together on one of `along` lines, position by position, as the
+    vector whose elements begin one entry after the other; spans and step say which positions a line holds, as for
+    `kernels.softmax`. stack [workers, depth, PANEL].
     """
     blocks = (context + tokens - 1) // PANEL + 1
     T, C, R = _U(tokens), _U(context), _U(repeat)
     y, w, f, c = _U(row), _U(width), _U(features), _U(capacity)
-    rest = (T, C, query, starts, R, y, w, f, keys, np.float32(scale), order, children, stack, c, target)
+    s, a, g = _U(step), _U(along), _U(together)
+    rest = (T, C, query, starts, R, y, w, f, keys, np.float32(scale), order, children, spans, s, a, g, stack, c, target)
     if workers == 1:
         _score_blocks(_0, _U(blocks), _0, rest)
     else:

@@ -63,10 +63,20 @@ def _merge_lines(stack: Floats, base: Any, children: Any, size: Any) -> None:
             stack[low + n] = stack[top + n]
 
 
+@njit(cache=True, forceinline=True)
+def _around(stack: Floats, so: Any, positions: Any, size: Any, place: Any) -> Any:
+    """`tiles.around` for entries of `size`."""
+    total = stack[so + place * size]
+    for _ in range(_1, positions):
+        place = place + _1 if place + _1 < positions else _0
+        total = stack[so + place * size] + total
+    return total
+
+
 @njit(cache=True)
 def _weighted_rows(first: Any, last: Any, so: Any, rest: Any) -> None:
     probabilities, heads, capacity, spans, step, values = rest[:6]
-    repeat, row, places, order, children, stack, target = rest[6:]
+    repeat, row, places, order, children, starts, stack, target = rest[6:]
     size = _U(len(places)) // heads
     for r in range(first, last):
         t, head = r // heads, r % heads
@@ -78,6 +88,8 @@ def _weighted_rows(first: Any, last: Any, so: Any, rest: Any) -> None:
             _line_of_values(probabilities, values, at, stack, top)
             _merge_lines(stack, so + (height - count) * size, count, size)
             height = height - count + _1
+        for n in range(size if starts.size else _0):
+            stack[so + n] = _around(stack, so + n, _U(len(order)), size, _U(starts[head * size + n]))
         for n in range(size):
             target[t * row + _U(places[head * size + n])] = stack[so + n]
 
@@ -96,6 +108,7 @@ def weighted_sum(
     places: Ints,
     order: Ints,
     children: Ints,
+    starts: Ints,
     workers: int,
     depth: int,
     stack: Floats,
@@ -105,11 +118,12 @@ def weighted_sum(
 
     probabilities [tokens, heads, capacity] flat; spans [tokens, along, 2] flat: a token's first position of each line
     and where they end, `step` apart; places [heads, size] flat: where a head's features go in
-    target's row; its other places are left as they are. stack [workers, depth, size].
+    target's row; its other places are left as they are. starts [heads, size] flat: the entry at which a place's sum
+    begins where the merges leave them all, or empty. stack [workers, depth, size].
     """
     rows, H = tokens * heads, _U(heads)
     c, s, R, y = _U(capacity), _U(step), _U(repeat), _U(row)
-    rest = (probabilities, H, c, spans, s, values, R, y, places, order, children, stack, target)
+    rest = (probabilities, H, c, spans, s, values, R, y, places, order, children, starts, stack, target)
     if workers == 1:
         _weighted_rows(_0, _U(rows), _0, rest)
     else:
@@ -121,7 +135,7 @@ def weighted_sum(
 @njit(cache=True)
 def _flash_rows(first: Any, last: Any, so: Any, rest: Any) -> None:
     exponentials, factors, heads, capacity, spans, step, values = rest[:7]
-    repeat, row, places, order, children, stack, target = rest[7:]
+    repeat, row, places, order, children, starts, stack, target = rest[7:]
     size, along = _U(len(places)) // heads, _U(len(order))
     entry = size + _1
     for r in range(first, last):
@@ -142,6 +156,8 @@ def _flash_rows(first: Any, last: Any, so: Any, rest: Any) -> None:
                 stack[top + n] = stack[top + n] * factor
             _merge_lines(stack, so + (height - count) * entry, count, entry)
             height = height - count + _1
+        for n in range(entry if starts.size else _0):
+            stack[so + n] = _around(stack, so + n, along, entry, _U(starts[head * entry + n]))
         for n in range(size):
             target[t * row + _U(places[head * size + n])] = stack[so + n] / stack[so + size]
 
@@ -161,6 +177,7 @@ def flash_sum(
     places: Ints,
     order: Ints,
     children: Ints,
+    starts: Ints,
     workers: int,
     depth: int,
     stack: Floats,
@@ -169,12 +186,12 @@ def flash_sum(
     """target = the sum of exponential * value over that of the exponentials, both times the line's factor and merged
     along as one entry.
 
-    exponentials and factors as `kernels.line_exponentials` makes them, the rest as for `weighted_sum`, but stack
-    [workers, depth, size + 1].
+    exponentials and factors as `kernels.line_exponentials` makes them, the rest as for `weighted_sum`, but starts
+    [heads, size + 1], the sum of the exponentials last, and stack [workers, depth, size + 1].
     """
     rows, H = tokens * heads, _U(heads)
     c, s, R, y = _U(capacity), _U(step), _U(repeat), _U(row)
-    rest = (exponentials, factors, H, c, spans, s, values, R, y, places, order, children, stack, target)
+    rest = (exponentials, factors, H, c, spans, s, values, R, y, places, order, children, starts, stack, target)
     if workers == 1:
         _flash_rows(_0, _U(rows), _0, rest)
     else:

@@ -9,7 +9,7 @@ from typing import Any
 
 from wsesim.machine.load import check_machine
 from wsesim.machine.machine import TIMING_DTYPES
-from wsesim.program.collectives import ALGORITHMS
+from wsesim.program.collectives import is_collective
 from wsesim.program.errors import ProgramRuleError, SramError
 from wsesim.program.kernels import (
     ALONG,
@@ -158,7 +158,7 @@ def _wrong_transfers(program: Program) -> Iterator[str]:
 
 
 def _unknown_collectives(program: Program) -> Iterator[str]:
-    yield from (k.name for k in program.kernels if getattr(k, "reduce", "chain") not in ALGORITHMS)
+    yield from (k.name for k in program.kernels if not is_collective(getattr(k, "reduce", "chain")))
 
 
 def _caches(program: Program) -> Iterator[tuple[str, KVCache]]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -22,23 +23,28 @@ class Band:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Rows that test one thing. `tests` says what, `constants` where the machine's numbers for it come from."""
+    """Rows that test one thing. `tests` says what, `constants` where the machine's numbers for it come from.
+
+    Of more than `shown` rows only so many with the largest errors are printed, after a summary by metric.
+    """
 
     name: str
     title: str
     band: Band | None
     tests: str
     constants: str
+    shown: int = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A published figure that the engine can be asked for."""
+    """A published figure that the engine can be asked for; of a published formula, its value `at` one point."""
 
     group: str
     measurement: Measurement
     measured: float
     model: Callable[[], float]
+    at: tuple[tuple[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +55,11 @@ class Row:
     measurement: Measurement
     measured: float
     modelled: float
+    at: tuple[tuple[str, Any], ...] = ()
+
+    def says(self) -> str:
+        """The workload in words."""
+        return dataclasses.replace(self.measurement, workload=(*self.measurement.workload, *self.at)).says()
 
     @property
     def error(self) -> float:
@@ -76,8 +87,7 @@ class Validation:
 
     def errors(self, group: Group) -> tuple[float, float]:
         """Median and worst of the errors' sizes, per cent."""
-        sizes = [abs(row.error) for row in self.rows_of(group)]
-        return median(sizes), max(sizes)
+        return _median_and_worst(self.rows_of(group))
 
     @property
     def ok(self) -> bool:
@@ -104,7 +114,7 @@ class Validation:
             "rows": [
                 {
                     "table": row.measurement.table,
-                    "workload": dict(row.measurement.workload),
+                    "workload": dict((*row.measurement.workload, *row.at)),
                     "metric": row.measurement.metric,
                     "unit": row.measurement.unit,
                     "measured": row.measured,
@@ -118,7 +128,7 @@ class Validation:
 
 def validate(groups: Iterable[Group], cases: Iterable[Case], left_out: Iterable[tuple[Measurement, str]]) -> Validation:
     """Simulates every case."""
-    rows = tuple(Row(c.group, c.measurement, c.measured, float(c.model())) for c in cases)
+    rows = tuple(Row(c.group, c.measurement, c.measured, float(c.model()), c.at) for c in cases)
     return Validation(tuple(groups), rows, tuple(left_out))
 
 
@@ -127,25 +137,47 @@ def validation_text(validation: Validation) -> str:
     parts = []
     for group in validation.groups:
         if validation.rows_of(group):
-            parts.append(
-                f"{group.name}: {group.title}\n{aligned(_cells(validation, group))}\n  {summary(validation, group)}"
-            )
+            tables = "\n\n".join(map(aligned, _tables(validation, group)))
+            parts.append(f"{group.name}: {group.title}\n{tables}\n  {summary(validation, group)}")
     parts.append("not simulated\n" + aligned(_reasons(validation)))
     return "\n\n".join(parts)
 
 
-def _cells(validation: Validation, group: Group) -> list[tuple[str, ...]]:
+def _median_and_worst(rows: Sequence[Row]) -> tuple[float, float]:
+    sizes = [abs(row.error) for row in rows]
+    return median(sizes), max(sizes)
+
+
+def _tables(validation: Validation, group: Group) -> list[list[tuple[str, ...]]]:
+    """All rows of a group, or the summary by metric and the rows with the largest errors."""
+    rows = validation.rows_of(group)
+    if len(rows) <= group.shown:
+        return [_cells(rows)]
+    worst = sorted(rows, key=lambda row: -abs(row.error))[: group.shown]
+    return [_by_metric(rows), _cells(worst)]
+
+
+def _by_metric(rows: Sequence[Row]) -> list[tuple[str, ...]]:
+    cells: list[tuple[str, ...]] = [("metric", "formula or figure", "rows", "median", "worst")]
+    for metric in dict.fromkeys(row.measurement.metric for row in rows):
+        own = [row for row in rows if row.measurement.metric == metric]
+        middle, worst = _median_and_worst(own)
+        cells.append((metric, str(own[0].measurement.value), str(len(own)), f"{middle:.1f} %", f"{worst:.1f} %"))
+    return cells
+
+
+def _cells(found: Sequence[Row]) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = [("table", "workload", "metric", "measured", "modelled", "error")]
     rows += [
         (
             row.measurement.table,
-            row.measurement.says(),
+            row.says(),
             row.measurement.metric,
             f"{row.measured:,.6g}",
             f"{row.modelled:,.6g}",
             f"{row.error:+.1f} %",
         )
-        for row in validation.rows_of(group)
+        for row in found
     ]
     return rows
 
@@ -166,7 +198,7 @@ def validation_markdown(validation: Validation) -> str:
     for group in validation.groups:
         if validation.rows_of(group):
             parts.append(f"## {group.name}: {group.title}\n\n{group.tests} {group.constants}\n")
-            parts.append(_markdown_table(_cells(validation, group)))
+            parts.append("\n".join(map(_markdown_table, _tables(validation, group))))
             parts.append(f"\n{summary(validation, group)}.\n")
     parts.append("## Not simulated\n\n" + _markdown_table([("reason", "rows"), *_reasons(validation)]))
     return "\n".join(parts)

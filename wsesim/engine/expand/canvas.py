@@ -98,16 +98,17 @@ class Canvas:
         self,
         pes: Int64,
         label: str,
-        launch: int,
+        launch: Int64 | int,
         work: int,
         *,
+        start: int = BLOCKING,
         streams: bool = False,
         kind: int = 0,
-        start: int = BLOCKING,
+        delay: Int64 | int = 0,
     ) -> Int64:
         """A task on each PE; stragglers work longer."""
         flat = np.asarray(pes, np.int64).ravel()
-        return self.builder.tasks(flat, label, launch, self._work(flat, work), start, streams, kind)
+        return self.builder.tasks(flat, label, launch, self._work(flat, work), start, streams, kind, delay)
 
     def send(self, pes: Int64, label: str) -> Int64:
         """A copy from memory into the fabric: launched like any vector operation, then the microthread's own."""
