@@ -26,8 +26,8 @@ from wsesim.program.program import Block
 from wsesim_compiler.ir import Graph
 from wsesim_compiler.partition import Fused, Partition, Stage
 
-ChooseReduce = Callable[[str, int, int], str]
-"""(kernel's name, PEs in the line, elements) -> collective."""
+ChooseReduce = Callable[[str], str]
+"""Kernel's name -> its collective."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,7 @@ def _rmsnorm(c: StageContext, fused: Fused) -> tuple[Kernel, ...]:
     name, layout = c.name(fused.role), c.uniform(node.inputs[0])
     weight = WeightRef(node.inputs[1], 0, layout.size)
     c.layouts[node.name] = layout
-    reduce = c.choose(name, layout.used, 1)
+    reduce = c.choose(name)
     return (RMSNorm(name, c.block.name, node.inputs[0], node.name, weight, layout, node.number("eps"), reduce),)
 
 
@@ -118,7 +118,7 @@ def _gemv(c: StageContext, fused: Fused, source: str, *, broadcast: bool) -> Lin
     outputs = tuple(
         Output(n.name, WeightRef(n.inputs[1], 0, _rows(c.graph, n.inputs[1])), c.layout(n.name)) for n in fused.nodes
     )
-    reduce = c.choose(name, layout.used, sum(o.layout.width for o in outputs))
+    reduce = c.choose(name)
     return Linear(name, c.block.name, source, layout, c.partition.axes[source], outputs, reduce, broadcast)
 
 
@@ -139,12 +139,10 @@ def _attention(c: StageContext, fused: Fused) -> tuple[Kernel, ...]:
     assert isinstance(queries, Heads) and isinstance(keys, Heads)
     scores, shares = f"{node.name}.scores", f"{node.name}.probabilities"
     score, softmax, total = c.name("score"), c.name("softmax"), c.name("weighted_sum")
-    along = c.block.along
-    per_segment = c.choose(score, queries.segment, queries.heads)
     return (
-        Score(score, block, query, key, scores, queries, keys, node.number("scale"), per_segment),
-        Softmax(softmax, block, scores, shares, queries, c.choose(softmax, along, queries.repeat)),
-        WeightedSum(total, block, shares, value, node.name, queries, keys, c.choose(total, along, queries.width)),
+        Score(score, block, query, key, scores, queries, keys, node.number("scale"), c.choose(score)),
+        Softmax(softmax, block, scores, shares, queries, c.choose(softmax)),
+        WeightedSum(total, block, shares, value, node.name, queries, keys, c.choose(total)),
     )
 
 
@@ -167,7 +165,7 @@ def _head(c: StageContext, fused: Fused) -> tuple[Kernel, ...]:
     assert isinstance(layout, Uniform)
     kept = min(c.candidates, layout.size)
     name = c.name("sample")
-    reduce = c.choose(name, layout.used, 3 * kept)
+    reduce = c.choose(name)
     return (logits, Sample(name, c.block.name, node.name, "token", layout, kept, reduce))
 
 
