@@ -10,6 +10,7 @@ import torch
 
 from wsesim.machine import Machine, load_machine
 from wsesim.program import Program
+from wsesim.toolchain.oracle import EngineOracle
 from wsesim_compiler.frontends.torch_export import from_torch
 from wsesim_compiler.ir import Graph
 from wsesim_compiler.lower import lower, understand
@@ -18,6 +19,7 @@ from wsesim_models.config import CONFIGS, LlamaConfig
 from wsesim_models.llama import Llama
 
 LONGEST_CONTEXT = 8192
+ORACLE = EngineOracle()
 UNTIED = dataclasses.replace(CONFIGS["tiny"], name="tiny-untied", tied=False)
 """As tiny, with a head of its own: its ids go a way back to the embedding."""
 NORMED = dataclasses.replace(CONFIGS["tiny"], name="tiny-normed", qk_norm=True)
@@ -38,7 +40,9 @@ def program(model: str | LlamaConfig, machine: str | Machine, strategy: str = "p
     config = CONFIGS[model] if isinstance(model, str) else model
     where = load_machine(machine) if isinstance(machine, str) else machine
     context = min(LONGEST_CONTEXT, config.max_context)
-    return lower(recognised_graph(config), where, Options(strategy=strategy, **{"max_context": context, **options}))
+    return lower(
+        recognised_graph(config), where, Options(strategy=strategy, **{"max_context": context, **options}), ORACLE
+    )
 
 
 def on_machine(made: Program, **changes: Any) -> Program:

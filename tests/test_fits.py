@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.programs import recognised_graph
+from tests.programs import ORACLE, recognised_graph
 from wsesim.machine import Machine, load_machine
 from wsesim.program import Program
 from wsesim_compiler.errors import PlacementError
@@ -34,7 +34,7 @@ Recognised = Callable[[str | LlamaConfig], Graph]
 
 def refusal(graph: Graph, machine: Machine, options: Options) -> str:
     with pytest.raises(PlacementError) as refused:
-        lower(graph, machine, options)
+        lower(graph, machine, options, ORACLE)
     return str(refused.value)
 
 
@@ -73,13 +73,13 @@ def assert_says_what_is_missing(message: str, machine: Machine) -> None:
 
 
 def test_8b_fits_a_wse3_pipelined_with_two_sequences_of_8k(recognised: Recognised) -> None:
-    made = lower(recognised("llama3.1-8b"), WSE3, Options(sequences=2))
+    made = lower(recognised("llama3.1-8b"), WSE3, Options(sequences=2), ORACLE)
     assert_within_the_arithmetic(made)
     assert len(made.blocks) == 34
 
 
 def test_8b_fits_the_blocks_that_the_design_names(recognised: Recognised) -> None:
-    made = lower(recognised("llama3.1-8b"), WSE3, Options(sequences=2, block=(190, 128)))
+    made = lower(recognised("llama3.1-8b"), WSE3, Options(sequences=2, block=(190, 128)), ORACLE)
     layers = [b for b in made.blocks if b.name.startswith("layer")]
     assert {(b.columns, b.rows) for b in layers} == {(190, 128)}
     assert (len({b.x for b in layers}), len({b.y for b in layers})) == (4, 8)
@@ -109,7 +109,7 @@ def test_8b_is_refused_where_the_design_says_and_the_advice_fits(
     assert_says_what_is_missing(message, machine)
     changed = advised(message, options)
     assert changed
-    lower(graph, machine, changed)
+    lower(graph, machine, changed, ORACLE)
 
 
 def test_70b_is_refused_and_told_how_many_wafers_its_weights_are(recognised: Recognised) -> None:
@@ -150,7 +150,7 @@ def test_8b_is_on_the_edge_of_a_wse2(sequences: int, recognised: Recognised) -> 
     changed = advised(message, options)
     assert changed and changed.sequences == sequences
     assert 2048 < changed.max_context < 8192 // sequences
-    assert lower(graph, wse2, changed).max_context == changed.max_context
+    assert lower(graph, wse2, changed, ORACLE).max_context == changed.max_context
     one_step_more = dataclasses.replace(changed, max_context=changed.max_context + 128)
     assert not fits(partition(graph), wse2, one_step_more)
 
@@ -184,11 +184,11 @@ def test_advice_is_the_smallest_change_and_good(
     assert f"Smallest change that fits: {advice}" in message
     changed = advised(message, stated)
     if changed:
-        lower(graph, TOY, changed)
+        lower(graph, TOY, changed, ORACLE)
     more = re.search(r"sram_bytes of ([\d,]+)", message)
     if more:
         larger = dataclasses.replace(TOY, sram_bytes=int(more[1].replace(",", "")))
-        lower(graph, larger, stated)
+        lower(graph, larger, stated, ORACLE)
         assert not fits(partition(graph), dataclasses.replace(larger, sram_bytes=larger.sram_bytes - 256), stated)
 
 
@@ -200,7 +200,7 @@ def test_both_sequences_and_context_go_where_neither_alone_suffices(recognised: 
     assert message.endswith(" --sequences 1")
     changed = advised(message, options)
     assert changed
-    lower(graph, TOY, changed)
+    lower(graph, TOY, changed, ORACLE)
 
 
 @pytest.mark.parametrize("tied", [True, False])
@@ -222,7 +222,7 @@ def test_blocks_that_do_not_stand_side_by_side_are_refused_without_bytes(recogni
 def test_layers_of_unlike_widths_are_placed_by_the_widest(recognised: Recognised) -> None:
     """The largest layer decides the blocks: it stands second here, and its block is named in a refusal."""
     graph = widened(recognised("tiny"), 1, 192)
-    made = lower(graph, TOY, Options(max_context=256))
+    made = lower(graph, TOY, Options(max_context=256), ORACLE)
     first, second = (m.weight_bytes for m in made.memory if m.block.startswith("layer"))
     assert first < second <= TOY.room_bytes
     message = refusal(widened(recognised("tiny"), 1, 2048), TOY, Options(max_context=256))
@@ -278,14 +278,14 @@ def test_a_placement_is_found_where_there_is_one_and_its_program_is_sound(
     options = Options(strategy, context, sequences, prefill_chunk=chunk, batch=min(batch, sequences))
     graph = recognised_graph(dataclasses.replace(TINY, tied=not untied))
     if fits(partition(graph), machine, options):
-        made = lower(graph, machine, options)
+        made = lower(graph, machine, options, ORACLE)
         assert max(m.total_bytes for m in made.memory) <= room
         assert made.prefill_chunk == (chunk or made.prefill_chunk)
     else:
         message = refusal(graph, machine, options)
         changed = advised(message, options)
         if changed:
-            lower(graph, machine, changed)
+            lower(graph, machine, changed, ORACLE)
 
 
 @given(limit=st.integers(0, 300), edge=st.integers(-5, 310))

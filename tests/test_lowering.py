@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.programs import NORMED, program
+from tests.programs import NORMED, ORACLE, program
 from wsesim.errors import InvalidInputError, UnknownNameError
 from wsesim.machine import Rect, load_machine
 from wsesim.program.build import LayerShape, layer_kernels
-from wsesim.program.collectives import ALGORITHMS
+from wsesim.program.collectives import ALGORITHMS, COLLECTIVES
 from wsesim.program.kernels import QKNorm, Rope, kernel_inputs, kernel_weights
 from wsesim.program.kv import KVCache
 from wsesim.program.program import Block
@@ -202,7 +202,7 @@ def test_transfers_reach_whole_blocks_and_the_id_the_embedding(
 def test_every_collective_is_chosen(model: str, machine: str, strategy: str, options: dict[str, Any]) -> None:
     made = program(model, machine, strategy, **options)
     reduced = [k.reduce for k in made.kernels if hasattr(k, "reduce")]
-    assert set(reduced) <= set(ALGORITHMS)
+    assert set(reduced) <= set(COLLECTIVES)
     assert len(reduced) >= 8 * sum(k.name.endswith(".qkv") for k in made.kernels)
     colours = {c for t in made.transfers for c in t.colours} | set(made.feedback.colours)
     assert not colours & {c for use in made.colours for c in use.colours}
@@ -241,16 +241,16 @@ def test_the_tiny_placement_on_toy4x4_is_the_golden_one(
     golden: Callable[[str, str], None], recognised: Recognised
 ) -> None:
     seen: dict[str, Any] = {}
-    lower(recognised("tiny"), load_machine("toy4x4"), Options(max_context=256), seen.__setitem__)
+    lower(recognised("tiny"), load_machine("toy4x4"), Options(max_context=256), ORACLE, seen.__setitem__)
     golden("tiny_toy4x4_placement.txt", str(seen["plan_memory"]))
 
 
 def test_the_stages_are_seen_in_order_and_lowering_is_repeatable(recognised: Recognised) -> None:
     seen: list[str] = []
     graph, toy = recognised("tiny"), load_machine("toy4x4")
-    one = lower(graph, toy, Options(max_context=256), lambda stage, _: seen.append(stage))
+    one = lower(graph, toy, Options(max_context=256), ORACLE, lambda stage, _: seen.append(stage))
     assert tuple(seen) == STAGES[3:]
-    assert str(one) == str(lower(graph, toy, Options(max_context=256)))
+    assert str(one) == str(lower(graph, toy, Options(max_context=256), ORACLE))
 
 
 # partition.
@@ -373,5 +373,5 @@ def test_a_wrong_option_is_named(
     options: dict[str, Any], error: type[Exception], words: str, recognised: Recognised
 ) -> None:
     with pytest.raises(error) as refused:
-        lower(recognised("tiny"), load_machine("toy4x4"), Options(**options))
+        lower(recognised("tiny"), load_machine("toy4x4"), Options(**options), ORACLE)
     assert words in str(refused.value)

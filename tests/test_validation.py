@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -60,7 +61,7 @@ def test_a_long_group_prints_a_summary_and_its_worst_rows(validation: Validation
     printed = validation_markdown(validation).partition(f"## {group.name}")[2].partition("\n## ")[0]
     assert printed.count("| hpdc24_model |") == group.shown < len(errors)
     assert [f"{e:.1f} %" in printed for e in errors[: group.shown]] == [True] * group.shown
-    assert printed.count("| 63 |") == 3
+    assert len(re.findall(r"\| 63 \| [\d.]+ % \|", printed)) == 3, "a line of the summary for each formula"
 
 
 def test_more_cores_are_slower_as_measured(validation: Validation) -> None:

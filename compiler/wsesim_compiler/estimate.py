@@ -27,34 +27,37 @@ from wsesim.program.kernels import (
 )
 from wsesim.program.program import Block
 
-CANDIDATES = ("chain", "two_phase")
-
-
-def best_collective(machine: Machine, dtype: str, length: int, elements: int) -> str:
-    """The algorithm with the shortest deepest path; the first of equals."""
-    return min(CANDIDATES, key=lambda algorithm: collective_cycles(machine, dtype, length, elements, algorithm))
+RECEIVED = {"chain": 1, "two_phase": 4, "tree": 9}
+"""Candidates, and how many sums the busiest PE receives at most; what is far from all of them is not chosen either."""
 
 
 def collective_cycles(machine: Machine, dtype: str, length: int, elements: int, algorithm: str) -> int:
-    """AllReduce of `elements` over a line of `length` PEs."""
+    """AllReduce of `elements` over a line of `length` PEs, stored or streamed, whichever is shorter."""
+    if length < 2:
+        return 0
     stream = -(
         -machine.wavelets(elements, dtype) * machine.fabric.wavelet_numerator // machine.fabric.wavelet_denominator
     )
     fabric = machine.fabric
-    stage = machine.activate_cycles + fabric.ramp_send_cycles + stream + fabric.ramp_receive_cycles
-    return _depth(length, algorithm, stage, fabric.hop_cycles)
+    ramps = fabric.ramp_send_cycles + fabric.ramp_receive_cycles
+    stored, streamed = machine.activate_cycles + ramps + stream, machine.stream_cycles + ramps
+    root = reduction(length, algorithm).root
+    back = max(root, length - 1 - root) * fabric.hop_cycles
+    return back + min(
+        _depth(length, algorithm, stored, fabric.hop_cycles) + stored,
+        _depth(length, algorithm, streamed, fabric.hop_cycles) + RECEIVED[algorithm] * stream + streamed + stream,
+    )
 
 
 @lru_cache(maxsize=65536)
 def _depth(length: int, algorithm: str, stage_cycles: int, hop_cycles: int) -> int:
-    if length < 2:
-        return 0
+    """Cycles until the root has all, along the deepest path."""
     plan = reduction(length, algorithm)
     ready = [0] * length
     for merge in plan.merges:
         arrival = ready[merge.source] + stage_cycles + abs(merge.target - merge.source) * hop_cycles
         ready[merge.target] = max(ready[merge.target] + 1, arrival)
-    return ready[plan.root] + stage_cycles + max(plan.root, length - 1 - plan.root) * hop_cycles
+    return ready[plan.root]
 
 
 def stage_cycles(machine: Machine, dtype: str, block: Block, kernels: Iterable[Kernel], context: int) -> int:
@@ -69,7 +72,7 @@ def _kernel_cycles(machine: Machine, dtype: str, block: Block, kernel: Kernel, c
 
     def line(length: int, elements: int) -> int:
         return machine.reroute_cycles // 2 + min(
-            collective_cycles(machine, dtype, length, elements, a) for a in CANDIDATES
+            collective_cycles(machine, dtype, length, elements, a) for a in RECEIVED
         )
 
     match kernel:

@@ -7,6 +7,7 @@ from typing import Any
 
 from wsesim.machine import Machine
 from wsesim.program import Program, verify_program
+from wsesim.program.protocols import CostOracle
 from wsesim_compiler.errors import GraphVerificationError
 from wsesim_compiler.ir import Graph
 from wsesim_compiler.options import Options
@@ -50,13 +51,19 @@ def from_text(text: str, observe: Observe = lambda stage, value: None) -> Graph:
     return graph
 
 
-def lower(graph: Graph, machine: Machine, options: Options, observe: Observe = lambda stage, value: None) -> Program:
-    """Recognised graph -> Program, verified at both ends."""
+def lower(
+    graph: Graph,
+    machine: Machine,
+    options: Options,
+    cost: CostOracle,
+    observe: Observe = lambda stage, value: None,
+) -> Program:
+    """Recognised graph -> Program, verified at both ends. `cost` is asked for what a choice would cost."""
     options.check()
     verify(graph, "recognized")
     observe("partition", split := partition(graph))
     observe("place", placement := place(split, machine, options))
-    observe("choose", placement := choose(placement))
+    observe("choose", placement := choose(placement, cost))
     observe("route", placement := route(placement))
     observe("plan_memory", placement := plan_memory(placement))
     observe("emit", program := emit(placement))

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from wsesim.machine import Machine
 from wsesim.program.kernels import Kernel
 from wsesim.program.program import Block, BlockMemory, ColourUse, Feedback, Transfer
-from wsesim_compiler.estimate import best_collective
-from wsesim_compiler.options import AUTO, Options
+from wsesim_compiler.options import Options
 from wsesim_compiler.partition import Partition, Stage
 from wsesim_compiler.stage_kernels import stage_kernels
 
@@ -43,13 +42,15 @@ class Placement:
         return next(placed.block for placed in self.blocks if stage in placed.stages)
 
     def kernels_of(self, stage: Stage) -> tuple[Kernel, ...]:
-        """The stage's kernels on its block, with the chosen collectives."""
-        chosen = dict(self.collectives)
-
-        def choose(name: str, length: int, elements: int) -> str:
-            return chosen.get(name) or collective(self.machine, self.options, length, elements)
-
-        return stage_kernels(self.partition, stage, self.block_of(stage.name), self.options, choose)
+        """The stage's kernels on its block, with the chosen collectives, before that the option's."""
+        chosen, block = dict(self.collectives), self.block_of(stage.name)
+        return stage_kernels(
+            self.partition,
+            stage,
+            block,
+            self.options,
+            lambda name: chosen.get(name, self.options.collective),
+        )
 
     def kernels_on(self, placed: PlacedBlock) -> tuple[Kernel, ...]:
         return tuple(k for s in self.partition.stages if s.name in placed.stages for k in self.kernels_of(s))
@@ -65,10 +66,3 @@ class Placement:
             parts = f"weights {m.weight_bytes}, KV {m.kv_bytes}, buffers {m.buffer_bytes}"
             lines.append(f"memory {m.block}: {m.total_bytes} of {self.machine.room_bytes} bytes a PE ({parts})")
         return "\n".join(lines) + "\n"
-
-
-def collective(machine: Machine, options: Options, length: int, elements: int) -> str:
-    """The option's collective, or the best for this line where it says auto."""
-    if options.collective != AUTO:
-        return options.collective
-    return best_collective(machine, options.timing_dtype, length, elements)

@@ -29,8 +29,8 @@ from wsesim_compiler.ir import Graph, Node
 from wsesim_compiler.options import FUSED, Options
 from wsesim_compiler.partition import Fused, Partition, Stage
 
-ChooseReduce = Callable[[str, int, int], str]
-"""(kernel's name, PEs in the line, elements) -> collective."""
+ChooseReduce = Callable[[str], str]
+"""Kernel's name -> its collective."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,7 @@ def _rmsnorm(c: StageContext, fused: Fused) -> tuple[Kernel, ...]:
     name, layout = c.name(fused.role), c.uniform(node.inputs[0])
     weight = WeightRef(node.inputs[1], 0, layout.size)
     c.layouts[node.name] = layout
-    reduce = c.choose(name, layout.used, 1)
+    reduce = c.choose(name)
     return (RMSNorm(name, c.block.name, node.inputs[0], node.name, weight, layout, node.number("eps"), reduce),)
 
 
@@ -128,7 +128,7 @@ def _gemv(c: StageContext, fused: Fused, source: str, *, broadcast: bool) -> Lin
     outputs = tuple(
         Output(n.name, WeightRef(n.inputs[1], 0, _rows(c.graph, n.inputs[1])), c.layout(n.name)) for n in fused.nodes
     )
-    reduce = c.choose(name, layout.used, sum(o.layout.width for o in outputs))
+    reduce = c.choose(name)
     return Linear(name, c.block.name, source, layout, c.partition.axes[source], outputs, reduce, broadcast)
 
 
@@ -137,7 +137,7 @@ def _qk_norm(c: StageContext, fused: Fused) -> tuple[Kernel, ...]:
     sources, targets = _sources_and_targets(fused)
     weights = tuple(WeightRef(n.inputs[1], 0, layout.head_dim) for n, layout in zip(fused.nodes, heads, strict=True))
     eps = tuple(n.number("eps") for n in fused.nodes)
-    reduce = c.choose(name, heads[0].segment, sum(layout.heads for layout in heads))
+    reduce = c.choose(name)
     return (QKNorm(name, c.block.name, sources, targets, heads, weights, eps, reduce),)
 
 
@@ -161,19 +161,16 @@ def _attention(c: StageContext, fused: Fused) -> tuple[Kernel, ...]:
     queries, keys = c.layout(query), c.layout(key)
     assert isinstance(queries, Heads) and isinstance(keys, Heads)
     scores, score = f"{node.name}.scores", c.name("score")
-    along, cache = c.block.along, c.options.cache
-    per_segment = c.choose(score, queries.segment, queries.heads)
-    first = Score(score, block, query, key, scores, queries, keys, node.number("scale"), per_segment, cache)
+    cache = c.options.cache
+    first = Score(score, block, query, key, scores, queries, keys, node.number("scale"), c.choose(score), cache)
     if c.options.softmax == FUSED:
         flash = c.name("flash_sum")
-        together = c.choose(flash, along, queries.width + queries.heads)
-        return (first, FlashSum(flash, block, scores, value, node.name, queries, keys, together, cache))
+        return (first, FlashSum(flash, block, scores, value, node.name, queries, keys, c.choose(flash), cache))
     shares, softmax, total = f"{node.name}.probabilities", c.name("softmax"), c.name("weighted_sum")
-    of_softmax, of_total = c.choose(softmax, along, queries.repeat), c.choose(total, along, queries.width)
     return (
         first,
-        Softmax(softmax, block, scores, shares, queries, of_softmax, cache),
-        WeightedSum(total, block, shares, value, node.name, queries, keys, of_total, cache),
+        Softmax(softmax, block, scores, shares, queries, c.choose(softmax), cache),
+        WeightedSum(total, block, shares, value, node.name, queries, keys, c.choose(total), cache),
     )
 
 
@@ -196,7 +193,7 @@ def _head(c: StageContext, fused: Fused) -> tuple[Kernel, ...]:
     assert isinstance(layout, Uniform)
     kept = min(c.options.candidates, layout.size)
     name = c.name("sample")
-    reduce = c.choose(name, layout.used, 3 * kept)
+    reduce = c.choose(name)
     return (logits, Sample(name, c.block.name, node.name, "token", layout, kept, reduce))
 
 

@@ -19,6 +19,7 @@ from wsesim.engine.wafer import Memory, SegmentRun, Wafer
 from wsesim.machine import Machine, Rect
 from wsesim.program.kernels import ALONG, Kernel
 from wsesim.program.program import Block
+from wsesim.program.protocols import LineUse
 
 NOTHING = np.empty(0, np.int64)
 
@@ -62,18 +63,15 @@ def relay_cycles(machine: Machine, stages: int, wavelets: int) -> int:
     return _end(canvas.builder.build(), machine) - work  # the last sum is there when its last wavelet is
 
 
-def reduce_cycles(machine: Machine, length: int, elements: int, collective: str, dtype: str = "fp16") -> int:
+def line_cycles(machine: Machine, use: LineUse, collective: str) -> int:
     """A sum over one line of PEs, all of them ready at cycle 0, its routes in place."""
-    canvas, line = _line(machine, length, dtype)
-    reduce(canvas, line, length, sum_step(canvas, elements), collective, "reduce")
-    return _end(canvas.builder.build(), machine)
-
-
-def all_reduce_cycles(machine: Machine, length: int, elements: int, collective: str, dtype: str = "fp16") -> int:
-    """As `reduce_cycles`, until everybody has the sum."""
-    canvas, line = _line(machine, length, dtype)
-    all_reduce(canvas, line, length, elements, collective, "all_reduce")
-    return _end(canvas.builder.build(), machine)
+    canvas, line = _line(machine, use.length, use.dtype)
+    if use.everybody:
+        all_reduce(canvas, line, use.used, use.elements, collective, "sum")
+    else:
+        reduce(canvas, line, use.used, sum_step(canvas, use.elements), collective, "sum")
+    graph = canvas.builder.build()
+    return _end(graph, machine) if graph.task_count else 0
 
 
 def broadcast_cycles(machine: Machine, length: int, elements: int, dtype: str = "fp16") -> int:

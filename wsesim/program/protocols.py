@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from wsesim.machine import Machine
 
 
 class WeightStore(Protocol):
@@ -22,4 +25,26 @@ class WeightStore(Protocol):
 
     def load(self, name: str) -> NDArray[np.float32]:
         """One tensor as a float32 array, dequantised where the file is quantised."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class LineUse:
+    """A sum over a line of `length` PEs, of which the first `used` have `elements` of `dtype` each.
+
+    `everybody`: an AllReduce, else the sum stays on one PE.
+    """
+
+    length: int
+    used: int
+    elements: int
+    dtype: str
+    everybody: bool
+
+
+class CostOracle(Protocol):
+    """What something would cost, asked by the compiler's searches."""
+
+    def collective_cycles(self, machine: Machine, use: LineUse, collective: str) -> int:
+        """Cycles on an idle line with its routes in place, all PEs ready at once."""
         ...

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from wsesim.program import Program
     from wsesim_compiler.ir import Graph
 
-COMPILER_SOURCES = ("wsesim_compiler", "wsesim.program", "wsesim.machine", "wsesim_models.llama")
+GRAPH_SOURCES = ("wsesim_compiler", "wsesim.program", "wsesim.machine", "wsesim_models.llama")
+PROGRAM_SOURCES = (*GRAPH_SOURCES, "wsesim.engine")  # which is asked what choices cost
 
 Say = Callable[[str], None]
 Observe = Callable[[str, Any], None]
@@ -92,7 +93,7 @@ def _remembered_program(model: str, machine: Machine, lowering: Lowering, say: S
     from wsesim.program.text import load_program, save_program
     from wsesim_models.config import config
 
-    path = kept_file("programs", model, (config(model), machine, lowering), COMPILER_SOURCES)
+    path = kept_file("programs", model, (config(model), machine, lowering), PROGRAM_SOURCES)
     kept = read_kept(path, load_program)
     if kept is not None:
         return kept
@@ -106,7 +107,7 @@ def _remembered_graph(model: str, say: Say) -> Graph:
     from wsesim_compiler.text import parse_graph
     from wsesim_models.config import config
 
-    path = kept_file("graphs", model, config(model), COMPILER_SOURCES)
+    path = kept_file("graphs", model, config(model), GRAPH_SOURCES)
     kept = read_kept(path, lambda file: parse_graph(file.read_text(encoding="utf-8")))
     if kept is not None:
         return kept
@@ -142,6 +143,7 @@ def _torch_module(model: str) -> tuple[Any, str]:
 
 
 def _lower(graph: Graph, machine: Machine, lowering: Lowering, model: str, observe: Observe) -> Program:
+    from wsesim.toolchain.oracle import EngineOracle
     from wsesim_compiler.lower import lower
 
-    return lower(graph, machine, options_of(model, lowering), observe)
+    return lower(graph, machine, options_of(model, lowering), EngineOracle(), observe)

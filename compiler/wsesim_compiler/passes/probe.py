@@ -13,7 +13,6 @@ from wsesim_compiler.memory import block_memory
 from wsesim_compiler.options import Options
 from wsesim_compiler.partition import Partition, Stage
 from wsesim_compiler.passes.refuse import out_of_bytes
-from wsesim_compiler.placement import collective
 from wsesim_compiler.stage_kernels import stage_kernels
 
 TYPICAL_CONTEXT = 2048
@@ -108,10 +107,9 @@ class Probe:
         )
 
     def _kernels(self, stage: Stage, block: Block) -> tuple[Kernel, ...]:
-        def choose(name: str, length: int, elements: int) -> str:
-            return collective(self.machine, self.options, length, elements)
-
-        return stage_kernels(self.partition, stage, block, self.options, choose)
+        """Neither bytes nor the estimate depend on which collective is chosen."""
+        options = self.options
+        return stage_kernels(self.partition, stage, block, options, lambda name: options.collective)
 
 
 def block_name(stages: tuple[Stage, ...]) -> str:

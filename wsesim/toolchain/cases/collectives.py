@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from math import log2, sqrt
 
 from wsesim.machine import Machine, load_machine
+from wsesim.program.protocols import LineUse
 from wsesim.report.published import Measurement
 from wsesim.report.validation import Case
 
@@ -63,13 +64,13 @@ def cases(measurement: Measurement) -> Iterator[Case]:
 
 def _cycles(collective: str, length: int, wavelets: int) -> Callable[[], float]:
     def model() -> float:
-        from wsesim.engine.measure import all_reduce_cycles, broadcast_cycles, reduce_cycles
+        from wsesim.engine.measure import broadcast_cycles, line_cycles
 
         machine = _without_software(load_machine("wse2"))
         if collective == "broadcast":
             return broadcast_cycles(machine, length, wavelets, "fp32")
-        measure = all_reduce_cycles if collective == "ring" else reduce_cycles
-        return measure(machine, length, wavelets, collective, "fp32")
+        use = LineUse(length, length, wavelets, "fp32", everybody=collective == "ring")
+        return line_cycles(machine, use, collective)
 
     return model
 
