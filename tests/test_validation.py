@@ -60,7 +60,7 @@ def test_a_long_group_prints_a_summary_and_its_worst_rows(validation: Validation
     printed = validation_markdown(validation).partition(f"## {group.name}")[2].partition("\n## ")[0]
     assert printed.count("| hpdc24_model |") == group.shown < len(errors)
     assert [f"{e:.1f} %" in printed for e in errors[: group.shown]] == [True] * group.shown
-    assert printed.count("| 63 |") == 3
+    assert printed.partition("| table |")[0].count("| 63 |") == 3
 
 
 def test_more_cores_are_slower_as_measured(validation: Validation) -> None:
