@@ -82,7 +82,7 @@ UNKNOWN = [
     ((*TINY, "--strategy", "pipeline"), "unknown strategy 'pipeline'; known: pipelined, "),
     ((*TINY, "--collective", "tee"), "unknown collective 'tee'; known: tree, "),
     ((*TINY, "--order", "snake"), "unknown order 'snake'; known: "),
-    ((*TINY, "--kv", "shift"), "unknown KV policy 'shift'; known: interleaved"),
+    ((*TINY, "--kv", "shifted"), "unknown KV policy 'shifted'; known: shift, "),
     ((*TINY, "--timing-dtype", "fp64"), "unknown timing dtype 'fp64'; known: "),
     ((*TINY, "--print", "plan"), "unknown stage 'plan'; known: place, plan_memory, "),
     ((*TINY, "--stop-after", "emitt"), "unknown stage 'emitt'; known: emit, "),
