@@ -112,7 +112,8 @@ def cases() -> Iterator[Case]:
     """Every case of every group."""
     for measurement in measurements():
         yield from collectives.cases(measurement)
-        for make in (parts.case, layers.case, gemm.case, capacity.case, service.case):
+        yield from service.cases(measurement)
+        for make in (parts.case, layers.case, gemm.case, capacity.case):
             found = make(measurement)
             if found is not None:
                 yield found
@@ -132,6 +133,7 @@ def _reason(measurement: Measurement) -> str:
         "padded_config": "a configuration, no measurement: used by the layer rows",
         "decode_step": "a whole model whose head and strips between blocks are not in the source",
         "gemv_latency": "the grid is not stated",
+        "decode_TPR": "the same runs as waferllm's rows, as cycles per layer, which are simulated",
         "meshgemm_total_span": "the whole program with its host copies",
         "broadcast_2D": "one message whose route forks at every column: here a message has one route",
         "reduce_speedup_vs_vendor": "a ratio to a library that is not public",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -10,31 +10,38 @@ from wsesim.report.published import Measurement
 from wsesim.report.validation import Case
 
 if TYPE_CHECKING:
+    from wsesim.program import Program
     from wsesim.toolchain.steps import RememberedSteps
 
 
-def case(measurement: Measurement) -> Case | None:
-    """Microseconds per output token."""
+def cases(measurement: Measurement) -> Iterator[Case]:
+    """Microseconds per output token and for the prompt, of one reply."""
     if measurement.table != "cerebras_api_time_info" or measurement.of("model") != "llama3.1-8b":
-        return None
+        return
     prompt, tokens = int(measurement.of("prompt_tokens")), int(measurement.of("completion_tokens"))
-    reported = float(measurement.value["completion_time"]) / tokens
-    return Case("service", measurement, 1e6 * reported, _token_us(prompt + tokens // 2))
+    token_us = 1e6 * float(measurement.value["completion_time"]) / tokens
+    yield Case("service", measurement, token_us, _token_us(prompt + tokens // 2), (("part", "a token"),))
+    prompt_us = 1e6 * float(measurement.value["prompt_time"])
+    yield Case("service", measurement, prompt_us, _prompt_us(prompt), (("part", "the prompt"),))
 
 
 def _token_us(context: int) -> Callable[[], float]:
-    def model() -> float:
-        import wsesim
+    return lambda: 1e6 * _program().machine.seconds(_steps().decode(context, 1).cycles)
 
-        program = wsesim.compile("llama3.1-8b")
-        return 1e6 * program.machine.seconds(_steps().decode(context, 1).cycles)
 
-    return model
+def _prompt_us(tokens: int) -> Callable[[], float]:
+    return lambda: 1e6 * _program().machine.seconds(_steps().prefill(tokens, 1).logits_cycles)
+
+
+@cache
+def _program() -> Program:
+    import wsesim
+
+    return wsesim.compile("llama3.1-8b")
 
 
 @cache
 def _steps() -> RememberedSteps:
-    import wsesim
     from wsesim.toolchain.running import make_steps
 
-    return make_steps(wsesim.compile("llama3.1-8b"))
+    return make_steps(_program())
