@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -160,6 +161,8 @@ FILES_REFUSED = [
     ((*TINY, "-o", ""), "-o : a file in a folder"),
     ((*TINY, "-o", "x" * 300), "File name too long"),
     ((*TINY, "-o", "a", "--stop-after", "place"), "-o writes the Program, --stop-after ends before there is one"),
+    (("validate", "--only", "parts", "--markdown", ""), "--markdown : a file in a folder"),
+    (("validate", "--only", "parts", "--markdown", "folder"), "--markdown folder: a file in a folder that exists"),
     ((*HI, "--weights", "absent"), "no weights at absent: there is no such file or folder"),
     ((*HI, "--weights", "folder"), "folder holds no *.safetensors and no .gguf"),
     ((*HI, "--weights", "weights.bin"), "weights.bin is not a file of weights that is read here"),
@@ -274,7 +277,16 @@ def test_a_cache_that_cannot_be(capsys: Capsys, monkeypatch: pytest.MonkeyPatch)
         lambda: wsesim.simulate("tiny", machine="toy4x4", context=1000),
         lambda: wsesim.simulate(program("tiny", "toy4x4"), phase="prefill", tokens=0),
         lambda: wsesim.simulate(program("tiny", "toy4x4"), strategy="shared"),
+        lambda: wsesim.simulate("tiny", machine="toy4x4", context=1.5),
+        lambda: wsesim.simulate("tiny", machine="toy4x4", batch=True),
+        lambda: wsesim.compile("tiny", machine=None),
+        lambda: wsesim.compile("tiny", machine="toy4x4", block=(2,)),
+        lambda: wsesim.compile("tiny", machine="toy4x4", kv_cache="shift"),
+        lambda: wsesim.compile(None),
         lambda: wsesim.complete("", model="tiny", machine="toy4x4"),
+        lambda: wsesim.complete(3, model="tiny", machine="toy4x4"),
+        lambda: wsesim.complete("hi", model="tiny", machine="toy4x4", max_tokens=1.5),
+        lambda: wsesim.complete("hi", model="tiny", machine="toy4x4", arrival_s=math.nan),
         lambda: wsesim.complete("hi", model="tiny", machine="toy4x4", temperature=2.0),
         lambda: wsesim.complete("hi", model="tiny", machine="toy4x4", stop=[""]),
         lambda: wsesim.complete("hi", model="tiny", machine="toy4x4", seed=1.5),

@@ -120,8 +120,13 @@ def _check_compile(options: argparse.Namespace) -> None:
         return
     if options.stop_after is not None:
         raise InvalidInputError("-o writes the Program, --stop-after ends before there is one: give one of them")
-    if Path(options.output).is_dir() or not Path(options.output).parent.is_dir():
-        raise InvalidInputError(f"-o {options.output}: a file in a folder that exists is needed")
+    _check_output("-o", options.output)
+
+
+def _check_output(option: str, path: str) -> None:
+    """Raises InvalidInputError for a file that cannot be written, before anything is done for it."""
+    if not path or Path(path).is_dir() or not Path(path).parent.is_dir():
+        raise InvalidInputError(f"{option} {path}: a file in a folder that exists is needed")
 
 
 def _save(program: Program, path: str) -> None:
@@ -185,9 +190,14 @@ def validate_command(options: argparse.Namespace) -> int:
     from wsesim.report.validation import validation_markdown, validation_text
     from wsesim.toolchain.cases import run_validation
 
+    if options.markdown is not None:
+        _check_output("--markdown", options.markdown)
     validation = run_validation(options.only)
-    if options.markdown:
-        write_whole(Path(options.markdown), validation_markdown(validation))
+    if options.markdown is not None:
+        try:
+            write_whole(Path(options.markdown), validation_markdown(validation))
+        except OSError as error:
+            raise InvalidInputError(f"--markdown {options.markdown}: {error.strerror}") from None
     print(json.dumps(validation.to_json()) if options.json else validation_text(validation))
     return 0 if validation.ok else 1
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from wsesim.errors import InvalidInputError, UnknownNameError
 from wsesim.machine.machine import TIMING_DTYPES
-from wsesim.program.collectives import parse_collective
+from wsesim.program.collectives import COLLECTIVES, is_collective
 from wsesim.program.kv import KV_DTYPES, POLICIES, KVCache
 
 STRATEGIES = ("pipelined", "shared", "hybrid")
@@ -58,8 +58,8 @@ class Options:
         for kind, value, known in named:
             if value not in known:
                 raise UnknownNameError(kind, value, known)
-        if self.collective != AUTO:
-            parse_collective(self.collective)
+        if self.collective != AUTO and not is_collective(self.collective):
+            raise UnknownNameError("collective", self.collective, (AUTO, *COLLECTIVES), "or two_phase:GROUPS")
         counts = ("max_context", "sequences", "layers_per_block", "candidates", "batch")
         for name in counts:
             if getattr(self, name) < 1:

@@ -8,10 +8,13 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from wsesim.engine.errors import TaskGraphError
 from wsesim.engine.taskgraph import BLOCKING, COMPUTE, MEMORY, Int8, Int32, Int64, TaskGraph
 
 Numbers: TypeAlias = npt.ArrayLike
 Order: TypeAlias = npt.NDArray[np.intp]
+
+LARGEST = 2**31 - 1
 
 
 class GraphBuilder:
@@ -136,10 +139,18 @@ class _Table:
         return np.concatenate([np.empty(0, np.int64), *(part[column] for part in self._parts)])
 
     def int32(self, name: str, order: Order) -> Int32:
-        return self[name][order].astype(np.int32)
+        return self._within(name, LARGEST)[order].astype(np.int32)
 
     def int8(self, name: str, order: Order) -> Int8:
-        return self[name][order].astype(np.int8)
+        return self._within(name, 127)[order].astype(np.int8)
+
+    def _within(self, name: str, largest: int) -> Int64:
+        """A column. Raises TaskGraphError for a number that its bits do not hold."""
+        column = self[name]
+        found = max(abs(int(column.max())), abs(int(column.min()))) if column.size else 0
+        if found > largest:
+            raise TaskGraphError(f"{name} is {found:,} somewhere in the graph; at most {largest:,} is kept")
+        return column
 
 
 def _inverse(order: Order) -> Int64:

@@ -16,6 +16,7 @@ from wsesim.engine.simulate import simulate
 from wsesim.engine.taskgraph import EAST, REROUTE, SOUTH, TaskGraph
 from wsesim.engine.verify import verify
 from wsesim.engine.wafer import Memory, SegmentRun, Wafer
+from wsesim.errors import InvalidInputError
 from wsesim.machine import Machine, Rect
 from wsesim.program.kernels import ALONG, Kernel
 from wsesim.program.program import Block
@@ -92,8 +93,10 @@ def kernel_cycles(
 ) -> int:
     """Kernels one after the other on an idle block, in fp16; the routes are those that the last one left behind.
 
-    `routed`: the first collective's routes are in place instead.
+    `routed`: the first collective's routes are in place instead. `context` counts the new token. Raises
+    InvalidInputError for kernels, a block or a context that cannot be run.
     """
+    _check_kernels(machine, block, kernels, context)
     kinds = [kind for kernel in kernels if (kind := line_kind(kernel))]
     routes = "" if routed or not kinds else kinds[-1]
     segment = expand_kernels(machine, block, tuple(kernels), context, routes=routes)
@@ -105,8 +108,9 @@ def phase_cycles(machine: Machine, block: Block, kernels: Sequence[Kernel], cont
 
     As timestamps on the block's first line would have it: from the moment when its last PE has done with the kernel
     before to the moment when it has done with this one. The change of routes that a kernel needs stands apart, as
-    `name.routes`. They all sum to the distance of two layers.
+    `name.routes`. They all sum to the distance of two layers. Raises as `kernel_cycles` does.
     """
+    _check_kernels(machine, block, kernels, context)
     twice = (*kernels, *(dataclasses.replace(k, name=f"{k.name}/2") for k in kernels))
     kinds = [kind for kernel in kernels if (kind := line_kind(kernel))]
     segment = expand_kernels(machine, block, twice, context, routes=kinds[-1] if kinds else "")
@@ -119,6 +123,18 @@ def phase_cycles(machine: Machine, block: Block, kernels: Sequence[Kernel], cont
         routes = machine.reroute_cycles if f"{kernel.name}/2" in rerouted else 0
         cycles |= {kernel.name: stop - start - routes, f"{kernel.name}.routes": routes}
     return cycles
+
+
+def _check_kernels(machine: Machine, block: Block, kernels: Sequence[Kernel], context: int) -> None:
+    names = [kernel.name for kernel in kernels]
+    if not names or len(set(names)) < len(names):
+        raise InvalidInputError(f"kernels {', '.join(names) or 'are missing'}: at least one is needed, each name once")
+    if elsewhere := [kernel.name for kernel in kernels if kernel.block != block.name]:
+        raise InvalidInputError(f"{elsewhere[0]} does not run on block {block.name}")
+    if context < 1:
+        raise InvalidInputError(f"context is {context}; with the new token it is at least 1")
+    if not machine.usable.contains(block.rect):
+        raise InvalidInputError(f"block {block.rect} lies outside the usable {machine.usable} of {machine.name}")
 
 
 def _rerouted(graph: TaskGraph) -> set[str]:

@@ -20,7 +20,7 @@ def build(cls: Callable[..., T], values: Mapping[str, Any]) -> T:
         raise ValueError(f"field {missing!r} is missing")
     for name, value in values.items():
         if not is_a(value, hints[name]):
-            raise ValueError(f"field {name!r} is {value!r:.60}, not of type {_shown(hints[name])}")
+            raise ValueError(f"field {name!r} is {value!r:.60}, not of type {shown(hints[name])}")
     return cls(**values)
 
 
@@ -47,5 +47,6 @@ def _fields(cls: Hashable) -> tuple[dict[str, Any], frozenset[str]]:
     return {f.name: hints[f.name] for f in given}, frozenset(f.name for f in given if f.default is dataclasses.MISSING)
 
 
-def _shown(hint: Any) -> str:
+def shown(hint: Any) -> str:
+    """A type as an error names it."""
     return hint.__name__ if isinstance(hint, type) and not get_args(hint) else str(hint)

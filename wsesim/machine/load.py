@@ -17,6 +17,8 @@ from wsesim.machine.machine import Fabric, Host, Machine, OpCost, Rect, SlowPE
 
 MOST_PES = 10_000_000  # ten times any wafer: the state of each is kept
 MOST_STREAM_CYCLES = 127  # a task keeps them in a byte
+MOST_CYCLES = 10_000  # of a step of the hardware: far above any, and no sum of a segment's overflows
+MOST_FACTOR = 10_000  # and as much for rates, and for how much a PE is slower
 OPS = ("copy", "fma", "elementwise", "reduce", "exp", "divide", "rsqrt", "relay", "compare")
 FIELDS = tuple("op" if f.name == "ops" else f.name for f in dataclasses.fields(Machine) if f.init and f.name != "name")
 """What the file of a machine may state at its top level."""
@@ -81,7 +83,7 @@ def _from_table(table: dict[str, Any], name: str) -> Machine:
         "fabric": _fabric(_section(table, "fabric")),
         "host": _part(Host, "host", _section(table, "host")),
         "ops": tuple((op, _op_cost(f"op.{op}", _section(costs, op))) for op in OPS),
-        "assumptions": tuple(table.get("assumptions", ())),
+        "assumptions": _texts(table, "assumptions"),
         "dead": frozenset(_rows(table, "dead", 2)),
         "slow": tuple(SlowPE(x, y, _fraction("slow", factor)) for x, y, factor in _rows(table, "slow", 3)),
     }
@@ -101,7 +103,19 @@ def _rows(table: dict[str, Any], field: str, length: int) -> list[tuple[Any, ...
     rows = table.get(field, [])
     if not isinstance(rows, list) or any(not isinstance(row, list) or len(row) != length for row in rows):
         raise ValueError(f"field {field!r} is not a list of lists of {length} numbers")
+    for row in rows:
+        if any(type(place) is not int for place in row[:2]):
+            raise ValueError(f"field {field!r}: {row!r:.60} does not begin with a column and a row")
+    if len({tuple(row[:2]) for row in rows}) < len(rows):
+        raise ValueError(f"field {field!r} names a PE twice")
     return [tuple(row) for row in rows]
+
+
+def _texts(table: dict[str, Any], field: str) -> tuple[str, ...]:
+    texts = table.get(field, [])
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise ValueError(f"field {field!r} is {texts!r:.60}, not a list of texts")
+    return tuple(texts)
 
 
 def _part(cls: type[T], section: str, values: dict[str, Any]) -> T:
@@ -132,9 +146,13 @@ def _op_cost(section: str, table: dict[str, Any]) -> OpCost:
 
 def _fraction(what: str, value: object) -> Fraction:
     try:
-        return Fraction(str(value))  # a float as it is written: 2.92, not its nearest binary fraction
+        text = str(value)
+        size = 0.0 if "/" in text else abs(float(text))
+        if size != 0 and not 1e-9 < size < 1e9:  # before an exponent is written out in digits
+            raise ValueError
+        return Fraction(text)  # a float as it is written: 2.92, not its nearest binary fraction
     except (ValueError, ZeroDivisionError):
-        raise ValueError(f"{what} is {value!r}, not a number") from None
+        raise ValueError(f"{what} is {value!r:.60}, not a number from 1e-9 to 1e9") from None
 
 
 def _rules(machine: Machine) -> Iterator[tuple[bool, str]]:
@@ -154,16 +172,26 @@ def _rules(machine: Machine) -> Iterator[tuple[bool, str]]:
     steps = m.reroute_cycles, m.activate_cycles, m.loop_cycles
     yield min(steps) >= 0, "reroute_cycles, activate_cycles and loop_cycles are not negative"
     yield 0 <= m.stream_cycles <= MOST_STREAM_CYCLES, f"stream_cycles are between 0 and {MOST_STREAM_CYCLES}"
-    yield fabric.hop_cycles >= 1, "hop_cycles is at least 1"
-    yield fabric.queue_wavelets >= 1, "queue_wavelets is at least 1"
+    yield max(steps) <= MOST_CYCLES, f"reroute_cycles, activate_cycles and loop_cycles are at most {MOST_CYCLES:,}"
+    yield 1 <= fabric.hop_cycles <= MOST_CYCLES, f"hop_cycles is between 1 and {MOST_CYCLES:,}"
+    yield 1 <= fabric.queue_wavelets <= MOST_CYCLES, f"queue_wavelets is between 1 and {MOST_CYCLES:,}"
     yield fabric.wavelet_numerator > 0, "wavelet_cycles is positive"
+    yield (
+        max(fabric.wavelet_numerator, fabric.wavelet_denominator) <= MOST_CYCLES,
+        f"wavelet_cycles is a fraction of integers up to {MOST_CYCLES:,}",
+    )
     ramps = fabric.ramp_send_cycles, fabric.ramp_receive_cycles, fabric.turn_cycles
     yield min(ramps) >= 0, "the cycles of ramps and turns are not negative"
+    yield max(ramps) <= MOST_CYCLES, f"the cycles of ramps and turns are at most {MOST_CYCLES:,}"
     yield 0 < host.link_bytes_per_s < math.inf, "link_bytes_per_s is positive"
     calls = host.send_call_s, host.receive_call_s, host.wafer_crossing_s
     yield all(0 <= seconds < math.inf for seconds in calls), "the host's seconds are not negative"
     yield all(c.launch >= 0 and c.relaunch >= 0 for c in costs), "launch and relaunch are not negative"
+    prices = [price for c in costs for price in (Fraction(c.launch), c.relaunch)]
+    yield max(prices) <= MOST_CYCLES, f"launch and relaunch are at most {MOST_CYCLES:,}"
     yield all(min(c.rate_fp16, c.rate_fp32) > 0 for c in costs), "rates are positive"
+    rates = [rate for c in costs for rate in (c.rate_fp16, c.rate_fp32)]
+    yield min(rates) >= Fraction(1, MOST_FACTOR), f"rates are at least 1/{MOST_FACTOR:,} elements a cycle"
     yield all(m.usable.has(*pe) for pe in m.dead), "dead PEs lie inside the usable rectangle"
     yield all(whole.has(s.x, s.y) for s in m.slow), "slow PEs lie on the wafer"
-    yield all(s.factor >= 1 for s in m.slow), "the factor of a slow PE is at least 1"
+    yield all(1 <= s.factor <= MOST_FACTOR for s in m.slow), f"the factor of a slow PE is from 1 to {MOST_FACTOR:,}"

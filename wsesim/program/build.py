@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from wsesim.errors import InvalidInputError, UnknownNameError
+from wsesim.program.collectives import COLLECTIVES, is_collective
 from wsesim.program.gemm import ALGORITHMS, RINGS
 from wsesim.program.kernels import (
     ACROSS,
@@ -23,7 +24,7 @@ from wsesim.program.kernels import (
     WeightedSum,
     WeightRef,
 )
-from wsesim.program.kv import DEFAULT_CACHE, KVCache
+from wsesim.program.kv import DEFAULT_CACHE, KV_DTYPES, POLICIES, KVCache
 from wsesim.program.layout import Heads, Layout, Uniform
 from wsesim.program.prefill import Align, Gemm, PromptKernel, TokenAdd, TokenNorm, TokenRope, TokenSoftmax, TokenSwiGLU
 from wsesim.program.program import Block
@@ -53,8 +54,10 @@ def layer_kernels(
 ) -> dict[str, Kernel]:
     """The layer's kernels on `block` by role, in dependency order; every collective is `reduce`.
 
-    `fused`: softmax and weighted sum are one kernel.
+    `fused`: softmax and weighted sum are one kernel. Raises InvalidInputError and UnknownNameError for dimensions, a
+    block, a collective or a cache that no layer has.
     """
+    _check_layer(shape, block, reduce, cache)
     residual, hidden = Uniform(shape.dim, block.along), Uniform(shape.ffn_dim, block.across)
     query = Heads(shape.kv_heads, shape.heads // shape.kv_heads, shape.head_dim, block.across, "half")
     key = Heads(shape.kv_heads, 1, shape.head_dim, block.across, "half")
@@ -161,6 +164,25 @@ def prefill_kernels(
     return {kernel.name: kernel for kernel in kernels}
 
 
+def _check_layer(shape: LayerShape, block: Block, reduce: str, cache: KVCache) -> None:
+    sizes = {name: getattr(shape, name) for name in ("dim", "heads", "kv_heads", "head_dim", "ffn_dim")}
+    for name, size in {**sizes, "block.columns": block.columns, "block.rows": block.rows}.items():
+        if size < 1:
+            raise InvalidInputError(f"{name} is {size}; it is at least 1")
+    if shape.heads % shape.kv_heads:
+        raise InvalidInputError(f"{shape.heads} heads do not share {shape.kv_heads} KV heads evenly")
+    if shape.head_dim % 2:
+        raise InvalidInputError(f"head_dim is {shape.head_dim}; a rotation needs an even one")
+    if block.axis != "rows":
+        raise UnknownNameError("axis", block.axis, ("rows",))
+    if not is_collective(reduce):
+        raise UnknownNameError("collective", reduce, COLLECTIVES, "or two_phase:GROUPS")
+    if cache.policy not in POLICIES:
+        raise UnknownNameError("KV policy", cache.policy, POLICIES)
+    if cache.dtype not in (None, *KV_DTYPES):
+        raise UnknownNameError("KV dtype", str(cache.dtype), KV_DTYPES)
+
+
 def _check_prompt(shape: LayerShape, block: Block, tokens: int, algorithm: str) -> None:
     if algorithm not in ALGORITHMS:
         raise UnknownNameError("algorithm of a matrix product", algorithm, ALGORITHMS)
@@ -168,6 +190,9 @@ def _check_prompt(shape: LayerShape, block: Block, tokens: int, algorithm: str) 
         raise InvalidInputError(
             f"block {block.name} is {block.columns} x {block.rows} PEs; a prompt needs a square one"
         )
+    for name, size in (("dim", shape.dim), ("ffn_dim", shape.ffn_dim), ("block.columns", block.columns)):
+        if size < 1:
+            raise InvalidInputError(f"{name} is {size}; it is at least 1")
     if tokens < 1:
         raise InvalidInputError(f"a prompt of {tokens} tokens; it has at least 1")
     if (shape.heads, shape.kv_heads, shape.head_dim) != (1, 1, shape.dim):

@@ -15,8 +15,15 @@ def cache_dir() -> Path:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Writes beside `path` first, then moves it there: nobody ever reads half a file."""
+    """Writes beside `path` first, then moves it there: nobody ever reads half a file.
+
+    Through a link to what it points at; what is no regular file (a pipe, a device) is written to, never replaced.
+    """
+    path = path.resolve() if path.is_symlink() else path
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and not path.is_file():
+        path.write_text(text, encoding="utf-8")
+        return
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
         partial.write_text(text, encoding="utf-8")

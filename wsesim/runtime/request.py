@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from wsesim.execute.sampling import SamplingOptions
@@ -23,6 +24,8 @@ class Request:
     def limit(self, max_context: int) -> int:
         """Tokens that may be generated. Raises RequestError for what cannot run."""
         room = max_context - len(self.prompt_ids)
+        if not 0 <= self.arrival_s < math.inf:
+            raise RequestError(f"arrival_s is {self.arrival_s}; it is a time from 0 on")
         if not self.prompt_ids:
             raise RequestError("the prompt is empty; give at least one token of text")
         if room < 1:

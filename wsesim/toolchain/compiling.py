@@ -14,10 +14,12 @@ from wsesim.toolchain.disk import kept_file, read_kept
 from wsesim.toolchain.words import (
     DEFAULT_MODEL,
     Lowering,
+    check_types,
     check_words,
     is_factory,
     is_name,
     is_saved_program,
+    lowering_of,
     options_of,
 )
 
@@ -48,13 +50,16 @@ def compile(
 
     `observe` is called with each stage's name and result, and turns the disk's memory off. Raises WsesimError.
     """
-    return compile_model(model, Lowering(**lowering), observe=observe, say=say)
+    return compile_model(model, lowering_of(**lowering), observe=observe, say=say)
 
 
 def compile_model(
     model: str | Program, lowering: Lowering, *, observe: Observe = unobserved, say: Say = silent
 ) -> Program:
     """As `compile`, with the keywords as one value."""
+    from wsesim.program import Program
+
+    check_types({"model": model}, {"model": str | Program})
     if not isinstance(model, str) or is_saved_program(model):
         return _finished_program(model, lowering, observe)
     machine = check_words(model, lowering)

@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, Any
 from wsesim.errors import InvalidInputError
 from wsesim.toolchain.compiling import Say, compile, compile_model, silent
 from wsesim.toolchain.disk import kept_file
-from wsesim.toolchain.words import DEFAULT_MODEL, Lowering, check_words, is_factory, is_saved_program
+from wsesim.toolchain.words import (
+    DEFAULT_MODEL,
+    Lowering,
+    check_types,
+    check_words,
+    is_factory,
+    is_saved_program,
+    lowering_of,
+)
 
 if TYPE_CHECKING:
     from wsesim.engine.timing import Timing
@@ -109,7 +117,7 @@ def open_session(
     from wsesim.runtime.loop import Engine
 
     check_dtype(dtype)
-    loaded = _loaded(_text_model(model, text_from, Lowering(**lowering)), weights, say, progress)
+    loaded = _loaded(_text_model(model, text_from, lowering_of(**lowering)), weights, say, progress)
     program = compile(model, say=say, **lowering)
     text_program = program
     if text_from:
@@ -126,6 +134,7 @@ def open_session(
 
 def check_request(prompt: str, **options: Any) -> None:
     """Raises what is wrong with a request whatever the model; what the tokens decide comes later."""
+    check_types({"prompt": prompt}, {"prompt": str})
     make_request([0] if prompt else [], **options).limit(max_context=2)
 
 
@@ -143,6 +152,11 @@ def make_request(
     from wsesim.execute.sampling import SamplingOptions
     from wsesim.runtime.request import Request
 
+    check_types(
+        {"max_tokens": max_tokens, "temperature": temperature, "top_p": top_p, "seed": seed, "arrival_s": arrival_s},
+        {"max_tokens": int | None, "temperature": float, "top_p": float, "seed": int | None, "arrival_s": float},
+    )
+    check_types({"stop": tuple(stop) if isinstance(stop, list) else stop}, {"stop": str | tuple[str, ...] | None})
     sampling = SamplingOptions(temperature, top_p, seed or 0)
     stops = (stop,) if isinstance(stop, str) else tuple(stop or ())
     return Request(tuple(prompt_ids), sampling, max_tokens, stops, arrival_s)

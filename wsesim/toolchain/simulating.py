@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from wsesim.errors import InvalidInputError, UnknownNameError
 from wsesim.toolchain.compiling import Say, compile, silent
 from wsesim.toolchain.running import make_timing
-from wsesim.toolchain.words import DEFAULT_MODEL, is_saved_program
+from wsesim.toolchain.words import DEFAULT_MODEL, check_types, is_saved_program
 
 if TYPE_CHECKING:
     from wsesim.engine.pipeline import Flow
@@ -43,6 +43,7 @@ def simulate(
     the report has the steady state of as many steps in different blocks at once, with `congestion` what waiting for
     links costs (a second run), with `sensitivity` the elasticity of each of the machine's constants (a run for each).
     """
+    check_types({"context": context, "tokens": tokens}, {"context": int | None, "tokens": int | None})
     check_step(phase, batch, in_flight)
     program = program_for(model, batch, say, **lowering)
     new, before = _step_size(program.max_context, phase, context, tokens)
@@ -103,6 +104,9 @@ def _report(question: _Question, congestion: bool, sensitivity: bool) -> Report:
 
 def check_step(phase: str, batch: int, in_flight: int = 1) -> None:
     """Raises what is wrong with the words of a step, before anything is compiled."""
+    check_types(
+        {"phase": phase, "batch": batch, "in_flight": in_flight}, {"phase": str, "batch": int, "in_flight": int}
+    )
     if phase not in PHASES:
         raise UnknownNameError("phase", phase, PHASES)
     for word, count in (("batch", batch), ("in_flight", in_flight)):

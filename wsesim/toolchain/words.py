@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from wsesim.errors import InvalidInputError
 
@@ -37,6 +38,25 @@ class Lowering:
     layers_per_block: int = 1
     block: tuple[int, int] | None = None  # (columns, rows) of the layers' blocks; None lets the compiler choose
     batch: int = 1  # tokens, each of its own sequence, that a decode step may take through the blocks together
+
+
+def check_types(words: Mapping[str, object], hints: Mapping[str, Any]) -> None:
+    """Raises InvalidInputError for the first word whose value is of another type than `hints` say."""
+    from wsesim.machine.fields import is_a, shown
+
+    for name, value in words.items():
+        if name in hints and not is_a(value, hints[name]):
+            raise InvalidInputError(f"{name} is {value!r:.60}, not of type {shown(hints[name])}")
+
+
+def lowering_of(**words: Any) -> Lowering:
+    """The Lowering of a call's keywords. Raises InvalidInputError for one that is unknown or of another type."""
+    from wsesim.machine.fields import build
+
+    try:
+        return build(Lowering, words)
+    except ValueError as error:
+        raise InvalidInputError(str(error)) from None
 
 
 def check_words(model: str, lowering: Lowering) -> Machine:

@@ -21,7 +21,7 @@ def expand_token_kernel(canvas: Canvas, kernel: TokenKernel, rows: Lines) -> Non
         case TokenNorm():
             _norm(canvas, rows, tokens, ceil_div(kernel.features, rows.length), kernel.reduce, kernel.name)
         case TokenRope():  # four products, a difference and a sum for each pair of features
-            pairs = ceil_div(kernel.features, rows.length) // 2
+            pairs = ceil_div(ceil_div(kernel.features, rows.length), 2)
             canvas.loop(rows.pes, kernel.name, "elementwise", tokens, pairs, 6)
         case TokenSoftmax():
             _softmax(canvas, rows, tokens, kernel.reduce, kernel.name)
