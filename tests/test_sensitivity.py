@@ -37,7 +37,8 @@ def test_every_number_of_timing_is_asked_about_once() -> None:
     names = [e.constant for e in sensitivity(WSE3, lambda machine: 1)]
     fields = {f.name for f in dataclasses.fields(WSE3.fabric)} - {"wavelet_numerator", "wavelet_denominator"}
     ops = {f"{op}.{f.name}" for op, _ in WSE3.ops for f in dataclasses.fields(OpCost)}
-    assert sorted(names) == sorted(fields | ops | {"wavelet_cycles", "reroute_cycles", "activate_cycles"})
+    steps = {"reroute_cycles", "activate_cycles", "stream_cycles", "loop_cycles"}
+    assert sorted(names) == sorted(fields | ops | steps | {"wavelet_cycles"})
 
 
 def test_one_constant_is_raised_at_a_time_and_exactly() -> None:

@@ -63,7 +63,7 @@ def sensitivity(machine: Machine, cycles_of: Callable[[Machine], int]) -> tuple[
 
 def _changes(machine: Machine) -> Iterator[tuple[str, Number, Number, Machine]]:
     """Name, value and raised value of each constant, and the machine that has it raised."""
-    for name in ("reroute_cycles", "activate_cycles"):
+    for name in (f.name for f in dataclasses.fields(machine) if f.name.endswith("_cycles")):
         value = getattr(machine, name)
         yield name, value, _raised(value), dataclasses.replace(machine, **{name: _raised(value)})
     for name, value, raised, fabric in _fabrics(machine.fabric):
