@@ -17,7 +17,7 @@ from wsesim.machine import machine_names
 from wsesim.program import parse_program
 from wsesim.program.text import load_program
 from wsesim.toolchain import STAGES
-from wsesim.toolchain.running import use_numba_cache
+from wsesim.toolchain.disk import use_numba_cache
 from wsesim_compiler.text import parse_graph
 from wsesim_models.config import CONFIGS
 

@@ -154,8 +154,8 @@ def _add_validate(words: Any) -> None:
         help="published measurements beside modelled ones",
         description="Simulates published measurements, prints the errors; exit status 1 if a group leaves its band.",
     )
-    command.add_argument("--only", metavar="GROUP")
-    command.add_argument("--json", action="store_true")
+    command.add_argument("--only", metavar="GROUP", help="one group, by the name that stands before its table")
+    command.add_argument("--json", action="store_true", help="one object with all rows instead of tables")
     command.add_argument("--markdown", metavar="FILE", help="writes the tables there as well")
     command.set_defaults(run=commands.validate_command)
 

@@ -10,19 +10,23 @@ import numpy as np
 from wsesim.engine.builder import GraphBuilder
 from wsesim.engine.expand.canvas import Canvas, Lines
 from wsesim.engine.expand.collective import all_reduce, broadcast, reduce, sum_step
+from wsesim.engine.expand.gemm import Tiles, multiply, repeated_gemm
 from wsesim.engine.expand.kernels import line_kind
 from wsesim.engine.expand.stage import expand_kernels
+from wsesim.engine.loop import loop
 from wsesim.engine.simulate import simulate
-from wsesim.engine.taskgraph import EAST, REROUTE, SOUTH, TaskGraph
+from wsesim.engine.taskgraph import EAST, REROUTE, SOUTH, WEST, TaskGraph
 from wsesim.engine.verify import verify
 from wsesim.engine.wafer import Memory, SegmentRun, Wafer
 from wsesim.errors import InvalidInputError
 from wsesim.machine import Machine, Rect
+from wsesim.program.gemm import ring
 from wsesim.program.kernels import ALONG, Kernel
 from wsesim.program.program import Block
 from wsesim.program.protocols import LineUse
 
 NOTHING = np.empty(0, np.int64)
+WARMUP, REPEATS = 1, 5  # of a product, as the published benchmark
 
 
 def op_cycles(machine: Machine, op: str, elements: int, repeats: int = 1, dtype: str = "fp16") -> int:
@@ -123,6 +127,27 @@ def phase_cycles(machine: Machine, block: Block, kernels: Sequence[Kernel], cont
         routes = machine.reroute_cycles if f"{kernel.name}/2" in rerouted else 0
         cycles |= {kernel.name: stop - start - routes, f"{kernel.name}.routes": routes}
     return cycles
+
+
+def tile_product_cycles(machine: Machine, tiles: Tiles) -> int:
+    """One PE's product of two tiles: a loop over the inner dimension, a map over columns, vectors of rows."""
+    canvas = Canvas(Rect(0, 0, 1, 1), machine, "fp16")
+    multiply(canvas, Lines(np.zeros((1, 1), np.int64), EAST, WEST, "rows"), tiles, "product")
+    return loop(canvas.builder.build(), 1, machine.fabric).end_cycles
+
+
+def meshgemm_cycles(machine: Machine, side: int, tiles: Tiles, *, exchange: bool = True, loops: int = 1) -> float:
+    """Cycles of one MeshGEMM on side x side PEs: the mean over the PEs, of five repetitions after one.
+
+    Without `exchange` no tile moves in the steps; `loops` times each product.
+    """
+    canvas = Canvas(Rect(0, 0, side, side), machine, "fp16")
+    rows = Lines(np.arange(side * side).reshape(side, side), EAST, WEST, "rows")
+    repeated_gemm(canvas, rows, ring(side, "meshgemm"), tiles, "meshgemm", exchange=exchange, loops=loops)
+    graph = canvas.builder.build()
+    verify(graph)
+    first, last = (loop(graph, runs, machine.fabric).state.pe_free for runs in (WARMUP, WARMUP + REPEATS))
+    return float((last - first).mean()) / REPEATS
 
 
 def _check_kernels(machine: Machine, block: Block, kernels: Sequence[Kernel], context: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import os
 import re
 from collections.abc import Callable
 from functools import lru_cache
@@ -30,6 +31,14 @@ def read_kept(path: Path, read: Callable[[Path], T]) -> T | None:
         return read(path) if path.is_file() else None
     except (WsesimError, ValueError):
         return None
+
+
+def use_numba_cache() -> None:
+    """Compiled kernels are kept in the user's cache directory unless NUMBA_CACHE_DIR says otherwise."""
+    from wsesim.program.cache_dir import cache_dir
+
+    folder = os.environ.setdefault("NUMBA_CACHE_DIR", str(cache_dir() / "numba"))
+    Path(folder).mkdir(parents=True, exist_ok=True)  # where it cannot be, numba says nothing that one understands
 
 
 @lru_cache(maxsize=8)

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wsesim.errors import InvalidInputError
 from wsesim.toolchain.compiling import Say, compile, compile_model, silent
-from wsesim.toolchain.disk import kept_file
+from wsesim.toolchain.disk import kept_file, use_numba_cache
 from wsesim.toolchain.words import (
     DEFAULT_MODEL,
     Lowering,
@@ -220,11 +218,3 @@ def warm_up() -> float:
 
     warm()
     return time.perf_counter() - began
-
-
-def use_numba_cache() -> None:
-    """Compiled kernels are kept in the user's cache directory unless NUMBA_CACHE_DIR says otherwise."""
-    from wsesim.program.cache_dir import cache_dir
-
-    folder = os.environ.setdefault("NUMBA_CACHE_DIR", str(cache_dir() / "numba"))
-    Path(folder).mkdir(parents=True, exist_ok=True)  # where it cannot be, numba says nothing that one understands

@@ -8,7 +8,7 @@ from wsesim.errors import UnknownNameError
 from wsesim.report.published import Measurement, measurements
 from wsesim.report.validation import Band, Case, Group, Validation, validate
 from wsesim.toolchain.cases import capacity, collectives, gemm, layers, parts, service
-from wsesim.toolchain.running import use_numba_cache
+from wsesim.toolchain.disk import use_numba_cache
 
 GROUPS = (
     Group(

@@ -39,7 +39,7 @@ def _case(group: str, measurement: Measurement, model: Callable[[], float]) -> C
 
 def _meshgemm(measurement: Measurement) -> float:
     from wsesim.engine.expand.gemm import tiles_of
-    from wsesim.engine.gemm import meshgemm_cycles
+    from wsesim.engine.measure import meshgemm_cycles
 
     side, rows, inner, columns, loops = (int(measurement.of(key)) for key in "PMKNL")
     tiles = tiles_of(rows, inner, columns, side)

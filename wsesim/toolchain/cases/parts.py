@@ -47,8 +47,7 @@ def _silicon(measurement: Measurement, machine: Machine) -> Callable[[], float] 
 
 def _simulator(measurement: Measurement, machine: Machine) -> Callable[[], float] | None:
     from wsesim.engine.expand.gemm import Tiles
-    from wsesim.engine.gemm import tile_product_cycles
-    from wsesim.engine.measure import op_cycles, relay_cycles, send_to_receive_cycles
+    from wsesim.engine.measure import op_cycles, relay_cycles, send_to_receive_cycles, tile_product_cycles
 
     form = str(measurement.of("form"))
     match measurement.metric:
