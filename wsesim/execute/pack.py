@@ -21,8 +21,8 @@ from wsesim.execute.kernels import narrow_bf16
 from wsesim.execute.merges import linear_schedule
 from wsesim.execute.threads import prange
 from wsesim.execute.tiles import PANEL
-from wsesim.program.kernels import Embed, Linear, QKNorm, RMSNorm, WeightRef
-from wsesim.program.layout import Heads, ceil_div
+from wsesim.program.kernels import Embed, Linear, Output, QKNorm, RMSNorm, WeightRef
+from wsesim.program.layout import Heads, Layout, ceil_div
 from wsesim.program.protocols import WeightStore
 
 DTYPES = ("fp32", "bf16", "fp16", "int8")
@@ -174,10 +174,20 @@ def _pack(matrix: Any, rows: NDArray[np.int32], columns: NDArray[np.int32], out:
 
 def pack_norm(kernel: RMSNorm, reader: Reader) -> Floats:
     """The norm's weight at its places, flat."""
-    values = reader.vector(kernel.weight)
-    if values.shape != (kernel.layout.size,):
-        raise WeightShapeError(f"{kernel.weight.name} gives {values.shape} weights, ({kernel.layout.size},) needed")
-    places = kernel.layout.indices().reshape(-1)
+    return _laid_out(kernel.weight, kernel.layout, reader)
+
+
+def pack_bias(output: Output, reader: Reader) -> Floats:
+    """The output's bias, which it has, at the places of its elements, flat."""
+    assert output.bias is not None, output.value
+    return _laid_out(output.bias, output.layout, reader)
+
+
+def _laid_out(ref: WeightRef, layout: Layout, reader: Reader) -> Floats:
+    values = reader.vector(ref)
+    if values.shape != (layout.size,):
+        raise WeightShapeError(f"{ref.name} gives {values.shape} weights, ({layout.size},) needed")
+    places = layout.indices().reshape(-1)
     return np.where(places >= 0, values[places], np.float32(0))
 
 

@@ -291,7 +291,7 @@ OPERATORS: tuple[Operator, ...] = (
     *(operator(name, 1, rule, _reshaping(rule), stages=(RAW,)) for name, rule in _RESHAPES.items()),
     operator("permute", 1, _permute_shape, _permute),
     operator("transpose", 1, _transpose_shape, _transpose, stages=(RAW,)),
-    operator("t", 1, _t_shape, _t, stages=(RAW,)),
+    *(operator(name, 1, _t_shape, _t, stages=(RAW,)) for name in ("t", "numpy_T")),
     operator("expand", 1, _expand_shape, _expand),
     operator("expand_as", 2, _expand_as_shape, _expand_as, stages=(RAW,)),
     operator("slice", 1, _slice_shape, _slice),

@@ -164,7 +164,7 @@ def _nameless(kernel: Kernel) -> Kernel:
         elif field.name == "weights":
             blank[field.name] = tuple(NAMELESS for _ in value)
         elif field.name == "outputs":
-            blank[field.name] = tuple(Output("", NAMELESS, output.layout) for output in value)
+            blank[field.name] = tuple(Output("", NAMELESS, o.layout, o.bias and NAMELESS) for o in value)
     return dataclasses.replace(kernel, **blank)  # type: ignore[arg-type]
 
 

@@ -14,8 +14,8 @@ import numpy as np
 from wsesim_compiler.ir import TOKENS, Node
 from wsesim_compiler.operators.llama import PAIRINGS, rotated
 from wsesim_compiler.operators.operator import Array
+from wsesim_compiler.passes.patterns.masks import NotAttentionError
 from wsesim_compiler.passes.patterns.matching import PROBE_TOKENS, Matcher
-from wsesim_compiler.passes.patterns.scores import NotAttentionError
 
 HEAD_OPS = (
     *(
