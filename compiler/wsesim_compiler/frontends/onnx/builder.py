@@ -1,0 +1,208 @@
+"""The Graph in the making: nodes with inferred types, weights by view, static values written as operators where a node
+reads them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from wsesim_compiler.errors import ShapeError
+from wsesim_compiler.frontends.onnx.values import (
+    PROBES,
+    Dynamic,
+    NotReadError,
+    Operand,
+    Static,
+    Weight,
+    scalar,
+    shape_of,
+)
+from wsesim_compiler.frontends.onnx.weights import WeightView
+from wsesim_compiler.ir import (
+    TOKENS,
+    Attribute,
+    Constant,
+    Dim,
+    Node,
+    NodeType,
+    Parameter,
+    Shape,
+    TensorType,
+    Value,
+    attributes,
+)
+from wsesim_compiler.operators.operator import RAW
+from wsesim_compiler.ops import OPERATORS, infer_shape
+
+_LARGEST_CONSTANT = 1 << 16
+_DEEPEST = 120
+
+
+@dataclass(slots=True)
+class Builder:
+    """Appends to `nodes`; `base` and `source` name what is made of the ONNX node that is being read."""
+
+    emit_static: Callable[[Static], Operand]
+    inputs: list[Value] = field(default_factory=list)
+    nodes: dict[str, Node] = field(default_factory=dict)
+    constants: list[Constant] = field(default_factory=list)
+    views: dict[str, WeightView] = field(default_factory=dict)
+    types: dict[str, NodeType] = field(default_factory=dict)
+    tables: dict[tuple[WeightView, WeightView], tuple[Dynamic, Dynamic]] = field(default_factory=dict)
+    base: str = "value"
+    source: str = ""
+    _names: dict[WeightView, str] = field(default_factory=dict)
+    _statics: dict[int, tuple[Static, str]] = field(default_factory=dict)
+
+    def input(self, name: str, type_: TensorType) -> Dynamic:
+        """An input of the graph."""
+        self.inputs.append(Value(self._unique(name), type_))
+        self.types[self.inputs[-1].name] = type_
+        return Dynamic(self.inputs[-1].name)
+
+    def add(self, op: str, /, *operands: Operand, dtype: str | None = None, **given: Attribute) -> Dynamic:
+        """Append a raw operator of these operands; `dtype` of the result, that of the first operand by default."""
+        names = [self.name(operand) for operand in operands]
+        known = attributes(**given)
+        try:
+            shape = infer_shape(op, [self.types[name] for name in names], known)
+        except ShapeError as error:
+            raise NotReadError(str(error)) from None
+        assert RAW in OPERATORS[op].stages, op
+        kind = dtype or self._dtype(names[0])
+        several = isinstance(shape, list)
+        type_: NodeType = tuple(TensorType(s, kind) for s in shape) if several else TensorType(tuple(shape), kind)  # type: ignore[arg-type]
+        name = self._unique(self.base)
+        self.nodes[name] = Node(name, op, tuple(names), known, type_, self.source)
+        self.types[name] = type_
+        return Dynamic(name)
+
+    def name(self, operand: Operand) -> str:
+        """The name by which a node reads a value: a static one is written as operators first."""
+        match operand:
+            case Dynamic(name):
+                return name
+            case Weight(view):
+                return self._weight(view)
+            case Static():
+                return self._static(operand)
+        raise NotReadError("an operand is left out")
+
+    def tensor(self, operand: Operand) -> TensorType:
+        """Type of a value, whether it is in the graph or not."""
+        match operand:
+            case Dynamic(name):
+                type_ = self.types[name]
+                assert isinstance(type_, TensorType), name
+                return type_
+            case Weight(view):
+                return TensorType(view.shape, view.dtype)
+            case Static():
+                return TensorType(shape_of(operand), operand.dtype)
+        raise NotReadError("an operand is left out")
+
+    def shape(self, operand: Operand) -> Shape:
+        """Shape of a value."""
+        return self.tensor(operand).shape
+
+    def made_by(self, operand: Operand, op: str) -> Node | None:
+        """The node of a value if `op` makes it."""
+        if not isinstance(operand, Dynamic):
+            return None
+        node = self.nodes.get(operand.name)
+        return node if node is not None and node.op == op else None
+
+    def parameters(self) -> tuple[Parameter, ...]:
+        """A Parameter for each weight that was read."""
+        return tuple(Parameter(name, TensorType(view.shape, view.dtype)) for name, view in self.views.items())
+
+    def _dtype(self, name: str) -> str:
+        type_ = self.types[name]
+        return type_.dtype if isinstance(type_, TensorType) else type_[0].dtype
+
+    def _weight(self, view: WeightView) -> str:
+        if view not in self._names:
+            name = self._unique(view.tensor.name)
+            self._names[view] = name
+            self.views[name] = view
+            self.types[name] = TensorType(view.shape, view.dtype)
+        return self._names[view]
+
+    def _static(self, value: Static) -> str:
+        if id(value) not in self._statics:
+            self._statics[id(value)] = (value, self._written(value))
+        return self._statics[id(value)][1]
+
+    def _written(self, value: Static) -> str:
+        number = scalar(value)
+        shape = shape_of(value)
+        same = value.bend < PROBES[0] and all(len(np.unique(array)) == 1 for array in value.arrays)
+        if number is None and same and len({array.flat[0].item() for array in value.arrays}) == 1:
+            number = value.arrays[0].flat[0].item()
+        if number is not None:
+            return self.add("full", size=shape, fill_value=number, dtype=value.dtype).name
+        if TOKENS not in shape and value.bend < PROBES[0] and _alike(value):
+            return self._constant(value, shape)
+        counted = _counted(value, shape) if value.bend < PROBES[0] else None
+        if counted is not None:
+            return self._range(value, shape, *counted)
+        if value.node is None or value.depth > _DEEPEST:
+            raise NotReadError("a value depends on the number of tokens in a way that is not read")
+        return self.name(self.emit_static(value))
+
+    def _constant(self, value: Static, shape: Shape) -> str:
+        array = value.arrays[0]
+        if array.size > _LARGEST_CONSTANT:
+            raise NotReadError(f"a stored table of {list(shape)}")
+        name = self._unique(value.node.output[0] if value.node is not None else f"{self.base}.constant")
+        self.constants.append(Constant(name, TensorType(shape, value.dtype), tuple(array.ravel().tolist())))
+        self.types[name] = self.constants[-1].type
+        return name
+
+    def _range(self, value: Static, shape: Shape, axis: int, first: int, step: int) -> str:
+        """first + step * index along `axis`."""
+        counted: Operand = self.add("arange", end=TOKENS, dtype=value.dtype)
+        if step != 1:
+            counted = self.add("mul", counted, other=step)
+        if first:
+            counted = self.add("add", counted, other=first)
+        line: list[Dim] = [1] * len(shape)
+        line[axis] = TOKENS
+        if len(line) > 1:
+            counted = self.add("reshape", counted, shape=tuple(line))
+        if tuple(line) != shape:
+            counted = self.add("expand", counted, size=shape)
+        return self.name(counted)
+
+    def _unique(self, name: str) -> str:
+        taken, candidate, count = self.types, name, 0
+        while candidate in taken:
+            count += 1
+            candidate = f"{name}.{count}"
+        return candidate
+
+
+def _alike(value: Static) -> bool:
+    return all(np.array_equal(value.arrays[0], array, equal_nan=array.dtype.kind == "f") for array in value.arrays[1:])
+
+
+def _counted(value: Static, shape: Shape) -> tuple[int, int, int] | None:
+    """(axis, first, step) if a value of whole numbers counts along one axis of T and is the same along all others."""
+    if value.dtype not in ("i64", "i32"):
+        return None
+    for axis, dim in enumerate(shape):
+        found = {_counting(array, axis) for array in value.arrays} if dim == TOKENS else {None}
+        line = found.pop()
+        if not found and line is not None:
+            return (axis, *line)
+    return None
+
+
+def _counting(array: np.ndarray, axis: int) -> tuple[int, int] | None:  # type: ignore[type-arg]
+    lines = np.moveaxis(array, axis, -1).reshape(-1, array.shape[axis])
+    first, step = int(lines[0, 0]), int(lines[0, 1] - lines[0, 0])
+    counted = first + step * np.arange(lines.shape[1])
+    return (first, step) if np.array_equal(lines, np.broadcast_to(counted, lines.shape)) else None
