@@ -31,7 +31,7 @@ def understand_onnx(model: str, observe: Callable[[str, Any], None] = lambda sta
 
 
 def load_onnx(model: str) -> tuple[OnnxWeights, Tokenizer]:
-    """A file's weights and the tokenizer beside it. Raises a WsesimError if external data or a tokenizer is not there."""
+    """A file's weights and the tokenizer beside it. Raises a WsesimError where data or a tokenizer is missing."""
     from wsesim_models.tokenizers import open_tokenizer
 
     weights = understand_onnx(model).weights
@@ -39,6 +39,6 @@ def load_onnx(model: str) -> tuple[OnnxWeights, Tokenizer]:
     if missing:
         raise InvalidInputError(
             f"{model} lacks the external data of {missing[0]} and {len(missing) - 1} more weights; put it beside "
-            "the file, or give --weights PATH, the model's safetensors or GGUF, or --text-from MODEL, another model's text"
+            "the file, or give --weights PATH, its safetensors or GGUF, or --text-from MODEL, another model's text"
         )
     return weights, open_tokenizer(Path(model))

@@ -12,9 +12,8 @@ import numpy as np
 from wsesim_compiler.frontends.onnx.builder import Builder
 from wsesim_compiler.frontends.onnx.rope import angles, rotated
 from wsesim_compiler.frontends.onnx.rules import RULES, Given, Rule, rule
-from wsesim_compiler.frontends.onnx.values import PROBES, Dynamic, NotReadError, Operand, Static, Weight
+from wsesim_compiler.frontends.onnx.values import PROBES, NotReadError, Operand, Static, Weight
 from wsesim_compiler.ir import TOKENS
-from wsesim_compiler.operators.views import END
 
 
 def _attention(build: Builder, given: Given, *operands: Operand) -> tuple[Operand, ...]:
@@ -188,18 +187,8 @@ def _unpacked(build: Builder, packed: Operand, heads: int, kv_heads: int) -> tup
         raise NotReadError(f"of {heads} and {kv_heads} heads packed in {width} features")
     size = width // (heads + 2 * kv_heads)
     bounds = (0, heads * size, (heads + kv_heads) * size, width)
-    parts = [_part(build, packed, start, stop) for start, stop in pairwise(bounds)]
+    parts = [build.part(packed, start, stop) for start, stop in pairwise(bounds)]
     return parts[0], parts[1], parts[2]
-
-
-def _part(build: Builder, x: Operand, start: int, stop: int) -> Operand:
-    made = build.made_by(x, "linear")
-    if made is None:
-        return build.add(
-            "slice", x, dim=len(build.shape(x)) - 1, start=start, end=END if stop == build.shape(x)[-1] else stop
-        )
-    weights = [Weight(build.views[name].part(start, stop)) for name in made.inputs[1:]]
-    return build.add("linear", Dynamic(made.inputs[0]), *weights)
 
 
 def _biased(build: Builder, parts: tuple[Operand, ...], bias: Operand) -> list[Operand]:

@@ -35,6 +35,7 @@ from wsesim_compiler.ir import (
     attributes,
 )
 from wsesim_compiler.operators.operator import RAW
+from wsesim_compiler.operators.views import END
 from wsesim_compiler.ops import OPERATORS, infer_shape
 
 _LARGEST_CONSTANT = 1 << 16
@@ -43,7 +44,11 @@ _DEEPEST = 120
 
 @dataclass(slots=True)
 class Builder:
-    """Appends to `nodes`; `base` and `source` name what is made of the ONNX node that is being read."""
+    """Appends to `nodes`; `base` and `source` name what is made of the ONNX node that is being read.
+
+    `head_rows` names values [.., T, heads, head_dim] that the file has as [.., T * heads, head_dim], which a Graph cannot
+    say. Their elements are in the same order, so norms of the rows and a reshape back mean the same.
+    """
 
     emit_static: Callable[[Static], Operand]
     inputs: list[Value] = field(default_factory=list)
@@ -52,6 +57,7 @@ class Builder:
     views: dict[str, WeightView] = field(default_factory=dict)
     types: dict[str, NodeType] = field(default_factory=dict)
     tables: dict[tuple[WeightView, WeightView], tuple[Dynamic, Dynamic]] = field(default_factory=dict)
+    head_rows: set[str] = field(default_factory=set)
     base: str = "value"
     source: str = ""
     _names: dict[WeightView, str] = field(default_factory=dict)
@@ -114,6 +120,15 @@ class Builder:
             return None
         node = self.nodes.get(operand.name)
         return node if node is not None and node.op == op else None
+
+    def part(self, x: Operand, start: int, stop: int) -> Dynamic:
+        """Features [start, stop) of a value; of a product with weights, the product with these rows of the weights."""
+        made = self.made_by(x, "linear")
+        if made is None:
+            whole = stop == self.shape(x)[-1]
+            return self.add("slice", x, dim=len(self.shape(x)) - 1, start=start, end=END if whole else stop)
+        weights = [Weight(self.views[name].part(start, stop)) for name in made.inputs[1:]]
+        return self.add("linear", Dynamic(made.inputs[0]), *weights)
 
     def parameters(self) -> tuple[Parameter, ...]:
         """A Parameter for each weight that was read."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from wsesim_compiler.frontends.onnx.builder import Builder
 from wsesim_compiler.frontends.onnx.rules import Given, Rule, rule
-from wsesim_compiler.frontends.onnx.values import NotReadError, Operand
+from wsesim_compiler.frontends.onnx.values import Dynamic, NotReadError, Operand
 
 _EPSILON = 1e-5
 
@@ -13,7 +13,10 @@ def _rms_norm(build: Builder, given: Given, x: Operand, weight: Operand) -> Oper
     shape = build.shape(x)
     if given.get("axis", -1) not in (-1, len(shape) - 1):
         raise NotReadError("over more than the last dimension")
-    return build.add("rms_norm", x, weight, normalized_shape=shape[-1:], eps=given.get("epsilon", _EPSILON))
+    made = build.add("rms_norm", x, weight, normalized_shape=shape[-1:], eps=given.get("epsilon", _EPSILON))
+    if isinstance(x, Dynamic) and x.name in build.head_rows:
+        build.head_rows.add(made.name)
+    return made
 
 
 def _skip_rms_norm(

@@ -7,7 +7,7 @@ from __future__ import annotations
 from wsesim_compiler.frontends.onnx.builder import Builder
 from wsesim_compiler.frontends.onnx.rules import Given, Rule, rule
 from wsesim_compiler.frontends.onnx.tensors import Tensor
-from wsesim_compiler.frontends.onnx.values import NotReadError, Operand, Weight
+from wsesim_compiler.frontends.onnx.values import Dynamic, NotReadError, Operand, Weight
 from wsesim_compiler.frontends.onnx.weights import Blocks, WeightView
 
 _BITS = (2, 4, 8)
@@ -32,6 +32,21 @@ def _matmul_nbits(
         raise NotReadError(f"of {rows} rows by a weight {list(stored.shape)}")
     _check_points(blocks, rows)
     return build.add("linear", x, Weight(WeightView(stored, blocks=blocks)), *(() if bias is None else (bias,)))
+
+
+def _gather(
+    build: Builder, given: Given, table: Operand, tokens: Operand, scales: Operand, zero_points: Operand = None
+) -> Operand:
+    """Rows of a table that is quantised along them."""
+    if given.get("gather_axis", 0) != 0 or given.get("quantize_axis", 1) != 1 or not isinstance(tokens, Dynamic):
+        raise NotReadError("of something else than rows by token ids")
+    stored, bits, size = _tensor(table), given.get("bits", 4), given.get("block_size", 128)
+    count = _tensor(scales).shape[-1]
+    if stored.dtype != "u8" or not stored.shape or _count(stored) != stored.shape[0] * count * size * bits // 8:
+        raise NotReadError(f"of a table {stored.dtype} {list(stored.shape)} in {count} blocks of {size}")
+    blocks = _blocks({"bits": bits, "block_size": size}, count * size, scales, zero_points)
+    _check_points(blocks, stored.shape[0])
+    return build.add("embedding", tokens, Weight(WeightView(stored, blocks=blocks)), dtype=blocks.scales.dtype)
 
 
 def _blocks(given: Given, columns: int, scales: Operand, zero_points: Operand) -> Blocks:
@@ -72,5 +87,6 @@ def _tensor(operand: Operand) -> Tensor:
 
 
 QUANTIZED_RULES: dict[str, Rule] = {
+    "com.microsoft.GatherBlockQuantized": rule(_gather, "bits block_size gather_axis quantize_axis"),
     "com.microsoft.MatMulNBits": rule(_matmul_nbits, "K N bits block_size accuracy_level weight_prepacked"),
 }

@@ -25,6 +25,7 @@ from wsesim_compiler.frontends.onnx.values import (
     PROBES,
     UNKNOWN,
     UNREAD,
+    Dynamic,
     NotReadError,
     Operand,
     ReadValue,
@@ -45,6 +46,12 @@ if TYPE_CHECKING:
 _ALL_RULES: dict[str, Rule] = {**RULES, **NORM_RULES, **ATTENTION_RULES, **QUANTIZED_RULES}
 _MISTAKES = (ShapeError, ValueError, IndexError, TypeError, KeyError, AttributeError, OverflowError, ArithmeticError)
 """What a rule or a fold raises for operands and attributes that its operator cannot have."""
+_OF_HEAD_ROWS = (
+    "Reshape",
+    "RMSNormalization",
+    "SimplifiedLayerNormalization",
+    "com.microsoft.SimplifiedLayerNormalization",
+)
 _LARGEST_FOLDED = (
     1 << 14
 )  # elements of a float tensor that is computed with before it meets a token: RoPE's frequencies
@@ -129,6 +136,11 @@ class Reader:
     def results(self, node: NodeProto, operands: list[Operand]) -> tuple[Operand, ...]:
         """What a node makes of operands that are all known."""
         given = self.attributes(node)
+        rows = [
+            operand for operand in operands if isinstance(operand, Dynamic) and operand.name in self.build.head_rows
+        ]
+        if rows and kind(node) not in _OF_HEAD_ROWS:
+            raise NotReadError("of rows that are as many as tokens times heads")
         if kind(node) in _SPECIAL:
             return (_SPECIAL[kind(node)](self, given, *operands),)
         small = [self.small(operand) for operand in operands] if not _has_tokens(operands) else operands

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, TypeAlias
 
 from wsesim_compiler.frontends.onnx.builder import Builder
@@ -171,10 +172,27 @@ def _reshape(build: Builder, given: Given, x: Operand, shape: Operand) -> Operan
     target = list(dims(shape))
     if not given.get("allowzero", 0):
         target = [before[i] if dim == 0 and i < len(before) else dim for i, dim in enumerate(target)]
-    return _reshaped(build, x, resolved(before, tuple(target)))
+    if isinstance(x, Weight) and x.view.dtype == "u8" and target[0] == before[0]:
+        return x  # quantised: its rows are read flat
+    rows = _head_rows(before, target)
+    if rows is None:
+        return _reshaped(build, x, resolved(before, tuple(target)))
+    made = _reshaped(build, x, rows)
+    build.head_rows.add(made.name)
+    return made
 
 
-def _reshaped(build: Builder, x: Operand, shape: Shape) -> Operand:
+def _head_rows(before: Shape, target: list[Dim]) -> Shape | None:
+    """[1, T, heads, head_dim] for [1, T, heads * head_dim] reshaped to [.., -1, head_dim], T * heads rows."""
+    width, size = before[-1], target[-1]
+    if TOKENS not in before or TOKENS in target or target[-2:-1] != [-1] or any(dim != 1 for dim in target[:-2]):
+        return None
+    if not isinstance(width, int) or not isinstance(size, int) or not 0 < size < width or width % size:
+        return None
+    return (*before[:-1], width // size, size)
+
+
+def _reshaped(build: Builder, x: Operand, shape: Shape) -> Dynamic:
     return build.add("reshape", x, shape=shape)
 
 
@@ -271,6 +289,9 @@ def _split(build: Builder, given: Given, x: Operand, sizes: Operand = None) -> t
     count: int = given.get("num_outputs") or given["outputs"]
     each = -(-int(total) // count)
     parts = integers(sizes) if sizes is not None else tuple(min(each, int(total) - i * each) for i in range(count))
+    if build.made_by(x, "linear") and axis in (-1, len(build.shape(x)) - 1) and sum(parts) == total:
+        stops = tuple(accumulate(parts))
+        return tuple(build.part(x, stop - size, stop) for size, stop in zip(parts, stops, strict=True))
     whole = build.add("split_with_sizes", x, split_sizes=parts, dim=axis)
     return tuple(build.add("getitem", whole, index=index) for index in range(len(parts)))
 
