@@ -35,7 +35,7 @@ def write_genai(module: Any, path: Path, *, int4: bool = False, window: int = -1
         path,
         save_as_external_data=True,
         location=f"{path.name}.data",
-        size_threshold=0,
+        size_threshold=128,
     )
     return path
 

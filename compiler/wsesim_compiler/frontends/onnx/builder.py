@@ -17,6 +17,8 @@ from wsesim_compiler.frontends.onnx.values import (
     Operand,
     Static,
     Weight,
+    counted,
+    same_everywhere,
     scalar,
     shape_of,
 )
@@ -46,8 +48,8 @@ _DEEPEST = 120
 class Builder:
     """Appends to `nodes`; `base` and `source` name what is made of the ONNX node that is being read.
 
-    `head_rows` names values [.., T, heads, head_dim] that the file has as [.., T * heads, head_dim], which a Graph cannot
-    say. Their elements are in the same order, so norms of the rows and a reshape back mean the same.
+    `head_rows` names values [.., T, heads, head_dim] that a file has as [.., T * heads, head_dim], which no Graph has.
+    Their elements are in the same order, so norms of the rows and a reshape back mean the same.
     """
 
     emit_static: Callable[[Static], Operand]
@@ -140,7 +142,8 @@ class Builder:
 
     def _weight(self, view: WeightView) -> str:
         if view not in self._names:
-            name = self._unique(view.tensor.name)
+            rows = "" if view.rows is None else f"[{view.rows[0]}:{view.rows[1]}]"
+            name = self._unique(view.tensor.name + rows)
             self._names[view] = name
             self.views[name] = view
             self.types[name] = TensorType(view.shape, view.dtype)
@@ -152,18 +155,15 @@ class Builder:
         return self._statics[id(value)][1]
 
     def _written(self, value: Static) -> str:
-        number = scalar(value)
-        shape = shape_of(value)
-        same = value.bend < PROBES[0] and all(len(np.unique(array)) == 1 for array in value.arrays)
-        if number is None and same and len({array.flat[0].item() for array in value.arrays}) == 1:
-            number = value.arrays[0].flat[0].item()
+        number, shape = scalar(value), shape_of(value)
+        number = same_everywhere(value) if number is None else number
         if number is not None:
             return self.add("full", size=shape, fill_value=number, dtype=value.dtype).name
         if TOKENS not in shape and value.bend < PROBES[0] and _alike(value):
             return self._constant(value, shape)
-        counted = _counted(value, shape) if value.bend < PROBES[0] else None
-        if counted is not None:
-            return self._range(value, shape, *counted)
+        line = counted(value)
+        if line is not None:
+            return self._range(value, shape, *line)
         if value.node is None or value.depth > _DEEPEST:
             raise NotReadError("a value depends on the number of tokens in a way that is not read")
         return self.name(self.emit_static(value))
@@ -179,18 +179,18 @@ class Builder:
 
     def _range(self, value: Static, shape: Shape, axis: int, first: int, step: int) -> str:
         """first + step * index along `axis`."""
-        counted: Operand = self.add("arange", end=TOKENS, dtype=value.dtype)
+        made: Operand = self.add("arange", end=TOKENS, dtype=value.dtype)
         if step != 1:
-            counted = self.add("mul", counted, other=step)
+            made = self.add("mul", made, other=step)
         if first:
-            counted = self.add("add", counted, other=first)
+            made = self.add("add", made, other=first)
         line: list[Dim] = [1] * len(shape)
         line[axis] = TOKENS
         if len(line) > 1:
-            counted = self.add("reshape", counted, shape=tuple(line))
+            made = self.add("reshape", made, shape=tuple(line))
         if tuple(line) != shape:
-            counted = self.add("expand", counted, size=shape)
-        return self.name(counted)
+            made = self.add("expand", made, size=shape)
+        return self.name(made)
 
     def _unique(self, name: str) -> str:
         taken, candidate, count = self.types, name, 0
@@ -202,22 +202,3 @@ class Builder:
 
 def _alike(value: Static) -> bool:
     return all(np.array_equal(value.arrays[0], array, equal_nan=array.dtype.kind == "f") for array in value.arrays[1:])
-
-
-def _counted(value: Static, shape: Shape) -> tuple[int, int, int] | None:
-    """(axis, first, step) if a value of whole numbers counts along one axis of T and is the same along all others."""
-    if value.dtype not in ("i64", "i32"):
-        return None
-    for axis, dim in enumerate(shape):
-        found = {_counting(array, axis) for array in value.arrays} if dim == TOKENS else {None}
-        line = found.pop()
-        if not found and line is not None:
-            return (axis, *line)
-    return None
-
-
-def _counting(array: np.ndarray, axis: int) -> tuple[int, int] | None:  # type: ignore[type-arg]
-    lines = np.moveaxis(array, axis, -1).reshape(-1, array.shape[axis])
-    first, step = int(lines[0, 0]), int(lines[0, 1] - lines[0, 0])
-    counted = first + step * np.arange(lines.shape[1])
-    return (first, step) if np.array_equal(lines, np.broadcast_to(counted, lines.shape)) else None

@@ -16,7 +16,7 @@ from wsesim_compiler.errors import OnnxFileError
 from wsesim_compiler.frontends.onnx.tensors import Tensor, tensor_of
 
 if TYPE_CHECKING:
-    from onnx import GraphProto, ModelProto, NodeProto, ValueInfoProto
+    from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
 
 OLDEST_OPSET = 13
 _DOMAINS = ("", "ai.onnx")
@@ -87,7 +87,27 @@ def _parsed(path: Path) -> ModelProto:
         raise OnnxFileError(path, f"it cannot be read: {os.strerror(error.errno or 0)}") from None
     if not model.graph.node:
         raise OnnxFileError(path, "it holds no nodes; it is cut off or no ONNX model")
+    if not all(isinstance(text, str) for text in _texts(model.graph)):
+        raise OnnxFileError(path, "it is damaged: it holds names that are no text")
     return model
+
+
+def _texts(graph: GraphProto) -> Iterator[object]:
+    """Every text that is read of a file; protobuf gives what is no UTF-8 as bytes."""
+    for node in graph.node:
+        yield from (node.op_type, node.domain, node.name, *node.input, *node.output)
+        for attribute in node.attribute:
+            yield from (attribute.name, *_tensor_texts(attribute.t))
+        yield from (text for entry in node.metadata_props for text in (entry.key, entry.value))
+    for tensor in graph.initializer:
+        yield from _tensor_texts(tensor)
+    for value in (*graph.input, *graph.output):
+        yield from (value.name, *(dim.dim_param for dim in value.type.tensor_type.shape.dim))
+
+
+def _tensor_texts(tensor: TensorProto) -> Iterator[object]:
+    yield tensor.name
+    yield from (text for entry in tensor.external_data for text in (entry.key, entry.value))
 
 
 def _check_opsets(path: Path, model: ModelProto) -> None:

@@ -34,6 +34,7 @@ from wsesim_compiler.frontends.onnx.values import (
     Weight,
     by_tokens,
     constant,
+    counted,
     shortest,
 )
 from wsesim_compiler.frontends.onnx.weights import WeightView
@@ -181,15 +182,11 @@ class Reader:
         largest = max((operand.largest for operand in statics), default=0)
         bend = max((operand.bend for operand in statics), default=0)
         varies = any(_varies(operand) for operand in statics)
-        return Static(
-            tuple(arrays),
-            _folded_dtype(node, given, statics, arrays[0]),
-            node,
-            tuple(operands),
-            largest,
-            max(bend, largest) if varies and kind(node) in BENDING else bend,
-            1 + max((operand.depth for operand in statics), default=0),
-        )
+        bend = max(bend, largest) if varies and kind(node) in BENDING else bend
+        dtype = _folded_dtype(node, given, statics, arrays[0])
+        depth = 1 + max((operand.depth for operand in statics), default=0)
+        made = Static(tuple(arrays), dtype, node, tuple(operands), largest, bend, depth)
+        return dataclasses.replace(made, depth=0) if counted(made) else made
 
     def account(self, size_bytes: int) -> None:
         """Static values are few and small in a model; a file that asks for more is not one."""

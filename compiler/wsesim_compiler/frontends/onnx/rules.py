@@ -9,11 +9,21 @@ from typing import Any, TypeAlias
 
 from wsesim_compiler.frontends.onnx.builder import Builder
 from wsesim_compiler.frontends.onnx.tensors import DTYPES
-from wsesim_compiler.frontends.onnx.values import Dynamic, NotReadError, Operand, Static, Weight, dims, integers, scalar
+from wsesim_compiler.frontends.onnx.values import (
+    Dynamic,
+    NotReadError,
+    Operand,
+    Parts,
+    Static,
+    Weight,
+    dims,
+    integers,
+    scalar,
+)
 from wsesim_compiler.ir import TOKENS, Dim, Shape
 from wsesim_compiler.operators.elementwise import FLOATS
 from wsesim_compiler.operators.operator import broadcast, resolved
-from wsesim_compiler.operators.views import END
+from wsesim_compiler.operators.views import END, MANY
 
 Given: TypeAlias = dict[str, Any]
 Results: TypeAlias = "Operand | tuple[Operand, ...]"
@@ -283,13 +293,39 @@ def _concat(build: Builder, given: Given, *parts: Operand) -> Operand:
 
 def _split(build: Builder, given: Given, x: Operand, sizes: Operand = None) -> tuple[Operand, ...]:
     axis = given.get("axis", 0)
-    total = build.shape(x)[axis]
-    if total == TOKENS:
-        raise NotReadError("of the tokens")
     count: int = given.get("num_outputs") or given["outputs"]
-    each = -(-int(total) // count)
-    parts = integers(sizes) if sizes is not None else tuple(min(each, int(total) - i * each) for i in range(count))
-    if build.made_by(x, "linear") and axis in (-1, len(build.shape(x)) - 1) and sum(parts) == total:
+    total = _size(build, x, axis)
+    return _cut(build, x, axis, integers(sizes) if sizes is not None else _each(total, -(-total // count)))
+
+
+def _split_to_sequence(build: Builder, given: Given, x: Operand, sizes: Operand) -> Parts:
+    axis, parts = given.get("axis", 0), integers(sizes)
+    return Parts(_cut(build, x, axis, _each(_size(build, x, axis), parts[0]) if build.shape(sizes) == () else parts))
+
+
+def _sequence_at(build: Builder, given: Given, sequence: Operand, index: Operand) -> Operand:
+    if not isinstance(sequence, Parts):
+        raise NotReadError("of something else than the parts of a tensor")
+    return sequence.values[integers(index)[0]]
+
+
+def _size(build: Builder, x: Operand, axis: int) -> int:
+    size = build.shape(x)[axis]
+    if not isinstance(size, int):
+        raise NotReadError("of the tokens")
+    return size
+
+
+def _each(total: int, size: int) -> tuple[int, ...]:
+    """As many equal parts as there are, and what is left."""
+    if not size > 0 or total // size > MANY:
+        raise NotReadError(f"of {total} in parts of {size}")
+    return tuple(min(size, total - start) for start in range(0, total, size))
+
+
+def _cut(build: Builder, x: Operand, axis: int, parts: tuple[int, ...]) -> tuple[Operand, ...]:
+    rank = len(build.shape(x))
+    if build.made_by(x, "linear") and axis in (-1, rank - 1) and sum(parts) == build.shape(x)[-1]:
         stops = tuple(accumulate(parts))
         return tuple(build.part(x, stop - size, stop) for size, stop in zip(parts, stops, strict=True))
     whole = build.add("split_with_sizes", x, split_sizes=parts, dim=axis)
@@ -345,5 +381,7 @@ RULES: dict[str, Rule] = {
     "Gather": rule(_gather, "axis"),
     "Concat": rule(_concat, "axis"),
     "Split": rule(_split, "axis num_outputs"),
+    "SplitToSequence": rule(_split_to_sequence, "axis keepdims"),
+    "SequenceAt": rule(_sequence_at),
     "Trilu": rule(_trilu, "upper"),
 }

@@ -3,6 +3,7 @@
     Dynamic   a node of the Graph, or its input
     Weight    a tensor of the model's weights, not read
     Static    what depends on nothing but T, computed for a few T: shapes, positions, masks, angles
+    Parts     several of these, where the file has a sequence
     UNKNOWN   the result of an operator that is not read
 
 Shapes and positions are thus computed, not matched: `[1, T, 4, 8]` is what is [1, 7, 4, 8] for T = 7 and [1, 11, 4, 8]
@@ -68,6 +69,13 @@ class Static:
     depth: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """A sequence of values: what a tensor was cut into."""
+
+    values: tuple[Operand, ...]
+
+
 class Unknown:
     """A result that is not read."""
 
@@ -76,8 +84,8 @@ UNKNOWN = Unknown()
 """A result of an operator that is not read: said where it comes from."""
 UNREAD = Unknown()
 """A result that the rule of its operator leaves out, such as a cache: said where it is read."""
-ReadValue: TypeAlias = Dynamic | Weight | Static | Unknown
-Operand: TypeAlias = Dynamic | Weight | Static | None
+ReadValue: TypeAlias = Dynamic | Weight | Static | Parts | Unknown
+Operand: TypeAlias = Dynamic | Weight | Static | Parts | None
 """None for an operand that a node leaves out."""
 
 
@@ -135,7 +143,7 @@ def scalar(value: Operand) -> int | float | bool | None:
 
     A float32 is read as the shortest decimal that rounds to it, as it was meant: 1e-06, not 9.999999974752427e-07.
     """
-    if not isinstance(value, Static) or any(array.size != 1 for array in value.arrays):
+    if not isinstance(value, Static) or value.bend >= PROBES[0] or any(array.size != 1 for array in value.arrays):
         return None
     numbers = {array.reshape(()).item() for array in value.arrays}
     if len(numbers) != 1:
@@ -147,6 +155,36 @@ def scalar(value: Operand) -> int | float | bool | None:
 def shortest(number: float) -> float:
     """The shortest decimal that rounds to this float32."""
     return float(str(np.float32(number)))
+
+
+def same_everywhere(value: Static) -> int | float | bool | None:
+    """The number that every element of a static value is, for every T; None if they differ."""
+    if value.bend >= PROBES[0] or not all(array.size for array in value.arrays):
+        return None
+    first = value.arrays[0].flat[0]
+    return first.item() if all(np.all(array == first) for array in value.arrays) else None
+
+
+def counted(value: Static) -> tuple[int, int, int] | None:
+    """(axis, first, step) if a value of whole numbers counts along one axis of T and is the same along all others."""
+    if value.bend >= PROBES[0] or value.dtype not in ("i64", "i32"):
+        return None
+    for axis in range(min(array.ndim for array in value.arrays)):
+        if tuple(array.shape[axis] for array in value.arrays) == PROBES:
+            found = {_counting(array, axis) for array in value.arrays}
+            line = found.pop()
+            if not found and line is not None:
+                return (axis, *line)
+    return None
+
+
+def _counting(array: Array, axis: int) -> tuple[int, int] | None:
+    lines = np.moveaxis(array, axis, -1).reshape(-1, array.shape[axis])
+    if not lines.size:
+        return None
+    first, step = int(lines[0, 0]), int(lines[0, 1] - lines[0, 0])
+    line = first + step * np.arange(lines.shape[1])
+    return (first, step) if np.array_equal(lines, np.broadcast_to(line, lines.shape)) else None
 
 
 def _largest(array: Array) -> int:
