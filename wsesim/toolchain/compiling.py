@@ -1,6 +1,7 @@
 """MODEL -> Program, remembered on disk by everything that decides it.
 
-MODEL is a name of `wsesim models`, `file.py:factory` (a callable that returns a torch module), or a saved Program.
+MODEL is a name of `wsesim models`, an `.onnx` file, `file.py:factory` (a callable that returns a torch module), or a
+saved Program.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from wsesim.toolchain.words import (
     check_words,
     is_factory,
     is_name,
+    is_onnx,
     is_saved_program,
     lowering_of,
     options_of,
@@ -123,10 +125,14 @@ def _remembered_graph(model: str, say: Say) -> Graph:
 
 
 def _understand(model: str, observe: Observe, say: Say) -> Graph:
-    """Torch graph -> recognised Graph."""
+    """Torch graph or ONNX file -> recognised Graph."""
     from wsesim_compiler.frontends.torch_export import from_torch
     from wsesim_compiler.lower import understand
 
+    if is_onnx(model):
+        from wsesim.toolchain.onnx_model import understand_onnx
+
+        return understand_onnx(model, observe).graph
     module, name = _torch_module(model)
     say(f"reading the torch graph of {name}")
     return understand(from_torch(module, name=name), observe)
