@@ -18,10 +18,10 @@ from wsesim.errors import UnknownNameError
 from wsesim.execute.buffers import row_of
 from wsesim.execute.errors import WeightShapeError
 from wsesim.execute.kernels import narrow_bf16
-from wsesim.execute.merges import linear_schedule
 from wsesim.execute.threads import prange
 from wsesim.execute.tiles import PANEL
-from wsesim.program.kernels import Embed, Linear, Output, QKNorm, RMSNorm, WeightRef
+from wsesim.program import Program
+from wsesim.program.kernels import Embed, Linear, QKNorm, RMSNorm, WeightRef, kernel_weights
 from wsesim.program.layout import Heads, Layout, ceil_div
 from wsesim.program.protocols import WeightStore
 
@@ -54,14 +54,16 @@ class Matrix:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tiles:
-    """A linear layer's weights: values [panels, visits, k, PANEL] and scales [panels, PANEL] (or none), flat.
+    """A linear layer's weights: values [panels, positions, k, PANEL] and scales [panels, PANEL] (or none), flat.
 
-    Every output begins on a panel of its own: output o has `panels[o]` of them, in order.
+    Every output begins on a panel of its own: output o has `panels[o]` of them, in order. `biases`: of each output
+    that has one, by its value, at the places of its elements, flat.
     """
 
     values: NDArray[Any]
     scales: Floats
     panels: tuple[int, ...]
+    biases: dict[str, Floats]
 
 
 def check_dtype(dtype: str) -> None:
@@ -135,10 +137,33 @@ class TileMemory:
         return taken
 
 
+def pack_weights(program: Program, store: WeightStore, dtype: str) -> dict[str, Any]:
+    """What each kernel that has weights reads, by its name, in the order of the kernels: Matrix of an Embed, Tiles of a
+    Linear, the norms' weights. No collective decides any of it. Raises WeightShapeError.
+    """
+    refs = [ref for kernel in program.kernels for ref in kernel_weights(kernel)]
+    reader = Reader(store, dtype, refs)
+    memory = TileMemory((k for k in program.kernels if isinstance(k, Linear)), dtype)
+    packed: dict[str, Any] = {}
+    for kernel in program.kernels:
+        match kernel:
+            case Embed():
+                packed[kernel.name] = pack_embed(kernel, reader)
+            case RMSNorm():
+                packed[kernel.name] = pack_norm(kernel, reader)
+            case Linear():
+                packed[kernel.name] = pack_linear(kernel, reader, memory)
+            case QKNorm():
+                packed[kernel.name] = pack_head_norms(kernel, reader)
+            case _:
+                pass
+    return packed
+
+
 def pack_linear(kernel: Linear, reader: Reader, memory: TileMemory) -> Tiles:
     """The tiles of every output of `kernel`. Raises WeightShapeError."""
     panels = _panels(kernel)
-    columns = kernel.layout.indices()[linear_schedule(kernel).order].reshape(-1)
+    columns = kernel.layout.indices().reshape(-1)
     size = len(columns) * PANEL
     values = memory.take(sum(panels) * size)
     scales = np.zeros(sum(panels) * PANEL if reader.dtype == "int8" else 0, np.float32)
@@ -152,7 +177,9 @@ def pack_linear(kernel: Linear, reader: Reader, memory: TileMemory) -> Tiles:
         if len(scales):
             scales[first * PANEL : (first + count) * PANEL] = np.where(rows >= 0, matrix.scales[rows], 0)
         first += count
-    return Tiles(values, scales, panels)
+    given = ((output, output.bias) for output in kernel.outputs)
+    biases = {output.value: _laid_out(bias, output.layout, reader) for output, bias in given if bias is not None}
+    return Tiles(values, scales, panels, biases)
 
 
 def _panels(kernel: Linear) -> tuple[int, ...]:
@@ -175,12 +202,6 @@ def _pack(matrix: Any, rows: NDArray[np.int32], columns: NDArray[np.int32], out:
 def pack_norm(kernel: RMSNorm, reader: Reader) -> Floats:
     """The norm's weight at its places, flat."""
     return _laid_out(kernel.weight, kernel.layout, reader)
-
-
-def pack_bias(output: Output, reader: Reader) -> Floats:
-    """The output's bias, which it has, at the places of its elements, flat."""
-    assert output.bias is not None, output.value
-    return _laid_out(output.bias, output.layout, reader)
 
 
 def _laid_out(ref: WeightRef, layout: Layout, reader: Reader) -> Floats:

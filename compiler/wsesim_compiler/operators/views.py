@@ -262,6 +262,18 @@ def _index(x: Array, *indices: Array, positions: tuple[int, ...]) -> Array:
     return np.asarray(x[tuple(index)])
 
 
+def _index_copy_shape(x: Shape, index: Shape, source: Shape, *, dim: int) -> Shape:
+    at = axis(dim, len(x))
+    require(len(index) == 1 and source == with_dim(x, at, index[0]), f"{list(source)} at {list(index)} of {list(x)}")
+    return x
+
+
+def _index_copy(x: Array, index: Array, source: Array, *, dim: int) -> Array:
+    copied = np.array(x)
+    np.moveaxis(copied, dim, 0)[index] = np.moveaxis(source, dim, 0)
+    return copied
+
+
 def _getitem_shape(*parts: Shape, index: int) -> Shape:
     require(0 <= index < len(parts), f"result {index} of {len(parts)}")
     return parts[index]
@@ -298,6 +310,7 @@ OPERATORS: tuple[Operator, ...] = (
     operator("select", 1, _select_shape, _select),
     *(operator(name, 1, rule, _splitting(rule), stages=(RAW,)) for name, rule in _SPLITS.items()),
     operator("unbind", 1, _unbind_shape, _unbind, stages=(RAW,)),
+    operator("index_copy", 3, _index_copy_shape, _index_copy),
     operator("getitem", 1, _getitem_shape, _getitem, stages=(RAW,)),
     operator("cat", (1, MANY), _cat_shape, _cat),
     operator("stack", (1, MANY), _stack_shape, _stack),

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from wsesim_compiler.interpret import compute, constant_array
-from wsesim_compiler.ir import Graph, Node
+from wsesim_compiler.ir import Graph, Node, TensorType
 from wsesim_compiler.operators.operator import Array
 
 PROBE_TOKENS = 7
@@ -36,6 +36,12 @@ class Matcher:
         """The node of a value if one of `ops` makes it."""
         node = self.made.get(name)
         return node if node is not None and node.op in ops else None
+
+    def type(self, name: str) -> TensorType:
+        """Type of a value with one result."""
+        type_ = self.types[name]
+        assert isinstance(type_, TensorType), name
+        return type_
 
     def only_user(self, name: str) -> Node | None:
         """The node that alone reads a value which is no output."""

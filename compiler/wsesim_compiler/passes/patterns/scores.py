@@ -51,7 +51,10 @@ def _fused(matcher: Matcher, node: Node) -> Core:
         raise NotAttentionError("it is not causal")
     if any(mask not in matcher.static for mask in masks):
         raise NotAttentionError("its mask is not made of positions alone")
-    window = find_window(matcher, masks, lambda m, tokens: _as_scores(m.value(masks[0], tokens))) if masks else None
+    window = None
+    if masks:
+        positions = matcher.type(masks[0]).shape[-1]
+        window = find_window(matcher, masks, lambda m, tokens: _as_scores(m.value(masks[0], tokens)), positions)
     scale = 1 / math.sqrt(head_dim) if node.attribute("scale") is None else node.number("scale")
     return Core(node, q, k, v, scale, False, window)
 
@@ -65,8 +68,9 @@ def _eager(matcher: Matcher, node: Node) -> Core:
     product = matcher.node(boundary[0], "matmul") if len(boundary) == 1 else None
     if product is None or node.attribute("dim") not in (-1, len(node.shape) - 1):
         raise NotAttentionError("the softmax is not over the products of queries and keys")
-    mixed = matcher.only_user(node.name)
-    if mixed is None or mixed.op != "matmul" or mixed.inputs[0] != node.name:
+    weights = _without_nan(matcher, node)
+    mixed = matcher.only_user(weights.name)
+    if mixed is None or mixed.op != "matmul" or mixed.inputs[0] != weights.name:
         raise NotAttentionError("the softmax is not multiplied by values")
     scales: list[float] = []
 
@@ -78,9 +82,19 @@ def _eager(matcher: Matcher, node: Node) -> Core:
         scales.append(scale)
         return added
 
-    window = find_window(matcher, [inner.name for inner in region], mask)
+    window = find_window(matcher, [inner.name for inner in region], mask, product.shape[-1])
     q, k = product.inputs
     return Core(mixed, q, k, mixed.inputs[1], scales[0], True, window)
+
+
+def _without_nan(matcher: Matcher, softmax: Node) -> Node:
+    """The softmax, or the choice of zeros where it is NaN: a causal mask hides no row as a whole, so nowhere."""
+    users = {user.op: user for user in matcher.users[softmax.name]}
+    test, choice = users.get("isnan"), users.get("where")
+    if test is None or choice is None or len(users) != 2 or softmax.name in matcher.graph.outputs:
+        return softmax
+    kept = choice.inputs == (test.name, softmax.name) and choice.attribute("self") == 0
+    return choice if kept and matcher.only_user(test.name) is choice else softmax
 
 
 def _scale_and_mask(masked: Array, scores: Array) -> tuple[float, Array]:
