@@ -10,17 +10,10 @@ from dataclasses import dataclass
 from wsesim.machine import Machine
 from wsesim.program.kernels import Kernel
 from wsesim.program.program import Block, BlockMemory, ColourUse, Feedback, Transfer
-from wsesim_compiler.options import Options
+from wsesim_compiler.options import Options, PlacedBlock
 from wsesim_compiler.partition import Partition, Stage
+from wsesim_compiler.placement_file import placement_text
 from wsesim_compiler.stage_kernels import stage_kernels
-
-
-@dataclass(frozen=True, slots=True)
-class PlacedBlock:
-    """A block and the names of the stages that take turns on it."""
-
-    block: Block
-    stages: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +24,7 @@ class Placement:
     machine: Machine
     options: Options
     blocks: tuple[PlacedBlock, ...]
-    prefill_chunk: int = 1
+    prefill_chunk: int | None = None
     collectives: tuple[tuple[str, str], ...] = ()
     transfers: tuple[Transfer, ...] = ()
     feedback: Feedback | None = None
@@ -43,7 +36,7 @@ class Placement:
 
     def kernels_of(self, stage: Stage) -> tuple[Kernel, ...]:
         """The stage's kernels on its block, with the chosen collectives, before that the option's."""
-        chosen, block = dict(self.collectives), self.block_of(stage.name)
+        chosen, block = dict(self.collectives or self.options.collectives), self.block_of(stage.name)
         return stage_kernels(
             self.partition,
             stage,
@@ -56,13 +49,14 @@ class Placement:
         return tuple(k for s in self.partition.stages if s.name in placed.stages for k in self.kernels_of(s))
 
     def __str__(self) -> str:
-        lines = [f"placement {self.partition.graph.name} on {self.machine.name}: {self.options.strategy}"]
-        for placed in self.blocks:
-            b = placed.block
-            lines.append(f"block {b.name}: {b.rect}, residual over its {b.axis}: {', '.join(placed.stages)}")
-        lines += [f"collective {kernel}: {algorithm}" for kernel, algorithm in self.collectives]
-        lines += [f"transfer {t.name}: {t.source} -> {t.target}, {t.kind}, colours {t.colours}" for t in self.transfers]
+        """A placement file, and as comments what follows from it."""
+        chunk = self.prefill_chunk or self.options.prefill_chunk
+        title = f"# {self.partition.graph.name} on {self.machine.name}"
+        lines = [title, placement_text(self.options, self.blocks, self.collectives, chunk)]
+        for t in self.transfers:
+            colours = ", ".join(map(str, t.colours))
+            lines.append(f"# transfer {t.name}: {t.source} -> {t.target}, {t.kind}, colours {colours}")
         for m in self.memory:
             parts = f"weights {m.weight_bytes}, KV {m.kv_bytes}, buffers {m.buffer_bytes}"
-            lines.append(f"memory {m.block}: {m.total_bytes} of {self.machine.room_bytes} bytes a PE ({parts})")
+            lines.append(f"# memory {m.block}: {m.total_bytes} of {self.machine.room_bytes} bytes a PE ({parts})")
         return "\n".join(lines) + "\n"

@@ -2,7 +2,8 @@
 
 Contract: kernels whose lines go along one axis of a block take one algorithm, since a PE holds the routes of one at a
 time and the engine charges a change of axis only; which of them stream is each kernel's own. Of all algorithms the one
-whose cycles, asked from the engine for every kernel of a decode step, sum to the least; the first of equals.
+whose cycles, asked from the engine for every kernel of a decode step, sum to the least; the first of equals. A kernel
+whose collective the options name has that one. Raises UnknownNameError for a name of no such kernel.
 """
 
 from __future__ import annotations
@@ -11,13 +12,14 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from itertools import groupby
 
+from wsesim.errors import UnknownNameError
 from wsesim.program.collectives import ALGORITHMS, STREAMED
 from wsesim.program.kernels import FlashSum, Kernel, Linear, QKNorm, RMSNorm, Sample, Score, Softmax, WeightedSum
 from wsesim.program.program import Block
 from wsesim.program.protocols import CostOracle, LineUse
-from wsesim_compiler.options import AUTO
+from wsesim_compiler.options import AUTO, PlacedBlock
 from wsesim_compiler.passes.probe import TYPICAL_CONTEXT
-from wsesim_compiler.placement import PlacedBlock, Placement
+from wsesim_compiler.placement import Placement
 
 CANDIDATE_ELEMENTS = 3  # a value and a 32-bit id, in elements of fp16
 
@@ -27,6 +29,10 @@ def choose(placement: Placement, cost: CostOracle) -> Placement:
     chosen: dict[str, str] = {}
     for placed in placement.blocks:
         chosen |= _on_block(placement, placed, cost)
+    for kernel, collective in placement.options.collectives:
+        if kernel not in chosen:
+            raise UnknownNameError("kernel with a collective", kernel, chosen)
+        chosen[kernel] = collective if collective != AUTO else chosen[kernel]
     return dataclasses.replace(placement, collectives=tuple(chosen.items()))
 
 

@@ -17,11 +17,12 @@ from wsesim.machine import Machine
 from wsesim.program.layout import ceil_div
 from wsesim.program.program import Block
 from wsesim_compiler.errors import PlacementError
-from wsesim_compiler.options import Options
+from wsesim_compiler.options import Options, PlacedBlock
 from wsesim_compiler.partition import Partition, Stage
+from wsesim_compiler.passes.place_by_hand import fits_by_hand, place_by_hand, short_of_bytes
 from wsesim_compiler.passes.probe import Probe, block_name
 from wsesim_compiler.passes.refuse import smallest_change
-from wsesim_compiler.placement import PlacedBlock, Placement
+from wsesim_compiler.placement import Placement
 
 Size = tuple[int, int]
 """(columns, rows)."""
@@ -48,13 +49,16 @@ class Floor:
 
 
 def place(partition: Partition, machine: Machine, options: Options) -> Placement:
-    """The floor plan with the lowest estimate, as blocks."""
+    """The options' own blocks, or the floor plan with the lowest estimate."""
+    if options.blocks:
+        placement, short = place_by_hand(partition, machine, options), short_of_bytes(partition, machine, options)
+        if short:
+            raise _refused(partition, machine, options, short)
+        return placement
     probe = Probe(partition, machine, options)
     floor = _best_floor(probe)
     if floor is None:
-        change = smallest_change(partition, machine, options, fits)
-        short = f"{partition.graph.name} does not fit {machine.name} as {options.strategy}: {_shortage(probe)}"
-        raise PlacementError(f"{short}. Smallest change that fits: {change}")
+        raise _refused(partition, machine, options, _shortage(probe))
     blocks = _blocks(probe, floor)
     dead = sorted(pe for pe in machine.dead if any(placed.block.rect.has(*pe) for placed in blocks))
     if dead:
@@ -65,8 +69,16 @@ def place(partition: Partition, machine: Machine, options: Options) -> Placement
     return Placement(partition, machine, options, blocks)
 
 
+def _refused(partition: Partition, machine: Machine, options: Options, shortage: str) -> PlacementError:
+    change = smallest_change(partition, machine, options, fits)
+    short = f"{partition.graph.name} does not fit {machine.name} as {options.strategy}: {shortage}"
+    return PlacementError(f"{short}. Smallest change that fits: {change}")
+
+
 def fits(partition: Partition, machine: Machine, options: Options) -> bool:
     """Whether there is any floor plan, by bytes alone: between the flattest tables the layers have most rows."""
+    if options.blocks:
+        return fits_by_hand(partition, machine, options)
     probe = Probe(partition, machine, options)
     rows = _rows_between(probe)
     tallest = dict(_layer_sizes(probe, rows)) if rows is not None else {}  # sorted: the last of each width
