@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,13 +17,15 @@ from wsesim.errors import UnknownNameError, WsesimError
 from wsesim.machine import Machine, load_machine
 from wsesim.program import Program
 from wsesim.program.collectives import COLLECTIVES
-from wsesim.program.program import Block
+from wsesim.program.program import AXES, Block
+from wsesim.toolchain.running import make_executor, make_timing
 from wsesim_compiler.errors import PlacementError, PlacementFileError
 from wsesim_compiler.ir import Graph
 from wsesim_compiler.lower import lower
 from wsesim_compiler.options import AUTO, Options, PlacedBlock
-from wsesim_compiler.placement_file import AXES, parse_placement, placement_text
+from wsesim_compiler.placement_file import parse_placement, placement_text
 from wsesim_models.config import LlamaConfig
+from wsesim_models.load import load
 
 Recognised = Callable[[str | LlamaConfig], Graph]
 
@@ -271,3 +274,53 @@ def test_the_bytes_that_a_refusal_asks_for_are_enough_and_no_more(raised: int, r
             lower(recognised("tiny"), larger, by_hand(), ORACLE)
     else:
         lower(recognised("tiny"), larger, by_hand(), ORACLE)
+
+
+# The other axis.
+
+
+def transposed(placed: PlacedBlock) -> PlacedBlock:
+    b = placed.block
+    axis = {"rows": "columns", "columns": "rows"}[b.axis]
+    block = dataclasses.replace(b, x=b.y, y=b.x, columns=b.rows, rows=b.columns, axis=axis)
+    return dataclasses.replace(placed, block=block)
+
+
+@pytest.mark.parametrize("strategy", ["pipelined", "shared"])
+def test_blocks_split_over_columns_do_what_those_split_over_rows_do(strategy: str, recognised: Recognised) -> None:
+    """A wafer is as good as its mirror image: the same kernels, cycles and numbers."""
+    graph = recognised("tiny")
+    seen: dict[str, Any] = {}
+    upright = lower(graph, TOY, Options(strategy, 64), ORACLE, seen.__setitem__)
+    blocks = tuple(transposed(placed) for placed in seen["place"].blocks)
+    lying = lower(graph, TOY, Options(strategy, 64, blocks=blocks), ORACLE)
+    assert {b.axis for b in lying.blocks} == {"columns"}
+    assert lying.kernels == upright.kernels
+    assert [t.kind for t in lying.transfers] == [t.kind for t in upright.transfers]
+    assert make_timing(lying).decode(31).cycles == make_timing(upright).decode(31).cycles
+    assert make_timing(lying).prefill(5).cycles == make_timing(upright).prefill(5).cycles
+
+
+TURNED = LAYER0.replace("stages", 'axis = "columns", stages')
+
+
+@pytest.mark.parametrize("lines", [(TABLE, TURNED, LAYER1), (TABLE, LAYER0_ATTN, LAYER0_FFN, LAYER1)])
+def test_what_a_placement_computes_is_what_the_model_computes(lines: tuple[str, ...], recognised: Recognised) -> None:
+    """Turns and halves change no number but by the order of sums."""
+    graph, weights = recognised("tiny"), load("tiny")
+    ids = [72, 101, 108, 108, 111]
+    logits = []
+    for options in (by_hand(*lines), Options(max_context=256)):
+        made = lower(graph, TOY, options, ORACLE)
+        executor = make_executor(made, weights, "fp32")
+        logits.append(executor.step(executor.new_sequence(), ids))
+        assert make_timing(made).decode(5).cycles > 0
+    np.testing.assert_allclose(logits[0], logits[1], atol=1e-5)
+
+
+def test_a_turn_whose_lines_would_cross_is_refused_at_its_router(recognised: Recognised) -> None:
+    lines = (TABLE, *(line.replace("stages", 'axis = "columns", stages') for line in (LAYER0, LAYER1)))
+    with pytest.raises(PlacementError) as refused:
+        lower(recognised("tiny"), TOY, by_hand(*lines), ORACLE)
+    assert "transfer layer1_to_head from block layer1 (2 x 3 at (2, 1)) to table" in str(refused.value)
+    assert "crosses itself at router (2, 0); split both over columns, or" in str(refused.value)

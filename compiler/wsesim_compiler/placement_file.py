@@ -19,12 +19,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from wsesim.machine.fields import build
-from wsesim.program.program import Block
+from wsesim.program.program import AXES, Block
 from wsesim_compiler.errors import PlacementFileError
 from wsesim_compiler.options import AUTO, EXPLICIT, Options, PlacedBlock
 
 FIELDS = ("strategy", "prefill_chunk", "collective", "blocks", "collectives")
-AXES = ("rows", "columns")
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 

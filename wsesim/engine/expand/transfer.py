@@ -12,8 +12,9 @@ from wsesim.engine.expand.canvas import Canvas
 from wsesim.engine.expand.segment import EqualLines, Phase, Plan, Segment, line_graph, local_machine, plan_of
 from wsesim.engine.taskgraph import COLLECTIVE, EAST, WEST, Int64, TaskGraph
 from wsesim.machine import Machine, Rect
+from wsesim.program.path import Path
 from wsesim.program.program import Block, Program, Transfer
-from wsesim.program.routes import Path, feedback_path, transfer_paths
+from wsesim.program.routes import feedback_path, transfer_paths
 
 
 def expand_transfer(program: Program, transfer: Transfer, tokens: int) -> Segment:
@@ -21,7 +22,7 @@ def expand_transfer(program: Program, transfer: Transfer, tokens: int) -> Segmen
     source, target = program.block(transfer.source), program.block(transfer.target)
     window = source.rect.hull(target.rect)
     blocks = (_in_window(source, window), _in_window(target, window))
-    plan = _transfer_plan(_nameless(transfer), *blocks, _key(program, window, tokens))
+    plan = _transfer_plan(_in_place(transfer, source, window), *blocks, _key(program, window, tokens))
     return Segment(f"{transfer.source}->{transfer.target}", window, plan)
 
 
@@ -29,9 +30,12 @@ def _in_window(block: Block, window: Rect) -> Block:
     return Block("", block.x - window.x, block.y - window.y, block.columns, block.rows, block.axis)
 
 
-def _nameless(transfer: Transfer) -> Transfer:
+def _in_place(transfer: Transfer, source: Block, window: Rect) -> Transfer:
+    """Without names, its lanes in coordinates of the window."""
     colours = tuple(range(len(transfer.colours)))  # they decide what may meet, not when it arrives
-    return dataclasses.replace(transfer, name="", value="", source="", target="", colours=colours)
+    edge = window.x if source.axis == "rows" else window.y
+    lanes = (transfer.lanes[0] - edge, transfer.lanes[1] - edge) if transfer.lanes else None
+    return dataclasses.replace(transfer, name="", value="", source="", target="", colours=colours, lanes=lanes)
 
 
 @lru_cache(maxsize=64)
