@@ -116,7 +116,7 @@ def colour_conflicts(program: Program) -> Iterator[str]:
 def path_conflicts(named: Iterable[tuple[str, Path]]) -> Iterator[tuple[int, str]]:
     """The first router at which a colour would be received from two directions: colour, streams and router."""
     paths = list(named)
-    area = _area(path for _, path in paths)
+    area = _area(path for _, path in paths) if paths else Rect(0, 0, 0, 0)
     received: dict[int, np.ndarray] = {}
     for name, path in paths:
         plane = received.setdefault(path.colour, np.full((area.rows, area.columns), -1, np.int8))

@@ -49,7 +49,7 @@ class Ground:
         return tuple(found)
 
     def highest(self, above: int, count: int, below: int) -> int:
-        """The greatest height at which `count` equal bands still stand between a table above and one below (0: none)."""
+        """The greatest height at which `count` equal bands stand between a table above and one below; 0 if at none."""
         high = (self.rows - above - below) // count
         low = high if len(self.runs) == 1 else 0
         while low < high:

@@ -2,7 +2,8 @@
 
 Contract: consecutive stages on different blocks are joined by one transfer, none of whose routes crosses a dead PE;
 kinds of collectives of a block share one set of colours (a PE's input queues hold one kind at a time, the engine
-reroutes in turn); what shares a router takes different colours. Raises PlacementError, naming the router and what meets
+reroutes in turn); transfers from one block to the same other one are one stream; streams that share a router take
+different colours. Raises PlacementError, naming the router and what meets
 there, when colours run out or a transfer would cross itself, and naming the PE when there is no way around a dead one.
 """
 
@@ -47,9 +48,10 @@ def route(placement: Placement) -> Placement:
     blocks = {p.block.name: p.block for p in placement.blocks}
     moves = route_moves(placement)
     feedback, back = way_back(placement)
-    paths = {t.name: transfer_paths(t, blocks[t.source], blocks[t.target]) for t in moves}
+    alike = {t.name: next(other.name for other in moves if _same_way(t, other)) for t in moves}
+    paths = {t.name: transfer_paths(t, blocks[t.source], blocks[t.target]) for t in moves if alike[t.name] == t.name}
     colours = _colouring(placement, {**paths, "feedback": back})
-    transfers = tuple(dataclasses.replace(t, colours=colours[t.name]) for t in moves)
+    transfers = tuple(dataclasses.replace(t, colours=colours[alike[t.name]]) for t in moves)
     uses = tuple(ColourUse(p.block.name, kind, COLLECTIVE_COLOURS) for p in placement.blocks for kind in KINDS)
     uses += (ColourUse(feedback.target, "embed", EMBED_COLOURS),)
     feedback = dataclasses.replace(feedback, colours=colours["feedback"])
@@ -97,6 +99,12 @@ def _alone(placement: Placement, before: Stage, after: Stage) -> Transfer:
             f"{source.name}"
         )
     return transfer
+
+
+def _same_way(a: Transfer, b: Transfer) -> bool:
+    """Whether both go from the same block to the same other one: one stream, of which they are parts."""
+    ends = ((t.source, t.target, t.source_layout, t.target_layout) for t in (a, b))
+    return len(set(ends)) == 1
 
 
 def _lanes(source: Block, target: Block, dead: Iterable[tuple[int, int]]) -> tuple[int, int] | None:
