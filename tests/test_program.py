@@ -454,7 +454,7 @@ BREAKERS: dict[str, list[Callable[[Program], Program]]] = {
     "routes avoid dead PEs": [lambda made: _with_dead_row_between_blocks()],
     "transfers have the kind and colours of their blocks": [
         _first("transfers", kind="straight"),
-        _first("transfers", colours=(7,)),
+        _first("transfers", colours=()),
     ],
     "colours are routable and not the host's": [
         _first("transfers", colours=(7, 21)),
