@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.programs import ORACLE, UNTIED
-from wsesim.errors import UnknownNameError, WsesimError
+from wsesim.errors import InvalidInputError, UnknownNameError, WsesimError
 from wsesim.machine import Machine, load_machine
 from wsesim.program import Program
 from wsesim.program.collectives import COLLECTIVES
@@ -22,7 +22,7 @@ from wsesim.toolchain.running import make_executor, make_timing
 from wsesim_compiler.errors import PlacementError, PlacementFileError
 from wsesim_compiler.ir import Graph
 from wsesim_compiler.lower import lower
-from wsesim_compiler.options import AUTO, Options, PlacedBlock
+from wsesim_compiler.options import AUTO, Collectives, Options, PlacedBlock
 from wsesim_compiler.placement_file import parse_placement, placement_text
 from wsesim_models.config import LlamaConfig
 from wsesim_models.load import load
@@ -53,7 +53,7 @@ def stages_of(graph: Graph, machine: Machine, options: Options) -> tuple[dict[st
 
 
 @st.composite
-def stated(draw: st.DrawFn) -> Options:
+def options_stated(draw: st.DrawFn) -> Options:
     """Options that a placement's text can state."""
     names = st.from_regex(r"[A-Za-z0-9_-]+", fullmatch=True)
     kernels = st.from_regex(r"[a-z0-9_]+\.[a-z0-9_]+", fullmatch=True)
@@ -70,21 +70,23 @@ def stated(draw: st.DrawFn) -> Options:
         unique_by=lambda placed: placed.block.name,
     ).map(tuple)
     algorithm = st.sampled_from(COLLECTIVES)
+    stated = st.dictionaries(kernels, st.builds(Collectives, algorithm, algorithm), max_size=3)
     return draw(
         st.builds(
             Options,
             strategy=st.sampled_from(["pipelined", "explicit"]),
-            prefill_chunk=st.none() | st.integers(1, 9),
+            prefill_chunk=st.integers(1, 9),
             collective=st.just(AUTO) | algorithm,
             blocks=blocks,
-            collectives=st.dictionaries(kernels, algorithm, max_size=3).map(lambda d: tuple(d.items())),
+            collectives=stated.map(lambda named: tuple(named.items())),
         )
     )
 
 
-@given(stated())
+@given(options_stated())
 @settings(deadline=None, derandomize=True)
 def test_a_text_says_what_it_was_made_of(options: Options) -> None:
+    assert options.prefill_chunk
     text = placement_text(options, options.blocks, options.collectives, options.prefill_chunk)
     assert parse_placement(text, "mine.toml", Options()) == options
 
@@ -115,13 +117,14 @@ def test_a_large_model_s_placement_reads_back_to_the_same_program(
 
 
 def test_what_the_file_states_is_in_the_program(recognised: Recognised) -> None:
-    options = by_hand(above='prefill_chunk = 3\ncollective = "star"', below='[collectives]\n"layer1.qkv" = "ring"')
+    stated = '"layer1.qkv" = "ring"\n"layer0.o" = { decode = "tree", prefill = "chain" }'
+    options = by_hand(above='prefill_chunk = 3\ncollective = "star"', below=f"[collectives]\n{stated}")
     made = lower(recognised("tiny"), TOY, options, ORACLE)
     assert (made.strategy, made.prefill_chunk) == ("explicit", 3)
     assert [b.name for b in made.blocks] == ["table", "layer0", "layer1"]
-    assert {k.name: k.reduce for k in made.kernels if hasattr(k, "reduce") and k.reduce != "star"} == {
-        "layer1.qkv": "ring"
-    }
+    others = {k.name: k.reduce for k in made.kernels if hasattr(k, "reduce") and k.reduce != "star"}
+    assert others == {"layer1.qkv": "ring", "layer0.o": "tree"}
+    assert {k.name: k.prefill_reduce for k in made.kernels if getattr(k, "prefill_reduce", "")} == {"layer0.o": "chain"}
 
 
 def test_attention_and_ffn_on_blocks_of_their_own(recognised: Recognised) -> None:
@@ -169,6 +172,10 @@ SYNTAX = {
     "stages one text": ('[blocks]\na = {x=0, y=0, columns=1, rows=1, stages="embed"}', "stages is 'embed', not a list"),
     "a name": ('[blocks]\n"a b" = {x=0, y=0, columns=1, rows=1, stages=["embed"]}', "block 'a b': a name is of"),
     "chunk": ("prefill_chunk = 0\n[blocks]\na = {}", "prefill_chunk is 0; it is an integer of at least 1"),
+    "phase unknown": (
+        '[blocks]\na = {x=0, y=0, columns=1, rows=1, stages=["embed"]}\n[collectives]\n"a.b" = { decode = "tree" }',
+        "collectives of a.b: field 'prefill' is missing",
+    ),
     "collective no text": ("collective = 3\n[blocks]\na = {}", "collective is 3, not a text"),
 }
 
@@ -233,6 +240,12 @@ def test_blocks_and_stages_that_cannot_be_are_refused(mistake: str, recognised: 
 def test_unknown_names_are_refused(options: dict[str, str], words: str, recognised: Recognised) -> None:
     with pytest.raises(UnknownNameError, match=re.escape(words)):
         lower(recognised("tiny"), TOY, by_hand(**options), ORACLE)
+
+
+def test_what_is_made_once_has_one_collective(recognised: Recognised) -> None:
+    options = by_hand(below='[collectives]\n"head.logits" = { decode = "tree", prefill = "chain" }')
+    with pytest.raises(InvalidInputError, match=r"head\.logits is made once after either phase, by one collective"):
+        lower(recognised("tiny"), TOY, options, ORACLE)
 
 
 def test_a_strategy_is_explicit_only_with_blocks(recognised: Recognised) -> None:

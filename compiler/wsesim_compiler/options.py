@@ -18,6 +18,22 @@ TWO_PASS, FUSED = SOFTMAXES = ("two_pass", "fused")
 
 
 @dataclass(frozen=True, slots=True)
+class Collectives:
+    """A kernel's collectives: in a decode step, and in a prompt's chunk."""
+
+    decode: str
+    prefill: str
+
+    @property
+    def differing(self) -> str:
+        """The prompt's, as a kernel states it: "" if it is the decode step's."""
+        return "" if self.prefill == self.decode else self.prefill
+
+    def __str__(self) -> str:
+        return f"{self.decode}, in a prompt {self.prefill}" if self.differing else self.decode
+
+
+@dataclass(frozen=True, slots=True)
 class PlacedBlock:
     """A block and the names of the stages that take turns on it."""
 
@@ -53,7 +69,7 @@ class Options:
     prefill_chunk: int | None = None
     batch: int = 1
     blocks: tuple[PlacedBlock, ...] = ()
-    collectives: tuple[tuple[str, str], ...] = ()
+    collectives: tuple[tuple[str, Collectives], ...] = ()
 
     @property
     def cache(self) -> KVCache:
@@ -72,7 +88,8 @@ class Options:
         for kind, value, known in named:
             if value not in known:
                 raise UnknownNameError(kind, value, known)
-        for collective in (self.collective, *(collective for _, collective in self.collectives)):
+        stated = [text for _, phases in self.collectives for text in (phases.decode, phases.prefill)]
+        for collective in (self.collective, *stated):
             if collective != AUTO and not is_collective(collective):
                 raise UnknownNameError("collective", collective, (AUTO, *COLLECTIVES), "or two_phase:GROUPS")
         counts = ("max_context", "sequences", "layers_per_block", "candidates", "batch")

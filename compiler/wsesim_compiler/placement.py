@@ -1,6 +1,7 @@
 """Placement: blocks on the wafer and the stages that live on each. One representation for every strategy.
 
-`place` fills `blocks`, `choose` the collectives, `route` the transfers, `plan_memory` the memory map.
+`place` fills `blocks`, `chunk` the prompt's chunk, `choose` the collectives, `route` the transfers, `plan_memory` the
+memory map.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from wsesim.machine import Machine
 from wsesim.program.kernels import Kernel
 from wsesim.program.program import Block, BlockMemory, ColourUse, Feedback, Transfer
-from wsesim_compiler.options import Options, PlacedBlock
+from wsesim_compiler.options import Collectives, Options, PlacedBlock
 from wsesim_compiler.partition import Partition, Stage
 from wsesim_compiler.placement_file import placement_text
 from wsesim_compiler.stage_kernels import stage_kernels
@@ -24,8 +25,8 @@ class Placement:
     machine: Machine
     options: Options
     blocks: tuple[PlacedBlock, ...]
-    prefill_chunk: int | None = None
-    collectives: tuple[tuple[str, str], ...] = ()
+    prefill_chunk: int = 1
+    collectives: tuple[tuple[str, Collectives], ...] = ()
     transfers: tuple[Transfer, ...] = ()
     feedback: Feedback | None = None
     colours: tuple[ColourUse, ...] = ()
@@ -36,13 +37,14 @@ class Placement:
 
     def kernels_of(self, stage: Stage) -> tuple[Kernel, ...]:
         """The stage's kernels on its block, with the chosen collectives, before that the option's."""
-        chosen, block = dict(self.collectives or self.options.collectives), self.block_of(stage.name)
+        chosen, block = dict(self.collectives), self.block_of(stage.name)
+        asked = Collectives(self.options.collective, self.options.collective)
         return stage_kernels(
             self.partition,
             stage,
             block,
             self.options,
-            lambda name: chosen.get(name, self.options.collective),
+            lambda name: chosen.get(name, asked),
         )
 
     def kernels_on(self, placed: PlacedBlock) -> tuple[Kernel, ...]:
@@ -50,9 +52,8 @@ class Placement:
 
     def __str__(self) -> str:
         """A placement file, and as comments what follows from it."""
-        chunk = self.prefill_chunk or self.options.prefill_chunk
         title = f"# {self.partition.graph.name} on {self.machine.name}"
-        lines = [title, placement_text(self.options, self.blocks, self.collectives, chunk)]
+        lines = [title, placement_text(self.options, self.blocks, self.collectives, self.prefill_chunk)]
         for t in self.transfers:
             colours = ", ".join(map(str, t.colours))
             lines.append(f"# transfer {t.name}: {t.source} -> {t.target}, {t.kind}, colours {colours}")

@@ -7,6 +7,7 @@ collective = "auto"       of the kernels that are not named below
 layer0 = { x = 0, y = 1, columns = 2, rows = 3, axis = "rows", stages = ["layer0"] }
 [collectives]             the algorithms of single kernels
 "layer0.qkv" = "streamed_ring"
+"layer0.o" = { decode = "chain", prefill = "ring" }
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Any
 from wsesim.machine.fields import build
 from wsesim.program.program import AXES, Block
 from wsesim_compiler.errors import PlacementFileError
-from wsesim_compiler.options import AUTO, EXPLICIT, Options, PlacedBlock
+from wsesim_compiler.options import AUTO, EXPLICIT, Collectives, Options, PlacedBlock
 
 FIELDS = ("strategy", "prefill_chunk", "collective", "blocks", "collectives")
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
@@ -39,15 +40,16 @@ def parse_placement(text: str, name: str, options: Options) -> Options:
 
 
 def placement_text(
-    options: Options, blocks: tuple[PlacedBlock, ...], collectives: tuple[tuple[str, str], ...], chunk: int | None
+    options: Options, blocks: tuple[PlacedBlock, ...], collectives: tuple[tuple[str, Collectives], ...], chunk: int
 ) -> str:
     """The text that `parse_placement` reads back; the end of the last line is the caller's."""
-    lines = [f'strategy = "{options.strategy}"']
-    lines += [f"prefill_chunk = {chunk}"] if chunk else []
+    lines = [f'strategy = "{options.strategy}"', f"prefill_chunk = {chunk}"]
     lines += [f'collective = "{options.collective}"'] if options.collective != AUTO else []
     lines += ["", "[blocks]", *map(_block_line, blocks)]
     stated = collectives or options.collectives
-    lines += ["", "[collectives]", *(f'"{kernel}" = "{algorithm}"' for kernel, algorithm in stated)] if stated else []
+    lines += (
+        ["", "[collectives]", *(f'"{kernel}" = {_phases_text(phases)}' for kernel, phases in stated)] if stated else []
+    )
     return "\n".join(lines)
 
 
@@ -55,6 +57,23 @@ def _block_line(placed: PlacedBlock) -> str:
     b = placed.block
     place = f'x = {b.x}, y = {b.y}, columns = {b.columns}, rows = {b.rows}, axis = "{b.axis}"'
     return f"{b.name} = {{ {place}, stages = {json.dumps(placed.stages)} }}"
+
+
+def _phases_text(phases: Collectives) -> str:
+    if phases.differing:
+        return f'{{ decode = "{phases.decode}", prefill = "{phases.prefill}" }}'
+    return f'"{phases.decode}"'
+
+
+def _phases(kernel: str, stated: object) -> Collectives:
+    """One algorithm for both phases, or one for each."""
+    if isinstance(stated, dict):
+        try:
+            return build(Collectives, stated)
+        except ValueError as error:
+            raise ValueError(f"collectives of {kernel}: {error}") from None
+    algorithm = _text(f"the collective of {kernel}", stated)
+    return Collectives(algorithm, algorithm)
 
 
 def _stated(table: dict[str, Any], options: Options) -> Options:
@@ -75,7 +94,7 @@ def _stated(table: dict[str, Any], options: Options) -> Options:
         prefill_chunk=chunk,
         collective=_text("collective", table.get("collective", AUTO)),
         blocks=tuple(_block(block, fields) for block, fields in blocks.items()),
-        collectives=tuple((kernel, _text(kernel, algorithm)) for kernel, algorithm in collectives.items()),
+        collectives=tuple((kernel, _phases(kernel, stated)) for kernel, stated in collectives.items()),
     )
 
 

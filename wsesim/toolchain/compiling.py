@@ -1,6 +1,7 @@
 """MODEL -> Program, remembered on disk by everything that decides it.
 
-MODEL is a name of `wsesim models`, `file.py:factory` (a callable that returns a torch module), or a saved Program.
+MODEL is a name of `wsesim models`, an `.onnx` file, `file.py:factory` (a callable that returns a torch module), or a
+saved Program.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from wsesim.toolchain.words import (
     check_words,
     is_factory,
     is_name,
+    is_onnx,
     is_saved_program,
     lowering_of,
     machine_of,
@@ -70,16 +72,17 @@ def compile_model(
 
 
 def compile_from(path: str, lowering: Lowering, *, observe: Observe = unobserved) -> Program:
-    """The Program that the rest of the lowering makes of a Graph's text, raw, canonical or recognised."""
-    from wsesim_compiler.lower import from_text
+    """The Program that the rest of the lowering makes of a Partition's text, or of a Graph's at any stage."""
+    from wsesim.toolchain.oracle import EngineOracle
+    from wsesim_compiler.lower import from_text, lower_partition
 
     machine = machine_of(lowering)
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise InvalidInputError(f"{path}: cannot be read as a Graph: {error}") from None
-    graph = from_text(text, observe)
-    return _lower(graph, machine, lowering, graph.name, observe)
+        raise InvalidInputError(f"{path}: cannot be read as a Graph or Partition: {error}") from None
+    split = from_text(text, observe)
+    return lower_partition(split, machine, options_of(split.graph.name, lowering), EngineOracle(), observe)
 
 
 def _finished_program(model: str | Program, lowering: Lowering, observe: Observe) -> Program:
@@ -122,10 +125,14 @@ def _remembered_graph(model: str, say: Say) -> Graph:
 
 
 def _understand(model: str, observe: Observe, say: Say) -> Graph:
-    """Torch graph -> recognised Graph."""
+    """Torch graph or ONNX file -> recognised Graph."""
     from wsesim_compiler.frontends.torch_export import from_torch
     from wsesim_compiler.lower import understand
 
+    if is_onnx(model):
+        from wsesim.toolchain.onnx_model import understand_onnx
+
+        return understand_onnx(model, observe).graph
     module, name = _torch_module(model)
     say(f"reading the torch graph of {name}")
     return understand(from_torch(module, name=name), observe)

@@ -65,7 +65,7 @@ def check_words(model: str, lowering: Lowering) -> Machine:
     """The machine. Raises a WsesimError for all that is wrong with the words themselves, before anything is read."""
     from wsesim_models.config import config
 
-    if not (is_name(model) or is_factory(model)):
+    if not (is_name(model) or is_factory(model) or is_onnx(model)):
         _refuse_file(Path(model))
         config(model)  # raises, naming the models that are known
     machine = machine_of(lowering)
@@ -129,6 +129,11 @@ def is_factory(model: str) -> bool:
     return ":" in model
 
 
+def is_onnx(model: str) -> bool:
+    """Whether MODEL is written as an ONNX file."""
+    return model.endswith(".onnx") and not is_name(model)
+
+
 def is_saved_program(model: str) -> bool:
     """Whether MODEL is a file that begins as a Program's text does."""
     path = Path(model)
@@ -147,8 +152,6 @@ def is_file(path: Path) -> bool:
 
 def _refuse_file(path: Path) -> None:
     """Raises for a file that MODEL cannot be; what it should have been is said in the file's terms."""
-    if path.suffix == ".onnx":
-        raise InvalidInputError(f"{path}: ONNX files are not read yet; give a torch module as file.py:factory")
     if path.suffix == ".py":
         raise InvalidInputError(f"{path}: which callable makes the torch module? Give {path}:factory")
     if is_file(path):

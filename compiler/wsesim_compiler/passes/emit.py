@@ -11,7 +11,7 @@ def emit(placement: Placement) -> Program:
     """Kernels of all stages in order, with the blocks, transfers, colours and memory map of the placement."""
     kernels = tuple(k for stage in placement.partition.stages for k in placement.kernels_of(stage))
     embed = kernels[0]
-    assert isinstance(embed, Embed) and placement.feedback is not None and placement.prefill_chunk is not None
+    assert isinstance(embed, Embed) and placement.feedback is not None
     return Program(
         model=placement.partition.graph.name,
         strategy=placement.options.strategy,

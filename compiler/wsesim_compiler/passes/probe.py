@@ -10,7 +10,7 @@ from wsesim.program.layout import Uniform, ceil_div
 from wsesim.program.program import Block, BlockMemory
 from wsesim_compiler.estimate import stage_cycles
 from wsesim_compiler.memory import block_memory
-from wsesim_compiler.options import Options
+from wsesim_compiler.options import Collectives, Options
 from wsesim_compiler.partition import Partition, Stage
 from wsesim_compiler.passes.refuse import out_of_bytes
 from wsesim_compiler.stage_kernels import stage_kernels
@@ -108,8 +108,8 @@ class Probe:
 
     def _kernels(self, stage: Stage, block: Block) -> tuple[Kernel, ...]:
         """Neither bytes nor the estimate depend on which collective is chosen."""
-        options = self.options
-        return stage_kernels(self.partition, stage, block, options, lambda name: options.collective)
+        asked = Collectives(self.options.collective, self.options.collective)
+        return stage_kernels(self.partition, stage, block, self.options, lambda name: asked)
 
 
 def block_name(stages: tuple[Stage, ...]) -> str:
