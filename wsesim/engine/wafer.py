@@ -20,7 +20,7 @@ from wsesim.engine.effect import Effect, effect_of
 from wsesim.engine.expand import Segment
 from wsesim.engine.fold import STATE_FIELDS, LineMemory, run_plan
 from wsesim.engine.history import History, Planes, Record
-from wsesim.engine.state import State
+from wsesim.engine.state import NEVER, State
 from wsesim.engine.taskgraph import Int64
 from wsesim.machine import Machine, Rect
 
@@ -105,12 +105,11 @@ class Wafer:
         self.machine = machine
         self.memory = memory
         self.free_links = free_links
-        self._history: History | None = History()
-        self._planes = Planes()
+        self._past: History | Planes = History()
 
     def run(self, segment: Segment, credit: tuple[int, int] | None = None) -> SegmentRun:
         """Simulates the segment, or recalls what it did, and advances the state of its window."""
-        name = self._history.name(segment) if self._history else None
+        name = self._past.name(segment) if isinstance(self._past, History) else None
         known = (segment.plan, self.free_links, name[0]) if name else None
         found = self.memory.recall_named(known) if known else None
         if found is not None and name is not None:
@@ -130,7 +129,7 @@ class Wafer:
         that was free last.
         """
         window = _around(targets)
-        free = self._fields(window, 1)[0].reshape(window.rows, window.columns)
+        free = self._past.pe_free(window).reshape(window.rows, window.columns)
         there = free[targets[:, 1] - window.y, targets[:, 0] - window.x]
         last = int(there.argmax())
         if there[last] > 0:  # nobody was free before
@@ -139,15 +138,15 @@ class Wafer:
 
     def pe_free(self, x: int, y: int) -> int:
         """Cycle at which one PE has ended its last task."""
-        return int(self._fields(Rect(x, y, 1, 1), 1)[0][0])
+        return int(self._past.pe_free(Rect(x, y, 1, 1))[0])
 
     def _look_and_run(self, segment: Segment) -> tuple[int, Effect, int, bool]:
         """Base, effect, late requests, and whether it was remembered; by the state itself."""
         plan, window = segment.plan, segment.window
-        free, *others = self._fields(window)
+        free = self._past.pe_free(window)
         base = int(free[plan.starters].min())
-        free = np.where(plan.busy, free, base)  # others have no say
-        state = State(plan.columns, plan.rows, *(np.maximum(values - base, 0) for values in (free, *others)))
+        free = np.where(plan.busy, np.maximum(free - base, 0), 0)  # others have no say
+        state = State(plan.columns, plan.rows, free, *self._past.others(window, base))
         key = (plan, self.free_links, _digest(state))
         effect = self.memory.recall(key)
         remembered = effect is not None
@@ -170,32 +169,29 @@ class Wafer:
 
     def _late(self, window: Rect, base: int, effect: Effect) -> int:
         """Ramps and links that a segment asked for before an earlier one did for the last time."""
-        since = base + effect.first_request_cycles
-        lasts = self._history.asked(window, since) if self._history else self._planes.asked(window, since)
+        lasts = self._past.asked_last(window, base + effect.first_request_cycles)
+        if lasts is None:
+            return 0
+        firsts = (effect.requests.ramp_first, effect.requests.link_first)
         return sum(
-            int((first + base < last[places]).sum())
-            for last, (places, first, _) in zip(lasts, effect.requests, strict=True)
+            int(((first != NEVER) & (first + base < last)).sum()) for first, last in zip(firsts, lasts, strict=True)
         )
 
-    def _fields(self, window: Rect, count: int = len(STATE_FIELDS)) -> list[Int64]:
-        """A window's part of the first `count` State fields."""
-        return self._history.fields(window, count) if self._history else self._planes.fields(window, count)
-
     def _append(self, record: Record) -> None:
-        if self._history is None:
-            self._planes.write(record)
+        if isinstance(self._past, Planes):
+            self._past.write(record)
             return
-        self._history.records.append(record)
-        if len(self._history.records) > MOST_RECORDS:
+        self._past.records.append(record)
+        if len(self._past.records) > MOST_RECORDS:
             self._write_out()
 
     def _write_out(self) -> Planes:
-        if self._history is not None:
-            self._planes = Planes(self.machine)
-            for record in self._history.records:
-                self._planes.write(record)
-            self._history = None
-        return self._planes
+        if isinstance(self._past, History):
+            planes = Planes(self.machine)
+            for record in self._past.records:
+                planes.write(record)
+            self._past = planes
+        return self._past
 
 
 def _around(positions: Int64) -> Rect:
