@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,7 +37,7 @@ def effect_of(plan: Plan, before: State, outcome: Outcome) -> Effect:
     after = {name: np.where(changed[name], values, NEVER) for name, values in outcome.after.items()}
     lasts = [int(getattr(outcome.requests, f"{name}_last").max()) for name in REQUEST_FIELDS]
     return Effect(
-        dataclasses.replace(before, **after),
+        State(plan.columns, plan.rows, **after),
         outcome.requests,
         outcome.end_cycles,
         int(outcome.after["pe_free"][plan.busy].min()),

@@ -14,12 +14,13 @@ from functools import lru_cache
 
 import numpy as np
 
-from wsesim.engine.expand.segment import EqualLines, LineGraph, Plan
+from wsesim.engine.expand.segment import LineGraph, Plan
+from wsesim.engine.line_kernels import Fields, gather, hash_rows, rows_equal, scatter
 from wsesim.engine.lines import LineEffect, line_effects
 from wsesim.engine.simulate import simulate
 from wsesim.engine.state import NEVER, Requests, State
 from wsesim.engine.taskgraph import Int64, TaskGraph, directions
-from wsesim.engine.timeline import Timeline
+from wsesim.engine.timeline import Times
 from wsesim.machine import Fabric
 
 NO_PORTS = np.empty(0, np.int64)
@@ -39,7 +40,7 @@ class Piece:
     """
 
     graph: TaskGraph
-    timeline: Timeline | None
+    timeline: Times | None
     members: Int64
     bases: Int64
 
@@ -96,20 +97,22 @@ class _Folding:
 
     def run(self, state: State) -> Outcome | None:
         """None if the phases ask for a ramp or a link out of order."""
-        now = _Now(state)
+        now = _fields(state)
         pieces: list[Piece] = []
         end = events = 0
         for equal in (equal for phase in self.plan.phases for equal in phase):
-            bases, states = now.of(equal)
+            line, members, own_links = equal.line, equal.members, directions(equal.line.graph)
+            bases, states = np.empty(len(members), np.int64), np.empty((len(members), 5 * line.graph.pes), np.int64)
+            gather(now, members, line.busy, line.starters, own_links, bases, states)
             kinds = _kinds(states)
-            effects = self._effects(equal.line, states, kinds)
-            if not now.advance(equal, bases, effects, kinds):
-                return None
-            for effect, kind in zip(effects, kinds, strict=True):
-                pieces.append(Piece(equal.line.graph, effect.timeline, equal.members[kind], bases[kind]))
+            for effect, kind in zip(self._effects(line, states, kinds), kinds, strict=True):
+                if not scatter(now, members, kind, bases, own_links, effect.after, effect.first, effect.last):
+                    return None
+                pieces.append(Piece(line.graph, effect.timeline, members[kind], bases[kind]))
                 end = max(end, int(bases[kind].max()) + effect.end_cycles)
                 events += effect.link_events * kind.size
-        return Outcome(now.state, Requests(*now.requests), end, events, tuple(pieces))
+        after = dict(zip(STATE_FIELDS, now[: len(STATE_FIELDS)], strict=True))
+        return Outcome(after, Requests(*now[len(STATE_FIELDS) :]), end, events, tuple(pieces))
 
     def _effects(self, line: LineGraph, states: Int64, kinds: list[Int64]) -> list[LineEffect]:
         """What each kind of line does; those that nobody has seen are simulated together."""
@@ -122,65 +125,19 @@ class _Folding:
         return [self.memory[key] for key in keys]
 
 
-class _Now:
-    """State and requests of a window while its phases go by."""
-
-    def __init__(self, state: State) -> None:
-        self.state = {name: getattr(state, name).copy() for name in STATE_FIELDS}
-        pes = state.columns * state.rows
-        self.requests = [np.full(width * pes, NEVER, np.int64) for width in (1, 1, 4, 4)]
-
-    def of(self, equal: EqualLines) -> tuple[Int64, Int64]:
-        """Bases [lines], and per line all that it depends on, after its base: [lines, values].
-
-        What was free before the base is as good as free at the base: nothing of the line happens earlier.
-        """
-        members, count = equal.members, len(equal.members)
-        free = self.state["pe_free"][members]
-        bases = free[:, equal.line.starters].min(axis=1)
-        values = [
-            np.where(equal.line.busy[None, :], free, bases[:, None]),  # others have no say
-            self.state["ramp_out_free"][members],
-            self.state["ramp_in_free"][members],
-            self.state["link_free"][_links(equal)].reshape(count, -1),
-        ]
-        return bases, np.maximum(np.concatenate(values, axis=1) - bases[:, None], 0)
-
-    def advance(self, equal: EqualLines, bases: Int64, effects: list[LineEffect], kinds: list[Int64]) -> bool:
-        """Writes what the lines did; False if they asked for something that was asked for later already."""
-        kind_of = np.empty(len(bases), np.intp)
-        for number, kind in enumerate(kinds):
-            kind_of[kind] = number
-        pes, links = equal.line.graph.pes, _links(equal).reshape(len(bases), -1)
-        changed = np.stack([effect.changed for effect in effects])[kind_of]
-        after = np.stack([effect.after for effect in effects])[kind_of] + bases[:, None]
-        for i, name in enumerate(STATE_FIELDS):
-            own = slice(i * pes, (i + 1) * pes) if i < 3 else slice(3 * pes, None)
-            places, field = (equal.members if i < 3 else links), self.state[name]
-            field[places] = np.where(changed[:, own], after[:, own], field[places])
-        first = np.stack([effect.first for effect in effects])[kind_of]
-        last = np.stack([effect.last for effect in effects])[kind_of]
-        asked = first != NEVER
-        for places, own, number in ((equal.members, slice(0, pes), 0), (links, slice(pes, None), 2)):
-            begun, ended = self.requests[number : number + 2]
-            there, since = asked[:, own], first[:, own] + bases[:, None]
-            if (there & (since < ended[places])).any():
-                return False
-            begun[places] = np.where(there & (begun[places] == NEVER), since, begun[places])
-            ended[places] = np.where(there, last[:, own] + bases[:, None], ended[places])
-        return True
-
-
-def _links(equal: EqualLines) -> Int64:
-    """Numbers of the lines' own links: [lines, length, 2]."""
-    return 4 * equal.members[:, :, None] + directions(equal.line.graph)
+def _fields(state: State) -> Fields:
+    """A copy of the state, and no requests yet."""
+    pes = state.columns * state.rows
+    fields = [getattr(state, name).copy() for name in STATE_FIELDS]
+    return Fields(*fields, *(np.full(width * pes, NEVER, np.int64) for width in (1, 1, 4, 4)))
 
 
 def _kinds(states: Int64) -> list[Int64]:
     """Lines by equal rows of `states`: those of equal hash, if they are what they seem to be."""
-    hashes = states @ _multipliers(states.shape[1])
+    hashes = np.empty(len(states), np.int64)
+    hash_rows(states, _multipliers(states.shape[1]), hashes)
     _, first, kind = np.unique(hashes, return_index=True, return_inverse=True)
-    if not (states == states[first[kind]]).all():
+    if not rows_equal(states, first[kind]):
         return _compared_kinds(states)
     order = np.argsort(kind, kind="stable")
     return np.split(order, np.flatnonzero(np.diff(kind[order])) + 1)
