@@ -161,7 +161,7 @@ def run_lines(world: World, fabric: Constants, image: Image, states: Any, out: E
         _store(world, image, states, copy, out)
         if out.task_end.shape[0] > 0:
             _store_times(world, image, states, copy, out)
-    return states.shape[0]
+    return int(states.shape[0])
 
 
 @compiled

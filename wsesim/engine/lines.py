@@ -49,10 +49,14 @@ def line_effects(
     return [
         LineEffect(
             *(effects.after[i], effects.first[i], effects.last[i], ends[i], events[i]),
-            Times(*(times[i] for times in effects[5:]), NO_PORTS, NO_PORTS) if keep_timelines else None,
+            _times(effects, i) if keep_timelines else None,
         )
         for i in range(copies)
     ]
+
+
+def _times(effects: Effects, copy: int) -> Times:
+    return Times(*(times[copy] for times in effects[5:]), port_head=NO_PORTS, port_tail=NO_PORTS)
 
 
 def _image(graph: TaskGraph, world: World) -> Image:

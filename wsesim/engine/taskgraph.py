@@ -109,7 +109,7 @@ class TaskGraph:
 
     def pe_ptr(self) -> Int32:
         """The program of PE p is the tasks `pe_ptr[p]:pe_ptr[p + 1]`: [PEs + 1]."""
-        return np.searchsorted(self.pe, np.arange(self.pes + 1)).astype(np.int32)
+        return pointers(self.pe, self.pes)
 
     def drop_message(self) -> Int32:
         """Message of each drop: [D]."""
@@ -119,6 +119,13 @@ class TaskGraph:
         """A task as users read it: its kernel and its PE."""
         y, x = divmod(int(self.pe[task]), self.columns)
         return f"{self.labels[self.label[task]]} at ({x}, {y})"
+
+
+def pointers(owner: npt.NDArray[np.integer], owners: int) -> Int32:
+    """Where the things of each of `owners` begin, sorted by `owner`, the last one's end too: [owners + 1]."""
+    ends = np.zeros(owners + 1, np.int32)
+    np.cumsum(np.bincount(owner, minlength=owners), out=ends[1:])
+    return ends
 
 
 def directions(line: TaskGraph) -> Int64:

@@ -99,8 +99,9 @@ def _graph(paths: tuple[Path, ...], key: Key, rows: int) -> TaskGraph:
     sent = canvas.send(sources, "send")
     ends = [_reached(path, key.columns) for path in paths]
     reached = np.concatenate(ends)
-    targets = np.unique(reached)
-    received = canvas.task(targets, "receive", key.machine.activate_cycles, 0, kind=COLLECTIVE)
+    targets = np.flatnonzero(np.bincount(reached))
+    received = np.empty(canvas.window.pes, np.int64)
+    received[targets] = canvas.task(targets, "receive", key.machine.activate_cycles, 0, kind=COLLECTIVE)
     messages = canvas.builder.messages(
         sent,
         [p.direction for p in paths],
@@ -111,7 +112,7 @@ def _graph(paths: tuple[Path, ...], key: Key, rows: int) -> TaskGraph:
     )
     hops = np.concatenate([np.arange(p.first_drop, p.total_hops + 1) for p in paths])
     counts = [end.size for end in ends]
-    canvas.builder.drops(np.repeat(messages, counts), hops, received[np.searchsorted(targets, reached)])
+    canvas.builder.drops(np.repeat(messages, counts), hops, received[reached])
     return canvas.builder.build()
 
 
