@@ -4,6 +4,8 @@ A phase's lines share no PE and no link. Lines with the same tasks, whose PEs, r
 cycles after the line's own beginning, do the same from then on: one is simulated, and what it did is written to all.
 Phases follow one another as they do on every PE. That is exact unless a ramp or a link is asked for by a later phase
 before an earlier one has asked for it for the last time; then the whole graph is simulated instead.
+
+Paths of messages, of which no timeline is wanted, are walked (`walk.py`).
 """
 
 from __future__ import annotations
@@ -14,13 +16,15 @@ from functools import lru_cache
 
 import numpy as np
 
-from wsesim.engine.expand.segment import LineGraph, Plan
+from wsesim.engine.expand.segment import LineGraph, Phase, Plan
 from wsesim.engine.line_kernels import Fields, gather, hash_rows, rows_equal, scatter
 from wsesim.engine.lines import LineEffect, line_effects
-from wsesim.engine.simulate import simulate
+from wsesim.engine.records import Constants
+from wsesim.engine.simulate import constants, simulate
 from wsesim.engine.state import NEVER, Requests, State
 from wsesim.engine.taskgraph import Int64, TaskGraph, directions
 from wsesim.engine.timeline import Times
+from wsesim.engine.walk import Paths, walk
 from wsesim.machine import Fabric
 
 NO_PORTS = np.empty(0, np.int64)
@@ -69,12 +73,21 @@ def run_plan(
     free_links: bool = False,
     keep_timelines: bool = True,
 ) -> Outcome:
-    """Runs a plan from a State: folded where that is exact (and `fold` allows it), else as one graph."""
-    if plan.phases and fold:
-        folded = _Folding(plan, fabric, memory, free_links, keep_timelines).run(state)
-        if folded is not None:
-            return folded
-    return _run_whole(plan, fabric, state, free_links, keep_timelines)
+    """Runs a plan from a State: folded, or walked, where that is exact (and `fold` allows it), else as one graph."""
+    short, parts = None, plan.parts
+    if fold and isinstance(parts, Paths):
+        short = None if keep_timelines else walked(plan, parts, constants(fabric, free_links, state), state)
+    elif fold and not isinstance(parts, Paths) and parts:
+        short = _Folding(parts, fabric, memory, free_links, keep_timelines).run(state)
+    return short or _run_whole(plan, fabric, state, free_links, keep_timelines)
+
+
+def walked(plan: Plan, paths: Paths, fabric: Constants, state: State) -> Outcome | None:
+    """The messages followed one after the other; None if that cannot be done."""
+    now = _fields(state)
+    before = Fields(state.pe_free, state.ramp_out_free, state.ramp_in_free, state.link_free, *now[4:])
+    end = walk(paths, plan.columns, before, now, fabric)
+    return None if end is None else _outcome(now, end, int((paths.hops1 + paths.hops2).sum()), ())
 
 
 def _run_whole(plan: Plan, fabric: Fabric, state: State, free_links: bool, keep_timelines: bool) -> Outcome:
@@ -87,9 +100,9 @@ def _run_whole(plan: Plan, fabric: Fabric, state: State, free_links: bool, keep_
 
 @dataclass(slots=True)
 class _Folding:
-    """One folded run of a plan."""
+    """One folded run of phases."""
 
-    plan: Plan
+    phases: tuple[Phase, ...]
     fabric: Fabric
     memory: LineMemory
     free_links: bool
@@ -100,7 +113,7 @@ class _Folding:
         now = _fields(state)
         pieces: list[Piece] = []
         end = events = 0
-        for equal in (equal for phase in self.plan.phases for equal in phase):
+        for equal in (equal for phase in self.phases for equal in phase):
             line, members, own_links = equal.line, equal.members, directions(equal.line.graph)
             bases, states = np.empty(len(members), np.int64), np.empty((len(members), 5 * line.graph.pes), np.int64)
             gather(now, members, line.busy, line.starters, own_links, bases, states)
@@ -111,8 +124,7 @@ class _Folding:
                 pieces.append(Piece(line.graph, effect.timeline, members[kind], bases[kind]))
                 end = max(end, int(bases[kind].max()) + effect.end_cycles)
                 events += effect.link_events * kind.size
-        after = dict(zip(STATE_FIELDS, now[: len(STATE_FIELDS)], strict=True))
-        return Outcome(after, Requests(*now[len(STATE_FIELDS) :]), end, events, tuple(pieces))
+        return _outcome(now, end, events, tuple(pieces))
 
     def _effects(self, line: LineGraph, states: Int64, kinds: list[Int64]) -> list[LineEffect]:
         """What each kind of line does; those that nobody has seen are simulated together."""
@@ -130,6 +142,11 @@ def _fields(state: State) -> Fields:
     pes = state.columns * state.rows
     fields = [getattr(state, name).copy() for name in STATE_FIELDS]
     return Fields(*fields, *(np.full(width * pes, NEVER, np.int64) for width in (1, 1, 4, 4)))
+
+
+def _outcome(now: Fields, end: int, link_events: int, pieces: tuple[Piece, ...]) -> Outcome:
+    after = dict(zip(STATE_FIELDS, now[: len(STATE_FIELDS)], strict=True))
+    return Outcome(after, Requests(*now[len(STATE_FIELDS) :]), end, link_events, pieces)
 
 
 def _kinds(states: Int64) -> list[Int64]:

@@ -56,7 +56,8 @@ def line_effects(
 
 
 def _times(effects: Effects, copy: int) -> Times:
-    return Times(*(times[copy] for times in effects[5:]), port_head=NO_PORTS, port_tail=NO_PORTS)
+    own = [*(times[copy] for times in effects[5:]), NO_PORTS, NO_PORTS]
+    return Times(*own)
 
 
 def _image(graph: TaskGraph, world: World) -> Image:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from functools import lru_cache
+from operator import itemgetter
 
 import numpy as np
 
 from wsesim.engine.expand.canvas import Canvas
-from wsesim.engine.expand.segment import EqualLines, Phase, Plan, Segment, line_graph, local_machine, plan_of
-from wsesim.engine.taskgraph import COLLECTIVE, EAST, WEST, Int64, TaskGraph
+from wsesim.engine.expand.segment import Plan, Segment, local_machine
+from wsesim.engine.taskgraph import COLLECTIVE, Int64, TaskGraph
+from wsesim.engine.walk import Paths
 from wsesim.machine import Machine, Rect
 from wsesim.program.program import Block, Program, Transfer
 from wsesim.program.routes import Path, feedback_path, transfer_paths
@@ -36,7 +38,7 @@ def _nameless(transfer: Transfer) -> Transfer:
 
 @lru_cache(maxsize=64)
 def _transfer_plan(transfer: Transfer, source: Block, target: Block, key: Key) -> Plan:
-    return _plan(transfer_paths(transfer, source, target), key)
+    return plan_of_paths(transfer_paths(transfer, source, target), key)
 
 
 def transfer_ends(program: Program, transfer: Transfer) -> tuple[Int64, Int64]:
@@ -54,7 +56,7 @@ def expand_feedback(program: Program, tokens: int = 1) -> Segment | None:
     start, corner, end = (Rect(*path.position(hop), 1, 1) for hop in (0, path.hops, path.total_hops))
     window = start.hull(corner).hull(end)
     local = dataclasses.replace(path, x=path.x - window.x, y=path.y - window.y)
-    return Segment("feedback", window, _plan((local,), _key(program, window, tokens)))
+    return Segment("feedback", window, plan_of_paths((local,), _key(program, window, tokens)))
 
 
 def _key(program: Program, window: Rect, tokens: int) -> Key:
@@ -72,29 +74,22 @@ class Key:
     tokens: int
 
 
-def _plan(paths: tuple[Path, ...], key: Key) -> Plan:
-    rows = [path.y for path in paths]
-    straight = all(path.turn_hops == 0 and path.direction in (EAST, WEST) for path in paths)
-    if not straight or len(set(rows)) < len(rows) or key.machine.slow:
-        return plan_of(_graph(paths, key, key.rows))
-    return Plan(key.columns, key.rows, (_row_phase(paths, key),), lambda: _graph(paths, key, key.rows))
+def plan_of_paths(paths: tuple[Path, ...], key: Key) -> Plan:
+    return Plan(key.columns, key.rows, _followed(paths, key), lambda: _graph(paths, key))
 
 
-def _row_phase(paths: tuple[Path, ...], key: Key) -> Phase:
-    """Paths that go straight along rows of their own: one row drawn for all that are alike."""
-    alike: dict[Path, list[int]] = {}
-    for path in paths:
-        alike.setdefault(dataclasses.replace(path, y=0), []).append(path.y)
-    return tuple(
-        EqualLines(
-            line_graph(_graph((path,), key, 1)), np.array(rows)[:, None] * key.columns + np.arange(key.columns)[None, :]
-        )
-        for path, rows in alike.items()
-    )
+def _followed(paths: tuple[Path, ...], key: Key) -> Paths:
+    """The messages as `walk` takes them. No task works after its launch, so a straggler is no slower."""
+    own = [
+        (p.y * key.columns + p.x, _wavelets(p, key), p.direction, p.hops, p.turn_direction, p.turn_hops, p.first_drop)
+        for p in paths
+    ]
+    columns = np.array(sorted(own, key=itemgetter(0)), np.int64).T.copy()
+    return Paths._make([*columns, key.machine.op("copy").launch, key.machine.activate_cycles])
 
 
-def _graph(paths: tuple[Path, ...], key: Key, rows: int) -> TaskGraph:
-    canvas = Canvas(Rect(0, 0, key.columns, rows), key.machine, key.dtype, key.tokens)
+def _graph(paths: tuple[Path, ...], key: Key) -> TaskGraph:
+    canvas = Canvas(Rect(0, 0, key.columns, key.rows), key.machine, key.dtype, key.tokens)
     sources = np.array([canvas.at(p.x, p.y) for p in paths])
     sent = canvas.send(sources, "send")
     ends = [_reached(path, key.columns) for path in paths]
@@ -106,7 +101,7 @@ def _graph(paths: tuple[Path, ...], key: Key, rows: int) -> TaskGraph:
         sent,
         [p.direction for p in paths],
         [p.hops for p in paths],
-        [canvas.wavelets(key.tokens * p.elements) for p in paths],
+        [_wavelets(p, key) for p in paths],
         [p.turn_direction for p in paths],
         [p.turn_hops for p in paths],
     )
@@ -114,6 +109,10 @@ def _graph(paths: tuple[Path, ...], key: Key, rows: int) -> TaskGraph:
     counts = [end.size for end in ends]
     canvas.builder.drops(np.repeat(messages, counts), hops, received[reached])
     return canvas.builder.build()
+
+
+def _wavelets(path: Path, key: Key) -> int:
+    return key.machine.wavelets(key.tokens * path.elements, key.dtype)
 
 
 def _reached(path: Path, columns: int) -> np.ndarray:
