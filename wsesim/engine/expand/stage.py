@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import numpy as np
 
@@ -25,7 +25,7 @@ class StageKey:
     """Everything that decides a stage's graph, and nothing else: no names, no place on the wafer, no weights."""
 
     kernels: tuple[Kernel, ...]
-    machine: Machine  # stragglers in coordinates of the block
+    machine: Machine = dataclasses.field(hash=False)  # stragglers in coordinates of the block
     block: Block  # at (0, 0)
     dtype: str
     tokens: int
@@ -39,8 +39,6 @@ class StageKey:
 def expand_stage(program: Program, kernels: tuple[Kernel, ...], tokens: int, context: int, candidates: int) -> Segment:
     """The segment of `tokens` new tokens over `context` positions (the new ones counted in) on the kernels' block."""
     block = program.block(kernels[0].block)
-    x, y = entry_pe(program)
-    local = (y - block.y, x - block.x) if block.axis == "rows" else (x - block.x, y - block.y)
     key = StageKey(
         tuple(_nameless(k) for k in kernels),
         local_machine(program.machine, block.rect),
@@ -49,11 +47,17 @@ def expand_stage(program: Program, kernels: tuple[Kernel, ...], tokens: int, con
         tokens,
         _rounded_up(kernels, context, block.along),
         candidates if any(isinstance(k, Sample) for k in kernels) else 0,
-        local if any(isinstance(k, Embed) for k in kernels) else (0, 0),
+        _entry(program, block) if any(isinstance(k, Embed) for k in kernels) else (0, 0),
         _logits_root(program) if any(isinstance(k, Sample) for k in kernels) else 0,
         _routes_before(program, kernels),
     )
     return Segment(kernels[0].name.partition(".")[0], block.rect, _plan(key))
+
+
+def _entry(program: Program, block: Block) -> tuple[int, int]:
+    """Position (along, across) that the id reaches first."""
+    x, y = entry_pe(program)
+    return (y - block.y, x - block.x) if block.axis == "rows" else (x - block.x, y - block.y)
 
 
 def expand_kernels(
@@ -155,17 +159,22 @@ def _logits_root(program: Program) -> int:
 def _nameless(kernel: Kernel) -> Kernel:
     """The kernel without the names of its values, weights and block; its role stays, reports are by role."""
     blank: dict[str, object] = {"name": kernel.name.rpartition(".")[2], "block": ""}
-    for field in dataclasses.fields(kernel):
-        value = getattr(kernel, field.name)
-        if field.name in _VALUES:
-            blank[field.name] = tuple("" for _ in value) if isinstance(value, tuple) else ""
+    for name in _field_names(type(kernel)):
+        value = getattr(kernel, name)
+        if name in _VALUES:
+            blank[name] = tuple("" for _ in value) if isinstance(value, tuple) else ""
         elif isinstance(value, WeightRef):
-            blank[field.name] = NAMELESS
-        elif field.name == "weights":
-            blank[field.name] = tuple(NAMELESS for _ in value)
-        elif field.name == "outputs":
-            blank[field.name] = tuple(Output("", NAMELESS, output.layout) for output in value)
+            blank[name] = NAMELESS
+        elif name == "weights":
+            blank[name] = tuple(NAMELESS for _ in value)
+        elif name == "outputs":
+            blank[name] = tuple(Output("", NAMELESS, output.layout) for output in value)
     return dataclasses.replace(kernel, **blank)  # type: ignore[arg-type]
+
+
+@cache
+def _field_names(kind: type[Kernel]) -> tuple[str, ...]:
+    return tuple(field.name for field in dataclasses.fields(kind))
 
 
 _VALUES = {

@@ -67,7 +67,7 @@ def _key(program: Program, window: Rect, tokens: int) -> Key:
 class Key:
     """What decides a transfer's graph beside its paths."""
 
-    machine: Machine  # stragglers in coordinates of the window
+    machine: Machine = dataclasses.field(hash=False)  # stragglers in coordinates of the window
     columns: int
     rows: int
     dtype: str
