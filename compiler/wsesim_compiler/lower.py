@@ -13,6 +13,7 @@ from wsesim_compiler.ir import Graph
 from wsesim_compiler.options import Options
 from wsesim_compiler.passes.canonicalize import canonicalize
 from wsesim_compiler.passes.choose import choose
+from wsesim_compiler.passes.chunk import chunk
 from wsesim_compiler.passes.emit import emit
 from wsesim_compiler.passes.partition import partition
 from wsesim_compiler.passes.place import place
@@ -62,7 +63,7 @@ def lower(
     options.check()
     verify(graph, "recognized")
     observe("partition", split := partition(graph))
-    observe("place", placement := place(split, machine, options))
+    observe("place", placement := chunk(place(split, machine, options)))
     observe("choose", placement := choose(placement, cost))
     observe("route", placement := route(placement))
     observe("plan_memory", placement := plan_memory(placement))

@@ -35,7 +35,7 @@ def all_reduce(canvas: Canvas, lines: Lines, used: int, elements: int, algorithm
     """Sum (or maximum) of the first `used` positions of each line, on all of its positions."""
     if lines.length == 1:
         return
-    canvas.reroute(lines, label)
+    canvas.reroute(lines, routes_name(lines.kind, algorithm), label)
     if lines.count == 0:
         return
     named = parse_collective(algorithm)
@@ -46,6 +46,11 @@ def all_reduce(canvas: Canvas, lines: Lines, used: int, elements: int, algorithm
         return
     root = reduce(canvas, lines, used, sum_step(canvas, elements), algorithm, label)
     broadcast(canvas, lines, root, elements, label, streamed=named.streamed)
+
+
+def routes_name(kind: str, collective: str) -> str:
+    """Names the routes of a collective on lines of a kind; whether it is streamed is no matter of routes."""
+    return f"{kind} {dataclasses.replace(parse_collective(collective), streamed=False)}"
 
 
 def sum_step(canvas: Canvas, elements: int) -> Step:
@@ -61,7 +66,7 @@ def reduce(canvas: Canvas, lines: Lines, used: int, step: Step, algorithm: str, 
     plan = reduction(used, algorithm)
     if used == 1:
         return plan.root
-    canvas.reroute(lines, label)
+    canvas.reroute(lines, routes_name(lines.kind, algorithm), label)
     if lines.count == 0:
         return plan.root
     streamed = parse_collective(algorithm).streamed and step.streams

@@ -8,7 +8,7 @@ from functools import cache, lru_cache
 import numpy as np
 
 from wsesim.engine.expand.canvas import Canvas, LineCanvas, is_vertical
-from wsesim.engine.expand.kernels import Part, Site, expand_kernel, line_kind, parts
+from wsesim.engine.expand.kernels import Part, Site, expand_kernel, parts, routes_of
 from wsesim.engine.expand.segment import EqualLines, Phase, Plan, Segment, line_graph, local_machine
 from wsesim.engine.taskgraph import Int64, TaskGraph
 from wsesim.machine import Machine
@@ -33,7 +33,7 @@ class StageKey:
     candidates: int
     entry: tuple[int, int]
     logits_root: int
-    routes: str  # kind of lines whose routes are in place before
+    routes: str  # that are in place before
 
 
 def expand_stage(program: Program, kernels: tuple[Kernel, ...], tokens: int, context: int, candidates: int) -> Segment:
@@ -65,7 +65,7 @@ def expand_kernels(
 ) -> Segment:
     """Kernels one after the other on a block of its own, in fp16, over `context` positions; no Program is needed.
 
-    `routes`: the kind of lines whose routes are in place before.
+    `routes` are in place before, as `routes_of` names them.
     """
     own = Block("", 0, 0, block.columns, block.rows, block.axis)
     longest = _rounded_up(kernels, context, block.along)
@@ -147,7 +147,7 @@ def _routes_before(program: Program, kernels: tuple[Kernel, ...]) -> str:
     on_block = program.kernels_of(kernels[0].block)
     first = on_block.index(kernels[0])
     before = (*on_block[first:], *on_block[:first])
-    return next((kind for k in reversed(before) if (kind := line_kind(k))), "")
+    return next((routes for k in reversed(before) if (routes := routes_of(k))), "")
 
 
 def _logits_root(program: Program) -> int:
