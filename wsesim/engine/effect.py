@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from wsesim.engine.expand.segment import Plan
-from wsesim.engine.fold import REQUEST_FIELDS, STATE_FIELDS, Outcome, Piece
-from wsesim.engine.state import NEVER, Requests, State
-from wsesim.engine.taskgraph import Int64
+from wsesim.engine.fold import STATE_FIELDS, Outcome, Piece
+from wsesim.engine.plane_kernels import keep_busy, keep_changes, span
+from wsesim.engine.state import Requests, State
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,24 +30,21 @@ class Effect:
 
 
 def effect_of(plan: Plan, before: State, outcome: Outcome) -> Effect:
-    """What `outcome` changed of `before`. A PE with tasks is changed even if it is free as early as before."""
-    changed = {name: outcome.after[name] != getattr(before, name) for name in STATE_FIELDS} | {"pe_free": plan.busy}
-    after = {name: np.where(changed[name], values, NEVER) for name, values in outcome.after.items()}
-    lasts = [int(getattr(outcome.requests, f"{name}_last").max()) for name in REQUEST_FIELDS]
+    """What `outcome` changed of `before`; its `after` becomes the effect's. A PE with tasks is changed even if it is
+    free as early as before.
+    """
+    after, asked = outcome.after, outcome.requests
+    first_free, last_free = keep_busy(plan.busy, after["pe_free"])
+    settled = [keep_changes(getattr(before, name), after[name]) for name in STATE_FIELDS if name != "pe_free"]
+    spans = span(asked.ramp_first, asked.ramp_last), span(asked.link_first, asked.link_last)
     return Effect(
         State(plan.columns, plan.rows, **after),
-        outcome.requests,
+        asked,
         outcome.end_cycles,
-        int(outcome.after["pe_free"][plan.busy].min()),
-        tuple(max(int(values.max()), 0) for values in after.values()),
-        min(_earliest(getattr(outcome.requests, f"{name}_first")) for name in REQUEST_FIELDS),
-        max(0, *lasts),
+        first_free,
+        (last_free, *settled),
+        min(begin for begin, _ in spans),
+        max(end for _, end in spans),
         outcome.link_events,
         outcome.pieces,
     )
-
-
-def _earliest(first: Int64) -> int:
-    """The first of the requests; 0 if there are none."""
-    there = first[first != NEVER]
-    return int(there.min()) if there.size else 0

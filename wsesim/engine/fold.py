@@ -94,7 +94,7 @@ def _run_whole(plan: Plan, fabric: Fabric, state: State, free_links: bool, keep_
     timeline = simulate(plan.graph, fabric, NO_PORTS, NO_PORTS, state, free_links=free_links)
     after = {name: getattr(timeline.state_after, name) for name in STATE_FIELDS}
     members = np.arange(plan.graph.pes, dtype=np.int64)[None, :]
-    piece = Piece(plan.graph, timeline if keep_timelines else None, members, np.zeros(1, np.int64))
+    piece = Piece(plan.graph, timeline.times() if keep_timelines else None, members, np.zeros(1, np.int64))
     return Outcome(after, timeline.requests, int(timeline.task_end.max()), timeline.link_events, (piece,))
 
 

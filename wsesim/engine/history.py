@@ -8,8 +8,9 @@ does the same. Where the beginning cannot be bounded from below, there is no suc
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from wsesim.engine.effect import Effect
 from wsesim.engine.expand import Segment
 from wsesim.engine.expand.segment import Plan
 from wsesim.engine.fold import REQUEST_FIELDS, STATE_FIELDS
-from wsesim.engine.state import NEVER
+from wsesim.engine.state import NEVER, Requests
 from wsesim.engine.taskgraph import Int64
 from wsesim.machine import Machine, Rect
 
@@ -72,10 +73,20 @@ class History:
             found.append(np.maximum(field, 0, out=field).reshape(-1))
         return found
 
-    def asked_last(self, window: Rect, since: int) -> list[Int64] | None:
-        """When the window's ramps in and its links were asked for last; None if all of that was before `since`."""
+    def asked(self, window: Rect, requests: Requests, since: int) -> Iterator[tuple[Int64, Int64]]:
+        """Pairs of first `requests` of the window's ramps in and links, and last ones before, where both may count:
+        all that there were after `since`.
+        """
         met = [r for r in self._met(window) if r.base + r.effect.last_request_cycles > since]
-        return [_asked_last(met, window, name, width) for name, width in REQUEST_FIELDS.items()] if met else None
+        if not met:
+            return
+        where = reduce(Rect.hull, (_common(window, r.segment.window) for r in met))
+        for name, width in REQUEST_FIELDS.items():
+            last = np.full((where.rows, where.columns, width), NEVER, np.int64)
+            for r in met:
+                _overlay(last, where, r.segment.window, getattr(r.effect.requests, f"{name}_last"), r.base, latest=True)
+            first = getattr(requests, f"{name}_first").reshape(window.rows, window.columns, width)
+            yield _part(first, _within(where, window)), last
 
     def _met(self, window: Rect) -> list[Record]:
         return [record for record in self.records if record.segment.window.overlaps(window)]
@@ -108,8 +119,10 @@ class Planes:
     def others(self, window: Rect, since: int) -> list[Int64]:
         return [np.maximum(_part(field, window) - since, 0).reshape(-1) for field in self._fields[1:]]
 
-    def asked_last(self, window: Rect, since: int) -> list[Int64] | None:
-        return [_part(field, window).reshape(-1) for field in self._asked]
+    def asked(self, window: Rect, requests: Requests, since: int) -> Iterator[tuple[Int64, Int64]]:
+        for field, name in zip(self._asked, REQUEST_FIELDS, strict=True):
+            last = _part(field, window)
+            yield getattr(requests, f"{name}_first").reshape(last.shape), last
 
     def write(self, record: Record) -> None:
         effect, base, window = record.effect, record.base, record.segment.window
@@ -125,14 +138,6 @@ class Planes:
 
 def _part(field: Int64, window: Rect) -> Int64:
     return field[window.y : window.y + window.rows, window.x : window.x + window.columns]
-
-
-def _asked_last(met: list[Record], window: Rect, name: str, width: int) -> Int64:
-    found = np.full((window.rows, window.columns, width), NEVER, np.int64)
-    for record in met:
-        last = getattr(record.effect.requests, f"{name}_last")
-        _overlay(found, window, record.segment.window, last, record.base, latest=True)
-    return found.reshape(-1)
 
 
 def _overlay(field: Int64, window: Rect, inner: Rect, values: Int64, base: int, *, latest: bool = False) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 from wsesim.engine.state import Requests, State
@@ -40,3 +41,7 @@ class Timeline(Times):
     state_after: State
     requests: Requests
     link_events: int
+
+    def times(self) -> Times:
+        """Without what it left."""
+        return Times(*(getattr(self, field.name) for field in dataclasses.fields(Times)))

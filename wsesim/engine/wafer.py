@@ -10,7 +10,6 @@ ramp or a link is asked for earlier than an earlier segment's last request; such
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Hashable
 from dataclasses import dataclass
 
@@ -20,6 +19,7 @@ from wsesim.engine.effect import Effect, effect_of
 from wsesim.engine.expand import Segment
 from wsesim.engine.fold import STATE_FIELDS, LineMemory, run_plan
 from wsesim.engine.history import History, Planes, Record
+from wsesim.engine.plane_kernels import add_to_digest
 from wsesim.engine.state import NEVER, State
 from wsesim.engine.taskgraph import Int64
 from wsesim.machine import Machine, Rect
@@ -169,12 +169,9 @@ class Wafer:
 
     def _late(self, window: Rect, base: int, effect: Effect) -> int:
         """Ramps and links that a segment asked for before an earlier one did for the last time."""
-        lasts = self._past.asked_last(window, base + effect.first_request_cycles)
-        if lasts is None:
-            return 0
-        firsts = (effect.requests.ramp_first, effect.requests.link_first)
         return sum(
-            int(((first != NEVER) & (first + base < last)).sum()) for first, last in zip(firsts, lasts, strict=True)
+            int(((first != NEVER) & (first + base < last)).sum())
+            for first, last in self._past.asked(window, effect.requests, base + effect.first_request_cycles)
         )
 
     def _append(self, record: Record) -> None:
@@ -200,14 +197,9 @@ def _around(positions: Int64) -> Rect:
     return Rect(x0, y0, x1 - x0 + 1, y1 - y0 + 1)
 
 
-def _digest(state: State) -> bytes:
-    """Hash of a relative state; links and ramps are nearly all free, so only the others are hashed."""
-    digest = hashlib.blake2b(state.pe_free.astype(np.int32).tobytes(), digest_size=16)
-    for name in STATE_FIELDS:
-        if name != "pe_free":
-            values = getattr(state, name)
-            places = np.flatnonzero(values > 0)
-            digest.update(len(places).to_bytes(8, "little"))
-            digest.update(places.astype(np.int32).tobytes())
-            digest.update(values[places].astype(np.int32).tobytes())
-    return digest.digest()
+def _digest(state: State) -> tuple[int, ...]:
+    """128 bits of a relative state."""
+    digest = np.zeros(2, np.int64)
+    for number, name in enumerate(STATE_FIELDS):
+        add_to_digest(getattr(state, name), number, digest)
+    return tuple(digest.tolist())

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from functools import cache, lru_cache
+from functools import lru_cache
+from typing import get_args
 
 import numpy as np
 
@@ -159,7 +160,7 @@ def _logits_root(program: Program) -> int:
 def _nameless(kernel: Kernel) -> Kernel:
     """The kernel without the names of its values, weights and block; its role stays, reports are by role."""
     blank: dict[str, object] = {"name": kernel.name.rpartition(".")[2], "block": ""}
-    for name in _field_names(type(kernel)):
+    for name in _FIELDS[type(kernel)]:
         value = getattr(kernel, name)
         if name in _VALUES:
             blank[name] = tuple("" for _ in value) if isinstance(value, tuple) else ""
@@ -172,12 +173,8 @@ def _nameless(kernel: Kernel) -> Kernel:
     return dataclasses.replace(kernel, **blank)  # type: ignore[arg-type]
 
 
-@cache
-def _field_names(kind: type[Kernel]) -> tuple[str, ...]:
-    return tuple(field.name for field in dataclasses.fields(kind))
-
-
 _VALUES = {
     *("source", "target", "sources", "targets", "query", "key", "value"),
     *("probabilities", "gate", "up", "left", "right"),
 }
+_FIELDS = {kind: tuple(field.name for field in dataclasses.fields(kind)) for kind in get_args(Kernel)}
