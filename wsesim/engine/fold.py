@@ -32,7 +32,7 @@ STATE_FIELDS = {"pe_free": 1, "ramp_out_free": 1, "ramp_in_free": 1, "link_free"
 REQUEST_FIELDS = {"ramp": 1, "link": 4}
 
 LineMemory = dict[Hashable, LineEffect]
-"""Effects by (line, free links, state after the line's base)."""
+"""Effects by (digest of the line, free links, state after the line's base)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -110,12 +110,13 @@ class _Folding:
 
     def run(self, state: State) -> Outcome | None:
         """None if the phases ask for a ramp or a link out of order."""
-        now = _fields(state)
+        now, room = _fields(state), np.empty(5 * state.pe_free.size, np.int64)
         pieces: list[Piece] = []
         end = events = 0
         for equal in (equal for phase in self.phases for equal in phase):
             line, members, own_links = equal.line, equal.members, directions(equal.line.graph)
-            bases, states = np.empty(len(members), np.int64), np.empty((len(members), 5 * line.graph.pes), np.int64)
+            bases = np.empty(len(members), np.int64)
+            states = room[: 5 * members.size].reshape(len(members), -1)
             gather(now, members, line.busy, line.starters, own_links, bases, states)
             kinds = _kinds(states)
             for effect, kind in zip(self._effects(line, states, kinds), kinds, strict=True):
@@ -129,7 +130,7 @@ class _Folding:
     def _effects(self, line: LineGraph, states: Int64, kinds: list[Int64]) -> list[LineEffect]:
         """What each kind of line does; those that nobody has seen are simulated together."""
         states = states[[kind[0] for kind in kinds]]
-        keys = [(line, self.free_links, state.tobytes()) for state in states]
+        keys = [(line.digest, self.free_links, state.tobytes()) for state in states]
         unseen = [number for number, key in enumerate(keys) if key not in self.memory]
         if unseen:
             found = line_effects(line, self.fabric, states[unseen], self.free_links, self.keep_timelines)
