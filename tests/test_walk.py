@@ -69,7 +69,7 @@ def test_random_messages_do_what_the_whole_graph_does(fabric: Fabric, free_links
     given_up = 0
     for _ in range(150):
         paths = tuple(random_path(rng) for _ in range(int(rng.integers(1, 7))))
-        plan = plan_of_paths(paths, Key(machine, COLUMNS, ROWS, "fp16", 1))
+        plan = plan_of_paths(paths, Key(machine, Rect(0, 0, COLUMNS, ROWS), "fp16", 1))
         state = random_state(rng, COLUMNS, ROWS, int(rng.choice([1, 8, 60])))
         outcome = followed(plan, fabric, state, free_links)
         if outcome is None:
@@ -85,7 +85,7 @@ def test_a_line_of_senders_whose_order_only_waiting_decides(words: int) -> None:
     rng = np.random.default_rng(3)
     for _ in range(60):
         paths = tuple(Path(2, y, 3, 5 - y, 0, 3, 5 - y, int(rng.integers(1, words + 2)), 0) for y in range(4))
-        plan = plan_of_paths(paths, Key(TOY, COLUMNS, ROWS, "fp16", 1))
+        plan = plan_of_paths(paths, Key(TOY, Rect(0, 0, COLUMNS, ROWS), "fp16", 1))
         state = random_state(rng, COLUMNS, ROWS, 12)
         outcome = followed(plan, TOY.fabric, state, False)
         assert outcome is not None

@@ -101,7 +101,7 @@ def _digest(graph: TaskGraph) -> bytes:
         values = getattr(graph, field.name)
         if isinstance(values, np.ndarray) and field.name not in ("label", "kind"):
             digest.update(values.size.to_bytes(8, "little"))
-            digest.update(values)
+            digest.update(values.tobytes())
     return digest.digest()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from functools import lru_cache
+from functools import lru_cache, reduce
 from typing import get_args
 
 import numpy as np
@@ -12,7 +12,7 @@ from wsesim.engine.expand.canvas import Canvas, LineCanvas, is_vertical
 from wsesim.engine.expand.kernels import Part, Site, expand_kernel, parts, routes_of
 from wsesim.engine.expand.segment import EqualLines, Phase, Plan, Segment, line_graph, local_machine
 from wsesim.engine.taskgraph import Int64, TaskGraph
-from wsesim.machine import Machine
+from wsesim.machine import Machine, Rect
 from wsesim.program.collectives import reduction
 from wsesim.program.kernels import ALONG, Embed, Kernel, Linear, Output, Sample, Score, WeightRef
 from wsesim.program.program import Block, Program
@@ -52,7 +52,9 @@ def expand_stage(program: Program, kernels: tuple[Kernel, ...], tokens: int, con
         _logits_root(program) if any(isinstance(k, Sample) for k in kernels) else 0,
         _routes_before(program, kernels),
     )
-    return Segment(kernels[0].name.partition(".")[0], block.rect, _plan(key))
+    within, plan = _plan(key)
+    window = Rect(block.x + within.x, block.y + within.y, within.columns, within.rows)
+    return Segment(kernels[0].name.partition(".")[0], window, plan)
 
 
 def _entry(program: Program, block: Block) -> tuple[int, int]:
@@ -71,22 +73,40 @@ def expand_kernels(
     own = Block("", 0, 0, block.columns, block.rows, block.axis)
     longest = _rounded_up(kernels, context, block.along)
     key = StageKey(kernels, machine, own, "fp16", tokens, longest, 1, (0, 0), 0, routes)
-    return Segment("kernels", own.rect, _plan(key))
+    return Segment("kernels", *_plan(key))
 
 
 @lru_cache(maxsize=16)  # the whole graph of a 20,000-PE layer, if anybody asks for it, is about 60 MB
-def _plan(key: StageKey) -> Plan:
+def _plan(key: StageKey) -> tuple[Rect, Plan]:
+    """The rectangle around the lines that have tasks, and their plan in its coordinates."""
     site = Site(key.block, key.context, key.candidates, key.entry, key.logits_root)
     runs = _one_axis_at_a_time([part for kernel in key.kernels for part in parts(kernel)])
-    return Plan(key.block.columns, key.block.rows, _phases(key, site, runs), lambda: _whole(key, site))
+    phases = _phases(key, site, runs)
+    window = _around(phases, key.block)
+    own = tuple(tuple(EqualLines(e.line, _moved(e.members, key.block, window)) for e in phase) for phase in phases)
+    return window, Plan(window.columns, window.rows, own, lambda: _whole(key, site, window))
 
 
-def _whole(key: StageKey, site: Site) -> TaskGraph:
-    canvas = Canvas(key.block.rect, key.machine, key.dtype, key.tokens)
+def _whole(key: StageKey, site: Site, window: Rect) -> TaskGraph:
+    canvas = Canvas(window, key.machine, key.dtype, key.tokens)
     canvas.configured = key.routes
     for kernel in key.kernels:
         expand_kernel(canvas, kernel, site)
     return canvas.builder.build()
+
+
+def _around(phases: tuple[Phase, ...], block: Block) -> Rect:
+    """The rectangle around lines of a block: they are whole and lie side by side."""
+    corners = [divmod(int(pe), block.columns) for p in phases for e in p for pe in (e.members[0, 0], e.members[-1, -1])]
+    return reduce(Rect.hull, (Rect(column, row, 1, 1) for row, column in corners))
+
+
+def _moved(members: Int64, block: Block, window: Rect) -> Int64:
+    """PE numbers of the block as those of a window in it."""
+    if window == block.rect:
+        return members
+    rows, columns = np.divmod(members, block.columns)
+    return (rows - window.y) * window.columns + columns - window.x
 
 
 def _one_axis_at_a_time(stage: list[Part]) -> list[tuple[str, list[Part]]]:
