@@ -1,25 +1,28 @@
-"""choose: one algorithm for an axis, streamed or stored kernel by kernel, by what the oracle says it costs."""
+"""choose: an algorithm for each kernel and phase, by what the oracle says of it and of the changes of routes."""
 
 from __future__ import annotations
 
 import dataclasses
 from fractions import Fraction
+from itertools import product
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.programs import ORACLE, program, recognised_graph
 from wsesim.machine import Machine, load_machine
 from wsesim.machine.machine import SlowPE
-from wsesim.program.collectives import ALGORITHMS, COLLECTIVES, parse_collective
-from wsesim.program.kernels import Kernel, Linear, Sample, Score
+from wsesim.program.collectives import ALGORITHMS, parse_collective
+from wsesim.program.kernels import DECODE, Kernel, Linear, RMSNorm, Sample, line_kind
 from wsesim.program.protocols import LineUse
 from wsesim_compiler.lower import lower
 from wsesim_compiler.options import Options
-from wsesim_compiler.passes.choose import line_use
+from wsesim_compiler.passes.choose import Stop, cheapest_round, line_use
+from wsesim_compiler.passes.chunk import chunk
 from wsesim_compiler.passes.partition import partition
 from wsesim_compiler.passes.place import place
-from wsesim_compiler.placement import Placement
 from wsesim_models.config import CONFIGS
 
 TINY = CONFIGS["tiny"]
@@ -57,33 +60,86 @@ def test_a_collective_that_is_asked_for_asks_nobody() -> None:
     assert not oracle.asked
 
 
-def axis_of(kernel: Kernel) -> str:
-    if isinstance(kernel, Score):
-        return "segment"
-    return kernel.axis if isinstance(kernel, Linear) else "across" if isinstance(kernel, Sample) else "along"
+class TwoMinds:
+    """An oracle whose favourite is one algorithm up to `elements`, another beyond, by `gain` cycles."""
+
+    def __init__(self, short: str, long: str, elements: int, gain: int) -> None:
+        self.short, self.long, self.elements, self.gain = short, long, elements, gain
+
+    def collective_cycles(self, machine: Machine, use: LineUse, collective: str) -> int:
+        favourite = self.short if use.elements <= self.elements else self.long
+        return 1000 - self.gain * (collective == favourite)
+
+
+@pytest.mark.parametrize("reroute", [0, 200])
+def test_an_algorithm_of_its_own_must_be_worth_its_routes(reroute: int) -> None:
+    """Norms reduce one element, and a projection along the same lines follows: 90 cycles a kernel pay for no reroute
+    of 200, which would come before and after; without it each takes its favourite.
+    """
+    machine = dataclasses.replace(load_machine("wse3"), reroute_cycles=reroute)
+    made = lower(recognised_graph(TINY), machine, Options(max_context=256), TwoMinds("tree", "star", 1, 90))
+    norm, qkv = (next(k for k in made.kernels if k.name == f"layer0.{role}") for role in ("attn_norm", "qkv"))
+    assert isinstance(norm, RMSNorm) and isinstance(qkv, Linear)
+    assert line_kind(norm) == line_kind(qkv)
+    assert (norm.reduce == qkv.reduce) is bool(reroute)
+    assert reroute or (norm.reduce, qkv.reduce) == ("tree", "star")
+
+
+def test_a_phase_chooses_for_its_own_tokens() -> None:
+    """A chunk's vectors are longer than a token's; head and draw see one token either way."""
+    oracle = TwoMinds("tree", "ring", 7, 500)
+    made = lower(recognised_graph(TINY), load_machine("wse3"), Options("shared", 256, prefill_chunk=8), oracle)
+    norms = [k for k in made.kernels if isinstance(k, RMSNorm)]
+    assert len(norms) == 2 * TINY.layers + 1
+    assert {(k.reduce, k.prefill_reduce) for k in norms} == {("tree", "ring")}
+    assert all(not k.prefill_reduce for k in made.kernels if isinstance(k, Linear) and not k.broadcast)
+    alone = lower(recognised_graph(TINY), load_machine("wse3"), Options("shared", 256, prefill_chunk=1), oracle)
+    assert not any(getattr(k, "prefill_reduce", "") for k in alone.kernels)
+
+
+KINDS = st.sampled_from(["along", "across", "segment"])
+COSTS = st.lists(st.integers(0, 500), min_size=len(ALGORITHMS), max_size=len(ALGORITHMS))
+
+
+@given(st.lists(st.tuples(KINDS, COSTS), min_size=1, max_size=4), st.integers(0, 300))
+def test_no_round_is_cheaper_than_the_chosen_one(stops: list[tuple[str, list[int]]], reroute: int) -> None:
+    """Against all rounds, one by one."""
+    named = [(kind, tuple(zip(costs, ALGORITHMS, strict=True))) for kind, costs in stops]
+    made = tuple(Stop(kind, cheapest) for kind, cheapest in named)
+
+    def total(algorithms: tuple[str, ...]) -> int:
+        routes = [(stop.kind, a) for stop, a in zip(made, algorithms, strict=True)]
+        changes = sum(a != b for a, b in zip(routes, routes[1:] + routes[:1], strict=True))
+        return (
+            sum(s.cheapest[ALGORITHMS.index(a)][0] for s, a in zip(made, algorithms, strict=True)) + reroute * changes
+        )
+
+    assert total(cheapest_round(made, reroute)) == min(map(total, product(ALGORITHMS, repeat=len(made))))
 
 
 @pytest.mark.parametrize(("model", "machine"), [("tiny", "toy4x4"), ("smollm2-135m", "wse3")])
-def test_no_algorithm_would_be_cheaper_for_a_whole_axis_by_the_engine(model: str, machine: str) -> None:
+def test_no_other_collective_for_all_would_be_cheaper_by_the_engine(model: str, machine: str) -> None:
     made = program(model, machine)
-    options = Options(max_context=made.max_context)
-    placement: Placement = place(partition(recognised_graph(CONFIGS[model])), made.machine, options)
-    on_axis: dict[tuple[str, str], list[Any]] = {}
-    for kernel in made.kernels:
-        if hasattr(kernel, "reduce") and kernel.block in ("layer0", "head"):
-            on_axis.setdefault((kernel.block, axis_of(kernel)), []).append(kernel)
-    assert len(on_axis) >= 3
-    for (block, _), kernels in on_axis.items():
-        uses = [line_use(k, made.block(block), placement) for k in kernels]
+    placement = chunk(
+        place(partition(recognised_graph(CONFIGS[model])), made.machine, Options(max_context=made.max_context))
+    )
+    for placed in placement.blocks[:2]:
+        kernels = [k for k in made.kernels_of(placed.block.name) if line_kind(k)]
+        uses = {k.name: line_use(k, placed.block, placement, DECODE) for k in kernels}
 
-        def total(collectives: list[str], uses: list[LineUse] = uses) -> int:
-            pairs = zip(uses, collectives, strict=True)
-            return sum(ORACLE.collective_cycles(made.machine, use, collective) for use, collective in pairs)
+        def total(algorithm: str, uses: dict[str, LineUse] = uses, kernels: list[Kernel] = kernels) -> int:
+            def cycles(kernel: Kernel, collective: str) -> int:
+                return ORACLE.collective_cycles(made.machine, uses[kernel.name], collective)
 
-        assert len({parse_collective(k.reduce).algorithm for k in kernels}) == 1
-        chosen = total([k.reduce for k in kernels])
-        stored = [a for a in COLLECTIVES if not parse_collective(a).streamed or not isinstance(kernels[-1], Sample)]
-        assert all(chosen <= total([collective] * len(kernels)) for collective in stored)
+            stagings = {k: ("",) if isinstance(k, Sample) else ("", "streamed_") for k in kernels}
+            return sum(min(cycles(k, s + (algorithm or bare(k))) for s in stagings[k]) for k in kernels)
+
+        assert len(kernels) >= 2
+        assert total("") <= min(map(total, ALGORITHMS))
+
+
+def bare(kernel: Any) -> str:
+    return parse_collective(kernel.reduce).algorithm
 
 
 def test_the_engine_counts_from_nought_and_without_stragglers() -> None:

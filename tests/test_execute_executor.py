@@ -12,6 +12,8 @@ from wsesim.errors import InvalidInputError, UnknownNameError
 from wsesim.execute.errors import ContextOverflowError, KernelTypeError, TokenIdError, WeightShapeError
 from wsesim.execute.executor import Executor
 from wsesim.execute.tiles import PANEL
+from wsesim.program import Program
+from wsesim.program.kernels import DECODE, PREFILL
 from wsesim.program.kv import KVCache
 from wsesim.program.prefill import TokenAdd
 
@@ -84,6 +86,30 @@ def test_runs_are_bit_identical_and_sequences_apart():
     for position, token in enumerate(IDS[:20]):
         np.testing.assert_array_equal(first.step(one, [token]), expected[position])
         first.step(other, [(token + 1) % 50])
+
+
+@pytest.mark.parametrize("toy", [Toy(), Toy(fused=True, qk_norm=True)], ids=["two passes", "fused"])
+def test_a_prompt_is_summed_in_its_own_order(toy):
+    """By the collectives of `in_phase`; a token after it by the decode step's again. Both have one cache."""
+    phased = with_prompts(program(toy), "ring")
+    made, store = Executor(phased, Store(weights(toy))), Store(weights(toy))
+    prompts, tokens = (Executor(phased.in_phase(phase), store) for phase in (PREFILL, DECODE))
+    sequence, other, third = made.new_sequence(), prompts.new_sequence(), tokens.new_sequence()
+    logits = made.step(sequence, IDS[:40], phase=PREFILL)
+    np.testing.assert_array_equal(logits, prompts.step(other, IDS[:40]))
+    assert (logits != tokens.step(third, IDS[:40])).any()
+    third.keys, third.values = sequence.keys, sequence.values
+    np.testing.assert_array_equal(made.step(sequence, IDS[40:41]), tokens.step(third, IDS[40:41]))
+    np.testing.assert_allclose(made.step(sequence, IDS[41:]), llama64(toy, weights(toy), IDS)[-1], atol=1e-4)
+
+
+def with_prompts(made: Program, collective: str) -> Program:
+    """Another collective in prompts, for all kernels that may have one."""
+    kernels = (
+        dataclasses.replace(k, prefill_reduce=collective) if hasattr(k, "prefill_reduce") and k.name != "head" else k
+        for k in made.kernels
+    )
+    return dataclasses.replace(made, kernels=tuple(kernels))
 
 
 @pytest.mark.parametrize(

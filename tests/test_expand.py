@@ -13,7 +13,7 @@ import pytest
 from tests.programs import NORMED, UNTIED, program
 from wsesim.engine.expand import expand_feedback, expand_stage, expand_transfer
 from wsesim.engine.expand.canvas import Canvas
-from wsesim.engine.expand.collective import all_reduce, broadcast, reduce, sum_step
+from wsesim.engine.expand.collective import all_reduce, broadcast, reduce, routes_name, sum_step
 from wsesim.engine.expand.kernels import CANDIDATE_ELEMENTS, ID_ELEMENTS, Site, expand_kernel
 from wsesim.engine.simulate import simulate
 from wsesim.engine.taskgraph import COMPUTE, REROUTE, TaskGraph
@@ -273,10 +273,16 @@ def test_flash_sum_by_hand() -> None:
     assert last_ends(kernel_graph(FLASH)) == [126 + 14, 125 + 14, 124 + 14, 115 + 14]
 
 
-def test_routes_of_another_kind_cost_one_reroute() -> None:
-    """toy4x4's 10 cycles stand between the PEs' own sums and their sum, on every PE; routes in place cost nothing."""
-    assert last_ends(kernel_graph(NORM, configured=ACROSS)) == [end + 10 for end in NORM_ENDS]
-    assert last_ends(kernel_graph(NORM, configured=ALONG)) == NORM_ENDS
+@pytest.mark.parametrize("there", [(ACROSS, "chain"), (ALONG, "tree"), (ALONG, "two_phase:2")])
+def test_other_routes_cost_one_reroute(there: tuple[str, str]) -> None:
+    """toy4x4's 10 cycles stand between the PEs' own sums and their sum, on every PE."""
+    assert last_ends(kernel_graph(NORM, configured=routes_name(*there))) == [end + 10 for end in NORM_ENDS]
+
+
+def test_routes_in_place_cost_nothing() -> None:
+    """A chain's, streamed or not."""
+    for collective in ("chain", "streamed_chain"):
+        assert last_ends(kernel_graph(NORM, configured=routes_name(ALONG, collective))) == NORM_ENDS
 
 
 # One PE at 3/2, its zeros take 1 + 6, its FMAs 2 + 14 (13.5 rounded up): 23. PE 0: it begins to send 7 later, so
@@ -308,8 +314,8 @@ def test_straight_transfer_by_hand() -> None:
     made = program("tiny", "toy4x4")
     transfer = next(t for t in made.transfers if t.kind == "straight")
     segment = expand_transfer(made, transfer, 1)
-    assert segment.window == Rect(0, 1, 4, 3)
-    assert last_ends(segment.plan.graph) == [0, 1, 11, 12] * 3
+    assert segment.window == Rect(1, 1, 3, 3)  # from the sending column on
+    assert last_ends(segment.plan.graph) == [1, 11, 12] * 3
 
 
 def test_feedback_by_hand() -> None:

@@ -376,7 +376,8 @@ BREAKERS: dict[str, list[Callable[[Program], Program]]] = {
         _set("layer0.rope", layouts=(Heads(2, 2, 8, -2, "half"),)),
         _first("transfers", target_layout=Uniform(0, 1)),
     ],
-    "collectives are known": [_set("layer0.o", reduce="stars")],
+    "collectives are known": [_set("layer0.o", reduce="stars"), _set("layer0.softmax", prefill_reduce="stars")],
+    "logits are summed once after either phase, by one collective": [_set("head.logits", prefill_reduce="chain")],
     "a KV cache is interleaved, shift, concat, in fp16, bf16, int8": [
         _set("layer0.softmax", cache=KVCache("shifted")),
         _set("layer0.score", cache=KVCache("shift", "fp32")),

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from wsesim.execute.errors import SamplingRangeError
 from wsesim.execute.sampling import SamplingOptions
 from wsesim.machine import load_machine
+from wsesim.program.kernels import DECODE
 from wsesim.runtime.errors import RequestError
 from wsesim.runtime.loop import Completion, Engine, Token
 from wsesim.runtime.request import Request
@@ -48,7 +49,9 @@ class Script:
     def new_sequence(self) -> Cache:
         return Cache()
 
-    def step(self, sequence: Cache, token_ids: Sequence[int], logits: bool = True) -> NDArray[np.float32]:
+    def step(
+        self, sequence: Cache, token_ids: Sequence[int], logits: bool = True, *, phase: str = DECODE
+    ) -> NDArray[np.float32]:
         self.fed.append(list(token_ids))
         sequence.position += len(token_ids)
         answer = np.zeros(300, np.float32)

@@ -18,6 +18,8 @@ from wsesim.machine.load import OPS
 from wsesim.machine.machine import SlowPE
 from wsesim.program import Program
 from wsesim.program.collectives import ALGORITHMS
+from wsesim.program.kernels import PREFILL
+from wsesim.program.text import parse_program
 from wsesim.report.bounds import lower_bounds
 from wsesim.report.report import report
 
@@ -76,7 +78,7 @@ def test_prefill_never_gets_cheaper_with_tokens(made: Program) -> None:
 
 
 def test_one_token_of_prefill_is_a_decode_step_over_nothing(made: Program) -> None:
-    prefill, decode = Timing(made).prefill(1), Timing(made).decode(0)
+    prefill, decode = Timing(made).prefill(1), Timing(made.in_phase(PREFILL)).decode(0)
     assert (prefill.cycles, prefill.logits_cycles) == (decode.cycles, decode.logits_cycles)
 
 
@@ -218,6 +220,22 @@ def test_chains_are_slower_than_two_phases_on_long_lines() -> None:
 def with_collective(made: Program, algorithm: str) -> Program:
     kernels = tuple(dataclasses.replace(k, reduce=algorithm) if hasattr(k, "reduce") else k for k in made.kernels)
     return dataclasses.replace(made, kernels=kernels)
+
+
+def test_a_prompt_has_its_own_collectives() -> None:
+    """Those of the kernels before the head; a decode step has the others. Fewer tokens or more, the head sees one."""
+    made = program("tiny", "toy4x4", "shared")
+
+    def changed(field: str) -> Program:
+        body = (k for k in made.kernels if hasattr(k, "prefill_reduce") and getattr(k, "broadcast", True))
+        new = {k.name: dataclasses.replace(k, **{field: "ring"}) for k in body}
+        return dataclasses.replace(made, kernels=tuple(new.get(k.name, k) for k in made.kernels))
+
+    phased, ring = changed("prefill_reduce"), changed("reduce")
+    assert decode_cycles(phased) == decode_cycles(made) != decode_cycles(ring)
+    prompts = [Timing(each).prefill(2 * made.prefill_chunk + 1).cycles for each in (phased, ring, made)]
+    assert prompts[0] == prompts[1] != prompts[2]
+    assert parse_program(str(phased)) == phased
 
 
 def test_rows_that_all_begin_in_the_west_are_slower_than_serpentine_ones() -> None:

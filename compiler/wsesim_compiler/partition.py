@@ -51,10 +51,6 @@ class Partition:
         return self.stages[0].fused[0].nodes[0].inputs[1] == self.stages[-1].fused[-1].nodes[0].inputs[1]
 
     def __str__(self) -> str:
-        lines = [f"partition {self.graph.name}"]
-        for stage in self.stages:
-            lines.append(f"stage {stage.name} ({stage.kind}) {stage.source or 'tokens'} -> {stage.target}")
-            for fused in stage.fused:
-                made = ", ".join(f"%{n.name} {self.axes[n.name]}" for n in fused.nodes)
-                lines.append(f"  {fused.role}: {made}")
-        return "\n".join(lines) + "\n"
+        from wsesim_compiler.partition_text import print_partition  # which needs the classes above
+
+        return print_partition(self)

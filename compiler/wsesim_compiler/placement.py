@@ -1,6 +1,7 @@
 """Placement: blocks on the wafer and the stages that live on each. One representation for every strategy.
 
-`place` fills `blocks`, `choose` the collectives, `route` the transfers, `plan_memory` the memory map.
+`place` fills `blocks`, `chunk` the prompt's chunk, `choose` the collectives, `route` the transfers, `plan_memory` the
+memory map.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from wsesim.program.kernels import Kernel
 from wsesim.program.program import Block, BlockMemory, ColourUse, Feedback, Transfer
 from wsesim_compiler.options import Options
 from wsesim_compiler.partition import Partition, Stage
-from wsesim_compiler.stage_kernels import stage_kernels
+from wsesim_compiler.stage_kernels import Collectives, stage_kernels
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ class Placement:
     options: Options
     blocks: tuple[PlacedBlock, ...]
     prefill_chunk: int = 1
-    collectives: tuple[tuple[str, str], ...] = ()
+    collectives: tuple[tuple[str, Collectives], ...] = ()
     transfers: tuple[Transfer, ...] = ()
     feedback: Feedback | None = None
     colours: tuple[ColourUse, ...] = ()
@@ -44,12 +45,13 @@ class Placement:
     def kernels_of(self, stage: Stage) -> tuple[Kernel, ...]:
         """The stage's kernels on its block, with the chosen collectives, before that the option's."""
         chosen, block = dict(self.collectives), self.block_of(stage.name)
+        asked = Collectives(self.options.collective, self.options.collective)
         return stage_kernels(
             self.partition,
             stage,
             block,
             self.options,
-            lambda name: chosen.get(name, self.options.collective),
+            lambda name: chosen.get(name, asked),
         )
 
     def kernels_on(self, placed: PlacedBlock) -> tuple[Kernel, ...]:
@@ -60,7 +62,7 @@ class Placement:
         for placed in self.blocks:
             b = placed.block
             lines.append(f"block {b.name}: {b.rect}, residual over its {b.axis}: {', '.join(placed.stages)}")
-        lines += [f"collective {kernel}: {algorithm}" for kernel, algorithm in self.collectives]
+        lines += [f"collective {kernel}: {phases}" for kernel, phases in self.collectives]
         lines += [f"transfer {t.name}: {t.source} -> {t.target}, {t.kind}, colours {t.colours}" for t in self.transfers]
         for m in self.memory:
             parts = f"weights {m.weight_bytes}, KV {m.kv_bytes}, buffers {m.buffer_bytes}"

@@ -23,14 +23,32 @@ from wsesim.program.kernels import (
     WeightedSum,
     WeightRef,
 )
+from wsesim.program.kv import KVCache
 from wsesim.program.layout import Heads, Layout, Uniform
 from wsesim.program.program import Block
 from wsesim_compiler.ir import Graph, Node
 from wsesim_compiler.options import FUSED, Options
 from wsesim_compiler.partition import Fused, Partition, Stage
 
-ChooseReduce = Callable[[str], str]
-"""Kernel's name -> its collective."""
+
+@dataclass(frozen=True, slots=True)
+class Collectives:
+    """A kernel's collectives: in a decode step, and in a prompt's chunk."""
+
+    decode: str
+    prefill: str
+
+    @property
+    def differing(self) -> str:
+        """The prompt's, as a kernel states it: "" if it is the decode step's."""
+        return "" if self.prefill == self.decode else self.prefill
+
+    def __str__(self) -> str:
+        return f"{self.decode}, in a prompt {self.prefill}" if self.differing else self.decode
+
+
+ChooseReduce = Callable[[str], Collectives]
+"""Kernel's name -> its collectives."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +132,9 @@ def _rmsnorm(c: StageContext, fused: Fused) -> tuple[Kernel, ...]:
     name, layout = c.name(fused.role), c.uniform(node.inputs[0])
     weight = WeightRef(node.inputs[1], 0, layout.size)
     c.layouts[node.name] = layout
-    reduce = c.choose(name)
-    return (RMSNorm(name, c.block.name, node.inputs[0], node.name, weight, layout, node.number("eps"), reduce),)
+    chosen, eps = c.choose(name), node.number("eps")
+    reduce = (chosen.decode, chosen.differing)
+    return (RMSNorm(name, c.block.name, node.inputs[0], node.name, weight, layout, eps, *reduce),)
 
 
 def _linear(c: StageContext, fused: Fused) -> tuple[Kernel, ...]:
@@ -128,8 +147,11 @@ def _gemv(c: StageContext, fused: Fused, source: str, *, broadcast: bool) -> Lin
     outputs = tuple(
         Output(n.name, WeightRef(n.inputs[1], 0, _rows(c.graph, n.inputs[1])), c.layout(n.name)) for n in fused.nodes
     )
-    reduce = c.choose(name)
-    return Linear(name, c.block.name, source, layout, c.partition.axes[source], outputs, reduce, broadcast)
+    chosen = c.choose(name)
+    prefill = chosen.differing if broadcast else ""
+    return Linear(
+        name, c.block.name, source, layout, c.partition.axes[source], outputs, chosen.decode, broadcast, prefill
+    )
 
 
 def _qk_norm(c: StageContext, fused: Fused) -> tuple[Kernel, ...]:
@@ -137,8 +159,8 @@ def _qk_norm(c: StageContext, fused: Fused) -> tuple[Kernel, ...]:
     sources, targets = _sources_and_targets(fused)
     weights = tuple(WeightRef(n.inputs[1], 0, layout.head_dim) for n, layout in zip(fused.nodes, heads, strict=True))
     eps = tuple(n.number("eps") for n in fused.nodes)
-    reduce = c.choose(name)
-    return (QKNorm(name, c.block.name, sources, targets, heads, weights, eps, reduce),)
+    chosen = c.choose(name)
+    return (QKNorm(name, c.block.name, sources, targets, heads, weights, eps, chosen.decode, chosen.differing),)
 
 
 def _rope(c: StageContext, fused: Fused) -> tuple[Kernel, ...]:
@@ -161,16 +183,20 @@ def _attention(c: StageContext, fused: Fused) -> tuple[Kernel, ...]:
     queries, keys = c.layout(query), c.layout(key)
     assert isinstance(queries, Heads) and isinstance(keys, Heads)
     scores, score = f"{node.name}.scores", c.name("score")
-    cache = c.options.cache
-    first = Score(score, block, query, key, scores, queries, keys, node.number("scale"), c.choose(score), cache)
+
+    def how(name: str) -> tuple[str, KVCache, str]:
+        chosen = c.choose(name)
+        return chosen.decode, c.options.cache, chosen.differing
+
+    first = Score(score, block, query, key, scores, queries, keys, node.number("scale"), *how(score))
     if c.options.softmax == FUSED:
         flash = c.name("flash_sum")
-        return (first, FlashSum(flash, block, scores, value, node.name, queries, keys, c.choose(flash), cache))
+        return (first, FlashSum(flash, block, scores, value, node.name, queries, keys, *how(flash)))
     shares, softmax, total = f"{node.name}.probabilities", c.name("softmax"), c.name("weighted_sum")
     return (
         first,
-        Softmax(softmax, block, scores, shares, queries, c.choose(softmax), cache),
-        WeightedSum(total, block, shares, value, node.name, queries, keys, c.choose(total), cache),
+        Softmax(softmax, block, scores, shares, queries, *how(softmax)),
+        WeightedSum(total, block, shares, value, node.name, queries, keys, *how(total)),
     )
 
 
@@ -193,8 +219,7 @@ def _head(c: StageContext, fused: Fused) -> tuple[Kernel, ...]:
     assert isinstance(layout, Uniform)
     kept = min(c.options.candidates, layout.size)
     name = c.name("sample")
-    reduce = c.choose(name)
-    return (logits, Sample(name, c.block.name, node.name, "token", layout, kept, reduce))
+    return (logits, Sample(name, c.block.name, node.name, "token", layout, kept, c.choose(name).decode))
 
 
 def _rows(graph: Graph, parameter: str) -> int:

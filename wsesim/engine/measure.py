@@ -11,7 +11,7 @@ from wsesim.engine.builder import GraphBuilder
 from wsesim.engine.expand.canvas import Canvas, Lines
 from wsesim.engine.expand.collective import all_reduce, broadcast, reduce, sum_step
 from wsesim.engine.expand.gemm import Tiles, multiply, repeated_gemm
-from wsesim.engine.expand.kernels import line_kind
+from wsesim.engine.expand.kernels import routes_of
 from wsesim.engine.expand.stage import expand_kernels
 from wsesim.engine.loop import loop
 from wsesim.engine.simulate import simulate
@@ -101,8 +101,8 @@ def kernel_cycles(
     InvalidInputError for kernels, a block or a context that cannot be run.
     """
     _check_kernels(machine, block, kernels, context)
-    kinds = [kind for kernel in kernels if (kind := line_kind(kernel))]
-    routes = "" if routed or not kinds else kinds[-1]
+    left = [routes for kernel in kernels if (routes := routes_of(kernel))]
+    routes = "" if routed or not left else left[-1]
     segment = expand_kernels(machine, block, tuple(kernels), context, routes=routes)
     return Wafer(machine, Memory(keep_timelines=False)).run(segment).end
 
@@ -116,16 +116,16 @@ def phase_cycles(machine: Machine, block: Block, kernels: Sequence[Kernel], cont
     """
     _check_kernels(machine, block, kernels, context)
     twice = (*kernels, *(dataclasses.replace(k, name=f"{k.name}/2") for k in kernels))
-    kinds = [kind for kernel in kernels if (kind := line_kind(kernel))]
-    segment = expand_kernels(machine, block, twice, context, routes=kinds[-1] if kinds else "")
+    left = [routes for kernel in kernels if (routes := routes_of(kernel))]
+    segment = expand_kernels(machine, block, twice, context, routes=left[-1] if left else "")
     run = Wafer(machine, Memory()).run(segment)
     ends = _ends_on_first_line(run, block)
     stamps = [ends[kernels[-1].name], *(ends[f"{k.name}/2"] for k in kernels)]
     rerouted = {label for piece in run.effect.pieces for label in _rerouted(piece.graph)}
     cycles: dict[str, int] = {}
     for kernel, start, stop in zip(kernels, stamps, stamps[1:], strict=False):
-        routes = machine.reroute_cycles if f"{kernel.name}/2" in rerouted else 0
-        cycles |= {kernel.name: stop - start - routes, f"{kernel.name}.routes": routes}
+        change = machine.reroute_cycles if f"{kernel.name}/2" in rerouted else 0
+        cycles |= {kernel.name: stop - start - change, f"{kernel.name}.routes": change}
     return cycles
 
 

@@ -17,7 +17,7 @@ from wsesim.engine.errors import SequencesError
 from wsesim.engine.expand import Segment, expand_feedback, expand_stage, expand_transfer, transfer_ends
 from wsesim.engine.taskgraph import Int64
 from wsesim.engine.wafer import Memory, SegmentRun, Wafer
-from wsesim.program.kernels import Kernel, Sample, Score
+from wsesim.program.kernels import DECODE, PREFILL, Kernel, Sample, Score
 from wsesim.program.kv import KVCache
 from wsesim.program.program import Program
 from wsesim.program.routes import entry_pe, sampler_pe
@@ -70,7 +70,8 @@ class Timing:
         self.program = program
         self.memory = memory or Memory()
         self.free_links = free_links
-        self._stages = _stages(program)
+        self._phases = {phase: program.in_phase(phase) for phase in (DECODE, PREFILL)}
+        self._stages = {phase: _stages(own) for phase, own in self._phases.items()}
         self._leading = {t.name.partition("_to_")[2]: t for t in program.transfers}
         self._caches = tuple(dict.fromkeys(_caches(program, program.kernels)))
         self._ends = {stage: transfer_ends(program, transfer) for stage, transfer in self._leading.items()}
@@ -102,11 +103,11 @@ class Timing:
     def legs(self, context: int, candidates: int = GREEDY, batch: int = 1) -> tuple[Leg, ...]:
         """A decode step's stages in order, not run; the way back of the ids is `expand_feedback`."""
         check_batch(self.program, batch)
-        return tuple(self._leg(name, kernels, context, candidates, batch) for name, kernels in self._stages)
+        return tuple(self._leg(name, kernels, context, candidates, batch) for name, kernels in self._stages[DECODE])
 
     def _leg(self, name: str, kernels: tuple[Kernel, ...], context: int, candidates: int, batch: int) -> Leg:
         drawn = candidates if isinstance(kernels[0], Sample) else GREEDY
-        stage = self._stage(kernels, batch, context + 1, drawn)
+        stage = self._stage(DECODE, kernels, batch, context + 1, drawn)
         transfer = self._leading.get(name)
         if transfer is None:
             return Leg(kernels[0].block, None, None, stage)
@@ -114,9 +115,9 @@ class Timing:
 
     def _decode(self, context: int, candidates: int, batch: int) -> Step:
         wafer = Wafer(self.program.machine, self.memory, free_links=self.free_links)
-        runs = self._body(wafer, batch, context + 1, last=batch)
-        end, logits_end = self._finish(wafer, runs, batch, context + 1, candidates)
-        return Step("decode", batch, context, end, logits_end, tuple(runs))
+        runs = self._body(wafer, DECODE, batch, context + 1, last=batch)
+        end, logits_end = self._finish(wafer, DECODE, runs, batch, context + 1, candidates)
+        return Step(DECODE, batch, context, end, logits_end, tuple(runs))
 
     def _prefill(self, tokens: int, candidates: int) -> Step:
         wafer = Wafer(self.program.machine, self.memory, free_links=self.free_links)
@@ -124,17 +125,18 @@ class Timing:
         chunk = self.program.prefill_chunk
         for start in range(0, tokens, chunk):
             stop = min(start + chunk, tokens)
-            runs += self._body(wafer, stop - start, stop, last=int(stop == tokens))
-        end, logits_end = self._finish(wafer, runs, 1, tokens, candidates)
-        return Step("prefill", tokens, 0, end, logits_end, tuple(runs))
+            runs += self._body(wafer, PREFILL, stop - start, stop, last=int(stop == tokens))
+        end, logits_end = self._finish(wafer, PREFILL, runs, 1, tokens, candidates)
+        return Step(PREFILL, tokens, 0, end, logits_end, tuple(runs))
 
-    def _body(self, wafer: Wafer, tokens: int, context: int, *, last: int) -> list[SegmentRun]:
+    def _body(self, wafer: Wafer, phase: str, tokens: int, context: int, *, last: int) -> list[SegmentRun]:
         """Embedding, layers and the transfer of `last` tokens to the head."""
         runs = []
-        for name, kernels in self._stages[:-2]:
+        *before, (head, _), _ = self._stages[phase]
+        for name, kernels in before:
             runs += self._move(wafer, name, tokens)
-            runs.append(wafer.run(self._stage(kernels, tokens, context, GREEDY)))
-        return runs + (self._move(wafer, self._stages[-2][0], last) if last else [])
+            runs.append(wafer.run(self._stage(phase, kernels, tokens, context, GREEDY)))
+        return runs + (self._move(wafer, head, last) if last else [])
 
     def _move(self, wafer: Wafer, stage: str, tokens: int) -> list[SegmentRun]:
         transfer = self._leading.get(stage)
@@ -144,11 +146,17 @@ class Timing:
         moved = self._segment((stage, tokens), lambda: expand_transfer(self.program, transfer, tokens))
         return [wafer.run(moved, credit)]
 
-    def _stage(self, kernels: tuple[Kernel, ...], tokens: int, context: int, candidates: int) -> Segment:
+    def _stage(self, phase: str, kernels: tuple[Kernel, ...], tokens: int, context: int, candidates: int) -> Segment:
         """Positions of a line, not tokens of context, decide a segment."""
         caches = dict.fromkeys(_caches(self.program, kernels))
-        key = (kernels[0].name, tokens, candidates, *(cache.positions(context, along) for cache, along in caches))
-        return self._segment(key, lambda: expand_stage(self.program, kernels, tokens, context, candidates))
+        key = (
+            phase,
+            kernels[0].name,
+            tokens,
+            candidates,
+            *(cache.positions(context, along) for cache, along in caches),
+        )
+        return self._segment(key, lambda: expand_stage(self._phases[phase], kernels, tokens, context, candidates))
 
     def _segment(self, key: tuple[object, ...], expand: Callable[[], Segment]) -> Segment:
         """The most recent segments are kept: of every stage and transfer, a few contexts."""
@@ -159,10 +167,11 @@ class Timing:
         return self._segments[key]
 
     def _finish(
-        self, wafer: Wafer, runs: list[SegmentRun], tokens: int, context: int, candidates: int
+        self, wafer: Wafer, phase: str, runs: list[SegmentRun], tokens: int, context: int, candidates: int
     ) -> tuple[int, int]:
         """Appends head, draw, and the ids' way back for `tokens`; cycles at which the ids and the logits are there."""
-        runs += (wafer.run(self._stage(kernels, tokens, context, candidates)) for _, kernels in self._stages[-2:])
+        last = self._stages[phase][-2:]
+        runs += (wafer.run(self._stage(phase, kernels, tokens, context, candidates)) for _, kernels in last)
         logits_end = runs[-2].end
         back: Segment | None = expand_feedback(self.program, tokens)
         runs += [wafer.run(back)] if back else []

@@ -1,4 +1,4 @@
-"""From a Program's kernels to a flat list of calls, weights packed and every array in place."""
+"""From a Program's kernels to a flat list of calls, with every array in place."""
 
 from __future__ import annotations
 
@@ -23,8 +23,7 @@ from wsesim.execute.calls import (
     ValueSums,
     WeightedSumCall,
 )
-from wsesim.execute.merges import Schedule, linear_schedule, schedule, split_schedule
-from wsesim.execute.pack import Reader, TileMemory, pack_embed, pack_head_norms, pack_linear, pack_norm
+from wsesim.execute.merges import linear_schedule, schedule, split_schedule
 from wsesim.execute.tiles import PANEL
 from wsesim.program import Program
 from wsesim.program.kernels import (
@@ -70,13 +69,12 @@ class Bound:
 class Binder:
     """Binds items one after the other, each reading what earlier ones made."""
 
-    def __init__(self, program: Program, reader: Reader, activations: str, chunk: int, workers: int) -> None:
-        self._program, self._reader = program, reader
+    def __init__(self, program: Program, packed: dict[str, Any], activations: str, chunk: int, workers: int) -> None:
+        self._program, self._packed = program, packed
         self._chunk, self._workers = chunk, workers
         self._round = _ROUND.get(activations)
         self._items = tuple(in_order(program))
         self._buffers = Buffers(self._items, chunk)
-        self._tiles = TileMemory((k for k in program.kernels if isinstance(k, Linear)), reader.dtype)
         self._stack = np.zeros(0, np.float32)
         self._scratch = np.zeros(0, np.float32)
         self._exponentials: dict[int, Positions] = {}
@@ -167,7 +165,7 @@ class Binder:
         return Plain(kernels.reslice, (source, row_of(item.source_layout), places, self._buffers.make(item)))
 
     def _embed(self, item: Embed) -> Call:
-        table = pack_embed(item, self._reader)
+        table = self._packed[item.name]
         places = item.layout.indices().reshape(-1).copy()
         target = self._buffers.make(item)
         return Plain(tiles.embed, (self._bound.ids, table.values, table.scales, places, target))
@@ -175,14 +173,14 @@ class Binder:
     def _rmsnorm(self, item: RMSNorm) -> Call:
         merges = schedule(item.layout.used, item.reduce)
         (source,) = self._inputs(item)
-        weight, stack = pack_norm(item, self._reader), np.zeros(merges.depth, np.float32)
+        weight, stack = self._packed[item.name], np.zeros(merges.depth, np.float32)
         shape = (item.layout.width, item.layout.size, item.eps)
         order = (merges.order, merges.children, stack)
         return Plain(kernels.rmsnorm, (source, weight, *shape, *order, self._buffers.make(item)))
 
     def _linear(self, item: Linear) -> Call:
         merges = linear_schedule(item)
-        packed = pack_linear(item, self._reader, self._tiles)
+        packed = self._packed[item.name]
         (source,) = self._inputs(item)
         places = _panel_places(item, packed.panels, self._chunk)
         weights = (packed.values, packed.scales, item.layout.width)
@@ -194,7 +192,7 @@ class Binder:
         merges = split_schedule(item.layouts[0].segment, item.reduce)
         order, stack = (merges.order, merges.children), np.zeros(merges.depth, np.float32)
         entries = map(merges.first, _head_elements(item.layouts))
-        sources, weights = self._inputs(item), pack_head_norms(item, self._reader)
+        sources, weights = self._inputs(item), self._packed[item.name]
         self._buffers.make(item)
         turns = tuple(
             (source, weight, *_head_geometry(layout), layout.head_dim, eps, *order, own, stack, self._buffers.value(to))
@@ -223,7 +221,7 @@ class Binder:
         geometry = (_head_starts(layout), layout.repeat, row_of(layout), layout.width, layout.features)
         return ScoreCall(
             len(self._bound.key_rows) - 1,
-            (key, row_of(item.key_layout), _in_visits(places, item.key_layout, merges)),
+            (key, row_of(item.key_layout), places),
             (query, *geometry),
             merges,
             self._lines(item),
@@ -371,12 +369,6 @@ def _head_elements(layouts: tuple[Heads, ...]) -> list[Ints]:
         elements.append((offset + np.arange(layout.groups * layout.repeat) % layout.heads).astype(np.int32))
         offset += layout.heads
     return elements
-
-
-def _in_visits(places: Ints, layout: Heads, merges: Schedule) -> Ints:
-    """`places` of a layout's heads with the segment in the order of the visits, as `line_sum` reads."""
-    split = places.reshape(-1, layout.segment, layout.features)
-    return split[:, merges.order].reshape(-1)
 
 
 def _head_places(layout: Heads) -> Ints:

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence as Ids
+from typing import Any
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from wsesim.errors import UnknownNameError
-from wsesim.execute.bind import Binder
+from wsesim.execute.bind import Binder, Bound
 from wsesim.execute.calls import Call
 from wsesim.execute.errors import ContextOverflowError, KernelTypeError, TokenIdError
-from wsesim.execute.pack import Reader, check_dtype
+from wsesim.execute.pack import check_dtype, pack_weights
 from wsesim.execute.sequence import Sequence
 from wsesim.program import Program, WeightStore
-from wsesim.program.kernels import KERNEL_TYPES, kernel_weights
+from wsesim.program.kernels import DECODE, KERNEL_TYPES, PREFILL
 
 ACTIVATIONS = ("fp32", "bf16", "fp16")
 CHUNK = 32  # tokens whose values are held at once; changes no bit
@@ -39,29 +40,32 @@ class Executor:
             raise UnknownNameError("activation dtype", activations, ACTIVATIONS)
         _check_kernels(program)
         self._vocabulary, self._max_context = program.vocabulary, program.max_context
-        refs = [ref for kernel in program.kernels for ref in kernel_weights(kernel)]
         with _one_at_a_time:
-            reader = Reader(weights, dtype, refs)
-            self._bound = Binder(program, reader, activations, CHUNK, numba.get_num_threads()).bind()
+            packed = pack_weights(program, weights, dtype)
+            self._bound = _bind_phases(program, packed, activations)
 
     def new_sequence(self) -> Sequence:
         """An empty text. Its cache grows as it does, up to the Program's `max_context`."""
-        return Sequence(tuple(self._bound.key_rows), tuple(self._bound.value_rows))
+        bound = self._bound[DECODE]
+        return Sequence(tuple(bound.key_rows), tuple(bound.value_rows))
 
-    def step(self, sequence: Sequence, token_ids: Ids[int], logits: bool = True) -> NDArray[np.float32] | None:
-        """Appends `token_ids` (one or more) to `sequence`; the last one's logits [vocabulary], or None if not
-        asked for.
+    def step(
+        self, sequence: Sequence, token_ids: Ids[int], logits: bool = True, *, phase: str = DECODE
+    ) -> NDArray[np.float32] | None:
+        """Appends `token_ids` (one or more) to `sequence`, with the collectives of DECODE or PREFILL; the last one's
+        logits [vocabulary], or None if not asked for.
 
         Raises TokenIdError and ContextOverflowError, before anything has changed.
         """
         self._check(sequence, token_ids)
+        bound = self._bound[phase]
         with _one_at_a_time:
             sequence.reserve(sequence.position + len(token_ids))
             for first in range(0, len(token_ids), CHUNK):
                 ids = token_ids[first : first + CHUNK]
-                self._bound.ids[: len(ids)] = ids
-                self._run(sequence, len(ids), logits and first + len(ids) == len(token_ids))
-            return self._logits() if logits else None
+                bound.ids[: len(ids)] = ids
+                _run(bound, sequence, len(ids), logits and first + len(ids) == len(token_ids))
+            return _logits(bound) if logits else None
 
     def _check(self, sequence: Sequence, token_ids: Ids[int]) -> None:
         if not len(token_ids):
@@ -76,22 +80,35 @@ class Executor:
                 f" of {self._max_context}"
             )
 
-    def _run(self, sequence: Sequence, tokens: int, logits: bool) -> None:
-        for angles in self._bound.angles.values():
-            angles.fill(tokens, sequence.position)
-        for lines in self._bound.lines.values():
-            lines.fill(tokens, sequence.position)
-        _run_all(self._bound.body, tokens, sequence)
-        sequence.position += tokens
-        if logits:
-            for array, row in self._bound.crossing if tokens > 1 else ():
-                array[:row] = array[(tokens - 1) * row : tokens * row]
-            _run_all(self._bound.tail, 1, sequence)
 
-    def _logits(self) -> NDArray[np.float32]:
-        assert self._bound.logits is not None, "a Program ends with a Sample"
-        values, places = self._bound.logits
-        return values[places]
+def _bind_phases(program: Program, packed: dict[str, Any], activations: str) -> dict[str, Bound]:
+    """The calls of each phase; they are the same ones where no kernel tells the phases apart."""
+
+    def bound(phase: str) -> Bound:
+        return Binder(program.in_phase(phase), packed, activations, CHUNK, numba.get_num_threads()).bind()
+
+    decode = bound(DECODE)
+    alike = program.in_phase(DECODE) == program.in_phase(PREFILL)
+    return {DECODE: decode, PREFILL: decode if alike else bound(PREFILL)}
+
+
+def _run(bound: Bound, sequence: Sequence, tokens: int, logits: bool) -> None:
+    for angles in bound.angles.values():
+        angles.fill(tokens, sequence.position)
+    for lines in bound.lines.values():
+        lines.fill(tokens, sequence.position)
+    _run_all(bound.body, tokens, sequence)
+    sequence.position += tokens
+    if logits:
+        for array, row in bound.crossing if tokens > 1 else ():
+            array[:row] = array[(tokens - 1) * row : tokens * row]
+        _run_all(bound.tail, 1, sequence)
+
+
+def _logits(bound: Bound) -> NDArray[np.float32]:
+    assert bound.logits is not None, "a Program ends with a Sample"
+    values, places = bound.logits
+    return values[places]
 
 
 def _check_kernels(program: Program) -> None:

@@ -18,10 +18,10 @@ from wsesim.errors import UnknownNameError
 from wsesim.execute.buffers import row_of
 from wsesim.execute.errors import WeightShapeError
 from wsesim.execute.kernels import narrow_bf16
-from wsesim.execute.merges import linear_schedule
 from wsesim.execute.threads import prange
 from wsesim.execute.tiles import PANEL
-from wsesim.program.kernels import Embed, Linear, QKNorm, RMSNorm, WeightRef
+from wsesim.program import Program
+from wsesim.program.kernels import Embed, Linear, QKNorm, RMSNorm, WeightRef, kernel_weights
 from wsesim.program.layout import Heads, ceil_div
 from wsesim.program.protocols import WeightStore
 
@@ -54,7 +54,7 @@ class Matrix:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tiles:
-    """A linear layer's weights: values [panels, visits, k, PANEL] and scales [panels, PANEL] (or none), flat.
+    """A linear layer's weights: values [panels, positions, k, PANEL] and scales [panels, PANEL] (or none), flat.
 
     Every output begins on a panel of its own: output o has `panels[o]` of them, in order.
     """
@@ -135,10 +135,33 @@ class TileMemory:
         return taken
 
 
+def pack_weights(program: Program, store: WeightStore, dtype: str) -> dict[str, Any]:
+    """What each kernel that has weights reads, by its name, in the order of the kernels: Matrix of an Embed, Tiles of a
+    Linear, the norms' weights. No collective decides any of it. Raises WeightShapeError.
+    """
+    refs = [ref for kernel in program.kernels for ref in kernel_weights(kernel)]
+    reader = Reader(store, dtype, refs)
+    memory = TileMemory((k for k in program.kernels if isinstance(k, Linear)), dtype)
+    packed: dict[str, Any] = {}
+    for kernel in program.kernels:
+        match kernel:
+            case Embed():
+                packed[kernel.name] = pack_embed(kernel, reader)
+            case RMSNorm():
+                packed[kernel.name] = pack_norm(kernel, reader)
+            case Linear():
+                packed[kernel.name] = pack_linear(kernel, reader, memory)
+            case QKNorm():
+                packed[kernel.name] = pack_head_norms(kernel, reader)
+            case _:
+                pass
+    return packed
+
+
 def pack_linear(kernel: Linear, reader: Reader, memory: TileMemory) -> Tiles:
     """The tiles of every output of `kernel`. Raises WeightShapeError."""
     panels = _panels(kernel)
-    columns = kernel.layout.indices()[linear_schedule(kernel).order].reshape(-1)
+    columns = kernel.layout.indices().reshape(-1)
     size = len(columns) * PANEL
     values = memory.take(sum(panels) * size)
     scales = np.zeros(sum(panels) * PANEL if reader.dtype == "int8" else 0, np.float32)

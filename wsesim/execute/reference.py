@@ -89,7 +89,7 @@ def linear(
     out: Floats,
 ) -> None:
     positions = len(order)
-    weights = widen(tiles).reshape(len(places), positions, k, PANEL)[:, np.argsort(order)]
+    weights = widen(tiles).reshape(len(places), positions, k, PANEL)
     for t, row in enumerate(x[: tokens * positions * k].reshape(tokens, positions, k)):
         products = row[None, :, :, None] * weights  # [panel, position, k, column]
         partials = ordered_sum(products.transpose(2, 1, 0, 3))
@@ -142,7 +142,7 @@ def score(
 ) -> None:
     heads = len(starts)
     cached = keys.reshape(-1, heads // repeat, len(order), features, PANEL)
-    cached = cached[:, :, np.argsort(order)].transpose(1, 2, 3, 0, 4)
+    cached = cached.transpose(1, 2, 3, 0, 4)
     cached = cached.reshape(heads // repeat, len(order), features, -1)  # [group, position, feature, token]
     for t in range(tokens):
         seen = context + t + 1

@@ -1,10 +1,10 @@
 """Sums over tiles: every PE's partial sum, then the merges of the reduction, for many output lines at once.
 
-The lines of a tile grid do not interact, so the outputs of neighbouring lines are stored side by side in
-panels of PANEL columns: tiles [panel, visit, k, PANEL], read from first to last. How they are stored changes
-no bit: each output is sum over k ascending within a position, in float32, multiplied then added, and then
-merged. The K cache is stored likewise, PANEL positions a panel, so that a query meets it as a linear layer's
-input does.
+The lines of a tile grid do not interact, so the outputs of neighbouring lines are stored side by side in panels of
+PANEL columns: tiles [panel, position, k, PANEL], whatever the order of the merges, which may differ between a prompt
+and a decode step. How they are stored changes no bit: each output is sum over k ascending within a position, in
+float32, multiplied then added, and then merged. The K cache is stored likewise, PANEL positions a panel, so that a
+query meets it as a linear layer's input does.
 
 Stored weights: float32 is fp32, uint16 the bits of bf16, int16 those of fp16, int8 a multiple of its row's
 scale. Indices are unsigned: numba would otherwise test each for wraparound, and vectorise nothing.
@@ -171,12 +171,12 @@ def line_sum(
 ) -> None:
     """stack[so:][:PANEL] = the reduced sum of one token over one panel.
 
-    Position p reads x[xo + p * x_stride:][:k]; w holds the tiles in the order of the visits.
+    Position p reads x[xo + p * x_stride:][:k] and its tile, w[wo + p * k * PANEL:].
     """
     height = _0
     for v in range(_U(len(order))):
         position, count = _U(order[v]), _U(children[v])
-        visit(x, xo + position * x_stride, w, wo + v * k * _N, k, stack, so, height, count)
+        visit(x, xo + position * x_stride, w, wo + position * k * _N, k, stack, so, height, count)
         height = height - count + _1
 
 
@@ -201,7 +201,7 @@ def _panel_of_tokens(
     positions = _U(len(order))
     for v in range(positions):
         position, count = _U(order[v]), _U(children[v])
-        tile = wo + v * k * _N
+        tile = wo + position * k * _N
         for i in range(k * _N):
             scratch[co + i] = widen(w[tile + i])
         for t in range(tokens):
@@ -250,7 +250,7 @@ def linear(
 ) -> None:
     """out = tiles . x for each of `tokens`, whose bits do not depend on how many there are or on `workers`.
 
-    x [tokens, positions, k] flat; tiles [panels, visits, k, PANEL] flat, fp32, bf16, fp16 or int8; scales
+    x [tokens, positions, k] flat; tiles [panels, positions, k, PANEL] flat, fp32, bf16, fp16 or int8; scales
     [panels, PANEL] flat, or empty; places [panels, 3]: where in `out` a panel's first column of token 0 goes,
     the distance of two tokens, and how many columns count. starts [panels, PANEL] flat: the entry at which a column's
     sum begins where the merges leave them all, or empty. Scratch: stack [workers, tokens, depth, PANEL], scratch

@@ -2,11 +2,13 @@
 
 Axes are abstract: the residual stream is split `along` its block (over its rows or its columns, as the block's `axis`
 says) and replicated `across` it. Values are names; a kernel computes its outputs from values made before it on the same
-block, or brought by a transfer.
+block, or brought by a transfer. `reduce` is the collective of a decode step, `prefill_reduce` that of a prompt's chunk,
+"" if it is the same.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 from wsesim.program.kv import DEFAULT_CACHE, KVCache
@@ -14,6 +16,10 @@ from wsesim.program.layout import Heads, Layout, Uniform
 
 ALONG = "along"
 ACROSS = "across"
+SEGMENT = "segment"  # of a line across, where a head lies on several positions
+
+DECODE = "decode"
+PREFILL = "prefill"
 
 
 def other_axis(axis: str) -> str:
@@ -66,6 +72,7 @@ class RMSNorm:
     layout: Uniform
     eps: float
     reduce: str
+    prefill_reduce: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +91,7 @@ class Linear:
     outputs: tuple[Output, ...]
     reduce: str
     broadcast: bool
+    prefill_reduce: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +110,7 @@ class QKNorm:
     weights: tuple[WeightRef, ...]
     eps: tuple[float, ...]
     reduce: str
+    prefill_reduce: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +139,7 @@ class Score:
     scale: float
     reduce: str
     cache: KVCache = DEFAULT_CACHE
+    prefill_reduce: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +153,7 @@ class Softmax:
     layout: Heads
     reduce: str
     cache: KVCache = DEFAULT_CACHE
+    prefill_reduce: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +172,7 @@ class WeightedSum:
     value_layout: Heads
     reduce: str
     cache: KVCache = DEFAULT_CACHE
+    prefill_reduce: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +193,7 @@ class FlashSum:
     value_layout: Heads
     reduce: str
     cache: KVCache = DEFAULT_CACHE
+    prefill_reduce: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,3 +305,29 @@ def kernel_weights(kernel: Kernel) -> tuple[WeightRef, ...]:
             return kernel.weights
         case _:
             return ()
+
+
+def in_phase(kernel: Kernel, phase: str) -> Kernel:
+    """The kernel with the collective of DECODE or PREFILL as its only one."""
+    chosen = getattr(kernel, "prefill_reduce", "")
+    if not chosen:
+        return kernel
+    fields = {"prefill_reduce": ""} | ({"reduce": chosen} if phase == PREFILL else {})
+    return dataclasses.replace(kernel, **fields)  # type: ignore[arg-type]
+
+
+def line_kind(kernel: Kernel) -> str:
+    """The lines that a kernel's collective goes over: ALONG, ACROSS or SEGMENT; "" if it has none."""
+    match kernel:
+        case RMSNorm() | Softmax() | WeightedSum() | FlashSum():
+            return ALONG
+        case Linear():
+            return kernel.axis
+        case Score():
+            return SEGMENT if kernel.query_layout.segment > 1 else ""
+        case QKNorm():
+            return SEGMENT if kernel.layouts[0].segment > 1 else ""
+        case Sample():
+            return ACROSS
+        case _:
+            return ""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from dataclasses import dataclass
 
 from wsesim.machine import Machine, Rect
-from wsesim.program.kernels import Kernel
+from wsesim.program.kernels import Kernel, in_phase
 from wsesim.program.layout import Layout
 
 VERSION = 1  # of the Program's meaning; part of the fingerprint
@@ -119,6 +120,10 @@ class Program:
 
     def kernels_of(self, block: str) -> tuple[Kernel, ...]:
         return tuple(k for k in self.kernels if k.block == block)
+
+    def in_phase(self, phase: str) -> Program:
+        """The Program whose only collectives are those of DECODE or PREFILL."""
+        return dataclasses.replace(self, kernels=tuple(in_phase(k, phase) for k in self.kernels))
 
     @property
     def pes(self) -> int:

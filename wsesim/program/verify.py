@@ -158,7 +158,15 @@ def _wrong_transfers(program: Program) -> Iterator[str]:
 
 
 def _unknown_collectives(program: Program) -> Iterator[str]:
-    yield from (k.name for k in program.kernels if not is_collective(getattr(k, "reduce", "chain")))
+    for kernel in program.kernels:
+        if not is_collective(getattr(kernel, "reduce", "chain")):
+            yield kernel.name
+        if (prefill := getattr(kernel, "prefill_reduce", "")) and not is_collective(prefill):
+            yield f"{kernel.name} in a prompt"
+
+
+def _phases_of_the_head(program: Program) -> Iterator[str]:
+    yield from (k.name for k in program.kernels if isinstance(k, Linear) and not k.broadcast and k.prefill_reduce)
 
 
 def _caches(program: Program) -> Iterator[tuple[str, KVCache]]:
@@ -265,6 +273,7 @@ RULES: tuple[tuple[Rule, ...], ...] = (
         ("kernels, transfers and colours name known blocks", _unknown_blocks),
         ("blocks and layouts have an extent", _no_extent),
         ("collectives are known", _unknown_collectives),
+        ("logits are summed once after either phase, by one collective", _phases_of_the_head),
         (f"a KV cache is {', '.join(POLICIES)}, in {', '.join(KV_DTYPES)}", _unknown_caches),
         ("fields are in their range", _fields_out_of_range),
         ("each source has its target, layout, weight and eps, on segments of one length", _uneven_lists),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from wsesim.execute.sampling import GREEDY, sample
 from wsesim.machine import Machine
+from wsesim.program.kernels import PREFILL
 from wsesim.runtime.protocols import Arithmetic, Cycles, Tokenizer
 from wsesim.runtime.request import Request
 from wsesim.runtime.stop import StopFilter
@@ -98,7 +99,7 @@ class _Run:
     def prefill(self) -> None:
         """The prompt: its logits, and the cycles to them."""
         began = time.perf_counter()
-        self._logits = self.engine.arithmetic.step(self._sequence, self.request.prompt_ids)
+        self._logits = self.engine.arithmetic.step(self._sequence, self.request.prompt_ids, phase=PREFILL)
         self.execute_wall_s += time.perf_counter() - began
         began = time.perf_counter()
         step = self.engine.cycles.prefill(len(self.request.prompt_ids), self._candidates)

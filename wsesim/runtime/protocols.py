@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
+from wsesim.program.kernels import DECODE
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -42,7 +44,9 @@ class Arithmetic(Protocol):
 
     def new_sequence(self) -> State: ...
 
-    def step(self, sequence: State, token_ids: Sequence[int], logits: bool = True) -> NDArray[np.float32] | None: ...
+    def step(
+        self, sequence: State, token_ids: Sequence[int], logits: bool = True, *, phase: str = DECODE
+    ) -> NDArray[np.float32] | None: ...
 
 
 class StepCycles(Protocol):

@@ -71,17 +71,18 @@ def compile_model(
 
 
 def compile_from(path: str, lowering: Lowering, *, observe: Observe = unobserved) -> Program:
-    """The Program that the rest of the lowering makes of a Graph's text, raw, canonical or recognised."""
+    """The Program that the rest of the lowering makes of a Partition's text, or of a Graph's at any stage."""
     from wsesim.machine import load_machine
-    from wsesim_compiler.lower import from_text
+    from wsesim.toolchain.oracle import EngineOracle
+    from wsesim_compiler.lower import from_text, lower_partition
 
     machine = load_machine(lowering.machine)
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise InvalidInputError(f"{path}: cannot be read as a Graph: {error}") from None
-    graph = from_text(text, observe)
-    return _lower(graph, machine, lowering, graph.name, observe)
+        raise InvalidInputError(f"{path}: cannot be read as a Graph or Partition: {error}") from None
+    split = from_text(text, observe)
+    return lower_partition(split, machine, options_of(split.graph.name, lowering), EngineOracle(), observe)
 
 
 def _finished_program(model: str | Program, lowering: Lowering, observe: Observe) -> Program:

@@ -1,105 +1,160 @@
-"""choose: Placement -> Placement with one collective for every kernel; "auto" ends here.
+"""choose: Placement -> Placement with a collective for every kernel and phase; "auto" ends here.
 
-Contract: kernels whose lines go along one axis of a block take one algorithm, since a PE holds the routes of one at a
-time and the engine charges a change of axis only; which of them stream is each kernel's own. Of all algorithms the one
-whose cycles, asked from the engine for every kernel of a decode step, sum to the least; the first of equals.
+Contract: on each block, in each phase, the collectives whose cycles sum to the least, by what the oracle says of every
+kernel's line and of the changes of routes between them: a PE holds the routes of one algorithm on one kind of lines at
+a time. Going round the block's kernels, token after token; the first of equals. The draw and the logits before it are
+made once after either phase, by one algorithm.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
-from itertools import groupby
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
 
+from wsesim.machine import Machine
 from wsesim.program.collectives import ALGORITHMS, STREAMED
-from wsesim.program.kernels import FlashSum, Kernel, Linear, QKNorm, RMSNorm, Sample, Score, Softmax, WeightedSum
+from wsesim.program.kernels import (
+    DECODE,
+    PREFILL,
+    FlashSum,
+    Kernel,
+    Linear,
+    QKNorm,
+    RMSNorm,
+    Sample,
+    Score,
+    Softmax,
+    WeightedSum,
+    line_kind,
+)
 from wsesim.program.program import Block
 from wsesim.program.protocols import CostOracle, LineUse
 from wsesim_compiler.options import AUTO
 from wsesim_compiler.passes.probe import TYPICAL_CONTEXT
 from wsesim_compiler.placement import PlacedBlock, Placement
+from wsesim_compiler.stage_kernels import Collectives
 
 CANDIDATE_ELEMENTS = 3  # a value and a 32-bit id, in elements of fp16
 
 
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """A kernel's collective: the kind of its lines, and of each algorithm the better staging's cycles and name."""
+
+    kind: str
+    cheapest: tuple[tuple[int, str], ...]
+
+
 def choose(placement: Placement, cost: CostOracle) -> Placement:
-    """Writes down the collective of each kernel that has one."""
-    chosen: dict[str, str] = {}
+    """Writes down the collectives of each kernel that has one."""
+    chosen: dict[str, Collectives] = {}
+    asked = _Asked(placement.machine, cost)
     for placed in placement.blocks:
-        chosen |= _on_block(placement, placed, cost)
+        reducing = [k for k in placement.kernels_on(placed) if hasattr(k, "reduce")]
+        if placement.options.collective != AUTO:
+            both = Collectives(placement.options.collective, placement.options.collective)
+            chosen |= {k.name: both for k in reducing}
+            continue
+        decode, prefill = (_on_block(placement, placed, reducing, phase, asked) for phase in (DECODE, PREFILL))
+        chosen |= {k.name: Collectives(decode[k.name], prefill[k.name]) for k in reducing}
     return dataclasses.replace(placement, collectives=tuple(chosen.items()))
 
 
-def _on_block(placement: Placement, placed: PlacedBlock, cost: CostOracle) -> dict[str, str]:
-    """Collectives by kernel, in the kernels' order."""
-    reducing = [k for k in placement.kernels_on(placed) if hasattr(k, "reduce")]
-    if placement.options.collective != AUTO:
-        return {k.name: placement.options.collective for k in reducing}
-    found: dict[str, str] = {}
-    for _, kernels in groupby(sorted(reducing, key=_axis), key=_axis):
-        found |= _on_axis(placement, placed.block, tuple(kernels), cost)
-    return {k.name: found[k.name] for k in reducing}
+def _on_block(
+    placement: Placement, placed: PlacedBlock, kernels: list[Kernel], phase: str, asked: _Asked
+) -> dict[str, str]:
+    """Collectives of a phase by kernel. One that has no line to sum over takes the first algorithm."""
+    summing = [kernel for kernel in kernels if line_kind(kernel)]
+    stops = tuple(
+        # a list of candidates leaves a PE when it is merged: it cannot be streamed
+        Stop(line_kind(k), asked.cheapest(line_use(k, placed.block, placement, phase), not isinstance(k, Sample)))
+        for k in summing
+    )
+    best = cheapest_round(stops, placement.machine.reroute_cycles)
+    return {k.name: ALGORITHMS[0] for k in kernels} | {k.name: text for k, text in zip(summing, best, strict=True)}
 
 
-def _on_axis(placement: Placement, block: Block, kernels: Iterable[Kernel], cost: CostOracle) -> dict[str, str]:
-    """The algorithm with the lowest sum over these kernels."""
-    uses = {k: line_use(k, block, placement) for k in kernels}
+class _Asked:
+    """What the oracle has said of a machine."""
 
-    def cycles(kernel: Kernel, collective: str) -> int:
-        return cost.collective_cycles(placement.machine, uses[kernel], collective)
+    def __init__(self, machine: Machine, cost: CostOracle) -> None:
+        self._machine, self._cost = machine, cost
+        self._known: dict[tuple[LineUse, bool], tuple[tuple[int, str], ...]] = {}
 
-    def best(algorithm: str) -> Mapping[Kernel, str]:
-        return {k: min(_stagings(k, algorithm), key=lambda staging: cycles(k, staging)) for k in uses}
+    def cheapest(self, use: LineUse, streamable: bool) -> tuple[tuple[int, str], ...]:
+        """Of each algorithm the better staging: its cycles and its name."""
+        if (use, streamable) not in self._known:
+            stagings = ("", STREAMED) if streamable else ("",)
+            self._known[use, streamable] = tuple(
+                min(((self._cycles(use, s + a), s + a) for s in stagings), key=lambda found: found[0])
+                for a in ALGORITHMS
+            )
+        return self._known[use, streamable]
 
-    candidates = [best(algorithm) for algorithm in ALGORITHMS]
-    taken = min(candidates, key=lambda choice: sum(cycles(k, collective) for k, collective in choice.items()))
-    return {k.name: collective for k, collective in taken.items()}
-
-
-def _stagings(kernel: Kernel, algorithm: str) -> tuple[str, ...]:
-    """A list of candidates leaves a PE when it is merged: it cannot be streamed."""
-    return (algorithm,) if isinstance(kernel, Sample) else (algorithm, STREAMED + algorithm)
-
-
-def _axis(kernel: Kernel) -> str:
-    """The lines that a kernel's collective goes over: those of one name share their routes."""
-    match kernel:
-        case Linear():
-            return kernel.axis
-        case Sample():
-            return "across"
-        case Score() | QKNorm():
-            return "segment"
-        case _:
-            return "along"
+    def _cycles(self, use: LineUse, collective: str) -> int:
+        return self._cost.collective_cycles(self._machine, use, collective)
 
 
-def line_use(kernel: Kernel, block: Block, placement: Placement) -> LineUse:
-    """The kernel's collective in a decode step, over a typical context."""
+@lru_cache(maxsize=256)  # layers are alike
+def cheapest_round(stops: tuple[Stop, ...], reroute_cycles: int) -> tuple[str, ...]:
+    """The collectives of a round through all stops, from the last one's routes on, with the lowest sum."""
+    rounds = (_cheapest_from(stops, first, reroute_cycles) for first in range(len(ALGORITHMS)))
+    best = min(rounds, key=lambda found: found[0])[1] if stops else ()
+    return tuple(stop.cheapest[algorithm][1] for stop, algorithm in zip(stops, best, strict=True))
+
+
+def _cheapest_from(stops: tuple[Stop, ...], first: int, reroute_cycles: int) -> tuple[int, tuple[int, ...]]:
+    """The cheapest round that begins with algorithm `first`, by dynamic programming: its cycles, and the algorithms."""
+
+    def reroute(before: Stop, old: int, after: Stop, new: int) -> int:
+        return reroute_cycles if (before.kind, old) != (after.kind, new) else 0
+
+    reached: dict[int, tuple[int, tuple[int, ...]]] = {first: (stops[0].cheapest[first][0], (first,))}
+    for before, after in pairwise(stops):
+        reached = {
+            new: min(
+                (
+                    (sofar + reroute(before, old, after, new) + after.cheapest[new][0], (*path, new))
+                    for old, (sofar, path) in reached.items()
+                ),
+                key=lambda found: found[0],
+            )
+            for new in range(len(ALGORITHMS))
+        }
+    closed = ((sofar + reroute(stops[-1], a, stops[0], first), path) for a, (sofar, path) in reached.items())
+    return min(closed, key=lambda found: found[0])
+
+
+def line_use(kernel: Kernel, block: Block, placement: Placement, phase: str) -> LineUse:
+    """The kernel's collective over a typical context: in a decode step of a full batch, or in a prompt's chunk."""
     dtype = placement.options.timing_dtype
+    batch = placement.options.batch
+    tokens = batch if phase == DECODE else placement.prefill_chunk
     match kernel:
         case RMSNorm():
-            return LineUse(block.along, kernel.layout.used, 1, dtype, everybody=True)
+            return LineUse(block.along, kernel.layout.used, tokens, dtype, everybody=True)
         case Linear():
             length = block.along if kernel.axis == "along" else block.across
-            elements = sum(output.layout.width for output in kernel.outputs)
+            elements = (tokens if kernel.broadcast else batch) * sum(output.layout.width for output in kernel.outputs)
             return LineUse(length, kernel.layout.used, elements, dtype, kernel.broadcast)
         case Score():
             positions = kernel.cache.positions(min(TYPICAL_CONTEXT, placement.options.max_context), block.along)
             segment, heads = kernel.query_layout.segment, kernel.query_layout.heads
-            return LineUse(segment, segment, heads * positions, dtype, everybody=True)
+            return LineUse(segment, segment, tokens * heads * positions, dtype, everybody=True)
         case QKNorm():
             segment, heads = kernel.layouts[0].segment, sum(layout.heads for layout in kernel.layouts)
-            return LineUse(segment, segment, heads, dtype, everybody=True)
+            return LineUse(segment, segment, tokens * heads, dtype, everybody=True)
         case Softmax():
-            return LineUse(block.along, block.along, kernel.layout.heads, dtype, everybody=True)
+            return LineUse(block.along, block.along, tokens * kernel.layout.heads, dtype, everybody=True)
         case FlashSum():
-            elements = kernel.layout.width + kernel.layout.heads
+            elements = tokens * (kernel.layout.width + kernel.layout.heads)
             return LineUse(block.along, block.along, elements, dtype, everybody=True)
         case WeightedSum():
-            return LineUse(block.along, block.along, kernel.layout.width, dtype, everybody=True)
+            return LineUse(block.along, block.along, tokens * kernel.layout.width, dtype, everybody=True)
         case Sample():
-            elements = CANDIDATE_ELEMENTS * kernel.candidates
+            elements = CANDIDATE_ELEMENTS * kernel.candidates * batch
             return LineUse(block.across, kernel.layout.used, elements, dtype, everybody=False)
         case _:
             raise AssertionError(f"{kernel.name} has no collective")

@@ -13,7 +13,7 @@ from wsesim_compiler.memory import block_memory
 from wsesim_compiler.options import Options
 from wsesim_compiler.partition import Partition, Stage
 from wsesim_compiler.passes.refuse import out_of_bytes
-from wsesim_compiler.stage_kernels import stage_kernels
+from wsesim_compiler.stage_kernels import Collectives, stage_kernels
 
 TYPICAL_CONTEXT = 2048
 
@@ -108,8 +108,8 @@ class Probe:
 
     def _kernels(self, stage: Stage, block: Block) -> tuple[Kernel, ...]:
         """Neither bytes nor the estimate depend on which collective is chosen."""
-        options = self.options
-        return stage_kernels(self.partition, stage, block, options, lambda name: options.collective)
+        asked = Collectives(self.options.collective, self.options.collective)
+        return stage_kernels(self.partition, stage, block, self.options, lambda name: asked)
 
 
 def block_name(stages: tuple[Stage, ...]) -> str:

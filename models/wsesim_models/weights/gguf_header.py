@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -58,11 +59,18 @@ class GGUFHeader:
 
 
 def read_header(path: str | Path) -> GGUFHeader:
-    """Everything before the tensors' data.
+    """Everything before the tensors' data, read once for the model, its weights and its tokenizer.
 
     Raises InvalidFileError for another kind of file, an unread version, or a file that ends too early.
     """
     path = Path(path)
+    state = path.stat()
+    return _read_file(path, state.st_mtime_ns, state.st_size)
+
+
+@lru_cache(maxsize=4)
+def _read_file(path: Path, modified_ns: int, size: int) -> GGUFHeader:
+    """The header of the file as it is at that time."""
     try:
         return _read(path, _Cursor(np.memmap(path, np.uint8, "r").data))
     except (struct.error, LookupError, ValueError, TypeError, ZeroDivisionError) as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from wsesim.engine.expand.canvas import Canvas, Lines
 from wsesim.engine.expand.collective import all_reduce
 from wsesim.engine.taskgraph import COLLECTIVE, Int64
-from wsesim.program.kernels import ACROSS, ALONG, FlashSum, QKNorm, Rope, Score, Softmax, WeightedSum
+from wsesim.program.kernels import ACROSS, ALONG, SEGMENT, FlashSum, QKNorm, Rope, Score, Softmax, WeightedSum
 from wsesim.program.kv import SHIFT, KVCache
 from wsesim.program.layout import Heads
 from wsesim.program.program import Block
@@ -102,10 +102,11 @@ def _append(canvas: Canvas, pes: Int64, cache: KVCache, layout: Heads, label: st
 
 
 def _pass_up(canvas: Canvas, lines: Lines, cache: KVCache, layout: Heads, label: str) -> None:
-    """Where the cache shifts, every PE sends its oldest K and V of each new token to the line before, all at once."""
+    """Where the cache shifts, every PE sends its oldest K and V of each new token to the line before, all at once and
+    on the routes of the sum.
+    """
     if cache.policy != SHIFT or lines.length == 1 or not lines.pes.size:
         return
-    canvas.reroute(lines, label)
     elements = canvas.tokens * 2 * layout.width
     wavelets = canvas.machine.wavelets(elements, cache.stored(canvas.dtype))
     sent = canvas.send(lines.pes[:, 1:], label)
@@ -120,7 +121,7 @@ def _segment_all_reduce(canvas: Canvas, layout: Heads, block: Block, elements: i
         return
     rows = canvas.lines(block, ACROSS, block.along)
     segments = rows.pes[:, : layout.used].reshape(-1, layout.segment)
-    lines = Lines(segments, rows.forward, rows.backward, "segment")
+    lines = Lines(segments, rows.forward, rows.backward, SEGMENT)
     all_reduce(canvas, lines, layout.segment, elements, algorithm, label)
 
 

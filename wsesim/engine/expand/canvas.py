@@ -20,7 +20,7 @@ EAST, WEST, NORTH, SOUTH = range(4)
 class Lines:
     """Parallel lines of PEs that do the same: `pes` [lines, length], and the directions of ascending and descending.
 
-    `kind` names the routes: PEs hold those of one kind at a time (their input queues are few) and reroute in between.
+    `kind`: along, across, or segments of the latter.
     """
 
     pes: Int64
@@ -50,7 +50,7 @@ class Canvas:
         self.dtype = dtype
         self.tokens = tokens
         self.builder = GraphBuilder(window.columns, window.rows)
-        self.configured = ""  # kind of the lines whose routes are in place; "" asks for no reroute
+        self.configured = ""  # routes that are in place; "" asks for no reroute
         self._slow = [(self.at(s.x, s.y), s.factor) for s in machine.slow if window.has(s.x, s.y)]
 
     def at(self, x: int, y: int) -> int:
@@ -114,11 +114,11 @@ class Canvas:
         """A copy from memory into the fabric: launched like any vector operation, then the microthread's own."""
         return self.task(pes, label, self.machine.op("copy").launch, 0, streams=True, kind=COLLECTIVE)
 
-    def reroute(self, lines: Lines, label: str) -> None:
-        """Puts the routes of `lines` in place where those of another kind are."""
-        if self.configured and self.configured != lines.kind:
+    def reroute(self, lines: Lines, routes: str, label: str) -> None:
+        """Puts `routes` in place of others: a PE holds one set at a time, its input queues are few."""
+        if self.configured and self.configured != routes:
             self.task(lines.pes, label, 0, self.machine.reroute_cycles, kind=REROUTE)
-        self.configured = lines.kind
+        self.configured = routes
 
     def wavelets(self, elements: int) -> int:
         return self.machine.wavelets(elements, self.dtype)

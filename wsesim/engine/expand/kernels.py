@@ -11,7 +11,7 @@ from functools import partial
 
 from wsesim.engine.expand import attention
 from wsesim.engine.expand.canvas import Canvas
-from wsesim.engine.expand.collective import Step, all_reduce, broadcast, reduce, sum_step
+from wsesim.engine.expand.collective import Step, all_reduce, broadcast, reduce, routes_name, sum_step
 from wsesim.program.kernels import (
     ACROSS,
     ALONG,
@@ -28,6 +28,7 @@ from wsesim.program.kernels import (
     Softmax,
     SwiGLU,
     WeightedSum,
+    line_kind,
 )
 from wsesim.program.program import Block
 
@@ -102,21 +103,10 @@ def _draw(canvas: Canvas, where: Site, kernel: Kernel) -> None:
             _sample(canvas, kernel, where, label)
 
 
-def line_kind(kernel: Kernel) -> str:
-    """The last kind of lines whose routes the kernel needs, "" if none."""
-    match kernel:
-        case RMSNorm() | Softmax() | WeightedSum() | FlashSum():
-            return ALONG
-        case Linear():
-            return kernel.axis
-        case Score():
-            return "segment" if kernel.query_layout.segment > 1 else ""
-        case QKNorm():
-            return "segment" if kernel.layouts[0].segment > 1 else ""
-        case Sample():
-            return ACROSS
-        case _:
-            return ""
+def routes_of(kernel: Kernel) -> str:
+    """The routes that the kernel leaves in place, as `Canvas.configured` names them; "" if it needs none."""
+    kind = line_kind(kernel)
+    return routes_name(kind, str(getattr(kernel, "reduce", ""))) if kind else ""
 
 
 def _embed_entry(canvas: Canvas, where: Site, kernel: Embed, label: str) -> None:

@@ -1,0 +1,27 @@
+"""chunk: Placement -> Placement with the number of a prompt's tokens that go through a block together.
+
+Contract: the option's number, else 1 in a pipeline of blocks, else the most of CHUNKS whose buffers fit; `place` has
+seen to it that the smallest does. Buffers do not depend on collectives, collectives depend on the chunk.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from wsesim_compiler.memory import block_memory
+from wsesim_compiler.placement import Placement
+
+CHUNKS = (8, 4, 2, 1)
+
+
+def chunk(placement: Placement) -> Placement:
+    """The placement with its `prefill_chunk`."""
+    options = placement.options
+    alone = len([p for p in placement.blocks if any(s.startswith("layer") for s in p.stages)]) == 1
+    wanted = (options.prefill_chunk,) if options.prefill_chunk else CHUNKS if alone else (1,)
+    kernels = [(p.block, placement.kernels_on(p)) for p in placement.blocks]
+    for tokens in wanted:
+        memory = [block_memory(block, own, options, tokens) for block, own in kernels]
+        if all(m.total_bytes <= placement.machine.room_bytes for m in memory):
+            return dataclasses.replace(placement, prefill_chunk=tokens)
+    raise AssertionError(f"place left a block over its room: {max(memory, key=lambda m: m.total_bytes)}")
