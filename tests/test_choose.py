@@ -104,18 +104,17 @@ COSTS = st.lists(st.integers(0, 500), min_size=len(ALGORITHMS), max_size=len(ALG
 @given(st.lists(st.tuples(KINDS, COSTS), min_size=1, max_size=4), st.integers(0, 300))
 def test_no_round_is_cheaper_than_the_chosen_one(stops: list[tuple[str, list[int]]], reroute: int) -> None:
     """Against all rounds, one by one."""
-    made = [
-        Stop(str(i), kind, {a: (cycles, a) for a, cycles in zip(ALGORITHMS, costs, strict=True)})
-        for i, (kind, costs) in enumerate(stops)
-    ]
+    named = [(kind, tuple(zip(costs, ALGORITHMS, strict=True))) for kind, costs in stops]
+    made = tuple(Stop(kind, cheapest) for kind, cheapest in named)
 
     def total(algorithms: tuple[str, ...]) -> int:
         routes = [(stop.kind, a) for stop, a in zip(made, algorithms, strict=True)]
         changes = sum(a != b for a, b in zip(routes, routes[1:] + routes[:1], strict=True))
-        return sum(s.cheapest[a][0] for s, a in zip(made, algorithms, strict=True)) + reroute * changes
+        return (
+            sum(s.cheapest[ALGORITHMS.index(a)][0] for s, a in zip(made, algorithms, strict=True)) + reroute * changes
+        )
 
-    chosen = tuple(cheapest_round(made, reroute)[stop.name] for stop in made)
-    assert total(chosen) == min(map(total, product(ALGORITHMS, repeat=len(made))))
+    assert total(cheapest_round(made, reroute)) == min(map(total, product(ALGORITHMS, repeat=len(made))))
 
 
 @pytest.mark.parametrize(("model", "machine"), [("tiny", "toy4x4"), ("smollm2-135m", "wse3")])

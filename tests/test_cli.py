@@ -149,8 +149,8 @@ def test_stop_after_ends_there(capsys: Capsys) -> None:
     assert "fingerprint" not in stopped.err
 
 
-@pytest.mark.parametrize("stage", GRAPHS)
-def test_a_graph_s_text_leads_to_the_same_program(capsys: Capsys, stage: str) -> None:
+@pytest.mark.parametrize("stage", [*GRAPHS, "partition"])
+def test_a_stage_s_text_leads_to_the_same_program(capsys: Capsys, stage: str) -> None:
     Path("a.graph").write_text(run(capsys, "compile", "tiny", *TOY, "--stop-after", stage).out)
     from_text = run(capsys, "compile", "--from", "a.graph", *TOY, "--print", "emit").out
     assert from_text == run(capsys, "compile", "tiny", *TOY, "--print", "emit").out

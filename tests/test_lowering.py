@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from tests.programs import NORMED, ORACLE, program
 from wsesim.errors import InvalidInputError, UnknownNameError
@@ -22,12 +23,14 @@ from wsesim.program.program import Block
 from wsesim.program.routes import entry_pe, feedback_path, sampler_pe, transfer_paths
 from wsesim.toolchain import STAGES
 from wsesim_compiler.errors import PartitionError
+from wsesim_compiler.frontends.torch_export import from_torch
 from wsesim_compiler.ir import Graph, Node
-from wsesim_compiler.lower import lower
+from wsesim_compiler.lower import lower, understand
 from wsesim_compiler.memory import block_memory
 from wsesim_compiler.options import Options
 from wsesim_compiler.passes.partition import partition
-from wsesim_models.config import LlamaConfig
+from wsesim_models.config import CONFIGS, LlamaConfig
+from wsesim_models.llama import Llama
 
 Recognised = Callable[[str | LlamaConfig], Graph]
 
@@ -237,12 +240,16 @@ def test_the_order_of_the_blocks_is_the_one_asked_for(order: str) -> None:
     assert straight == 29 - 4, "only where a row ends is there a reslice between layers"
 
 
-def test_the_tiny_placement_on_toy4x4_is_the_golden_one(
-    golden: Callable[[str, str], None], recognised: Recognised
-) -> None:
+def test_every_stage_of_tiny_on_toy4x4_is_the_golden_one(golden: Callable[[str, str], None]) -> None:
+    """Read these texts to see what a pass does, and what a change does to it."""
+    with torch.device("meta"):
+        raw = from_torch(Llama(CONFIGS["tiny"]), name="tiny")
     seen: dict[str, Any] = {}
-    lower(recognised("tiny"), load_machine("toy4x4"), Options(max_context=256), ORACLE, seen.__setitem__)
-    golden("tiny_toy4x4_placement.txt", str(seen["plan_memory"]))
+    graph = understand(raw, seen.__setitem__)
+    lower(graph, load_machine("toy4x4"), Options(max_context=256), ORACLE, seen.__setitem__)
+    assert tuple(seen) == STAGES
+    for stage, value in seen.items():
+        golden(f"tiny/{stage}.txt", str(value))
 
 
 def test_the_stages_are_seen_in_order_and_lowering_is_repeatable(recognised: Recognised) -> None:

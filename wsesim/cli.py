@@ -111,7 +111,7 @@ def _add_compile(words: Any) -> None:
         help=f"prints the result of a stage: {', '.join(STAGES)}",
     )
     command.add_argument("--stop-after", metavar="STAGE", help="stops there and prints that stage's result")
-    command.add_argument("--from", dest="start", metavar="FILE", help="starts from a Graph's text instead of MODEL")
+    command.add_argument("--from", dest="start", metavar="FILE", help="starts from a Graph's or Partition's text")
     command.add_argument("-o", "--output", metavar="FILE", help="writes the Program there")
     _add_lowering(command).add_argument(
         "--batch", type=int, default=1, metavar="N", help="tokens of a decode step that the buffers are for"
@@ -215,6 +215,10 @@ def _add_lowering(command: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     group.add_argument(
         "--layers-per-block", type=int, default=default.layers_per_block, metavar="N", help="with --strategy hybrid"
     )
+    group.add_argument(
+        "--placement", metavar="FILE", help="a TOML that says what lies where, as `compile --print place` prints it"
+    )
+    group.add_argument("--defects", metavar="FILE", help="a TOML of dead PEs: rows, columns, pes")
     return group
 
 

@@ -5,9 +5,11 @@
     │   ├── GraphSyntaxError             text that is not a Graph, with its line
     │   ├── ExportError                  a torch module that cannot be exported in the form that is read
     │   ├── UnsupportedOperatorError     operators that the compiler does not know, all of them at once
+    │   ├── OnnxFileError                a file that is no ONNX model, or one that breaks the format's rules
     │   ├── MissingBufferError           a buffer without a value and no way to compute it
     │   ├── InterpretError               a graph that cannot be computed with the arrays at hand
-    │   └── PartitionError               a graph that no rectangle of PEs can be given, with the node
+    │   ├── PartitionError               a graph that no rectangle of PEs can be given, with the node
+    │   └── PlacementFileError           a placement by hand that says what cannot be, with the block or stage
     ├── DoesNotFitError
     │   └── PlacementError               a model that does not fit the wafer: block, operator, bytes
     └── VerificationError
@@ -41,12 +43,23 @@ class ExportError(InvalidInputError):
     """A torch module that could not be exported, or not in the form that the compiler reads."""
 
 
+class OnnxFileError(InvalidInputError):
+    """A file that is damaged, no ONNX model, or one whose contents contradict each other or lead out of its folder."""
+
+    def __init__(self, path: object, message: str) -> None:
+        super().__init__(f"{path}: {message}")
+
+
 class InterpretError(InvalidInputError):
     """A graph that cannot be computed with the arrays at hand."""
 
 
 class PartitionError(InvalidInputError):
     """A recognised graph that cannot be split over rectangles of PEs."""
+
+
+class PlacementFileError(InvalidInputError):
+    """A placement by hand that is no TOML of the format, or puts blocks or stages where they cannot be."""
 
 
 class PlacementError(DoesNotFitError):

@@ -11,6 +11,9 @@ from wsesim.program.protocols import CostOracle
 from wsesim_compiler.errors import GraphVerificationError
 from wsesim_compiler.ir import Graph
 from wsesim_compiler.options import Options
+from wsesim_compiler.partition import Partition
+from wsesim_compiler.partition_rules import verify_partition
+from wsesim_compiler.partition_text import is_partition, parse_partition
 from wsesim_compiler.passes.canonicalize import canonicalize
 from wsesim_compiler.passes.choose import choose
 from wsesim_compiler.passes.chunk import chunk
@@ -27,7 +30,11 @@ Observe = Callable[[str, Any], None]
 """Called with a stage's name and its result, after the stage."""
 
 
-def understand(graph: Graph, observe: Observe = lambda stage, value: None) -> Graph:
+def unobserved(stage: str, value: Any) -> None:
+    """Looks away."""
+
+
+def understand(graph: Graph, observe: Observe = unobserved) -> Graph:
     """Raw graph -> recognised graph, verified at both ends."""
     verify(graph, "raw")
     observe("graph", graph)
@@ -38,31 +45,38 @@ def understand(graph: Graph, observe: Observe = lambda stage, value: None) -> Gr
     return graph
 
 
-def from_text(text: str, observe: Observe = lambda stage, value: None) -> Graph:
-    """The recognised graph of a Graph's text, which may be raw, canonical or recognised already.
+def from_text(text: str, observe: Observe = unobserved) -> Partition:
+    """The partition of a Partition's text, or of a Graph's, which may be raw, canonical or recognised already.
 
-    Raises GraphSyntaxError, and the raw stage's errors for a text that is none of the three.
+    Raises GraphSyntaxError, PartitionError, and the raw stage's errors for a graph that is none of the three.
     """
+    if is_partition(text):
+        split = parse_partition(text)
+        verify(split.graph, "recognized")
+        return split
     graph = parse_graph(text)
     try:
         verify(graph, "recognized")
     except GraphVerificationError:
-        return understand(graph, observe)
+        return partition(understand(graph, observe))
     observe("recognize", graph)
-    return graph
+    return partition(graph)
 
 
-def lower(
-    graph: Graph,
-    machine: Machine,
-    options: Options,
-    cost: CostOracle,
-    observe: Observe = lambda stage, value: None,
-) -> Program:
+def lower(graph: Graph, machine: Machine, options: Options, cost: CostOracle, observe: Observe = unobserved) -> Program:
     """Recognised graph -> Program, verified at both ends. `cost` is asked for what a choice would cost."""
     options.check()
     verify(graph, "recognized")
-    observe("partition", split := partition(graph))
+    return lower_partition(partition(graph), machine, options, cost, observe)
+
+
+def lower_partition(
+    split: Partition, machine: Machine, options: Options, cost: CostOracle, observe: Observe = unobserved
+) -> Program:
+    """Partition -> Program, verified at both ends; the rest of `lower`."""
+    options.check()
+    verify_partition(split)
+    observe("partition", split)
     observe("place", placement := chunk(place(split, machine, options)))
     observe("choose", placement := choose(placement, cost))
     observe("route", placement := route(placement))

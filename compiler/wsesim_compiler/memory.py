@@ -87,15 +87,18 @@ def _buffer_elements(kernels: tuple[Kernel, ...], block: Block, options: Options
     positions = _positions(kernels, block, options)
     together = max(chunk, options.batch)
     last = {value: number for number, k in enumerate(kernels) for value in kernel_inputs(k)}
-    alive = {value: together * n for value, n in _arriving_elements(kernels).items()}
-    most = 0
+    leaving: list[list[int]] = [[] for _ in range(len(kernels) + 1)]  # elements that are there for the last time
+    alive = most = 0
+    for value, elements in _arriving_elements(kernels).items():
+        alive += together * elements
+        leaving[last[value]].append(together * elements)
     for number, kernel in enumerate(kernels):
         tokens = options.batch if _of_last_token(kernel) else together
-        alive |= {v: tokens * n for v, n in _value_elements(kernel, positions).items()}
-        most = max(most, sum(alive.values()) + tokens * _scratch_elements(kernel, positions))
-        alive = {
-            v: n for v, n in alive.items() if last.get(v, len(kernels) if v in kernel_outputs(kernel) else -1) > number
-        }
+        for value, elements in _value_elements(kernel, positions).items():
+            alive += tokens * elements
+            leaving[last.get(value, number + 1)].append(tokens * elements)  # what nobody reads goes on its way
+        most = max(most, alive + tokens * _scratch_elements(kernel, positions))
+        alive -= sum(leaving[number])
     return most
 
 

@@ -1,6 +1,7 @@
 """MODEL -> Program, remembered on disk by everything that decides it.
 
-MODEL is a name of `wsesim models`, `file.py:factory` (a callable that returns a torch module), or a saved Program.
+MODEL is a name of `wsesim models`, an `.onnx` file, `file.py:factory` (a callable that returns a torch module), or a
+saved Program.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ from wsesim.toolchain.words import (
     check_words,
     is_factory,
     is_name,
+    is_onnx,
     is_saved_program,
     lowering_of,
+    machine_of,
     options_of,
 )
 
@@ -69,17 +72,17 @@ def compile_model(
 
 
 def compile_from(path: str, lowering: Lowering, *, observe: Observe = unobserved) -> Program:
-    """The Program that the rest of the lowering makes of a Graph's text, raw, canonical or recognised."""
-    from wsesim.machine import load_machine
-    from wsesim_compiler.lower import from_text
+    """The Program that the rest of the lowering makes of a Partition's text, or of a Graph's at any stage."""
+    from wsesim.toolchain.oracle import EngineOracle
+    from wsesim_compiler.lower import from_text, lower_partition
 
-    machine = load_machine(lowering.machine)
+    machine = machine_of(lowering)
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise InvalidInputError(f"{path}: cannot be read as a Graph: {error}") from None
-    graph = from_text(text, observe)
-    return _lower(graph, machine, lowering, graph.name, observe)
+        raise InvalidInputError(f"{path}: cannot be read as a Graph or Partition: {error}") from None
+    split = from_text(text, observe)
+    return lower_partition(split, machine, options_of(split.graph.name, lowering), EngineOracle(), observe)
 
 
 def _finished_program(model: str | Program, lowering: Lowering, observe: Observe) -> Program:
@@ -98,7 +101,7 @@ def _remembered_program(model: str, machine: Machine, lowering: Lowering, say: S
     from wsesim.program.text import load_program, save_program
     from wsesim_models.config import config
 
-    path = kept_file("programs", model, (config(model), machine, lowering), PROGRAM_SOURCES)
+    path = kept_file("programs", model, (config(model), machine, options_of(model, lowering)), PROGRAM_SOURCES)
     kept = read_kept(path, load_program)
     if kept is not None:
         return kept
@@ -122,10 +125,14 @@ def _remembered_graph(model: str, say: Say) -> Graph:
 
 
 def _understand(model: str, observe: Observe, say: Say) -> Graph:
-    """Torch graph -> recognised Graph."""
+    """Torch graph or ONNX file -> recognised Graph."""
     from wsesim_compiler.frontends.torch_export import from_torch
     from wsesim_compiler.lower import understand
 
+    if is_onnx(model):
+        from wsesim.toolchain.onnx_model import understand_onnx
+
+        return understand_onnx(model, observe).graph
     module, name = _torch_module(model)
     say(f"reading the torch graph of {name}")
     return understand(from_torch(module, name=name), observe)

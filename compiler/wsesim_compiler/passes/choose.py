@@ -3,17 +3,19 @@
 Contract: on each block, in each phase, the collectives whose cycles sum to the least, by what the oracle says of every
 kernel's line and of the changes of routes between them: a PE holds the routes of one algorithm on one kind of lines at
 a time. Going round the block's kernels, token after token; the first of equals. The draw and the logits before it are
-made once after either phase, by one algorithm.
+made once after either phase, by one algorithm. A kernel whose collectives the options name has those. Raises
+UnknownNameError for a name of no such kernel.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache
 from itertools import pairwise
 
+from wsesim.errors import InvalidInputError, UnknownNameError
+from wsesim.machine import Machine
 from wsesim.program.collectives import ALGORITHMS, STREAMED
 from wsesim.program.kernels import (
     DECODE,
@@ -31,72 +33,103 @@ from wsesim.program.kernels import (
 )
 from wsesim.program.program import Block
 from wsesim.program.protocols import CostOracle, LineUse
-from wsesim_compiler.options import AUTO
+from wsesim_compiler.options import AUTO, Collectives, PlacedBlock
 from wsesim_compiler.passes.probe import TYPICAL_CONTEXT
-from wsesim_compiler.placement import PlacedBlock, Placement
-from wsesim_compiler.stage_kernels import Collectives
+from wsesim_compiler.placement import Placement
 
 CANDIDATE_ELEMENTS = 3  # a value and a 32-bit id, in elements of fp16
 
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """A kernel's collective: the kind of its lines, and of each algorithm the better staging and its cycles."""
+    """A kernel's collective: the kind of its lines, and of each algorithm the better staging's cycles and name."""
 
-    name: str
     kind: str
-    cheapest: dict[str, tuple[int, str]]
+    cheapest: tuple[tuple[int, str], ...]
 
 
 def choose(placement: Placement, cost: CostOracle) -> Placement:
     """Writes down the collectives of each kernel that has one."""
     chosen: dict[str, Collectives] = {}
+    once: set[str] = set()  # after either phase
+    asked = _Asked(placement.machine, cost)
     for placed in placement.blocks:
         reducing = [k for k in placement.kernels_on(placed) if hasattr(k, "reduce")]
+        once |= {k.name for k in reducing if isinstance(k, Sample) or (isinstance(k, Linear) and not k.broadcast)}
         if placement.options.collective != AUTO:
             both = Collectives(placement.options.collective, placement.options.collective)
             chosen |= {k.name: both for k in reducing}
             continue
-        decode, prefill = (_on_block(placement, placed, reducing, phase, cost) for phase in (DECODE, PREFILL))
+        decode, prefill = (_on_block(placement, placed, reducing, phase, asked) for phase in (DECODE, PREFILL))
         chosen |= {k.name: Collectives(decode[k.name], prefill[k.name]) for k in reducing}
+    for kernel, stated in placement.options.collectives:
+        chosen[kernel] = _stated(kernel, stated, chosen, once)
     return dataclasses.replace(placement, collectives=tuple(chosen.items()))
 
 
+def _stated(kernel: str, stated: Collectives, chosen: dict[str, Collectives], once: set[str]) -> Collectives:
+    """What the options say of a kernel; what they leave to the compiler stays as it was chosen."""
+    if kernel not in chosen:
+        raise UnknownNameError("kernel with a collective", kernel, chosen)
+    if kernel in once and stated.differing:
+        raise InvalidInputError(f"{kernel} is made once after either phase, by one collective, not by two: {stated}")
+    before = chosen[kernel]
+    return Collectives(
+        before.decode if stated.decode == AUTO else stated.decode,
+        before.prefill if stated.prefill == AUTO else stated.prefill,
+    )
+
+
 def _on_block(
-    placement: Placement, placed: PlacedBlock, kernels: list[Kernel], phase: str, cost: CostOracle
+    placement: Placement, placed: PlacedBlock, kernels: list[Kernel], phase: str, asked: _Asked
 ) -> dict[str, str]:
     """Collectives of a phase by kernel. One that has no line to sum over takes the first algorithm."""
-    machine = placement.machine
-    chosen = {k.name: ALGORITHMS[0] for k in kernels}
-    stops: list[Stop] = []
-    for kernel in kernels:
-        if kind := line_kind(kernel):
-            use = line_use(kernel, placed.block, placement, phase)
-            stops.append(_stop(kernel, kind, partial(cost.collective_cycles, machine, use)))
-    return chosen | cheapest_round(stops, machine.reroute_cycles)
+    summing = [kernel for kernel in kernels if line_kind(kernel)]
+    stops = tuple(
+        # a list of candidates leaves a PE when it is merged: it cannot be streamed
+        Stop(line_kind(k), asked.cheapest(line_use(k, placed.block, placement, phase), not isinstance(k, Sample)))
+        for k in summing
+    )
+    best = cheapest_round(stops, placement.machine.reroute_cycles)
+    return {k.name: ALGORITHMS[0] for k in kernels} | {k.name: text for k, text in zip(summing, best, strict=True)}
 
 
-def _stop(kernel: Kernel, kind: str, cycles: Callable[[str], int]) -> Stop:
-    """A list of candidates leaves a PE when it is merged: it cannot be streamed."""
-    stagings = ("",) if isinstance(kernel, Sample) else ("", STREAMED)
-    found = {a: min(((cycles(s + a), s + a) for s in stagings), key=lambda pair: pair[0]) for a in ALGORITHMS}
-    return Stop(kernel.name, kind, found)
+class _Asked:
+    """What the oracle has said of a machine."""
+
+    def __init__(self, machine: Machine, cost: CostOracle) -> None:
+        self._machine, self._cost = machine, cost
+        self._known: dict[tuple[LineUse, bool], tuple[tuple[int, str], ...]] = {}
+
+    def cheapest(self, use: LineUse, streamable: bool) -> tuple[tuple[int, str], ...]:
+        """Of each algorithm the better staging: its cycles and its name."""
+        if (use, streamable) not in self._known:
+            stagings = ("", STREAMED) if streamable else ("",)
+            self._known[use, streamable] = tuple(
+                min(((self._cycles(use, s + a), s + a) for s in stagings), key=lambda found: found[0])
+                for a in ALGORITHMS
+            )
+        return self._known[use, streamable]
+
+    def _cycles(self, use: LineUse, collective: str) -> int:
+        return self._cost.collective_cycles(self._machine, use, collective)
 
 
-def cheapest_round(stops: list[Stop], reroute_cycles: int) -> dict[str, str]:
+@lru_cache(maxsize=256)  # layers are alike
+def cheapest_round(stops: tuple[Stop, ...], reroute_cycles: int) -> tuple[str, ...]:
     """The collectives of a round through all stops, from the last one's routes on, with the lowest sum."""
-    rounds = [_cheapest_from(stops, first, reroute_cycles) for first in ALGORITHMS] if stops else [(0, ())]
-    _, best = min(rounds, key=lambda found: found[0])
-    return {stop.name: stop.cheapest[algorithm][1] for stop, algorithm in zip(stops, best, strict=True)}
+    rounds = (_cheapest_from(stops, first, reroute_cycles) for first in range(len(ALGORITHMS)))
+    best = min(rounds, key=lambda found: found[0])[1] if stops else ()
+    return tuple(stop.cheapest[algorithm][1] for stop, algorithm in zip(stops, best, strict=True))
 
 
-def _cheapest_from(stops: list[Stop], first: str, reroute_cycles: int) -> tuple[int, tuple[str, ...]]:
-    """The cheapest round that begins with `first`, by dynamic programming: its cycles, and the algorithms."""
+def _cheapest_from(stops: tuple[Stop, ...], first: int, reroute_cycles: int) -> tuple[int, tuple[int, ...]]:
+    """The cheapest round that begins with algorithm `first`, by dynamic programming: its cycles, and the algorithms."""
 
-    def reroute(before: Stop, old: str, after: Stop, new: str) -> int:
+    def reroute(before: Stop, old: int, after: Stop, new: int) -> int:
         return reroute_cycles if (before.kind, old) != (after.kind, new) else 0
 
-    reached: dict[str, tuple[int, tuple[str, ...]]] = {first: (stops[0].cheapest[first][0], (first,))}
+    reached: dict[int, tuple[int, tuple[int, ...]]] = {first: (stops[0].cheapest[first][0], (first,))}
     for before, after in pairwise(stops):
         reached = {
             new: min(
@@ -106,7 +139,7 @@ def _cheapest_from(stops: list[Stop], first: str, reroute_cycles: int) -> tuple[
                 ),
                 key=lambda found: found[0],
             )
-            for new in ALGORITHMS
+            for new in range(len(ALGORITHMS))
         }
     closed = ((sofar + reroute(stops[-1], a, stops[0], first), path) for a, (sofar, path) in reached.items())
     return min(closed, key=lambda found: found[0])

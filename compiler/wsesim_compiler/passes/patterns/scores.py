@@ -70,8 +70,9 @@ def _eager(matcher: Matcher, node: Node) -> Core:
     product = matcher.node(boundary[0], "matmul") if len(boundary) == 1 else None
     if product is None or node.attribute("dim") not in (-1, len(node.shape) - 1):
         raise NotAttentionError("the softmax is not over the products of queries and keys")
-    mixed = matcher.only_user(node.name)
-    if mixed is None or mixed.op != "matmul" or mixed.inputs[0] != node.name:
+    weights = _without_nan(matcher, node)
+    mixed = matcher.only_user(weights.name)
+    if mixed is None or mixed.op != "matmul" or mixed.inputs[0] != weights.name:
         raise NotAttentionError("the softmax is not multiplied by values")
     tokens = _probe_tokens(matcher, [inner.name for inner in region])
     sizes = [tokens if dim == "T" else int(dim) for dim in product.shape]
@@ -85,6 +86,16 @@ def _eager(matcher: Matcher, node: Node) -> Core:
     _require_causal(np.where(visible, 0.0, masked), tokens)
     q, k = product.inputs
     return Core(mixed, q, k, mixed.inputs[1], scale, True)
+
+
+def _without_nan(matcher: Matcher, softmax: Node) -> Node:
+    """The softmax, or the choice of zeros where it is NaN: a causal mask hides no row as a whole, so nowhere."""
+    users = {user.op: user for user in matcher.users[softmax.name]}
+    test, choice = users.get("isnan"), users.get("where")
+    if test is None or choice is None or len(users) != 2 or softmax.name in matcher.graph.outputs:
+        return softmax
+    kept = choice.inputs == (test.name, softmax.name) and choice.attribute("self") == 0
+    return choice if kept and matcher.only_user(test.name) is choice else softmax
 
 
 def _probe_tokens(matcher: Matcher, names: Iterable[str]) -> int:

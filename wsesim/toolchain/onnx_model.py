@@ -1,0 +1,44 @@
+"""An `.onnx` file -> its recognised Graph and its own tensors, both by the role of each weight."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wsesim.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from wsesim.runtime.protocols import Tokenizer
+    from wsesim_compiler.frontends.onnx import OnnxModel
+    from wsesim_compiler.frontends.onnx.weights import OnnxWeights
+
+
+def understand_onnx(model: str, observe: Callable[[str, Any], None] = lambda stage, value: None) -> OnnxModel:
+    """The recognised graph of a file, and its weights by the same names, those of their roles."""
+    from wsesim_compiler.frontends.onnx import OnnxModel, from_onnx
+    from wsesim_compiler.lower import understand
+    from wsesim_compiler.roles import named_by_role, roles
+
+    def observe_named(stage: str, value: Any) -> None:
+        observe(stage, named_by_role(value) if stage == "recognize" else value)
+
+    read = from_onnx(model)
+    graph = understand(read.graph, observe_named)
+    names = {role: own for own, role in roles(graph).items()}
+    return OnnxModel(named_by_role(graph), read.weights.renamed(names))
+
+
+def load_onnx(model: str) -> tuple[OnnxWeights, Tokenizer]:
+    """A file's weights and the tokenizer beside it. Raises a WsesimError where data or a tokenizer is missing."""
+    from wsesim_models.tokenizers import open_tokenizer
+
+    weights = understand_onnx(model).weights
+    missing = weights.missing()
+    if missing:
+        raise InvalidInputError(
+            f"{model} lacks the external data of {missing[0]} and {len(missing) - 1} more weights; put it beside "
+            "the file, or give --weights PATH, its safetensors or GGUF, or --text-from MODEL, another model's text"
+        )
+    return weights, open_tokenizer(Path(model))
