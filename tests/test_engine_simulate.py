@@ -24,7 +24,7 @@ from wsesim.engine.simulate import Kernel, simulate
 from wsesim.engine.state import NEVER, Requests, State
 from wsesim.engine.taskgraph import ACTIVATED, BLOCKING, EAST, LAUNCHED, NORTH, SOUTH, WEST, Int64, TaskGraph
 from wsesim.engine.timeline import Timeline
-from wsesim.engine.verify import RULES, verify
+from wsesim.engine.verify import RULES, obeys, verify
 from wsesim.machine import Fabric
 
 
@@ -551,3 +551,19 @@ def test_no_rule_of_a_task_graph_is_left_out() -> None:
         graph = dataclasses.replace(valid_graph(), **_arrays(broken))
         caught.add(next(rule.text for rule in RULES if rule.broken_by(graph).size))
     assert caught == {rule.text for rule in RULES}
+
+
+COLUMNS = sorted({name for broken, _ in BROKEN for name in broken} - {"drop_ptr"})
+
+
+@settings(deadline=None, max_examples=300, derandomize=True)
+@given(data=st.data())
+def test_one_pass_over_the_rules_says_what_they_say(data: st.DataObject) -> None:
+    graph = data.draw(graphs(queue_wavelets=PLAIN.queue_wavelets))
+    assert obeys(graph)
+    name = data.draw(st.sampled_from([name for name in COLUMNS if getattr(graph, name).size]))
+    column = getattr(graph, name).copy()
+    place = data.draw(st.integers(0, column.size - 1))
+    column[place] += data.draw(st.sampled_from([-3, -1, 1, 2, 40]))
+    broken = dataclasses.replace(graph, **{name: column})
+    assert obeys(broken) == (not any(rule.broken_by(broken).size for rule in RULES))

@@ -319,8 +319,8 @@ def test_straight_transfer_by_hand() -> None:
     made = program("tiny", "toy4x4")
     transfer = next(t for t in made.transfers if t.kind == "straight")
     segment = expand_transfer(made, transfer, 1)
-    assert segment.window == Rect(0, 1, 4, 3)
-    assert last_ends(segment.plan.graph) == [0, 1, 11, 12] * 3
+    assert segment.window == Rect(1, 1, 3, 3)  # from the sending column on
+    assert last_ends(segment.plan.graph) == [1, 11, 12] * 3
 
 
 def test_feedback_by_hand() -> None:

@@ -14,7 +14,7 @@ from wsesim.engine.builder import GraphBuilder
 from wsesim.engine.expand.segment import EqualLines, Plan, Segment, line_graph
 from wsesim.engine.fold import run_plan
 from wsesim.engine.state import State
-from wsesim.engine.taskgraph import COLUMNS, EAST, SOUTH, Int64, TaskGraph
+from wsesim.engine.taskgraph import EAST, SOUTH, Int64, TaskGraph
 from wsesim.engine.timing import Timing
 from wsesim.engine.wafer import Memory, Wafer
 from wsesim.machine import Rect, load_machine
@@ -122,8 +122,3 @@ def test_lines_simulated_together_do_not_meet() -> None:
     np.testing.assert_array_equal(folded.requests.ramp_last, whole.requests.ramp_last)
     np.testing.assert_array_equal(folded.requests.link_first, whole.requests.link_first)
     assert (folded.end_cycles, folded.link_events) == (whole.end_cycles, whole.link_events)
-
-
-def test_copies_of_a_line_take_all_its_columns() -> None:
-    fields = {field.name for field in dataclasses.fields(TaskGraph)}
-    assert fields == {*COLUMNS, "columns", "rows", "labels", "port_task", "outputs"}

@@ -16,7 +16,9 @@ from wsesim import __version__, commands
 from wsesim.errors import WsesimError
 from wsesim.toolchain import DEFAULT_MACHINE, DEFAULT_MODEL, PHASES, STAGES, Lowering
 
-COMPILED_BY = "MODEL is a name of `wsesim models`, file.py:factory of a torch module, or a saved Program."
+COMPILED_BY = (
+    "MODEL is a name of `wsesim models`, file.py:factory of a torch module, an .onnx or .pt2 file, or a saved Program."
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -215,6 +217,10 @@ def _add_lowering(command: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     group.add_argument(
         "--layers-per-block", type=int, default=default.layers_per_block, metavar="N", help="with --strategy hybrid"
     )
+    group.add_argument(
+        "--placement", metavar="FILE", help="a TOML that says what lies where, as `compile --print place` prints it"
+    )
+    group.add_argument("--defects", metavar="FILE", help="a TOML of dead PEs: rows, columns, pes")
     return group
 
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TypeAlias
+from math import prod
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from wsesim.engine.errors import TaskGraphError
-from wsesim.engine.taskgraph import BLOCKING, COMPUTE, MEMORY, Int8, Int32, Int64, TaskGraph
+from wsesim.engine.taskgraph import BLOCKING, COMPUTE, MEMORY, Int64, TaskGraph, pointers
 
 Numbers: TypeAlias = npt.ArrayLike
 Order: TypeAlias = npt.NDArray[np.intp]
 
-LARGEST = 2**31 - 1
+WORD, BYTE = 2**31 - 1, 2**7 - 1  # largest numbers
 
 
 class GraphBuilder:
@@ -29,11 +29,15 @@ class GraphBuilder:
         self.columns = columns
         self.rows = rows
         self._labels: dict[str, int] = {}
-        self._tasks = _Table("pe", "label", "kind", "start", "streams", "launch", "work", "delay")
-        self._messages = _Table("source", "direction1", "hops1", "wavelets", "direction2", "hops2", "shares_ramp")
-        self._drops = _Table("message", "hop", "task", "sink")
-        self._ports = _Table("task")
-        self._outputs = _Table("task")
+        self._tasks = _Table(
+            pe=WORD, label=WORD, kind=BYTE, start=BYTE, streams=BYTE, launch=WORD, work=WORD, delay=BYTE
+        )
+        self._messages = _Table(
+            source=WORD, direction1=BYTE, hops1=WORD, wavelets=WORD, direction2=BYTE, hops2=WORD, shares_ramp=BYTE
+        )
+        self._drops = _Table(message=WORD, drop_hop=WORD, drop_task=WORD, drop_sink=BYTE)
+        self._ports = _Table(task=WORD)
+        self._outputs = _Table(task=WORD)
 
     @property
     def task_count(self) -> int:
@@ -83,81 +87,68 @@ class GraphBuilder:
 
     def build(self) -> TaskGraph:
         """The graph. It is not verified: `wsesim.engine.verify.verify` does that."""
-        tasks, messages, drops = self._tasks, self._messages, self._drops
+        tasks, messages, drops = self._tasks.columns(), self._messages.columns(), self._drops.columns()
         by_pe = np.argsort(tasks["pe"], kind="stable")
         task_rank = _inverse(by_pe)
-        source = task_rank[messages["source"]]
-        by_source = np.argsort(source, kind="stable")
-        message = _inverse(by_source)[drops["message"]]
-        by_message = np.lexsort((drops["hop"], message))
+        messages["source"] = task_rank[messages["source"]]
+        by_source = np.argsort(messages["source"], kind="stable")
+        message = _inverse(by_source)[drops.pop("message")]
+        drops["drop_task"] = task_rank[drops["drop_task"]]
+        by_message = np.lexsort((drops["drop_hop"], message))
         return TaskGraph(
             columns=self.columns,
             rows=self.rows,
             labels=tuple(self._labels),
-            pe=tasks.int32("pe", by_pe),
-            label=tasks.int32("label", by_pe),
-            kind=tasks.int8("kind", by_pe),
-            start=tasks.int8("start", by_pe),
-            streams=tasks.int8("streams", by_pe),
-            launch=tasks.int32("launch", by_pe),
-            work=tasks.int32("work", by_pe),
-            delay=tasks.int8("delay", by_pe),
-            out_ptr=_pointers(source[by_source], by_pe.size),
-            source=source[by_source].astype(np.int32),
-            wavelets=messages.int32("wavelets", by_source),
-            direction1=messages.int8("direction1", by_source),
-            hops1=messages.int32("hops1", by_source),
-            direction2=messages.int8("direction2", by_source),
-            hops2=messages.int32("hops2", by_source),
-            shares_ramp=messages.int8("shares_ramp", by_source),
-            drop_ptr=_pointers(message[by_message], by_source.size),
-            drop_hop=drops.int32("hop", by_message),
-            drop_task=task_rank[drops["task"]][by_message].astype(np.int32),
-            drop_sink=drops.int8("sink", by_message),
-            port_task=task_rank[self._ports["task"]].astype(np.int32),
-            outputs=task_rank[self._outputs["task"]].astype(np.int32),
+            out_ptr=pointers(messages["source"], by_pe.size),
+            drop_ptr=pointers(message, by_source.size),
+            port_task=task_rank[self._ports.columns()["task"]].astype(np.int32),
+            outputs=task_rank[self._outputs.columns()["task"]].astype(np.int32),
+            **self._tasks.sorted(tasks, by_pe),
+            **self._messages.sorted(messages, by_source),
+            **self._drops.sorted(drops, by_message),
         )
 
 
 class _Table:
-    """Columns of integers that grow by broadcast rows."""
+    """Columns of integers that grow by broadcast rows; `largest` number of each column."""
 
-    def __init__(self, *names: str) -> None:
-        self._names = names
-        self._parts: list[Sequence[Int64]] = []
+    def __init__(self, **largest: int) -> None:
+        self._largest = largest
+        self._parts: list[tuple[slice, tuple[int, ...], tuple[Numbers, ...]]] = []
         self.rows = 0
 
     def append(self, *values: Numbers) -> Int64:
         """Appends one row per element of the broadcast values; the numbers of the new rows."""
-        part = np.broadcast_arrays(*(np.atleast_1d(np.asarray(v, dtype=np.int64)) for v in values))
-        self._parts.append(tuple(column.ravel() for column in part))
-        first, self.rows = self.rows, self.rows + part[0].size
+        shape = np.broadcast(*values).shape
+        first, self.rows = self.rows, self.rows + prod(shape)
+        self._parts.append((slice(first, self.rows), shape, values))
         return np.arange(first, self.rows)
 
-    def __getitem__(self, name: str) -> Int64:
-        column = self._names.index(name)
-        return np.concatenate([np.empty(0, np.int64), *(part[column] for part in self._parts)])
+    def columns(self) -> dict[str, Int64]:
+        """Raises TaskGraphError for a number that its column's bits do not hold."""
+        table = np.empty((len(self._largest), self.rows), np.int64)
+        for rows, shape, values in self._parts:
+            for column, value in zip(table, values, strict=True):
+                column[rows].reshape(shape)[...] = value
+        if self.rows:
+            for name, largest, high, low in zip(
+                *zip(*self._largest.items(), strict=True), table.max(1), table.min(1), strict=True
+            ):
+                if max(high, -low) > largest:
+                    raise TaskGraphError(
+                        f"{name} is {max(high, -low):,} somewhere in the graph; at most {largest:,} is kept"
+                    )
+        return dict(zip(self._largest, table, strict=True))
 
-    def int32(self, name: str, order: Order) -> Int32:
-        return self._within(name, LARGEST)[order].astype(np.int32)
-
-    def int8(self, name: str, order: Order) -> Int8:
-        return self._within(name, 127)[order].astype(np.int8)
-
-    def _within(self, name: str, largest: int) -> Int64:
-        """A column. Raises TaskGraphError for a number that its bits do not hold."""
-        column = self[name]
-        found = max(abs(int(column.max())), abs(int(column.min()))) if column.size else 0
-        if found > largest:
-            raise TaskGraphError(f"{name} is {found:,} somewhere in the graph; at most {largest:,} is kept")
-        return column
+    def sorted(self, columns: dict[str, Int64], order: Order) -> dict[str, Any]:
+        """The columns in their own width."""
+        return {
+            name: column[order].astype(np.int8 if self._largest[name] == BYTE else np.int32)
+            for name, column in columns.items()
+        }
 
 
 def _inverse(order: Order) -> Int64:
     inverse = np.empty(order.size, np.int64)
     inverse[order] = np.arange(order.size)
     return inverse
-
-
-def _pointers(owner: Int64, owners: int) -> Int32:
-    return np.searchsorted(owner, np.arange(owners + 1)).astype(np.int32)

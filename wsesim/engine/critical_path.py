@@ -13,7 +13,7 @@ import numpy as np
 
 from wsesim.engine.state import NEVER
 from wsesim.engine.taskgraph import ACTIVATED, BLOCKING, LAUNCHED, REROUTE, Int32, TaskGraph
-from wsesim.engine.timeline import Timeline
+from wsesim.engine.timeline import Times
 from wsesim.machine import Fabric
 
 StepKind = Literal["compute", "launch", "network", "wait", "reroute"]
@@ -55,7 +55,7 @@ class CriticalPath:
     end_cycle: int
 
 
-def critical_path(graph: TaskGraph, timeline: Timeline, fabric: Fabric, end_task: int) -> CriticalPath:
+def critical_path(graph: TaskGraph, timeline: Times, fabric: Fabric, end_task: int) -> CriticalPath:
     """The path to the end of task `end_task`. `timeline` is of `graph` on `fabric`.
 
     Where a task waited for two things equally long, the path follows the message rather than the PE.
@@ -86,7 +86,7 @@ class _Input:
 class _Walk:
     """Collects the steps from the last to the first."""
 
-    def __init__(self, graph: TaskGraph, timeline: Timeline, fabric: Fabric) -> None:
+    def __init__(self, graph: TaskGraph, timeline: Times, fabric: Fabric) -> None:
         self.graph, self.timeline, self.fabric = graph, timeline, fabric
         self.steps: list[Step] = []
         self._drops = _Groups(graph.drop_task)

@@ -4,28 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from wsesim.engine.expand.segment import Plan
 from wsesim.engine.fold import STATE_FIELDS, Outcome, Piece
-from wsesim.engine.state import NEVER, State
-from wsesim.engine.taskgraph import Int64
+from wsesim.engine.plane_kernels import keep_busy, keep_changes, span
+from wsesim.engine.state import Requests, State
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Effect:
-    """`changes`: of each State field, the places (of the window's array) that changed and their new values.
+    """`after`: the window's State where the segment changed it, NEVER elsewhere. `requests`: for ramps in and links.
 
-    `requests`: of ramps in and of links, the places that were asked for, first and last. From `first_free_cycles` on
-    the first PE is free again, from `settled_cycles` on everything is; ramps and links are asked for between
-    `first_request_cycles` and `last_request_cycles`.
+    From `first_free_cycles` on the first PE is free again, from `settled_cycles` on all that changed of each State
+    field is; ramps in and links are asked for between `first_request_cycles` and `last_request_cycles`.
     """
 
-    changes: tuple[tuple[Int64, Int64], ...]
-    requests: tuple[tuple[Int64, Int64, Int64], ...]
+    after: State
+    requests: Requests
     end_cycles: int
     first_free_cycles: int
-    settled_cycles: int
+    settled_cycles: tuple[int, ...]
     first_request_cycles: int
     last_request_cycles: int
     link_events: int
@@ -33,27 +30,21 @@ class Effect:
 
 
 def effect_of(plan: Plan, before: State, outcome: Outcome) -> Effect:
-    """What `outcome` changed of `before`."""
-    changes = []
-    for name in STATE_FIELDS:
-        after = outcome.after[name]
-        places = np.flatnonzero(plan.busy if name == "pe_free" else getattr(before, name) != after)
-        changes.append((places, after[places]))
-    asked = outcome.requests
-    requests = (_asked(asked.ramp_first, asked.ramp_last), _asked(asked.link_first, asked.link_last))
+    """What `outcome` changed of `before`; its `after` becomes the effect's. A PE with tasks is changed even if it is
+    free as early as before.
+    """
+    after, asked = outcome.after, outcome.requests
+    first_free, last_free = keep_busy(plan.busy, after["pe_free"])
+    settled = [keep_changes(getattr(before, name), after[name]) for name in STATE_FIELDS if name != "pe_free"]
+    spans = span(asked.ramp_first, asked.ramp_last), span(asked.link_first, asked.link_last)
     return Effect(
-        tuple(changes),
-        requests,
+        State(plan.columns, plan.rows, **after),
+        asked,
         outcome.end_cycles,
-        int(changes[0][1].min()),
-        max(int(values.max(initial=0)) for _, values in changes),
-        min((int(first.min()) for _, first, _ in requests if first.size), default=0),
-        max(int(last.max(initial=0)) for _, _, last in requests),
+        first_free,
+        (last_free, *settled),
+        min(begin for begin, _ in spans),
+        max(end for _, end in spans),
         outcome.link_events,
         outcome.pieces,
     )
-
-
-def _asked(first: Int64, last: Int64) -> tuple[Int64, Int64, Int64]:
-    places = np.flatnonzero(last != NEVER)
-    return places, first[places], last[places]

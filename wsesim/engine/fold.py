@@ -4,6 +4,8 @@ A phase's lines share no PE and no link. Lines with the same tasks, whose PEs, r
 cycles after the line's own beginning, do the same from then on: one is simulated, and what it did is written to all.
 Phases follow one another as they do on every PE. That is exact unless a ramp or a link is asked for by a later phase
 before an earlier one has asked for it for the last time; then the whole graph is simulated instead.
+
+Paths of messages, of which no timeline is wanted, are walked (`walk.py`).
 """
 
 from __future__ import annotations
@@ -14,12 +16,15 @@ from functools import lru_cache
 
 import numpy as np
 
-from wsesim.engine.expand.segment import EqualLines, LineGraph, Plan
+from wsesim.engine.expand.segment import LineGraph, Phase, Plan
+from wsesim.engine.line_kernels import Fields, gather, hash_rows, rows_equal, scatter
 from wsesim.engine.lines import LineEffect, line_effects
-from wsesim.engine.simulate import simulate
+from wsesim.engine.records import Constants
+from wsesim.engine.simulate import constants, simulate
 from wsesim.engine.state import NEVER, Requests, State
 from wsesim.engine.taskgraph import Int64, TaskGraph, directions
-from wsesim.engine.timeline import Timeline
+from wsesim.engine.timeline import Times
+from wsesim.engine.walk import Paths, walk
 from wsesim.machine import Fabric
 
 NO_PORTS = np.empty(0, np.int64)
@@ -27,7 +32,7 @@ STATE_FIELDS = {"pe_free": 1, "ramp_out_free": 1, "ramp_in_free": 1, "link_free"
 REQUEST_FIELDS = {"ramp": 1, "link": 4}
 
 LineMemory = dict[Hashable, LineEffect]
-"""Effects by (line, free links, state after the line's base)."""
+"""Effects by (digest of the line, free links, state after the line's base)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,7 +44,7 @@ class Piece:
     """
 
     graph: TaskGraph
-    timeline: Timeline | None
+    timeline: Times | None
     members: Int64
     bases: Int64
 
@@ -68,27 +73,36 @@ def run_plan(
     free_links: bool = False,
     keep_timelines: bool = True,
 ) -> Outcome:
-    """Runs a plan from a State: folded where that is exact (and `fold` allows it), else as one graph."""
-    if plan.phases and fold:
-        folded = _Folding(plan, fabric, memory, free_links, keep_timelines).run(state)
-        if folded is not None:
-            return folded
-    return _run_whole(plan, fabric, state, free_links, keep_timelines)
+    """Runs a plan from a State: folded, or walked, where that is exact (and `fold` allows it), else as one graph."""
+    short, parts = None, plan.parts
+    if fold and isinstance(parts, Paths):
+        short = None if keep_timelines else walked(plan, parts, constants(fabric, free_links, state), state)
+    elif fold and not isinstance(parts, Paths) and parts:
+        short = _Folding(parts, fabric, memory, free_links, keep_timelines).run(state)
+    return short or _run_whole(plan, fabric, state, free_links, keep_timelines)
+
+
+def walked(plan: Plan, paths: Paths, fabric: Constants, state: State) -> Outcome | None:
+    """The messages followed one after the other; None if that cannot be done."""
+    now = _fields(state)
+    before = Fields(state.pe_free, state.ramp_out_free, state.ramp_in_free, state.link_free, *now[4:])
+    end = walk(paths, plan.columns, before, now, fabric)
+    return None if end is None else _outcome(now, end, int((paths.hops1 + paths.hops2).sum()), ())
 
 
 def _run_whole(plan: Plan, fabric: Fabric, state: State, free_links: bool, keep_timelines: bool) -> Outcome:
     timeline = simulate(plan.graph, fabric, NO_PORTS, NO_PORTS, state, free_links=free_links)
     after = {name: getattr(timeline.state_after, name) for name in STATE_FIELDS}
     members = np.arange(plan.graph.pes, dtype=np.int64)[None, :]
-    piece = Piece(plan.graph, timeline if keep_timelines else None, members, np.zeros(1, np.int64))
+    piece = Piece(plan.graph, timeline.times() if keep_timelines else None, members, np.zeros(1, np.int64))
     return Outcome(after, timeline.requests, int(timeline.task_end.max()), timeline.link_events, (piece,))
 
 
 @dataclass(slots=True)
 class _Folding:
-    """One folded run of a plan."""
+    """One folded run of phases."""
 
-    plan: Plan
+    phases: tuple[Phase, ...]
     fabric: Fabric
     memory: LineMemory
     free_links: bool
@@ -96,25 +110,27 @@ class _Folding:
 
     def run(self, state: State) -> Outcome | None:
         """None if the phases ask for a ramp or a link out of order."""
-        now = _Now(state)
+        now, room = _fields(state), np.empty(5 * state.pe_free.size, np.int64)
         pieces: list[Piece] = []
         end = events = 0
-        for equal in (equal for phase in self.plan.phases for equal in phase):
-            bases, states = now.of(equal)
+        for equal in (equal for phase in self.phases for equal in phase):
+            line, members, own_links = equal.line, equal.members, directions(equal.line.graph)
+            bases = np.empty(len(members), np.int64)
+            states = room[: 5 * members.size].reshape(len(members), -1)
+            gather(now, members, line.busy, line.starters, own_links, bases, states)
             kinds = _kinds(states)
-            effects = self._effects(equal.line, states, kinds)
-            if not now.advance(equal, bases, effects, kinds):
-                return None
-            for effect, kind in zip(effects, kinds, strict=True):
-                pieces.append(Piece(equal.line.graph, effect.timeline, equal.members[kind], bases[kind]))
+            for effect, kind in zip(self._effects(line, states, kinds), kinds, strict=True):
+                if not scatter(now, members, kind, bases, own_links, effect.after, effect.first, effect.last):
+                    return None
+                pieces.append(Piece(line.graph, effect.timeline, members[kind], bases[kind]))
                 end = max(end, int(bases[kind].max()) + effect.end_cycles)
                 events += effect.link_events * kind.size
-        return Outcome(now.state, Requests(*now.requests), end, events, tuple(pieces))
+        return _outcome(now, end, events, tuple(pieces))
 
     def _effects(self, line: LineGraph, states: Int64, kinds: list[Int64]) -> list[LineEffect]:
         """What each kind of line does; those that nobody has seen are simulated together."""
         states = states[[kind[0] for kind in kinds]]
-        keys = [(line, self.free_links, state.tobytes()) for state in states]
+        keys = [(line.digest, self.free_links, state.tobytes()) for state in states]
         unseen = [number for number, key in enumerate(keys) if key not in self.memory]
         if unseen:
             found = line_effects(line, self.fabric, states[unseen], self.free_links, self.keep_timelines)
@@ -122,65 +138,24 @@ class _Folding:
         return [self.memory[key] for key in keys]
 
 
-class _Now:
-    """State and requests of a window while its phases go by."""
-
-    def __init__(self, state: State) -> None:
-        self.state = {name: getattr(state, name).copy() for name in STATE_FIELDS}
-        pes = state.columns * state.rows
-        self.requests = [np.full(width * pes, NEVER, np.int64) for width in (1, 1, 4, 4)]
-
-    def of(self, equal: EqualLines) -> tuple[Int64, Int64]:
-        """Bases [lines], and per line all that it depends on, after its base: [lines, values].
-
-        What was free before the base is as good as free at the base: nothing of the line happens earlier.
-        """
-        members, count = equal.members, len(equal.members)
-        free = self.state["pe_free"][members]
-        bases = free[:, equal.line.starters].min(axis=1)
-        values = [
-            np.where(equal.line.busy[None, :], free, bases[:, None]),  # others have no say
-            self.state["ramp_out_free"][members],
-            self.state["ramp_in_free"][members],
-            self.state["link_free"][_links(equal)].reshape(count, -1),
-        ]
-        return bases, np.maximum(np.concatenate(values, axis=1) - bases[:, None], 0)
-
-    def advance(self, equal: EqualLines, bases: Int64, effects: list[LineEffect], kinds: list[Int64]) -> bool:
-        """Writes what the lines did; False if they asked for something that was asked for later already."""
-        kind_of = np.empty(len(bases), np.intp)
-        for number, kind in enumerate(kinds):
-            kind_of[kind] = number
-        pes, links = equal.line.graph.pes, _links(equal).reshape(len(bases), -1)
-        changed = np.stack([effect.changed for effect in effects])[kind_of]
-        after = np.stack([effect.after for effect in effects])[kind_of] + bases[:, None]
-        for i, name in enumerate(STATE_FIELDS):
-            own = slice(i * pes, (i + 1) * pes) if i < 3 else slice(3 * pes, None)
-            places, field = (equal.members if i < 3 else links), self.state[name]
-            field[places] = np.where(changed[:, own], after[:, own], field[places])
-        first = np.stack([effect.first for effect in effects])[kind_of]
-        last = np.stack([effect.last for effect in effects])[kind_of]
-        asked = first != NEVER
-        for places, own, number in ((equal.members, slice(0, pes), 0), (links, slice(pes, None), 2)):
-            begun, ended = self.requests[number : number + 2]
-            there, since = asked[:, own], first[:, own] + bases[:, None]
-            if (there & (since < ended[places])).any():
-                return False
-            begun[places] = np.where(there & (begun[places] == NEVER), since, begun[places])
-            ended[places] = np.where(there, last[:, own] + bases[:, None], ended[places])
-        return True
+def _fields(state: State) -> Fields:
+    """A copy of the state, and no requests yet."""
+    pes = state.columns * state.rows
+    fields = [getattr(state, name).copy() for name in STATE_FIELDS]
+    return Fields(*fields, *(np.full(width * pes, NEVER, np.int64) for width in (1, 1, 4, 4)))
 
 
-def _links(equal: EqualLines) -> Int64:
-    """Numbers of the lines' own links: [lines, length, 2]."""
-    return 4 * equal.members[:, :, None] + directions(equal.line.graph)
+def _outcome(now: Fields, end: int, link_events: int, pieces: tuple[Piece, ...]) -> Outcome:
+    after = dict(zip(STATE_FIELDS, now[: len(STATE_FIELDS)], strict=True))
+    return Outcome(after, Requests(*now[len(STATE_FIELDS) :]), end, link_events, pieces)
 
 
 def _kinds(states: Int64) -> list[Int64]:
     """Lines by equal rows of `states`: those of equal hash, if they are what they seem to be."""
-    hashes = states @ _multipliers(states.shape[1])
+    hashes = np.empty(len(states), np.int64)
+    hash_rows(states, _multipliers(states.shape[1]), hashes)
     _, first, kind = np.unique(hashes, return_index=True, return_inverse=True)
-    if not (states == states[first[kind]]).all():
+    if not rows_equal(states, first[kind]):
         return _compared_kinds(states)
     order = np.argsort(kind, kind="stable")
     return np.split(order, np.flatnonzero(np.diff(kind[order])) + 1)

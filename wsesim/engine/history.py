@@ -8,8 +8,9 @@ does the same. Where the beginning cannot be bounded from below, there is no suc
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 
@@ -17,9 +18,11 @@ from wsesim.engine.effect import Effect
 from wsesim.engine.expand import Segment
 from wsesim.engine.expand.segment import Plan
 from wsesim.engine.fold import REQUEST_FIELDS, STATE_FIELDS
-from wsesim.engine.state import NEVER
+from wsesim.engine.state import NEVER, Requests
 from wsesim.engine.taskgraph import Int64
 from wsesim.machine import Machine, Rect
+
+OTHERS = {name: width for name, width in STATE_FIELDS.items() if name != "pe_free"}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,28 +51,42 @@ class History:
         if not self._begins_after(newest, segment):
             return None
         floor = newest.base + newest.effect.first_free_cycles
-        there = [r for r in met if r is newest or r.base + r.effect.settled_cycles > floor]
+        there = [r for r in met if r is newest or r.base + max(r.effect.settled_cycles) > floor]
         return tuple((_place(r.segment.window, window), r.effect, r.base - newest.base) for r in there), newest.base
 
-    def fields(self, window: Rect, count: int = len(STATE_FIELDS)) -> list[Int64]:
-        """The window's part of the first `count` State fields: what the records that meet it left, in their order."""
-        widths = tuple(STATE_FIELDS.values())[:count]
-        found = [np.zeros(width * window.pes, np.int64) for width in widths]
+    def pe_free(self, window: Rect) -> Int64:
+        """When the window's PEs are free: what the records that meet it left, in their order."""
+        free = np.zeros((window.rows, window.columns), np.int64)
         for record in self._met(window):
-            for field, width, (places, values) in zip(found, widths, record.effect.changes, strict=False):
-                inside, there = _moved(places, record.segment.window, window, width)
-                field[there] = values[inside] + record.base
+            _overlay(free, window, record.segment.window, record.effect.after.pe_free, record.base)
+        return free.reshape(-1)
+
+    def others(self, window: Rect, since: int) -> list[Int64]:
+        """The window's part of the State fields after `pe_free`, in cycles after `since`; 0 for what is free before."""
+        met = self._met(window)
+        found = []
+        for number, (name, width) in enumerate(OTHERS.items(), start=1):
+            field = np.zeros((window.rows, window.columns, width), np.int64)
+            for record in (r for r in met if r.base + r.effect.settled_cycles[number] > since):
+                after = getattr(record.effect.after, name)
+                _overlay(field, window, record.segment.window, after, record.base - since)
+            found.append(np.maximum(field, 0, out=field).reshape(-1))
         return found
 
-    def asked(self, window: Rect, since: int) -> list[Int64]:
-        """When the window's ramps in and its links were asked for last, if that was after `since`."""
-        found = [np.full(width * window.pes, NEVER, np.int64) for width in REQUEST_FIELDS.values()]
-        for record in (r for r in self._met(window) if r.base + r.effect.last_request_cycles > since):
-            requests = zip(found, REQUEST_FIELDS.values(), record.effect.requests, strict=True)
-            for field, width, (places, _, last) in requests:
-                inside, there = _moved(places, record.segment.window, window, width)
-                field[there] = np.maximum(field[there], last[inside] + record.base)
-        return found
+    def asked(self, window: Rect, requests: Requests, since: int) -> Iterator[tuple[Int64, Int64]]:
+        """Pairs of first `requests` of the window's ramps in and links, and last ones before, where both may count:
+        all that there were after `since`.
+        """
+        met = [r for r in self._met(window) if r.base + r.effect.last_request_cycles > since]
+        if not met:
+            return
+        where = reduce(Rect.hull, (_common(window, r.segment.window) for r in met))
+        for name, width in REQUEST_FIELDS.items():
+            last = np.full((where.rows, where.columns, width), NEVER, np.int64)
+            for r in met:
+                _overlay(last, where, r.segment.window, getattr(r.effect.requests, f"{name}_last"), r.base, latest=True)
+            first = getattr(requests, f"{name}_first").reshape(window.rows, window.columns, width)
+            yield _part(first, _within(where, window)), last
 
     def _met(self, window: Rect) -> list[Record]:
         return [record for record in self.records if record.segment.window.overlaps(window)]
@@ -90,52 +107,59 @@ class History:
 class Planes:
     """The same, written out for all PEs of a machine."""
 
-    def __init__(self, machine: Machine | None = None) -> None:
-        self._columns = machine.columns if machine else 0
-        shape = (machine.rows, machine.columns) if machine else (0, 0)
+    def __init__(self, machine: Machine) -> None:
+        self._window = Rect(0, 0, machine.columns, machine.rows)
+        shape = machine.rows, machine.columns
         self._fields = [np.zeros((*shape, width), np.int64) for width in STATE_FIELDS.values()]
         self._asked = [np.full((*shape, width), NEVER, np.int64) for width in REQUEST_FIELDS.values()]
 
-    def fields(self, window: Rect, count: int = len(STATE_FIELDS)) -> list[Int64]:
-        return [_view(field, window) for field in self._fields[:count]]
+    def pe_free(self, window: Rect) -> Int64:
+        return _part(self._fields[0], window).reshape(-1)
 
-    def asked(self, window: Rect, since: int) -> list[Int64]:
-        return [_view(field, window) for field in self._asked]
+    def others(self, window: Rect, since: int) -> list[Int64]:
+        return [np.maximum(_part(field, window) - since, 0).reshape(-1) for field in self._fields[1:]]
+
+    def asked(self, window: Rect, requests: Requests, since: int) -> Iterator[tuple[Int64, Int64]]:
+        for field, name in zip(self._asked, REQUEST_FIELDS, strict=True):
+            last = _part(field, window)
+            yield getattr(requests, f"{name}_first").reshape(last.shape), last
 
     def write(self, record: Record) -> None:
-        effect, base = record.effect, record.base
-        for field, (places, values) in zip(self._fields, effect.changes, strict=True):
-            field.reshape(-1)[self._flat(record, places, field.shape[2])] = values + base
-        for field, (places, _, last) in zip(self._asked, effect.requests, strict=True):
-            flat = self._flat(record, places, field.shape[2])
-            field.reshape(-1)[flat] = np.maximum(field.reshape(-1)[flat], last + base)
+        effect, base, window = record.effect, record.base, record.segment.window
+        for field, name in zip(self._fields, STATE_FIELDS, strict=True):
+            _overlay(field, self._window, window, getattr(effect.after, name), base)
+        for field, name in zip(self._asked, REQUEST_FIELDS, strict=True):
+            _overlay(field, self._window, window, getattr(effect.requests, f"{name}_last"), base, latest=True)
 
     def hold(self, pes: Int64, cycle: int) -> None:
         """`pes` [n, (x, y)] are not free before `cycle`."""
         np.maximum.at(self._fields[0][:, :, 0], (pes[:, 1], pes[:, 0]), cycle)
 
-    def _flat(self, record: Record, places: Int64, width: int) -> Int64:
-        """Places of a window's array as places of the wafer's."""
-        window = record.segment.window
-        row, rest = np.divmod(places, window.columns * width)
-        flat: Int64 = (row * self._columns + window.y * self._columns + window.x) * width + rest
-        return flat
+
+def _part(field: Int64, window: Rect) -> Int64:
+    return field[window.y : window.y + window.rows, window.x : window.x + window.columns]
 
 
-def _view(field: Int64, window: Rect) -> Int64:
-    return field[window.y : window.y + window.rows, window.x : window.x + window.columns].reshape(-1)
+def _overlay(field: Int64, window: Rect, inner: Rect, values: Int64, base: int, *, latest: bool = False) -> None:
+    """Writes the values of window `inner`, counted from `base`, over a `field` [rows, columns, ...] of `window`: where
+    they are not NEVER, and, if only the `latest` counts, not earlier than what is there.
+    """
+    both = _common(window, inner)
+    there = _part(field, _within(both, window))
+    own = _part(values.reshape(inner.rows, inner.columns, *field.shape[2:]), _within(both, inner))
+    moved = own + base
+    np.copyto(there, moved, where=(own != NEVER) & (moved > there) if latest else own != NEVER)
 
 
-def _moved(places: Int64, inner: Rect, outer: Rect, width: int) -> tuple[Int64, Int64]:
-    """Which places of a window's array lie in another window, and where: (indices into `places`, places there)."""
-    if inner == outer:
-        return np.arange(places.size), places
-    pe, rest = np.divmod(places, width)
-    row, column = np.divmod(pe, inner.columns)
-    x, y = column + inner.x - outer.x, row + inner.y - outer.y
-    inside = np.flatnonzero((x >= 0) & (x < outer.columns) & (y >= 0) & (y < outer.rows))
-    there: Int64 = (y[inside] * outer.columns + x[inside]) * width + rest[inside]
-    return inside, there
+def _common(window: Rect, other: Rect) -> Rect:
+    x, y = max(window.x, other.x), max(window.y, other.y)
+    east = min(window.x + window.columns, other.x + other.columns)
+    south = min(window.y + window.rows, other.y + other.rows)
+    return Rect(x, y, east - x, south - y)
+
+
+def _within(inner: Rect, outer: Rect) -> Rect:
+    return Rect(inner.x - outer.x, inner.y - outer.y, inner.columns, inner.rows)
 
 
 def _place(inner: Rect, outer: Rect) -> tuple[int, int]:

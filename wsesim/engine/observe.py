@@ -1,6 +1,6 @@
 """Observers: what PEs and links carried, counted after a run, so that the run pays nothing for it.
 
-A run is seen as pieces: graphs that were run, each with its Timeline and with the places on the wafer, and the cycles,
+A run is seen as pieces: graphs that were run, each with its Times and with the places on the wafer, and the cycles,
 where that began. What was remembered is a piece each time that it ran.
 """
 
@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from wsesim.engine.errors import ProfileError
 from wsesim.engine.taskgraph import EAST, NORTH, SOUTH, WEST, Int8, Int64, TaskGraph, route_position
-from wsesim.engine.timeline import Timeline
+from wsesim.engine.timeline import Times
 from wsesim.engine.wafer import SegmentRun
 from wsesim.machine import Rect
 
@@ -28,7 +28,7 @@ class Placed:
 
     segment: str
     graph: TaskGraph
-    timeline: Timeline
+    timeline: Times
     x: Int64
     y: Int64
     bases: Int64
@@ -92,7 +92,7 @@ def _spans(piece: Placed, where: Rect) -> Iterator[TaskSpan]:
         yield TaskSpan(piece.segment, label, (int(x[line, task]), int(y[line, task])), start + base, end + base)
 
 
-def pe_busy_cycles(graph: TaskGraph, timeline: Timeline) -> Int64:
+def pe_busy_cycles(graph: TaskGraph, timeline: Times) -> Int64:
     """Cycles that tasks hold each PE, from start to end, waiting for the head of an input included: [PEs]."""
     busy = np.zeros(graph.pes, np.int64)
     np.add.at(busy, graph.pe, timeline.task_end - timeline.task_start)

@@ -81,8 +81,8 @@ def simulate(
     """
     state = State.idle(graph.columns, graph.rows) if state is None else state
     check_arguments(graph, fabric, port_head, port_tail, state)
-    world = _world(graph, fabric, port_head, port_tail, state)
-    kernel(world, _constants(fabric, free_links, state))
+    world = load(graph, fabric, port_head, port_tail, state)
+    kernel(world, constants(fabric, free_links, state))
     if (world.pes["next_task"] < world.pes["last_task"]).any():  # a message that is stuck leaves its task waiting
         raise _deadlock(graph, world)
     return _timeline(graph, world, port_head, port_tail, state)
@@ -107,7 +107,8 @@ def check_arguments(graph: TaskGraph, fabric: Fabric, port_head: Int64, port_tai
         raise ProfileError("hop_cycles, and ramp_send_cycles + ramp_receive_cycles, must be at least 1")
 
 
-def _constants(fabric: Fabric, free_links: bool, state: State) -> Constants:
+def constants(fabric: Fabric, free_links: bool, state: State) -> Constants:
+    """The Fabric and the options of a run from `state`."""
     queue_cycles = fabric.queue_wavelets * fabric.wavelet_numerator // fabric.wavelet_denominator
     return Constants(
         hop_cycles=fabric.hop_cycles,
@@ -123,7 +124,8 @@ def _constants(fabric: Fabric, free_links: bool, state: State) -> Constants:
     )
 
 
-def _world(graph: TaskGraph, fabric: Fabric, port_head: Int64, port_tail: Int64, state: State) -> World:
+def load(graph: TaskGraph, fabric: Fabric, port_head: Int64, port_tail: Int64, state: State) -> World:
+    """The records of a run of the graph."""
     counts = np.zeros(kernels.WAITING + kernels.LEVELS, np.int64)
     counts[kernels.RELEASED] = -1
     streams = bool(graph.drop_sink.any())

@@ -6,9 +6,8 @@ cycles.
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -32,13 +31,6 @@ EAST: Final = 0
 WEST: Final = 1
 NORTH: Final = 2
 SOUTH: Final = 3
-
-
-COLUMNS: Final = (
-    *("pe", "label", "kind", "start", "streams", "launch", "work", "delay", "out_ptr", "source", "wavelets"),
-    *("direction1", "hops1", "direction2", "hops2", "shares_ramp"),
-    *("drop_ptr", "drop_hop", "drop_task", "drop_sink"),
-)  # fields of a TaskGraph that belong to its tasks, messages and drops
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -117,7 +109,7 @@ class TaskGraph:
 
     def pe_ptr(self) -> Int32:
         """The program of PE p is the tasks `pe_ptr[p]:pe_ptr[p + 1]`: [PEs + 1]."""
-        return np.searchsorted(self.pe, np.arange(self.pes + 1)).astype(np.int32)
+        return pointers(self.pe, self.pes)
 
     def drop_message(self) -> Int32:
         """Message of each drop: [D]."""
@@ -129,30 +121,11 @@ class TaskGraph:
         return f"{self.labels[self.label[task]]} at ({x}, {y})"
 
 
-def repeated(line: TaskGraph, copies: int) -> TaskGraph:
-    """`copies` of a line's graph laid end to end, as one longer line; nothing goes from one copy to the next.
-
-    Lines are one PE wide or one PE high; they have no ports and no outputs.
-    """
-    if copies == 1:
-        return line
-    assert 1 in (line.columns, line.rows) and not line.port_task.size and not line.outputs.size
-    columns, rows = (1, copies * line.rows) if line.columns == 1 else (copies * line.columns, 1)
-    steps = {
-        "pe": line.pes,
-        "source": line.task_count,
-        "drop_task": line.task_count,
-        "out_ptr": line.message_count,
-        "drop_ptr": line.drop_count,
-    }
-    fields: dict[str, Any] = {}
-    for name in COLUMNS:
-        own = getattr(line, name)
-        moved = np.tile(own[1:] if name.endswith("_ptr") else own, (copies, 1))
-        if name in steps:
-            moved = moved + (np.arange(copies, dtype=np.int32) * steps[name])[:, None]
-        fields[name] = np.append(own[:1], moved) if name.endswith("_ptr") else moved.reshape(-1)
-    return dataclasses.replace(line, columns=columns, rows=rows, **fields)
+def pointers(owner: npt.NDArray[np.integer], owners: int) -> Int32:
+    """Where the things of each of `owners` begin, sorted by `owner`, the last one's end too: [owners + 1]."""
+    ends = np.zeros(owners + 1, np.int32)
+    np.cumsum(np.bincount(owner, minlength=owners), out=ends[1:])
+    return ends
 
 
 def directions(line: TaskGraph) -> Int64:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 from wsesim.engine.state import Requests, State
@@ -9,15 +10,13 @@ from wsesim.engine.taskgraph import Int64
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Timeline:
+class Times:
     """Cycles of every task, message and drop, in the order of the graph.
 
     task_start   [T] the PE turns to the task;  task_begin: its work begins;  task_end: the PE is free again
     message_head [M] its ramp pass begins;  message_tail: its last wavelet enters the ramp
     drop_head    [D] first wavelet at the consuming PE;  drop_tail: last wavelet
     port_head, port_tail  [I] as given
-    requests         when ramps in and links were asked for
-    link_events      links granted to messages, the measure of simulated work
     """
 
     task_start: Int64
@@ -29,6 +28,20 @@ class Timeline:
     drop_tail: Int64
     port_head: Int64
     port_tail: Int64
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Timeline(Times):
+    """The times of a run, and what it left.
+
+    requests     when ramps in and links were asked for
+    link_events  links granted to messages, the measure of simulated work
+    """
+
     state_after: State
     requests: Requests
     link_events: int
+
+    def times(self) -> Times:
+        """Without what it left."""
+        return Times(*(getattr(self, field.name) for field in dataclasses.fields(Times)))

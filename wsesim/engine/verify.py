@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from wsesim.engine.errors import TaskGraphError
 from wsesim.engine.taskgraph import ACTIVATED, BLOCKING, COLLECTIVE, STREAM, Int32, Int64, TaskGraph, route_position
+from wsesim.engine.verify_kernels import drops_obey, messages_obey, tasks_obey
 
 Mask = npt.NDArray[np.bool_]
 
@@ -20,10 +21,26 @@ def verify(graph: TaskGraph) -> None:
     Tasks that wait for each other in a cycle are found by `simulate`, which raises DeadlockError.
     """
     _check_lengths(graph)
+    if obeys(graph):
+        return
     for rule in RULES:
         broken = rule.broken_by(graph)
         if broken.size:
             raise TaskGraphError(f"{_describe(graph, int(broken[0]))}: {rule.text} ({broken.size} break this rule)")
+
+
+def obeys(graph: TaskGraph) -> bool:
+    """Whether the graph breaks none of the rules."""
+    g, legs = graph, (graph.direction1, graph.hops1, graph.direction2, graph.hops2)
+    named = (task for tasks in (g.port_task, g.outputs) for task in (tasks.min(initial=0), tasks.max(initial=0)))
+    return (
+        all(0 <= task < max(g.task_count, 1) for task in named)
+        and tasks_obey(g.pe, g.pes, g.launch, g.work, g.delay, g.start, g.kind)
+        and messages_obey(g.columns, g.rows, g.pe, g.source, g.wavelets, legs, g.shares_ramp, g.drop_ptr)
+        and drops_obey(
+            g.columns, g.rows, g.pe, g.start, g.source, legs, g.drop_ptr, g.drop_hop, g.drop_task, g.drop_sink
+        )
+    )
 
 
 def _check_lengths(graph: TaskGraph) -> None:

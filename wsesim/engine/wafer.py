@@ -10,7 +10,6 @@ ramp or a link is asked for earlier than an earlier segment's last request; such
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Hashable
 from dataclasses import dataclass
 
@@ -20,7 +19,8 @@ from wsesim.engine.effect import Effect, effect_of
 from wsesim.engine.expand import Segment
 from wsesim.engine.fold import STATE_FIELDS, LineMemory, run_plan
 from wsesim.engine.history import History, Planes, Record
-from wsesim.engine.state import State
+from wsesim.engine.plane_kernels import add_to_digest
+from wsesim.engine.state import NEVER, State
 from wsesim.engine.taskgraph import Int64
 from wsesim.machine import Machine, Rect
 
@@ -105,12 +105,11 @@ class Wafer:
         self.machine = machine
         self.memory = memory
         self.free_links = free_links
-        self._history: History | None = History()
-        self._planes = Planes()
+        self._past: History | Planes = History()
 
     def run(self, segment: Segment, credit: tuple[int, int] | None = None) -> SegmentRun:
         """Simulates the segment, or recalls what it did, and advances the state of its window."""
-        name = self._history.name(segment) if self._history else None
+        name = self._past.name(segment) if isinstance(self._past, History) else None
         known = (segment.plan, self.free_links, name[0]) if name else None
         found = self.memory.recall_named(known) if known else None
         if found is not None and name is not None:
@@ -130,7 +129,7 @@ class Wafer:
         that was free last.
         """
         window = _around(targets)
-        free = self._fields(window, 1)[0].reshape(window.rows, window.columns)
+        free = self._past.pe_free(window).reshape(window.rows, window.columns)
         there = free[targets[:, 1] - window.y, targets[:, 0] - window.x]
         last = int(there.argmax())
         if there[last] > 0:  # nobody was free before
@@ -139,15 +138,15 @@ class Wafer:
 
     def pe_free(self, x: int, y: int) -> int:
         """Cycle at which one PE has ended its last task."""
-        return int(self._fields(Rect(x, y, 1, 1), 1)[0][0])
+        return int(self._past.pe_free(Rect(x, y, 1, 1))[0])
 
     def _look_and_run(self, segment: Segment) -> tuple[int, Effect, int, bool]:
         """Base, effect, late requests, and whether it was remembered; by the state itself."""
         plan, window = segment.plan, segment.window
-        free, *others = self._fields(window)
+        free = self._past.pe_free(window)
         base = int(free[plan.starters].min())
-        free = np.where(plan.busy, free, base)  # others have no say
-        state = State(plan.columns, plan.rows, *(np.maximum(values - base, 0) for values in (free, *others)))
+        free = np.where(plan.busy, np.maximum(free - base, 0), 0)  # others have no say
+        state = State(plan.columns, plan.rows, free, *self._past.others(window, base))
         key = (plan, self.free_links, _digest(state))
         effect = self.memory.recall(key)
         remembered = effect is not None
@@ -170,32 +169,26 @@ class Wafer:
 
     def _late(self, window: Rect, base: int, effect: Effect) -> int:
         """Ramps and links that a segment asked for before an earlier one did for the last time."""
-        since = base + effect.first_request_cycles
-        lasts = self._history.asked(window, since) if self._history else self._planes.asked(window, since)
         return sum(
-            int((first + base < last[places]).sum())
-            for last, (places, first, _) in zip(lasts, effect.requests, strict=True)
+            int(((first != NEVER) & (first + base < last)).sum())
+            for first, last in self._past.asked(window, effect.requests, base + effect.first_request_cycles)
         )
 
-    def _fields(self, window: Rect, count: int = len(STATE_FIELDS)) -> list[Int64]:
-        """A window's part of the first `count` State fields."""
-        return self._history.fields(window, count) if self._history else self._planes.fields(window, count)
-
     def _append(self, record: Record) -> None:
-        if self._history is None:
-            self._planes.write(record)
+        if isinstance(self._past, Planes):
+            self._past.write(record)
             return
-        self._history.records.append(record)
-        if len(self._history.records) > MOST_RECORDS:
+        self._past.records.append(record)
+        if len(self._past.records) > MOST_RECORDS:
             self._write_out()
 
     def _write_out(self) -> Planes:
-        if self._history is not None:
-            self._planes = Planes(self.machine)
-            for record in self._history.records:
-                self._planes.write(record)
-            self._history = None
-        return self._planes
+        if isinstance(self._past, History):
+            planes = Planes(self.machine)
+            for record in self._past.records:
+                planes.write(record)
+            self._past = planes
+        return self._past
 
 
 def _around(positions: Int64) -> Rect:
@@ -204,14 +197,9 @@ def _around(positions: Int64) -> Rect:
     return Rect(x0, y0, x1 - x0 + 1, y1 - y0 + 1)
 
 
-def _digest(state: State) -> bytes:
-    """Hash of a relative state; links and ramps are nearly all free, so only the others are hashed."""
-    digest = hashlib.blake2b(state.pe_free.astype(np.int32).tobytes(), digest_size=16)
-    for name in STATE_FIELDS:
-        if name != "pe_free":
-            values = getattr(state, name)
-            places = np.flatnonzero(values > 0)
-            digest.update(len(places).to_bytes(8, "little"))
-            digest.update(places.astype(np.int32).tobytes())
-            digest.update(values[places].astype(np.int32).tobytes())
-    return digest.digest()
+def _digest(state: State) -> tuple[int, ...]:
+    """128 bits of a relative state."""
+    digest = np.zeros(2, np.int64)
+    for number, name in enumerate(STATE_FIELDS):
+        add_to_digest(getattr(state, name), number, digest)
+    return tuple(digest.tolist())

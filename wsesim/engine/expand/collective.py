@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
 from wsesim.engine.expand.canvas import Canvas, Lines
 from wsesim.engine.taskgraph import BLOCKING, COLLECTIVE, LAUNCHED, Int64
-from wsesim.program.collectives import Reduction, parse_collective, reduction, ring_order
+from wsesim.program.collectives import parse_collective, reduction, ring_order
 from wsesim.program.layout import ceil_div
 
 Positions = npt.NDArray[np.intp]
@@ -70,11 +71,40 @@ def reduce(canvas: Canvas, lines: Lines, used: int, step: Step, algorithm: str, 
     if lines.count == 0:
         return plan.root
     streamed = parse_collective(algorithm).streamed and step.streams
-    last, received = _stage_tasks(canvas, lines, plan, step, streamed, label)
-    source = np.array([m.source for m in plan.merges])
-    target = np.array([m.target for m in plan.merges])
-    _send(canvas, lines, last[:, source], received, source, target, canvas.wavelets(step.elements))
+    merges = _merges(used, algorithm)
+    last, received = _stage_tasks(canvas, lines, merges, step, streamed, label)
+    wavelets = canvas.wavelets(step.elements)
+    _send(canvas, lines, last[:, merges.source], received, merges.source, merges.target, wavelets)
     return plan.root
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Merges:
+    """A Reduction as arrays: source and target of each merge; positions that receive nothing; and for each rank the
+    merges that are the rank-th of their targets, with how many more come after them there.
+    """
+
+    length: int
+    root: int
+    source: Positions
+    target: Positions
+    leaves: Positions
+    ranks: tuple[tuple[Positions, Positions], ...]
+
+
+@lru_cache(maxsize=256)
+def _merges(length: int, algorithm: str) -> _Merges:
+    plan = reduction(length, algorithm)
+    source, target = np.array([(m.source, m.target) for m in plan.merges]).T
+    order = np.argsort(target, kind="stable")
+    taken = np.bincount(target, minlength=length)
+    first = np.cumsum(taken) - taken
+    rank = np.empty(order.size, np.int64)
+    rank[order] = np.arange(order.size) - first[target[order]]
+    left = taken[target] - 1 - rank  # sums that the PE takes after this one
+    by_rank = [np.flatnonzero(rank == number) for number in range(int(taken.max()))]
+    ranks = tuple((merges, left[merges]) for merges in by_rank)
+    return _Merges(length, plan.root, source, target, np.flatnonzero(taken == 0), ranks)
 
 
 def _send(
@@ -89,21 +119,15 @@ def _send(
 
 
 def _stage_tasks(
-    canvas: Canvas, lines: Lines, plan: Reduction, step: Step, streamed: bool, label: str
+    canvas: Canvas, lines: Lines, plan: _Merges, step: Step, streamed: bool, label: str
 ) -> tuple[Int64, Int64]:
     """Tasks of a reduction: each position's last one [lines, used], and the one that each merge is received by."""
     count = lines.pes.shape[0]
     last = np.full((count, plan.length), -1, np.int64)
-    received = np.full((count, len(plan.merges)), -1, np.int64)
-    order: dict[int, list[int]] = {}
-    for number, merge in enumerate(plan.merges):
-        order.setdefault(merge.target, []).append(number)
-    leaves = np.array([p for p in range(plan.length) if p not in order], np.int64)
-    last[:, leaves] = canvas.send(lines.pes[:, leaves], label).reshape(count, -1)
-    for rank in range(max(map(len, order.values()))):
-        merges = np.array([numbers[rank] for numbers in order.values() if len(numbers) > rank])
-        targets = np.array([plan.merges[m].target for m in merges])
-        left = np.array([len(order[t]) - 1 - rank for t in targets])  # sums that the PE takes after this one
+    received = np.full((count, plan.source.size), -1, np.int64)
+    last[:, plan.leaves] = canvas.send(lines.pes[:, plan.leaves], label).reshape(count, -1)
+    for rank, (merges, left) in enumerate(plan.ranks):
+        targets = plan.target[merges]
         stage = _streamed(canvas, rank, left, targets != plan.root) if streamed else _stored(canvas)
         tasks = _receive(canvas, lines.pes[:, targets], stage, step, label)
         received[:, merges] = last[:, targets] = tasks

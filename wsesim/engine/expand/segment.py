@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,8 +11,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from wsesim.engine.taskgraph import Int64, TaskGraph
+from wsesim.engine.taskgraph import Int64, TaskGraph, steps
 from wsesim.engine.verify import verify
+from wsesim.engine.walk import Paths, reach
 from wsesim.machine import Machine, Rect
 from wsesim.machine.machine import SlowPE
 
@@ -19,12 +21,13 @@ from wsesim.machine.machine import SlowPE
 @dataclass(frozen=True, slots=True, eq=False)
 class LineGraph:
     """The verified TaskGraph of one line of PEs. `busy` [PEs]: has tasks; `starters`: whose first one waits for no
-    message.
+    message. `digest`: equal for lines that take equally long, whatever their tasks are called.
     """
 
     graph: TaskGraph
     busy: NDArray[np.bool_]
     starters: NDArray[np.intp]
+    digest: bytes
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,21 +46,24 @@ Phase = tuple[EqualLines, ...]
 
 
 class Plan:
-    """The tasks of a window: as phases of lines, one phase after the other, or as one graph, or as both.
+    """The tasks of a window: as one graph, and perhaps, with the same effect, as phases of lines, one phase after the
+    other, or as paths of messages.
 
     On every PE the tasks of a phase come before those of the next. `busy` [PEs]: has tasks; `starters`: whose first
-    one waits for no message. Without phases there is only the graph.
+    one waits for no message.
     """
 
     def __init__(
-        self, columns: int, rows: int, phases: tuple[Phase, ...], whole: Callable[[], TaskGraph] | TaskGraph
+        self, columns: int, rows: int, parts: tuple[Phase, ...] | Paths, whole: Callable[[], TaskGraph] | TaskGraph
     ) -> None:
         self.columns = columns
         self.rows = rows
-        self.phases = phases
+        self.parts = parts
         self._whole = whole
-        if phases:
-            self.busy, self.starters = _of_phases(columns * rows, phases)
+        if isinstance(parts, Paths):
+            self.busy, self.starters = _of_paths(columns, rows, parts)
+        elif parts:
+            self.busy, self.starters = _of_phases(columns * rows, parts)
         else:
             self.busy, self.starters = _beginnings(self.graph)
 
@@ -86,7 +92,17 @@ def plan_of(graph: TaskGraph) -> Plan:
 def line_graph(graph: TaskGraph) -> LineGraph:
     """A line's graph, verified."""
     verify(graph)
-    return LineGraph(graph, *_beginnings(graph))
+    return LineGraph(graph, *_beginnings(graph), _digest(graph))
+
+
+def _digest(graph: TaskGraph) -> bytes:
+    digest = hashlib.blake2b(f"{graph.columns} x {graph.rows}".encode(), digest_size=16)
+    for field in dataclasses.fields(graph):
+        values = getattr(graph, field.name)
+        if isinstance(values, np.ndarray) and field.name not in ("label", "kind"):
+            digest.update(values.size.to_bytes(8, "little"))
+            digest.update(values.tobytes())
+    return digest.digest()
 
 
 def _beginnings(graph: TaskGraph) -> tuple[NDArray[np.bool_], NDArray[np.intp]]:
@@ -104,6 +120,13 @@ def _of_phases(pes: int, phases: tuple[Phase, ...]) -> tuple[NDArray[np.bool_], 
             starts[first[~busy[first]]] = True
             busy[equal.members[:, equal.line.busy]] = True
     return busy, np.flatnonzero(starts)
+
+
+def _of_paths(columns: int, rows: int, paths: Paths) -> tuple[NDArray[np.bool_], NDArray[np.intp]]:
+    busy = np.zeros(columns * rows, np.bool_)
+    reach(paths, steps(columns), busy)
+    busy[paths.source] = True
+    return busy, np.unique(paths.source)
 
 
 def local_machine(machine: Machine, window: Rect) -> Machine:

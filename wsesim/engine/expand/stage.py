@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from functools import lru_cache
+from functools import lru_cache, reduce
+from typing import get_args
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from wsesim.engine.expand.canvas import Canvas, LineCanvas, is_vertical
 from wsesim.engine.expand.kernels import Part, Site, expand_kernel, parts, routes_of
 from wsesim.engine.expand.segment import EqualLines, Phase, Plan, Segment, line_graph, local_machine
 from wsesim.engine.taskgraph import Int64, TaskGraph
-from wsesim.machine import Machine
+from wsesim.machine import Machine, Rect
 from wsesim.program.collectives import reduction
 from wsesim.program.kernels import ALONG, Embed, Kernel, Linear, Output, Sample, Score, WeightRef
 from wsesim.program.program import Block, Program
@@ -25,7 +26,7 @@ class StageKey:
     """Everything that decides a stage's graph, and nothing else: no names, no place on the wafer, no weights."""
 
     kernels: tuple[Kernel, ...]
-    machine: Machine  # stragglers in coordinates of the block
+    machine: Machine = dataclasses.field(hash=False)  # stragglers in coordinates of the block
     block: Block  # at (0, 0)
     dtype: str
     tokens: int
@@ -39,8 +40,6 @@ class StageKey:
 def expand_stage(program: Program, kernels: tuple[Kernel, ...], tokens: int, context: int, candidates: int) -> Segment:
     """The segment of `tokens` new tokens over `context` positions (the new ones counted in) on the kernels' block."""
     block = program.block(kernels[0].block)
-    x, y = entry_pe(program)
-    local = (y - block.y, x - block.x) if block.axis == "rows" else (x - block.x, y - block.y)
     key = StageKey(
         tuple(_nameless(k) for k in kernels),
         local_machine(program.machine, block.rect),
@@ -49,11 +48,19 @@ def expand_stage(program: Program, kernels: tuple[Kernel, ...], tokens: int, con
         tokens,
         _rounded_up(kernels, context, block.along),
         candidates if any(isinstance(k, Sample) for k in kernels) else 0,
-        local if any(isinstance(k, Embed) for k in kernels) else (0, 0),
+        _entry(program, block) if any(isinstance(k, Embed) for k in kernels) else (0, 0),
         _logits_root(program) if any(isinstance(k, Sample) for k in kernels) else 0,
         _routes_before(program, kernels),
     )
-    return Segment(kernels[0].name.partition(".")[0], block.rect, _plan(key))
+    within, plan = _plan(key)
+    window = Rect(block.x + within.x, block.y + within.y, within.columns, within.rows)
+    return Segment(kernels[0].name.partition(".")[0], window, plan)
+
+
+def _entry(program: Program, block: Block) -> tuple[int, int]:
+    """Position (along, across) that the id reaches first."""
+    x, y = entry_pe(program)
+    return (y - block.y, x - block.x) if block.axis == "rows" else (x - block.x, y - block.y)
 
 
 def expand_kernels(
@@ -66,22 +73,40 @@ def expand_kernels(
     own = Block("", 0, 0, block.columns, block.rows, block.axis)
     longest = _rounded_up(kernels, context, block.along)
     key = StageKey(kernels, machine, own, "fp16", tokens, longest, 1, (0, 0), 0, routes)
-    return Segment("kernels", own.rect, _plan(key))
+    return Segment("kernels", *_plan(key))
 
 
 @lru_cache(maxsize=16)  # the whole graph of a 20,000-PE layer, if anybody asks for it, is about 60 MB
-def _plan(key: StageKey) -> Plan:
+def _plan(key: StageKey) -> tuple[Rect, Plan]:
+    """The rectangle around the lines that have tasks, and their plan in its coordinates."""
     site = Site(key.block, key.context, key.candidates, key.entry, key.logits_root)
     runs = _one_axis_at_a_time([part for kernel in key.kernels for part in parts(kernel)])
-    return Plan(key.block.columns, key.block.rows, _phases(key, site, runs), lambda: _whole(key, site))
+    phases = _phases(key, site, runs)
+    window = _around(phases, key.block)
+    own = tuple(tuple(EqualLines(e.line, _moved(e.members, key.block, window)) for e in phase) for phase in phases)
+    return window, Plan(window.columns, window.rows, own, lambda: _whole(key, site, window))
 
 
-def _whole(key: StageKey, site: Site) -> TaskGraph:
-    canvas = Canvas(key.block.rect, key.machine, key.dtype, key.tokens)
+def _whole(key: StageKey, site: Site, window: Rect) -> TaskGraph:
+    canvas = Canvas(window, key.machine, key.dtype, key.tokens)
     canvas.configured = key.routes
     for kernel in key.kernels:
         expand_kernel(canvas, kernel, site)
     return canvas.builder.build()
+
+
+def _around(phases: tuple[Phase, ...], block: Block) -> Rect:
+    """The rectangle around lines of a block: they are whole and lie side by side."""
+    corners = [divmod(int(pe), block.columns) for p in phases for e in p for pe in (e.members[0, 0], e.members[-1, -1])]
+    return reduce(Rect.hull, (Rect(column, row, 1, 1) for row, column in corners))
+
+
+def _moved(members: Int64, block: Block, window: Rect) -> Int64:
+    """PE numbers of the block as those of a window in it."""
+    if window == block.rect:
+        return members
+    rows, columns = np.divmod(members, block.columns)
+    return (rows - window.y) * window.columns + columns - window.x
 
 
 def _one_axis_at_a_time(stage: list[Part]) -> list[tuple[str, list[Part]]]:
@@ -155,16 +180,16 @@ def _logits_root(program: Program) -> int:
 def _nameless(kernel: Kernel) -> Kernel:
     """The kernel without the names of its values, weights and block; its role stays, reports are by role."""
     blank: dict[str, object] = {"name": kernel.name.rpartition(".")[2], "block": ""}
-    for field in dataclasses.fields(kernel):
-        value = getattr(kernel, field.name)
-        if field.name in _VALUES:
-            blank[field.name] = tuple("" for _ in value) if isinstance(value, tuple) else ""
+    for name in _FIELDS[type(kernel)]:
+        value = getattr(kernel, name)
+        if name in _VALUES:
+            blank[name] = tuple("" for _ in value) if isinstance(value, tuple) else ""
         elif isinstance(value, WeightRef):
-            blank[field.name] = NAMELESS
-        elif field.name == "weights":
-            blank[field.name] = tuple(NAMELESS for _ in value)
-        elif field.name == "outputs":
-            blank[field.name] = tuple(Output("", NAMELESS, o.layout, o.bias and NAMELESS) for o in value)
+            blank[name] = NAMELESS
+        elif name == "weights":
+            blank[name] = tuple(NAMELESS for _ in value)
+        elif name == "outputs":
+            blank[name] = tuple(Output("", NAMELESS, o.layout, o.bias and NAMELESS) for o in value)
     return dataclasses.replace(kernel, **blank)  # type: ignore[arg-type]
 
 
@@ -172,3 +197,4 @@ _VALUES = {
     *("source", "target", "sources", "targets", "query", "key", "value"),
     *("probabilities", "gate", "up", "left", "right"),
 }
+_FIELDS = {kind: tuple(field.name for field in dataclasses.fields(kind)) for kind in get_args(Kernel)}

@@ -5,23 +5,29 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from functools import lru_cache
+from operator import itemgetter
 
 import numpy as np
 
 from wsesim.engine.expand.canvas import Canvas
-from wsesim.engine.expand.segment import EqualLines, Phase, Plan, Segment, line_graph, local_machine, plan_of
-from wsesim.engine.taskgraph import COLLECTIVE, EAST, WEST, Int64, TaskGraph
+from wsesim.engine.expand.segment import Plan, Segment, local_machine
+from wsesim.engine.taskgraph import COLLECTIVE, Int64, TaskGraph
+from wsesim.engine.walk import Paths
 from wsesim.machine import Machine, Rect
+from wsesim.program.path import Path
 from wsesim.program.program import Block, Program, Transfer
-from wsesim.program.routes import Path, feedback_path, transfer_paths
+from wsesim.program.routes import feedback_path, transfer_paths
 
 
 def expand_transfer(program: Program, transfer: Transfer, tokens: int) -> Segment:
     """The residual of `tokens` tokens from block to block."""
     source, target = program.block(transfer.source), program.block(transfer.target)
-    window = source.rect.hull(target.rect)
-    blocks = (_in_window(source, window), _in_window(target, window))
-    plan = _transfer_plan(_nameless(transfer), *blocks, _key(program, window, tokens))
+    both = source.rect.hull(target.rect)
+    blocks = (_in_window(source, both), _in_window(target, both))
+    local = Rect(0, 0, both.columns, both.rows)
+    key = Key(local_machine(program.machine, both), local, program.timing_dtype, tokens)
+    within, plan = _transfer_plan(_in_place(transfer, source, both), *blocks, key)
+    window = Rect(both.x + within.x, both.y + within.y, within.columns, within.rows)
     return Segment(f"{transfer.source}->{transfer.target}", window, plan)
 
 
@@ -29,14 +35,26 @@ def _in_window(block: Block, window: Rect) -> Block:
     return Block("", block.x - window.x, block.y - window.y, block.columns, block.rows, block.axis)
 
 
-def _nameless(transfer: Transfer) -> Transfer:
+def _in_place(transfer: Transfer, source: Block, window: Rect) -> Transfer:
+    """Without names, its lanes in coordinates of the window."""
     colours = tuple(range(len(transfer.colours)))  # they decide what may meet, not when it arrives
-    return dataclasses.replace(transfer, name="", value="", source="", target="", colours=colours)
+    edge = window.x if source.axis == "rows" else window.y
+    lanes = (transfer.lanes[0] - edge, transfer.lanes[1] - edge) if transfer.lanes else None
+    return dataclasses.replace(transfer, name="", value="", source="", target="", colours=colours, lanes=lanes)
 
 
 @lru_cache(maxsize=64)
-def _transfer_plan(transfer: Transfer, source: Block, target: Block, key: Key) -> Plan:
-    return _plan(transfer_paths(transfer, source, target), key)
+def _transfer_plan(transfer: Transfer, source: Block, target: Block, key: Key) -> tuple[Rect, Plan]:
+    """The rectangle around the paths, and their plan in its coordinates."""
+    paths = transfer_paths(transfer, source, target)
+    window = _around(paths)
+    return window, plan_of_paths(paths, dataclasses.replace(key, window=window))
+
+
+def _around(paths: tuple[Path, ...]) -> Rect:
+    places = [place for p in paths for place in ((p.x, p.y), p.position(p.hops), p.position(p.total_hops))]
+    (x, y), (east, south) = np.min(places, axis=0).tolist(), np.max(places, axis=0).tolist()
+    return Rect(x, y, east - x + 1, south - y + 1)
 
 
 def transfer_ends(program: Program, transfer: Transfer) -> tuple[Int64, Int64]:
@@ -51,75 +69,74 @@ def expand_feedback(program: Program, tokens: int = 1) -> Segment | None:
     path = feedback_path(program)
     if path is None:
         return None
-    start, corner, end = (Rect(*path.position(hop), 1, 1) for hop in (0, path.hops, path.total_hops))
-    window = start.hull(corner).hull(end)
-    local = dataclasses.replace(path, x=path.x - window.x, y=path.y - window.y)
-    return Segment("feedback", window, _plan((local,), _key(program, window, tokens)))
-
-
-def _key(program: Program, window: Rect, tokens: int) -> Key:
-    return Key(local_machine(program.machine, window), window.columns, window.rows, program.timing_dtype, tokens)
+    window = _around((path,))
+    return Segment(
+        "feedback", window, plan_of_paths((path,), Key(program.machine, window, program.timing_dtype, tokens))
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
     """What decides a transfer's graph beside its paths."""
 
-    machine: Machine  # stragglers in coordinates of the window
-    columns: int
-    rows: int
+    machine: Machine = dataclasses.field(hash=False)  # stragglers in coordinates of the paths
+    window: Rect  # in these, too
     dtype: str
     tokens: int
 
 
-def _plan(paths: tuple[Path, ...], key: Key) -> Plan:
-    rows = [path.y for path in paths]
-    straight = all(path.turn_hops == 0 and path.direction in (EAST, WEST) for path in paths)
-    if not straight or len(set(rows)) < len(rows) or key.machine.slow:
-        return plan_of(_graph(paths, key, key.rows))
-    return Plan(key.columns, key.rows, (_row_phase(paths, key),), lambda: _graph(paths, key, key.rows))
+def plan_of_paths(paths: tuple[Path, ...], key: Key) -> Plan:
+    """The plan of a window that all the paths lie in."""
+    return Plan(key.window.columns, key.window.rows, _followed(paths, key), lambda: _graph(paths, key))
 
 
-def _row_phase(paths: tuple[Path, ...], key: Key) -> Phase:
-    """Paths that go straight along rows of their own: one row drawn for all that are alike."""
-    alike: dict[Path, list[int]] = {}
-    for path in paths:
-        alike.setdefault(dataclasses.replace(path, y=0), []).append(path.y)
-    return tuple(
-        EqualLines(
-            line_graph(_graph((path,), key, 1)), np.array(rows)[:, None] * key.columns + np.arange(key.columns)[None, :]
+def _followed(paths: tuple[Path, ...], key: Key) -> Paths:
+    """The messages as `walk` takes them. No task works after its launch, so a straggler is no slower."""
+    x, y, columns = key.window.x, key.window.y, key.window.columns
+    own = [
+        (
+            (p.y - y) * columns + p.x - x,
+            _wavelets(p, key),
+            p.direction,
+            p.hops,
+            p.turn_direction,
+            p.turn_hops,
+            p.first_drop,
         )
-        for path, rows in alike.items()
-    )
+        for p in paths
+    ]
+    arrays = np.array(sorted(own, key=itemgetter(0)), np.int64).T.copy()
+    return Paths._make([*arrays, key.machine.op("copy").launch, key.machine.activate_cycles])
 
 
-def _graph(paths: tuple[Path, ...], key: Key, rows: int) -> TaskGraph:
-    canvas = Canvas(Rect(0, 0, key.columns, rows), key.machine, key.dtype, key.tokens)
+def _graph(paths: tuple[Path, ...], key: Key) -> TaskGraph:
+    canvas = Canvas(key.window, key.machine, key.dtype, key.tokens)
     sources = np.array([canvas.at(p.x, p.y) for p in paths])
     sent = canvas.send(sources, "send")
-    ends = [_reached(path, key.columns) for path in paths]
+    ends = [_reached(path, canvas) for path in paths]
     reached = np.concatenate(ends)
-    targets = np.unique(reached)
-    received = canvas.task(targets, "receive", key.machine.activate_cycles, 0, kind=COLLECTIVE)
+    targets = np.flatnonzero(np.bincount(reached))
+    received = np.empty(canvas.window.pes, np.int64)
+    received[targets] = canvas.task(targets, "receive", key.machine.activate_cycles, 0, kind=COLLECTIVE)
     messages = canvas.builder.messages(
         sent,
         [p.direction for p in paths],
         [p.hops for p in paths],
-        [canvas.wavelets(key.tokens * p.elements) for p in paths],
+        [_wavelets(p, key) for p in paths],
         [p.turn_direction for p in paths],
         [p.turn_hops for p in paths],
     )
     hops = np.concatenate([np.arange(p.first_drop, p.total_hops + 1) for p in paths])
     counts = [end.size for end in ends]
-    canvas.builder.drops(np.repeat(messages, counts), hops, received[np.searchsorted(targets, reached)])
+    canvas.builder.drops(np.repeat(messages, counts), hops, received[reached])
     return canvas.builder.build()
 
 
-def _reached(path: Path, columns: int) -> np.ndarray:
-    """PE ids at the hops where the path drops a copy."""
-    ends = (path.position(path.first_drop), path.position(path.total_hops))
-    (x0, y0), (x1, y1) = ends
-    assert x0 == x1 or y0 == y1  # copies are dropped on one leg
-    first, last = y0 * columns + x0, y1 * columns + x1
-    step = (columns if x0 == x1 else 1) * (1 if last >= first else -1)
-    return np.arange(first, last + step, step)
+def _wavelets(path: Path, key: Key) -> int:
+    return key.machine.wavelets(key.tokens * path.elements, key.dtype)
+
+
+def _reached(path: Path, canvas: Canvas) -> np.ndarray:
+    """PE ids at the hops where the path drops a copy, which are on one leg."""
+    first, last = (canvas.at(*path.position(hop)) for hop in (path.first_drop, path.total_hops))
+    return np.linspace(first, last, path.total_hops - path.first_drop + 1, dtype=np.int64)
