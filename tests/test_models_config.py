@@ -133,7 +133,7 @@ def test_differences_name_the_field() -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"model_type": "gemma2"}, "model_type is 'gemma2', expected one of 'llama', 'qwen2'"),
+        ({"model_type": "gemma2"}, "model_type is 'gemma2', expected one of 'llama', 'mistral', 'qwen2', 'qwen3'"),
         ({"hidden_act": "gelu"}, "hidden_act is 'gelu'"),
         ({"attention_bias": True}, "attention_bias is True"),
         ({"use_sliding_window": True}, "use_sliding_window is True"),
