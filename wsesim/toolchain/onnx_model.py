@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from wsesim.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -25,7 +27,8 @@ def understand_onnx(model: str, observe: Callable[[str, Any], None] = lambda sta
         observe(stage, named_by_role(value) if stage == "recognize" else value)
 
     read = from_onnx(model)
-    graph = understand(read.graph, observe_named)
+    with np.errstate(all="ignore"):  # what a file's constants overflow to is compared, not warned about
+        graph = understand(read.graph, observe_named)
     names = {role: own for own, role in roles(graph).items()}
     return OnnxModel(named_by_role(graph), read.weights.renamed(names))
 

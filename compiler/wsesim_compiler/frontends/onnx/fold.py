@@ -177,6 +177,15 @@ def _matmul(given: Given, x: Array, y: Array) -> Array:
     return np.asarray(x @ y)
 
 
+def _einsum(given: Given, *arrays: Array) -> Array:
+    terms, _, result = given["equation"].replace(" ", "").partition("->")
+    sizes: dict[str, int] = {}
+    for term, array in zip(terms.split(","), arrays, strict=True):
+        sizes |= dict(zip(term, array.shape, strict=True))
+    bounded(sizes[label] for label in result)
+    return np.asarray(np.einsum(given["equation"], *arrays))
+
+
 def _reduced(function: Callable[..., Any]) -> Fold:
     def fold(given: Given, x: Array, axes: Array | None = None) -> Array:
         along = given.get("axes") if axes is None else axes.astype(int).ravel().tolist()
@@ -244,6 +253,7 @@ FOLDS: dict[str, Fold] = {
     "CumSum": _cumsum,
     "Trilu": _trilu,
     "MatMul": _matmul,
+    "Einsum": _einsum,
     "ReduceSum": _reduced(np.sum),
     "ReduceMean": _reduced(np.mean),
     "ReduceMax": _reduced(np.max),

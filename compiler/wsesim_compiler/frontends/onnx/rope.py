@@ -76,11 +76,18 @@ def _frequencies(cos: Weight, sin: Weight) -> tuple[float, ...]:
         cosines, sines = (weight.view.stored()[:_ROWS] for weight in (cos, sin))
     except OnnxFileError as error:
         raise NotReadError(f"its tables of cosines and sines are needed: {error}") from None
-    wide = [_wide(weight.view.dtype, table) for weight, table in ((cos, cosines), (sin, sines))]
-    turns = _fitted(np.arctan2(wide[1], wide[0]))
+    with np.errstate(all="ignore"):  # a damaged table holds anything
+        return _checked(
+            _wide(cos.view.dtype, cosines), _wide(sin.view.dtype, sines), _PRECISION.get(cos.view.dtype, 0.0)
+        )
+
+
+def _checked(cosines: Array, sines: Array, precision: float) -> tuple[float, ...]:
+    turns = _fitted(np.arctan2(sines, cosines))
     angle = np.outer(np.arange(len(cosines)), turns)
-    slack = _PRECISION.get(cos.view.dtype, 0.0) + np.abs(angle) * 2.0**-22
-    if np.any(np.abs(np.cos(angle) - wide[0]) > slack) or np.any(np.abs(np.sin(angle) - wide[1]) > slack):
+    slack = precision + np.abs(angle) * 2.0**-22
+    agree = [np.abs(made - table) <= slack for made, table in ((np.cos(angle), cosines), (np.sin(angle), sines))]
+    if not np.all(agree):
         raise NotReadError("by tables that are not the cosines and sines of positions times frequencies")
     return tuple(float(np.float32(turn)) for turn in turns)
 

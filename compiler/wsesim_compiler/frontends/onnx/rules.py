@@ -166,6 +166,10 @@ def _matmul(build: Builder, given: Given, x: Operand, y: Operand) -> Operand:
     return build.add("matmul", x, y)
 
 
+def _einsum(build: Builder, given: Given, *operands: Operand) -> Operand:
+    return build.add("einsum", *operands, equation=given["equation"])
+
+
 def _gemm(build: Builder, given: Given, x: Operand, y: Operand, bias: Operand = None) -> Operand:
     if (given.get("alpha", 1.0), given.get("transA", 0)) != (1.0, 0) or (
         bias is not None and given.get("beta", 1.0) != 1.0
@@ -370,6 +374,7 @@ RULES: dict[str, Rule] = {
     "ReduceMean": _reduce("mean"),
     "ReduceSum": _reduce("sum"),
     "MatMul": rule(_matmul),
+    "Einsum": rule(_einsum, "equation"),
     "Gemm": rule(_gemm, "alpha beta transA transB"),
     "Reshape": rule(_reshape, "allowzero"),
     "Unsqueeze": rule(_unsqueeze),

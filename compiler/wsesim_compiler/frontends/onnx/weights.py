@@ -84,7 +84,8 @@ class WeightView:
 
     def load(self) -> NDArray[np.float32]:
         """The values as float32."""
-        return _widened(self.dtype if self.blocks is None else "f32", self.stored())
+        with np.errstate(all="ignore"):  # float64 beyond float32's range is infinite
+            return _widened(self.dtype if self.blocks is None else "f32", self.stored())
 
 
 class OnnxWeights:

@@ -64,7 +64,8 @@ class _Frequencies:
     """Constants of RoPE frequencies, one for all rotations with the same values."""
 
     def __init__(self, matcher: Matcher) -> None:
-        self.names = {constant.values: constant.name for constant in matcher.constants.values()}
+        lines = [constant for constant in matcher.constants.values() if len(constant.type.shape) == 1]
+        self.names = {constant.values: constant.name for constant in lines}
         self.taken = set(matcher.types)
         self.added: list[Constant] = []
 
