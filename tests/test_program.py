@@ -25,8 +25,10 @@ from wsesim.program.errors import ProgramRuleError, ProgramTextError, SramError
 from wsesim.program.kernels import Kernel, Linear, WeightRef
 from wsesim.program.kv import POLICIES, KVCache
 from wsesim.program.layout import Heads, Layout, Uniform
+from wsesim.program.program import Block
 from wsesim.program.text import load_program, save_program
 from wsesim.program.verify import RULES
+from wsesim_compiler.options import PlacedBlock
 from wsesim_models.config import LlamaConfig
 
 # Layouts.
@@ -355,6 +357,15 @@ def _normed(**fields: Any) -> Callable[[Program], Program]:
     return lambda made: _set("layer0.qk_norm", **fields)(program(NORMED, "toy4x4"))
 
 
+def _with_dead_row_between_blocks() -> Program:
+    """Row 1 carries no block, but every transfer."""
+    sizes = {("embed", "head"): (0, 0, 4, 1), ("layer0",): (0, 2, 2, 2), ("layer1",): (2, 2, 2, 2)}
+    blocks = tuple(PlacedBlock(Block(stages[0], *size, "rows"), stages) for stages, size in sizes.items())
+    made = program("tiny", "toy4x4", blocks=blocks)
+    dead = frozenset((x, 1) for x in range(4))
+    return dataclasses.replace(made, machine=dataclasses.replace(made.machine, dead=dead))
+
+
 LONG = Uniform(64, 64)
 LONG_HEADS = Heads(2, 2, 8, 8, "half")
 
@@ -405,7 +416,7 @@ BREAKERS: dict[str, list[Callable[[Program], Program]]] = {
         _program(lambda p: {"kernels": p.kernels[:-1]}),
         _program(lambda p: {"kernels": ()}),
     ],
-    "blocks split the residual stream over rows": [_first("blocks", axis="columns")],
+    "blocks split the residual stream over rows or columns": [_first("blocks", axis="diagonals")],
     "blocks lie inside the usable rectangle": [_first("blocks", x=1)],
     "blocks do not overlap": [_first("blocks", rows=2)],
     "blocks avoid dead PEs": [
@@ -436,9 +447,15 @@ BREAKERS: dict[str, list[Callable[[Program], Program]]] = {
         _normed(eps=(1e-6,)),
         _normed(layouts=(Heads(2, 2, 8, 1, "half"), Heads(2, 1, 8, 8, "half"))),
     ],
+    "lanes are columns that both blocks share, or the source's": [
+        _first("transfers", lanes=(0, 99)),
+        _first("transfers", lanes=(2, 1)),
+        _program(lambda p: {"feedback": dataclasses.replace(p.feedback, lane=99)}),
+    ],
+    "routes avoid dead PEs": [lambda made: _with_dead_row_between_blocks()],
     "transfers have the kind and colours of their blocks": [
         _first("transfers", kind="straight"),
-        _first("transfers", colours=(7,)),
+        _first("transfers", colours=()),
     ],
     "colours are routable and not the host's": [
         _first("transfers", colours=(7, 21)),

@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from types import SimpleNamespace
-from typing import Any, cast
 
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from wsesim.program import Program
 from wsesim.program.layout import Uniform
-from wsesim.program.program import Block, Transfer
+from wsesim.program.path import EAST, NORTH, SOUTH, WEST, Path
+from wsesim.program.program import AXES, Block, Transfer
 from wsesim.program.routes import (
-    EAST,
-    NORTH,
-    SOUTH,
-    WEST,
-    Path,
-    colour_conflicts,
+    block_pe,
     colours_needed,
+    dead_on_the_way,
+    path_conflicts,
     transfer_kind,
+    transfer_lanes,
     transfer_paths,
 )
 
@@ -33,24 +29,41 @@ OPPOSITE = {EAST: WEST, WEST: EAST, NORTH: SOUTH, SOUTH: NORTH}
 def blocks(draw: st.DrawFn, name: str) -> Block:
     x, y = draw(st.integers(0, MESH - 1)), draw(st.integers(0, MESH - 1))
     columns, rows = draw(st.integers(1, MESH - x)), draw(st.integers(1, MESH - y))
-    return Block(name, x, y, columns, rows, "rows")
+    return Block(name, x, y, columns, rows, draw(st.sampled_from(AXES)))
 
 
 @st.composite
-def transfers(draw: st.DrawFn, stacked: bool = False) -> tuple[Transfer, Block, Block]:
-    """Between any two blocks that do not overlap; `stacked`: no row in common, or all of them, as `place` lays them."""
+def transfers(draw: st.DrawFn, one_axis: bool = False, stacked: bool = False) -> tuple[Transfer, Block, Block]:
+    """Between any two blocks that do not overlap; `stacked`: no line in common, or all, as `place` lays them."""
     source, target = draw(blocks("source")), draw(blocks("target"))
+    if one_axis:
+        target = dataclasses.replace(target, axis=source.axis)
     if draw(st.booleans()):  # beside each other, where a transfer may be straight
         target = dataclasses.replace(target, y=source.y, rows=source.rows)
     assume(not source.rect.overlaps(target.rect))
     if stacked:
-        apart = source.y + source.rows <= target.y or target.y + target.rows <= source.y
-        assume(apart or (source.y, source.rows) == (target.y, target.rows))
+        (a, b), (c, d) = lines_of(source), lines_of(target)
+        assume(b < c or d < a or (a, b) == (c, d))
     size = draw(st.integers(1, 60))
-    layouts = Uniform(size, source.rows), Uniform(size, target.rows)
-    kind = transfer_kind(source, target, *layouts)
-    colours = tuple(range(7, 7 + colours_needed(source, target, *layouts)))
-    return Transfer("t", "h", "source", "target", *layouts, kind, colours), source, target
+    layouts = Uniform(size, source.along), Uniform(size, target.along)
+    bare = Transfer("t", "h", "source", "target", *layouts, transfer_kind(source, target, *layouts), ())
+    if bare.kind == "reslice" and draw(st.booleans()):
+        lanes = st.integers(*transfer_lanes(source, target))
+        first, last = sorted((draw(lanes), draw(lanes)))
+        bare = dataclasses.replace(bare, lanes=(first, last))
+    colours = tuple(range(7, 7 + colours_needed(bare, source, target)))
+    return dataclasses.replace(bare, colours=colours), source, target
+
+
+def lines_of(block: Block) -> tuple[int, int]:
+    """First and last row or column over which a block is split."""
+    first = block.y if block.axis == "rows" else block.x
+    return first, first + block.along - 1
+
+
+def line_at(block: Block, pe: tuple[int, int]) -> int:
+    """The line of a block that goes through a PE."""
+    return pe[1] - block.y if block.axis == "rows" else pe[0] - block.x
 
 
 def steps(path: Path) -> list[tuple[int, int]]:
@@ -75,7 +88,7 @@ def test_every_pe_of_the_target_gets_every_element_of_its_line_once(made: tuple[
         here = (
             layout.width if transfer.kind == "straight" else int((row >= 0).sum())
         )  # straight sends the padding along
-        expected.update({(target.x + column, target.y + line): here for column in range(target.columns)})
+        expected.update({block_pe(target, line, place): here for place in range(target.across)})
     assert arrived == expected
 
 
@@ -83,11 +96,11 @@ def test_every_pe_of_the_target_gets_every_element_of_its_line_once(made: tuple[
 @settings(max_examples=400, deadline=None, derandomize=True)
 def test_each_piece_leaves_the_line_that_has_it(made: tuple[Transfer, Block, Block]) -> None:
     transfer, source, target = made
-    held = {source.y + n: set(row[row >= 0].tolist()) for n, row in enumerate(transfer.source_layout.indices())}
-    wanted = {target.y + n: set(row[row >= 0].tolist()) for n, row in enumerate(transfer.target_layout.indices())}
+    held = [set(row[row >= 0].tolist()) for row in transfer.source_layout.indices()]
+    wanted = [set(row[row >= 0].tolist()) for row in transfer.target_layout.indices()]
     for path in transfer_paths(*made):
-        _, to_row = path.position(path.total_hops)
-        shared = held[path.y] & wanted[to_row]
+        end = path.position(path.total_hops)
+        shared = held[line_at(source, (path.x, path.y))] & wanted[line_at(target, end)]
         assert shared
         assert path.elements == (transfer.source_layout.width if transfer.kind == "straight" else len(shared))
 
@@ -105,11 +118,33 @@ def test_paths_turn_at_most_once_and_stay_in_the_hull(made: tuple[Transfer, Bloc
             assert path.turn_direction not in (path.direction, OPPOSITE[path.direction])
 
 
-@given(transfers(stacked=True))
-@settings(max_examples=400, deadline=None, derandomize=True)
-def test_two_colours_suffice_and_none_is_received_from_two_directions(made: tuple[Transfer, Block, Block]) -> None:
-    assert list(colour_conflicts(wafer_with(*made))) == []
+def conflicts(*made: tuple[Transfer, Block, Block]) -> list[tuple[int, str]]:
+    return list(
+        path_conflicts((transfer.name, path) for transfer, *ends in made for path in transfer_paths(transfer, *ends))
+    )
+
+
+@given(transfers(one_axis=True))
+@settings(max_examples=600, deadline=None, derandomize=True)
+def test_four_colours_suffice_and_none_is_received_from_two_directions(made: tuple[Transfer, Block, Block]) -> None:
+    assert conflicts(made) == []
+    assert len(made[0].colours) <= 4
+
+
+@given(transfers(one_axis=True, stacked=True))
+@settings(max_examples=300, deadline=None, derandomize=True)
+def test_two_colours_suffice_between_blocks_above_each_other(made: tuple[Transfer, Block, Block]) -> None:
     assert len(made[0].colours) <= 2
+
+
+@given(transfers())
+@settings(max_examples=300, deadline=None, derandomize=True)
+def test_a_turn_under_or_above_its_source_needs_one_colour(made: tuple[Transfer, Block, Block]) -> None:
+    transfer, source, target = made
+    (a, b), (c, d) = lines_of(target), lines_of(dataclasses.replace(source, axis=target.axis))
+    assume(transfer.kind == "turn" and c <= a <= b <= d)
+    assert conflicts(made) == []
+    assert len(transfer.colours) == 1
 
 
 def test_pieces_spread_over_the_columns_that_both_blocks_share() -> None:
@@ -128,16 +163,25 @@ def test_a_colour_received_from_two_directions_is_found() -> None:
     layout = Uniform(4, 2)
     there = Transfer("there", "h", "west", "east", layout, layout, "straight", (7,))
     back = Transfer("back", "g", "east", "west", layout, layout, "straight", (7,))
-    program = wafer_with(there, west, east)
-    assert list(colour_conflicts(program)) == []
-    program.transfers = (there, back)  # type: ignore[misc]
-    assert next(colour_conflicts(program)).startswith("transfer back, colour 7")
-    program.transfers = (there, dataclasses.replace(back, colours=(8,)))  # type: ignore[misc]
-    assert list(colour_conflicts(program)) == []
+    ends = (west, east)
+    assert conflicts((there, *ends)) == []
+    (found,) = conflicts((there, *ends), (back, east, west))
+    assert found == (7, "back meets there at router (3, 0)")
+    assert conflicts((there, *ends), (dataclasses.replace(back, colours=(8,)), east, west)) == []
 
 
-def wafer_with(transfer: Transfer, source: Block, target: Block) -> Program:
-    """What `colour_conflicts` reads of a Program."""
-    named = {"source": source, "target": target, "west": source, "east": target}
-    program: Any = SimpleNamespace(blocks=(source, target), transfers=(transfer,), block=named.__getitem__)
-    return cast(Program, program)
+def test_a_turn_that_crosses_itself_is_found_at_its_router() -> None:
+    """Rows that leave eastwards and then go south would cross each other: the second under the first."""
+    source, target = Block("source", 0, 0, 2, 2, "rows"), Block("target", 4, 3, 2, 2, "columns")
+    layout = Uniform(2, 2)
+    turn = Transfer("t", "h", "source", "target", layout, layout, "turn", (7,))
+    assert conflicts((turn, source, target)) == [(7, "t crosses itself at router (4, 1)")]
+
+
+def test_pes_on_a_path_are_found_dead_at_its_ends_corner_and_between() -> None:
+    path = Path(1, 1, EAST, 3, SOUTH, 2, 5, 1, 7)
+    way = [(1, 1), (2, 1), (3, 1), (4, 1), (4, 2), (4, 3)]
+    assert [dead_on_the_way([path], [pe]) for pe in way] == way
+    beside = {(x, y) for x in range(6) for y in range(5)} - set(way)
+    assert dead_on_the_way([path], beside) is None
+    assert dead_on_the_way([], way) is None

@@ -183,9 +183,9 @@ def test_one_slow_pe_in_a_block_slows_the_token(subject: Program, number: int) -
 
 
 def test_one_slow_pe_outside_all_blocks_changes_nothing() -> None:
-    """Not even where a transfer's window covers it: messages pass its router, not its core."""
+    """Not even between two blocks: messages pass its router, not its core."""
     made = program("tiny", "wse3")
-    windows = [run.segment.window for run in Timing(made).decode(16).runs]
+    windows = [one.rect.hull(other.rect) for one, other in pairwise(made.blocks)]
     covered = next(pe for window in windows for pe in pes_of(window) if not has_block(made, *pe))
     corner = made.machine.columns - 1, made.machine.rows - 1
     assert not has_block(made, *corner)

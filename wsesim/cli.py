@@ -217,6 +217,10 @@ def _add_lowering(command: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     group.add_argument(
         "--layers-per-block", type=int, default=default.layers_per_block, metavar="N", help="with --strategy hybrid"
     )
+    group.add_argument(
+        "--placement", metavar="FILE", help="a TOML that says what lies where, as `compile --print place` prints it"
+    )
+    group.add_argument("--defects", metavar="FILE", help="a TOML of dead PEs: rows, columns, pes")
     return group
 
 

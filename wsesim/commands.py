@@ -32,6 +32,8 @@ def _lowering(options: argparse.Namespace) -> dict[str, Any]:
         "order",
         "layers_per_block",
         "block",
+        "placement",
+        "defects",
     )
     return {word: getattr(options, word) for word in words}
 

@@ -8,7 +8,8 @@
     │   ├── OnnxFileError                a file that is no ONNX model, or one that breaks the format's rules
     │   ├── MissingBufferError           a buffer without a value and no way to compute it
     │   ├── InterpretError               a graph that cannot be computed with the arrays at hand
-    │   └── PartitionError               a graph that no rectangle of PEs can be given, with the node
+    │   ├── PartitionError               a graph that no rectangle of PEs can be given, with the node
+    │   └── PlacementFileError           a placement by hand that says what cannot be, with the block or stage
     ├── DoesNotFitError
     │   └── PlacementError               a model that does not fit the wafer: block, operator, bytes
     └── VerificationError
@@ -55,6 +56,10 @@ class InterpretError(InvalidInputError):
 
 class PartitionError(InvalidInputError):
     """A recognised graph that cannot be split over rectangles of PEs."""
+
+
+class PlacementFileError(InvalidInputError):
+    """A placement by hand that is no TOML of the format, or puts blocks or stages where they cannot be."""
 
 
 class PlacementError(DoesNotFitError):

@@ -8,11 +8,37 @@ from wsesim.errors import InvalidInputError, UnknownNameError
 from wsesim.machine.machine import TIMING_DTYPES
 from wsesim.program.collectives import COLLECTIVES, is_collective
 from wsesim.program.kv import KV_DTYPES, POLICIES, KVCache
+from wsesim.program.program import Block
 
 STRATEGIES = ("pipelined", "shared", "hybrid")
+EXPLICIT = "explicit"
 ORDERS = ("serpentine", "row_major")
 AUTO = "auto"
 TWO_PASS, FUSED = SOFTMAXES = ("two_pass", "fused")
+
+
+@dataclass(frozen=True, slots=True)
+class Collectives:
+    """A kernel's collectives: in a decode step, and in a prompt's chunk."""
+
+    decode: str
+    prefill: str
+
+    @property
+    def differing(self) -> str:
+        """The prompt's, as a kernel states it: "" if it is the decode step's."""
+        return "" if self.prefill == self.decode else self.prefill
+
+    def __str__(self) -> str:
+        return f"{self.decode}, in a prompt {self.prefill}" if self.differing else self.decode
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedBlock:
+    """A block and the names of the stages that take turns on it."""
+
+    block: Block
+    stages: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +50,8 @@ class Options:
     `layers_per_block` goes with strategy hybrid (pipelined is 1, shared is all). `candidates` are the logits that the
     head's merge keeps for the draw. `prefill_chunk` prompt tokens go through a block together, None lets the compiler
     choose. `batch` tokens of as many sequences may go through together in a decode step.
+    `blocks` is a placement by hand, () lets the strategy place; then `strategy` is only what the Program calls itself.
+    `collectives` are those of the kernels that they name, `collective` that of the others.
     """
 
     strategy: str = "pipelined"
@@ -40,6 +68,8 @@ class Options:
     candidates: int = 64
     prefill_chunk: int | None = None
     batch: int = 1
+    blocks: tuple[PlacedBlock, ...] = ()
+    collectives: tuple[tuple[str, Collectives], ...] = ()
 
     @property
     def cache(self) -> KVCache:
@@ -48,7 +78,7 @@ class Options:
     def check(self) -> None:
         """Raises UnknownNameError or InvalidInputError for a value that no lowering has."""
         named = (
-            ("strategy", self.strategy, STRATEGIES),
+            ("strategy", self.strategy, (*STRATEGIES, EXPLICIT) if self.blocks else STRATEGIES),
             ("order", self.order, ORDERS),
             ("timing dtype", self.timing_dtype, TIMING_DTYPES),
             ("KV policy", self.kv, POLICIES),
@@ -58,8 +88,10 @@ class Options:
         for kind, value, known in named:
             if value not in known:
                 raise UnknownNameError(kind, value, known)
-        if self.collective != AUTO and not is_collective(self.collective):
-            raise UnknownNameError("collective", self.collective, (AUTO, *COLLECTIVES), "or two_phase:GROUPS")
+        stated = [text for _, phases in self.collectives for text in (phases.decode, phases.prefill)]
+        for collective in (self.collective, *stated):
+            if collective != AUTO and not is_collective(collective):
+                raise UnknownNameError("collective", collective, (AUTO, *COLLECTIVES), "or two_phase:GROUPS")
         counts = ("max_context", "sequences", "layers_per_block", "candidates", "batch")
         for name in counts:
             if getattr(self, name) < 1:

@@ -7,7 +7,8 @@ Fused      role, nodes                       nodes that become one kernel: linea
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from wsesim_compiler.ir import Graph, Node
@@ -23,13 +24,23 @@ class Fused:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """What stays together on one block: the embedding, one layer, or the head."""
+    """What stays together on one block: the embedding, one layer or its attention or FFN half, or the head."""
 
     name: str
     kind: str
     fused: tuple[Fused, ...]
     source: str  # value of the residual stream that enters; "" for embed
     target: str  # value that leaves
+
+    @property
+    def halves(self) -> tuple[Stage, ...]:
+        """Attention and FFN of a layer, cut behind the first add to the residual stream; () for what has no two."""
+        first = next((n for n, fused in enumerate(self.fused, start=1) if fused.nodes[0].op == "add"), 0)
+        if self.kind != "layer" or first in (0, len(self.fused)):
+            return ()
+        middle = self.fused[first - 1].nodes[0].name
+        attention = Stage(f"{self.name}_attn", self.kind, self.fused[:first], self.source, middle)
+        return attention, Stage(f"{self.name}_ffn", self.kind, self.fused[first:], middle, self.target)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +60,11 @@ class Partition:
     def tied(self) -> bool:
         """Whether the head multiplies with the embedding's own table."""
         return self.stages[0].fused[0].nodes[0].inputs[1] == self.stages[-1].fused[-1].nodes[0].inputs[1]
+
+    def cut(self, names: Collection[str]) -> Partition:
+        """With the halves of those layers of which `names` has one as stages of their own."""
+        stages = (s.halves if any(half.name in names for half in s.halves) else (s,) for s in self.stages)
+        return dataclasses.replace(self, stages=tuple(stage for group in stages for stage in group))
 
     def __str__(self) -> str:
         from wsesim_compiler.partition_text import print_partition  # which needs the classes above

@@ -11,17 +11,10 @@ from dataclasses import dataclass
 from wsesim.machine import Machine
 from wsesim.program.kernels import Kernel
 from wsesim.program.program import Block, BlockMemory, ColourUse, Feedback, Transfer
-from wsesim_compiler.options import Options
+from wsesim_compiler.options import Collectives, Options, PlacedBlock
 from wsesim_compiler.partition import Partition, Stage
-from wsesim_compiler.stage_kernels import Collectives, stage_kernels
-
-
-@dataclass(frozen=True, slots=True)
-class PlacedBlock:
-    """A block and the names of the stages that take turns on it."""
-
-    block: Block
-    stages: tuple[str, ...]
+from wsesim_compiler.placement_file import placement_text
+from wsesim_compiler.stage_kernels import stage_kernels
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +51,13 @@ class Placement:
         return tuple(k for s in self.partition.stages if s.name in placed.stages for k in self.kernels_of(s))
 
     def __str__(self) -> str:
-        lines = [f"placement {self.partition.graph.name} on {self.machine.name}: {self.options.strategy}"]
-        for placed in self.blocks:
-            b = placed.block
-            lines.append(f"block {b.name}: {b.rect}, residual over its {b.axis}: {', '.join(placed.stages)}")
-        lines += [f"collective {kernel}: {phases}" for kernel, phases in self.collectives]
-        lines += [f"transfer {t.name}: {t.source} -> {t.target}, {t.kind}, colours {t.colours}" for t in self.transfers]
+        """A placement file, and as comments what follows from it."""
+        title = f"# {self.partition.graph.name} on {self.machine.name}"
+        lines = [title, placement_text(self.options, self.blocks, self.collectives, self.prefill_chunk)]
+        for t in self.transfers:
+            colours = ", ".join(map(str, t.colours))
+            lines.append(f"# transfer {t.name}: {t.source} -> {t.target}, {t.kind}, colours {colours}")
         for m in self.memory:
             parts = f"weights {m.weight_bytes}, KV {m.kv_bytes}, buffers {m.buffer_bytes}"
-            lines.append(f"memory {m.block}: {m.total_bytes} of {self.machine.room_bytes} bytes a PE ({parts})")
+            lines.append(f"# memory {m.block}: {m.total_bytes} of {self.machine.room_bytes} bytes a PE ({parts})")
         return "\n".join(lines) + "\n"

@@ -27,25 +27,8 @@ from wsesim.program.kv import KVCache
 from wsesim.program.layout import Heads, Layout, Uniform
 from wsesim.program.program import Block
 from wsesim_compiler.ir import Graph, Node
-from wsesim_compiler.options import FUSED, Options
+from wsesim_compiler.options import FUSED, Collectives, Options
 from wsesim_compiler.partition import Fused, Partition, Stage
-
-
-@dataclass(frozen=True, slots=True)
-class Collectives:
-    """A kernel's collectives: in a decode step, and in a prompt's chunk."""
-
-    decode: str
-    prefill: str
-
-    @property
-    def differing(self) -> str:
-        """The prompt's, as a kernel states it: "" if it is the decode step's."""
-        return "" if self.prefill == self.decode else self.prefill
-
-    def __str__(self) -> str:
-        return f"{self.decode}, in a prompt {self.prefill}" if self.differing else self.decode
-
 
 ChooseReduce = Callable[[str], Collectives]
 """Kernel's name -> its collectives."""

@@ -1,5 +1,6 @@
 """The machine: frozen numbers of one wafer, its presets, and routes over its mesh."""
 
+from wsesim.machine.defects import with_defects as with_defects
 from wsesim.machine.errors import UnknownMachineError as UnknownMachineError
 from wsesim.machine.load import load_machine as load_machine
 from wsesim.machine.load import machine_names as machine_names

@@ -11,6 +11,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
 
+from wsesim.machine.defects import DEFECTS, dead_pes, rows_of
 from wsesim.machine.errors import MachineFileError, UnknownMachineError
 from wsesim.machine.fields import build
 from wsesim.machine.machine import Fabric, Host, Machine, OpCost, Rect, SlowPE
@@ -20,7 +21,8 @@ MOST_STREAM_CYCLES = 127  # a task keeps them in a byte
 MOST_CYCLES = 10_000  # of a step of the hardware: far above any, and no sum of a segment's overflows
 MOST_FACTOR = 10_000  # and as much for rates, and for how much a PE is slower
 OPS = ("copy", "fma", "elementwise", "reduce", "exp", "divide", "rsqrt", "relay", "compare")
-FIELDS = tuple("op" if f.name == "ops" else f.name for f in dataclasses.fields(Machine) if f.init and f.name != "name")
+_ELSEWHERE = ("name", "ops", "dead")  # the file's name, and fields that are spelt otherwise
+FIELDS = (*(f.name for f in dataclasses.fields(Machine) if f.init and f.name not in _ELSEWHERE), "op", *DEFECTS)
 """What the file of a machine may state at its top level."""
 
 T = TypeVar("T")
@@ -84,10 +86,10 @@ def _from_table(table: dict[str, Any], name: str) -> Machine:
         "host": _part(Host, "host", _section(table, "host")),
         "ops": tuple((op, _op_cost(f"op.{op}", _section(costs, op))) for op in OPS),
         "assumptions": _texts(table, "assumptions"),
-        "dead": frozenset(_rows(table, "dead", 2)),
-        "slow": tuple(SlowPE(x, y, _fraction("slow", factor)) for x, y, factor in _rows(table, "slow", 3)),
+        "slow": tuple(SlowPE(x, y, _fraction("slow", factor)) for x, y, factor in rows_of(table, "slow", 3)),
     }
-    plain = {field: value for field, value in table.items() if field != "op"}
+    parts["dead"] = dead_pes(table, parts["usable"])
+    plain = {field: value for field, value in table.items() if field not in ("op", *DEFECTS)}
     return build(Machine, {"name": name, **plain, **parts})
 
 
@@ -97,18 +99,6 @@ def _section(table: dict[str, Any], field: str) -> dict[str, Any]:
     if not isinstance(table[field], dict):
         raise ValueError(f"field {field!r} is {table[field]!r}, not a table")
     return dict(table[field])
-
-
-def _rows(table: dict[str, Any], field: str, length: int) -> list[tuple[Any, ...]]:
-    rows = table.get(field, [])
-    if not isinstance(rows, list) or any(not isinstance(row, list) or len(row) != length for row in rows):
-        raise ValueError(f"field {field!r} is not a list of lists of {length} numbers")
-    for row in rows:
-        if any(type(place) is not int for place in row[:2]):
-            raise ValueError(f"field {field!r}: {row!r:.60} does not begin with a column and a row")
-    if len({tuple(row[:2]) for row in rows}) < len(rows):
-        raise ValueError(f"field {field!r} names a PE twice")
-    return [tuple(row) for row in rows]
 
 
 def _texts(table: dict[str, Any], field: str) -> tuple[str, ...]:

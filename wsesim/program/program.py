@@ -10,6 +10,7 @@ from wsesim.machine import Machine, Rect
 from wsesim.program.kernels import Kernel, in_phase
 from wsesim.program.layout import Layout
 
+AXES = ("rows", "columns")
 VERSION = 1  # of the Program's meaning; part of the fingerprint
 
 
@@ -44,8 +45,9 @@ class Transfer:
     """The value `value` moves from block to block.
 
     `straight`: the lines of both blocks continue each other, each line's last PE sends to all of the next block's
-    line. `reslice`: piece by piece to other lines, with one turn. `elements` is the vector's length, `colours` what
-    it occupies.
+    line. `reslice`: piece by piece to other lines, with one turn. `turn`: to a block that is split the other way.
+    `colours` are what it occupies. `lanes` are the first and last column (row, where the source is split over its
+    columns) on which a reslice leaves; None: all that both blocks share.
     """
 
     name: str
@@ -56,15 +58,20 @@ class Transfer:
     target_layout: Layout
     kind: str
     colours: tuple[int, ...]
+    lanes: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Feedback:
-    """The sampled id goes from the sampling block back to the embedding's (one wavelet)."""
+    """The sampled id goes from the sampling block back to the embedding's (one wavelet), along the column `lane`.
+
+    None: along the sampler's own column.
+    """
 
     source: str
     target: str
     colours: tuple[int, ...]
+    lane: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from itertools import combinations
+from itertools import combinations, groupby
 from typing import Any
 
 from wsesim.machine.load import check_machine
@@ -33,8 +33,15 @@ from wsesim.program.kernels import (
 )
 from wsesim.program.kv import KV_DTYPES, POLICIES, KVCache
 from wsesim.program.layout import Heads, Layout, Uniform
-from wsesim.program.program import Block, Program
-from wsesim.program.routes import colour_conflicts, colours_needed, transfer_kind
+from wsesim.program.program import AXES, Block, Program
+from wsesim.program.routes import (
+    colour_conflicts,
+    colours_needed,
+    dead_on_the_way,
+    routed,
+    transfer_kind,
+    transfer_lanes,
+)
 
 
 def verify_program(program: Program) -> None:
@@ -152,9 +159,28 @@ def _without_memory(program: Program) -> Iterator[str]:
 
 def _wrong_transfers(program: Program) -> Iterator[str]:
     for t in program.transfers:
-        ends = program.block(t.source), program.block(t.target), t.source_layout, t.target_layout
-        if t.kind != transfer_kind(*ends) or len(t.colours) != colours_needed(*ends):
+        source, target = program.block(t.source), program.block(t.target)
+        if t.kind != transfer_kind(source, target, t.source_layout, t.target_layout):
+            yield f"{t.name} is {t.kind}"
+        elif len(t.colours) != colours_needed(t, source, target):
             yield f"{t.name} is {t.kind} with {len(t.colours)} colours"
+
+
+def _wrong_lanes(program: Program) -> Iterator[str]:
+    for t in program.transfers:
+        first, last = transfer_lanes(program.block(t.source), program.block(t.target))
+        if t.lanes is not None and not first <= t.lanes[0] <= t.lanes[1] <= last:
+            yield f"{t.name} on {t.lanes[0]} to {t.lanes[1]} of {first} to {last}"
+    home, lane = program.block(program.feedback.target), program.feedback.lane
+    if lane is not None and not home.x <= lane < home.x + home.columns:
+        yield f"feedback on {lane}"
+
+
+def _dead_routers(program: Program) -> Iterator[str]:
+    for name, paths in groupby(routed(program) if program.machine.dead else (), key=lambda item: item[0]):
+        pe = dead_on_the_way((path for _, path in paths), program.machine.dead)
+        if pe:
+            yield f"{name} over PE {pe}"
 
 
 def _unknown_collectives(program: Program) -> Iterator[str]:
@@ -262,8 +288,8 @@ def _colours_of_collectives(program: Program) -> Iterator[str]:
             yield name
 
 
-def _other_axes(program: Program) -> Iterator[str]:
-    yield from (b.name for b in program.blocks if b.axis != "rows")
+def _unknown_axes(program: Program) -> Iterator[str]:
+    yield from (f"{b.name} over {b.axis}" for b in program.blocks if b.axis not in AXES)
 
 
 Rule = tuple[str, Callable[[Program], Iterator[str]]]
@@ -278,7 +304,7 @@ RULES: tuple[tuple[Rule, ...], ...] = (
         ("fields are in their range", _fields_out_of_range),
         ("each source has its target, layout, weight and eps, on segments of one length", _uneven_lists),
         ("kernels lead from the embedding to the sample", _wrong_ends),
-        ("blocks split the residual stream over rows", _other_axes),
+        (f"blocks split the residual stream over {' or '.join(AXES)}", _unknown_axes),
     ),
     (
         ("blocks lie inside the usable rectangle", _outside),
@@ -290,10 +316,14 @@ RULES: tuple[tuple[Rule, ...], ...] = (
         ("a value is read in the layout that it was made in", _layouts_that_differ),
         ("the feedback goes from the sample's block to the embedding's", _wrong_feedback),
         ("a weight covers its output", _weights_not_whole),
-        ("transfers have the kind and colours of their blocks", _wrong_transfers),
+        ("lanes are columns that both blocks share, or the source's", _wrong_lanes),
         ("colours are routable and not the host's", _colours_out_of_range),
         ("transfers keep off the colours of collectives", _colours_of_collectives),
         ("every block has its row of the memory map", _without_memory),
     ),
-    (("a colour is received from one direction", colour_conflicts),),
+    (("transfers have the kind and colours of their blocks", _wrong_transfers),),
+    (
+        ("routes avoid dead PEs", _dead_routers),
+        ("a colour is received from one direction", colour_conflicts),
+    ),
 )

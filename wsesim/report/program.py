@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from wsesim.program.program import Program
 from wsesim.report.tables import aligned, si_bytes
 
@@ -18,14 +20,15 @@ def program_text(program: Program) -> str:
         (_names(names), f"{columns} x {height}", f"{total:,}", f"{machine.room_bytes:,}")
         for (columns, height, total), names in shapes.items()
     ]
-    straight = sum(t.kind == "straight" for t in program.transfers)
+    kinds = Counter(t.kind for t in program.transfers)
+    turns = f"{kinds['turn']} turns, " if kinds["turn"] else ""
     return "\n".join(
         [
             f"{program.model} on {machine.name}, {program.strategy}: {program.pes:,} PEs "
             f"in {len(program.blocks)} blocks, {si_bytes(program.sram_bytes)} of SRAM",
             aligned(rows),
-            f"  {len(program.kernels)} kernels; {straight} straight transfers, "
-            f"{len(program.transfers) - straight} reslices; context {program.max_context:,} x {program.sequences}; "
+            f"  {len(program.kernels)} kernels; {kinds['straight']} straight transfers, "
+            f"{kinds['reslice']} reslices; {turns}context {program.max_context:,} x {program.sequences}; "
             f"fingerprint {program.fingerprint()}",
         ]
     )

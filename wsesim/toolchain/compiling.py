@@ -22,6 +22,7 @@ from wsesim.toolchain.words import (
     is_onnx,
     is_saved_program,
     lowering_of,
+    machine_of,
     options_of,
 )
 
@@ -72,11 +73,10 @@ def compile_model(
 
 def compile_from(path: str, lowering: Lowering, *, observe: Observe = unobserved) -> Program:
     """The Program that the rest of the lowering makes of a Partition's text, or of a Graph's at any stage."""
-    from wsesim.machine import load_machine
     from wsesim.toolchain.oracle import EngineOracle
     from wsesim_compiler.lower import from_text, lower_partition
 
-    machine = load_machine(lowering.machine)
+    machine = machine_of(lowering)
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -101,7 +101,7 @@ def _remembered_program(model: str, machine: Machine, lowering: Lowering, say: S
     from wsesim.program.text import load_program, save_program
     from wsesim_models.config import config
 
-    path = kept_file("programs", model, (config(model), machine, lowering), PROGRAM_SOURCES)
+    path = kept_file("programs", model, (config(model), machine, options_of(model, lowering)), PROGRAM_SOURCES)
     kept = read_kept(path, load_program)
     if kept is not None:
         return kept

@@ -38,6 +38,8 @@ class Lowering:
     layers_per_block: int = 1
     block: tuple[int, int] | None = None  # (columns, rows) of the layers' blocks; None lets the compiler choose
     batch: int = 1  # tokens, each of its own sequence, that a decode step may take through the blocks together
+    placement: str | None = None  # TOML file that says where everything lies, instead of a strategy and its words
+    defects: str | None = None  # TOML file of dead PEs, added to the machine's own
 
 
 def check_types(words: Mapping[str, object], hints: Mapping[str, Any]) -> None:
@@ -61,22 +63,29 @@ def lowering_of(**words: Any) -> Lowering:
 
 def check_words(model: str, lowering: Lowering) -> Machine:
     """The machine. Raises a WsesimError for all that is wrong with the words themselves, before anything is read."""
-    from wsesim.machine import load_machine
     from wsesim_models.config import config
 
     if not (is_name(model) or is_factory(model) or is_onnx(model)):
         _refuse_file(Path(model))
         config(model)  # raises, naming the models that are known
-    machine = load_machine(lowering.machine)
+    machine = machine_of(lowering)
     options_of(model, lowering).check()
     return machine
 
 
+def machine_of(lowering: Lowering) -> Machine:
+    """The machine, with the dead PEs of --defects. Raises what is wrong with either file."""
+    from wsesim.machine import load_machine, with_defects
+
+    machine = load_machine(lowering.machine)
+    return machine if lowering.defects is None else with_defects(machine, lowering.defects)
+
+
 def options_of(model: str, lowering: Lowering) -> Options:
-    """The compiler's options. Raises InvalidInputError for a context beyond the model's own."""
+    """The compiler's options. Raises InvalidInputError for a context beyond the model's own, or a bad placement."""
     from wsesim_compiler.options import Options
 
-    return Options(
+    options = Options(
         strategy=lowering.strategy,
         max_context=_context(model, lowering.max_context),
         sequences=lowering.sequences,
@@ -90,6 +99,22 @@ def options_of(model: str, lowering: Lowering) -> Options:
         block=lowering.block,
         batch=lowering.batch,
     )
+    return options if lowering.placement is None else _placed_by_file(lowering, lowering.placement, options)
+
+
+def _placed_by_file(lowering: Lowering, path: str, options: Options) -> Options:
+    from wsesim_compiler.placement_file import parse_placement
+
+    for word in ("strategy", "collective", "order", "layers_per_block", "block"):
+        if getattr(lowering, word) != getattr(Lowering(), word):
+            raise InvalidInputError(
+                f"--{word.replace('_', '-')} goes without --placement: {path} says it, or decides it"
+            )
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInputError(f"{path}: cannot be read as a placement: {error}") from None
+    return parse_placement(text, path, options)
 
 
 def is_name(model: str) -> bool:

@@ -3,7 +3,8 @@
 Contract: on each block, in each phase, the collectives whose cycles sum to the least, by what the oracle says of every
 kernel's line and of the changes of routes between them: a PE holds the routes of one algorithm on one kind of lines at
 a time. Going round the block's kernels, token after token; the first of equals. The draw and the logits before it are
-made once after either phase, by one algorithm.
+made once after either phase, by one algorithm. A kernel whose collectives the options name has those. Raises
+UnknownNameError for a name of no such kernel.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 
+from wsesim.errors import InvalidInputError, UnknownNameError
 from wsesim.machine import Machine
 from wsesim.program.collectives import ALGORITHMS, STREAMED
 from wsesim.program.kernels import (
@@ -31,10 +33,9 @@ from wsesim.program.kernels import (
 )
 from wsesim.program.program import Block
 from wsesim.program.protocols import CostOracle, LineUse
-from wsesim_compiler.options import AUTO
+from wsesim_compiler.options import AUTO, Collectives, PlacedBlock
 from wsesim_compiler.passes.probe import TYPICAL_CONTEXT
-from wsesim_compiler.placement import PlacedBlock, Placement
-from wsesim_compiler.stage_kernels import Collectives
+from wsesim_compiler.placement import Placement
 
 CANDIDATE_ELEMENTS = 3  # a value and a 32-bit id, in elements of fp16
 
@@ -50,16 +51,33 @@ class Stop:
 def choose(placement: Placement, cost: CostOracle) -> Placement:
     """Writes down the collectives of each kernel that has one."""
     chosen: dict[str, Collectives] = {}
+    once: set[str] = set()  # after either phase
     asked = _Asked(placement.machine, cost)
     for placed in placement.blocks:
         reducing = [k for k in placement.kernels_on(placed) if hasattr(k, "reduce")]
+        once |= {k.name for k in reducing if isinstance(k, Sample) or (isinstance(k, Linear) and not k.broadcast)}
         if placement.options.collective != AUTO:
             both = Collectives(placement.options.collective, placement.options.collective)
             chosen |= {k.name: both for k in reducing}
             continue
         decode, prefill = (_on_block(placement, placed, reducing, phase, asked) for phase in (DECODE, PREFILL))
         chosen |= {k.name: Collectives(decode[k.name], prefill[k.name]) for k in reducing}
+    for kernel, stated in placement.options.collectives:
+        chosen[kernel] = _stated(kernel, stated, chosen, once)
     return dataclasses.replace(placement, collectives=tuple(chosen.items()))
+
+
+def _stated(kernel: str, stated: Collectives, chosen: dict[str, Collectives], once: set[str]) -> Collectives:
+    """What the options say of a kernel; what they leave to the compiler stays as it was chosen."""
+    if kernel not in chosen:
+        raise UnknownNameError("kernel with a collective", kernel, chosen)
+    if kernel in once and stated.differing:
+        raise InvalidInputError(f"{kernel} is made once after either phase, by one collective, not by two: {stated}")
+    before = chosen[kernel]
+    return Collectives(
+        before.decode if stated.decode == AUTO else stated.decode,
+        before.prefill if stated.prefill == AUTO else stated.prefill,
+    )
 
 
 def _on_block(

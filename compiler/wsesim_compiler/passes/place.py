@@ -1,9 +1,9 @@
 """place: Partition -> Placement, for the strategies pipelined, shared and hybrid.
 
-Contract: blocks lie inside the usable rectangle, do not overlap, and hold their stages in SRAM; layers go along the
-wafer in rows of blocks, serpentine or row-major; the embedding's block lies north of them, the head's south (tied:
-one block, north). Block shapes are the smallest within 10 % of the lowest estimated latency of one token. Raises
-PlacementError if nothing fits.
+Contract: blocks lie inside the usable rectangle, on no dead PE, do not overlap, and hold their stages in SRAM; layers
+go along the wafer in rows of blocks, serpentine or row-major; the embedding's block lies north of them, the head's
+south (tied: one block, north). Block shapes are the smallest within 10 % of the lowest estimated latency of one token.
+Raises PlacementError if nothing fits.
 """
 
 from __future__ import annotations
@@ -17,11 +17,14 @@ from wsesim.machine import Machine
 from wsesim.program.layout import ceil_div
 from wsesim.program.program import Block
 from wsesim_compiler.errors import PlacementError
-from wsesim_compiler.options import Options
+from wsesim_compiler.options import Options, PlacedBlock
 from wsesim_compiler.partition import Partition, Stage
+from wsesim_compiler.passes.ground import Ground, grounds
+from wsesim_compiler.passes.place_by_hand import fits_by_hand, place_by_hand, short_of_bytes
 from wsesim_compiler.passes.probe import Probe, block_name
 from wsesim_compiler.passes.refuse import smallest_change
-from wsesim_compiler.placement import PlacedBlock, Placement
+from wsesim_compiler.passes.route import routable, route_moves
+from wsesim_compiler.placement import Placement
 
 Size = tuple[int, int]
 """(columns, rows)."""
@@ -37,6 +40,7 @@ class Floor:
     """A floor plan: block sizes, and how many layer blocks stand in a row."""
 
     cycles: int
+    ground: Ground
     embed: Size
     layer: Size
     head: Size | None  # None: tied, the embedding's block is the head's too
@@ -48,39 +52,55 @@ class Floor:
 
 
 def place(partition: Partition, machine: Machine, options: Options) -> Placement:
-    """The floor plan with the lowest estimate, as blocks."""
+    """The options' own blocks, or the floor plan with the lowest estimate."""
+    if options.blocks:
+        placement, short = place_by_hand(partition, machine, options), short_of_bytes(partition, machine, options)
+        if short:
+            raise _refused(partition, machine, options, short)
+        return placement
     probe = Probe(partition, machine, options)
-    floor = _best_floor(probe)
-    if floor is None:
-        change = smallest_change(partition, machine, options, fits)
-        short = f"{partition.graph.name} does not fit {machine.name} as {options.strategy}: {_shortage(probe)}"
-        raise PlacementError(f"{short}. Smallest change that fits: {change}")
-    blocks = _blocks(probe, floor)
-    dead = sorted(pe for pe in machine.dead if any(placed.block.rect.has(*pe) for placed in blocks))
-    if dead:
-        raise PlacementError(
-            f"{machine.name} has dead PEs where {options.strategy} places blocks, {dead[0]} the first; "
-            "ways around dead PEs are not there yet: narrow the usable rectangle"
-        )
-    return Placement(partition, machine, options, blocks)
+    found = [floor for ground in grounds(machine) if (floor := _best_floor(probe, ground))]
+    if not found:
+        raise _refused(partition, machine, options, _shortage(probe))
+    placements = [Placement(partition, machine, options, _blocks(probe, floor)) for floor in _fastest_first(found)]
+    for placement in placements:
+        if not machine.dead or routable(placement):
+            return placement
+    route_moves(placements[0])  # says which way is closed
+    raise AssertionError("a placement that is not routable is refused")
+
+
+def _refused(partition: Partition, machine: Machine, options: Options, shortage: str) -> PlacementError:
+    change = smallest_change(partition, machine, options, fits)
+    short = f"{partition.graph.name} does not fit {machine.name} as {options.strategy}: {shortage}"
+    return PlacementError(f"{short}. Smallest change that fits: {change}")
 
 
 def fits(partition: Partition, machine: Machine, options: Options) -> bool:
     """Whether there is any floor plan, by bytes alone: between the flattest tables the layers have most rows."""
+    if options.blocks:
+        return fits_by_hand(partition, machine, options)
     probe = Probe(partition, machine, options)
-    rows = _rows_between(probe)
-    tallest = dict(_layer_sizes(probe, rows)) if rows is not None else {}  # sorted: the last of each width
-    return any(map(probe.fits_layers, tallest.items()))
+    for ground in grounds(machine):
+        tables = _flattest(probe, ground)
+        tallest = dict(_layer_sizes(probe, ground, *tables)) if tables else {}  # sorted: the last of each width
+        if any(map(probe.fits_layers, tallest.items())):
+            return True
+    return False
 
 
-def _best_floor(probe: Probe) -> Floor | None:
-    plans = (
-        _floor(probe, embed, head)
-        for embed, head in product(_tables(probe, probe.embed), _tables(probe, probe.head) if probe.head else [None])
-    )
+def _best_floor(probe: Probe, ground: Ground) -> Floor | None:
+    heads = _tables(probe, probe.head, ground) if probe.head else [None]
+    plans = (_floor(probe, ground, embed, head) for embed, head in product(_tables(probe, probe.embed, ground), heads))
     return _smallest_of_the_fast(
         [plan for plan in plans if plan], lambda plan: plan.cycles, lambda plan: plan.layer_pes
     )
+
+
+def _fastest_first(floors: list[Floor]) -> list[Floor]:
+    """Of the grounds' floors, the best and then the others by their estimates."""
+    best = _smallest_of_the_fast(floors, lambda floor: floor.cycles, lambda floor: floor.layer_pes)
+    return sorted(floors, key=lambda floor: (floor != best, floor.cycles))
 
 
 def _smallest_of_the_fast(found: list[T], cycles: Callable[[T], int], pes: Callable[[T], int]) -> T | None:
@@ -91,62 +111,60 @@ def _smallest_of_the_fast(found: list[T], cycles: Callable[[T], int], pes: Calla
     return min((f for f in found if cycles(f) <= limit), key=lambda f: (pes(f), cycles(f)))
 
 
-def _tables(probe: Probe, stages: tuple[Stage, ...]) -> list[Size]:
+def _tables(probe: Probe, stages: tuple[Stage, ...], ground: Ground) -> list[Size]:
     """Sizes for a vocabulary table's block: the fastest few, and the flattest, which leaves most rows to the layers."""
-    usable = probe.machine.usable
-    sizes = {(w, probe.used_rows(h)) for w in _sides(usable.columns) for h in _heights(probe, stages, w)}
+    sizes = {
+        (w, probe.used_rows(h)) for w in _sides(ground.columns) for h in _heights(probe, stages, w, ground.tallest)
+    }
     ranked = sorted(sizes, key=lambda size: (probe.cycles(stages, size), size))
     flattest = sorted(sizes, key=lambda size: (size[1], size))[:2]
     return list(dict.fromkeys([*ranked[:TABLES_TRIED], *flattest]))
 
 
-def _heights(probe: Probe, stages: tuple[Stage, ...], columns: int) -> list[int]:
-    """The lowest height that fits, and twice that."""
-    low, high = 1, probe.machine.usable.rows
+def _heights(probe: Probe, stages: tuple[Stage, ...], columns: int, limit: int) -> list[int]:
+    """The lowest height that fits, and twice that, up to a limit."""
+    low, high = 1, limit
     if not probe.fits(stages, (columns, high)):
         return []
     while low < high:
         middle = (low + high) // 2
         low, high = (low, middle) if probe.fits(stages, (columns, middle)) else (middle + 1, high)
-    return [h for h in (low, 2 * low) if h <= probe.machine.usable.rows and probe.fits(stages, (columns, h))]
+    return [h for h in (low, 2 * low) if h <= limit and probe.fits(stages, (columns, h))]
 
 
-def _floor(probe: Probe, embed: Size, head: Size | None) -> Floor | None:
+def _floor(probe: Probe, ground: Ground, embed: Size, head: Size | None) -> Floor | None:
     """The best layer blocks between two tables."""
-    usable = probe.machine.usable
-    rows = usable.rows - embed[1] - (head[1] if head else 0)
     tables = probe.cycles(probe.embed, embed) + (probe.cycles(probe.head, head) if head else 0)
     count = len(probe.layer_groups)
     floors = [
-        Floor(tables + probe.layer_cycles(size), embed, size, head, min(count, usable.columns // size[0]))
-        for size in _layer_sizes(probe, rows)
+        Floor(tables + probe.layer_cycles(size), ground, embed, size, head, min(count, ground.columns // size[0]))
+        for size in _layer_sizes(probe, ground, embed[1], head[1] if head else 0)
         if probe.fits_layers(size)
     ]
     return _smallest_of_the_fast(floors, lambda floor: floor.cycles, lambda floor: floor.layer_pes)
 
 
-def _rows_between(probe: Probe) -> int | None:
-    """Rows that the flattest tables leave to the layers; None if a table does not fit at all."""
-    usable = probe.machine.usable
-    rows = usable.rows
+def _flattest(probe: Probe, ground: Ground) -> tuple[int, int] | None:
+    """Rows of the flattest tables, which leave most to the layers; None if one does not fit at all."""
+    rows = []
     for stages in (probe.embed, probe.head):
-        heights = _heights(probe, stages, usable.columns) if stages else [0]
+        heights = _heights(probe, stages, ground.columns, ground.tallest) if stages else [0]
         if not heights:
             return None
-        rows -= heights[0]
-    return rows
+        rows.append(heights[0])
+    return rows[0], rows[1]
 
 
-def _layer_sizes(probe: Probe, rows: int) -> list[Size]:
-    """Sizes of which as many blocks as there are groups of layers stand in `rows` rows of the usable rectangle."""
-    width, count = probe.machine.usable.columns, len(probe.layer_groups)
+def _layer_sizes(probe: Probe, ground: Ground, above: int, below: int) -> list[Size]:
+    """Sizes of which as many blocks as there are groups of layers stand between tables of so many rows."""
+    width, count = ground.columns, len(probe.layer_groups)
     if probe.options.block:
         columns, height = probe.options.block
-        room = columns <= width and ceil_div(count, width // columns) * height <= rows
+        room = columns <= width and height <= ground.highest(above, ceil_div(count, width // columns), below)
         return [probe.options.block] if room else []
-    sizes = []
+    rows, sizes = ground.rows - above - below, []
     for columns in _sides(width):
-        highest = rows // ceil_div(count, min(count, width // columns))
+        highest = ground.highest(above, ceil_div(count, min(count, width // columns)), below)
         sizes += [(columns, probe.used_rows(h)) for h in {*_sides(rows), highest} if 0 < h <= highest]
     return sorted(set(sizes))
 
@@ -159,19 +177,19 @@ def _sides(limit: int) -> list[int]:
 
 
 def _blocks(probe: Probe, floor: Floor) -> tuple[PlacedBlock, ...]:
-    usable = probe.machine.usable
-    blocks = [_placed(probe.embed, usable.x, usable.y, floor.embed)]
-    columns, rows = floor.layer
-    top = usable.y + floor.embed[1]
+    ground, (columns, rows) = floor.ground, floor.layer
+    bands = ceil_div(len(probe.layer_groups), floor.per_row)
+    tops = ground.stack((floor.embed[1], *[rows] * bands, *([floor.head[1]] if floor.head else [])))
+    assert tops is not None, "a floor plan stands on its ground"
+    blocks = [_placed(probe.embed, ground.x, tops[0], floor.embed)]
     for number, group in enumerate(probe.layer_groups):
         row, place_in_row = divmod(number, floor.per_row)
         if probe.options.order == "serpentine" and row % 2:
             place_in_row = floor.per_row - 1 - place_in_row
-        blocks.append(_placed(group, usable.x + place_in_row * columns, top + row * rows, floor.layer))
+        blocks.append(_placed(group, ground.x + place_in_row * columns, tops[1 + row], floor.layer))
     if floor.head:
-        last = blocks[-1].block
-        west = min(last.x, usable.x + usable.columns - floor.head[0])
-        blocks.append(_placed(probe.head, west, last.y + rows, floor.head))
+        west = min(blocks[-1].block.x, ground.x + ground.columns - floor.head[0])
+        blocks.append(_placed(probe.head, west, tops[-1], floor.head))
     return tuple(blocks)
 
 
@@ -181,19 +199,24 @@ def _placed(stages: tuple[Stage, ...], x: int, y: int, size: Size) -> PlacedBloc
 
 def _shortage(probe: Probe) -> str:
     """What the block lacks that is short when each has the largest rectangle that it could have."""
-    usable = probe.machine.usable
+    dead, usable = len(probe.machine.dead), probe.machine.usable
+    ground = next(iter(grounds(probe.machine)), None)
+    if ground is None:
+        return f"no PE of {usable} that works has a way to the next"
     for stages in (probe.embed, probe.head):
-        if stages and not _heights(probe, stages, usable.columns):
-            return probe.out_of_bytes(stages, (usable.columns, probe.used_rows(usable.rows)))
-    rows = _rows_between(probe)
-    assert rows is not None
+        if stages and not _heights(probe, stages, ground.columns, ground.tallest):
+            return probe.out_of_bytes(stages, (ground.columns, probe.used_rows(ground.tallest)))
+    tables = _flattest(probe, ground)
+    assert tables is not None
     group, count = probe.layer_groups[0], len(probe.layer_groups)
-    sizes = _layer_sizes(probe, rows)
+    sizes = _layer_sizes(probe, ground, *tables)
     if not sizes:
         shape = "of {} x {} PEs".format(*probe.options.block) if probe.options.block else "of a row or more"
+        broken = f", of which {dead} are dead" if dead else ""
         return (
             f"{count} blocks {shape} for the layers, {block_name(group)} the first, do not stand in the "
-            f"{usable.columns} x {rows} PEs that the vocabulary leaves of {usable.columns} x {usable.rows}"
+            f"{ground.columns} x {ground.rows - sum(tables)} PEs that the vocabulary leaves of "
+            f"{usable.columns} x {usable.rows}{broken}"
         )
     kinds = [group for group, _ in probe.layer_kinds]
     size = min(sizes, key=lambda size: max(probe.memory(group, size).total_bytes for group in kinds))

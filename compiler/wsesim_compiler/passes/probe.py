@@ -10,10 +10,10 @@ from wsesim.program.layout import Uniform, ceil_div
 from wsesim.program.program import Block, BlockMemory
 from wsesim_compiler.estimate import stage_cycles
 from wsesim_compiler.memory import block_memory
-from wsesim_compiler.options import Options
+from wsesim_compiler.options import Collectives, Options
 from wsesim_compiler.partition import Partition, Stage
 from wsesim_compiler.passes.refuse import out_of_bytes
-from wsesim_compiler.stage_kernels import Collectives, stage_kernels
+from wsesim_compiler.stage_kernels import stage_kernels
 
 TYPICAL_CONTEXT = 2048
 

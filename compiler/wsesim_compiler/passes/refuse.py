@@ -14,7 +14,7 @@ from wsesim.program.kernels import Kernel
 from wsesim.program.kv import CONCAT, INTERLEAVED
 from wsesim.program.program import Block, BlockMemory
 from wsesim_compiler.memory import kernel_bytes
-from wsesim_compiler.options import Options
+from wsesim_compiler.options import AUTO, Options
 from wsesim_compiler.partition import Partition
 
 Fits = Callable[[Partition, Machine, Options], bool]
@@ -84,7 +84,10 @@ def _changes(options: Options, fits: Callable[[Options], bool]) -> Iterator[Opti
     for layers in range(options.layers_per_block - 1, 0, -1):
         yield dataclasses.replace(options, layers_per_block=layers)
     for strategy in ("pipelined", "shared"):
-        if strategy != options.strategy:
+        if options.blocks:
+            freed: dict[str, Any] = {"blocks": (), "collectives": (), "collective": AUTO, "prefill_chunk": None}
+            yield dataclasses.replace(options, strategy=strategy, **freed)
+        elif strategy != options.strategy:
             yield dataclasses.replace(options, strategy=strategy, block=None, layers_per_block=1)
     if dtype_bytes(options.cache.stored(options.timing_dtype)) > 1:
         yield dataclasses.replace(options, kv_dtype="int8")
@@ -94,6 +97,10 @@ def _changes(options: Options, fits: Callable[[Options], bool]) -> Iterator[Opti
 
 def _said(options: Options, changed: Options) -> str:
     """The fields that differ, as the command line spells them."""
+    if options.blocks and not changed.blocks:
+        return f"no --placement, --strategy {changed.strategy}"
+    if options.blocks and options.prefill_chunk != changed.prefill_chunk:
+        return "no prefill_chunk in the placement's file"
     words = []
     for field in _CHANGED:
         value = getattr(changed, field)

@@ -1,88 +1,176 @@
 """route: Placement -> Placement with transfers, the feedback, and a colour for everything that moves.
 
-Contract: consecutive stages on different blocks are joined by one transfer; kinds of collectives of a block share one
-set of colours (a PE's input queues hold one kind at a time, the engine reroutes in turn); transfers whose rectangles
-meet take different colours. Raises PlacementError when colours run out.
+Contract: consecutive stages on different blocks are joined by one transfer, none of whose routes crosses a dead PE;
+kinds of collectives of a block share one set of colours (a PE's input queues hold one kind at a time, the engine
+reroutes in turn); transfers from one block to the same other one are one stream; streams that share a router take
+different colours. Raises PlacementError, naming the router and what meets
+there, when colours run out or a transfer would cross itself, and naming the PE when there is no way around a dead one.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from itertools import combinations, pairwise
+from collections.abc import Iterable, Sequence
+from itertools import combinations, groupby, pairwise
 
 import networkx as nx
+import numpy as np
 
 from wsesim.machine import Rect
 from wsesim.program.layout import Uniform
-from wsesim.program.program import Block, ColourUse, Feedback, Transfer
-from wsesim.program.routes import colours_needed, transfer_kind
+from wsesim.program.path import Path
+from wsesim.program.program import Block, ColourUse, Transfer
+from wsesim.program.routes import (
+    colours_needed,
+    dead_on_the_way,
+    footprint,
+    path_conflicts,
+    transfer_kind,
+    transfer_lanes,
+    transfer_paths,
+)
 from wsesim_compiler.errors import PlacementError
 from wsesim_compiler.partition import Stage
+from wsesim_compiler.passes.way_back import way_back
 from wsesim_compiler.placement import Placement
 
 COLLECTIVE_COLOURS = (0, 1, 2, 3, 4)  # two for each phase's alternating chain, one for the broadcast
 EMBED_COLOURS = (5, 6)  # the id along the entry row and the columns; the rows of the table
 KINDS = ("along", "across", "segment")
 
+Node = tuple[str, int]
+"""A stream, and which of its colours."""
+Footprint = tuple[Rect, np.ndarray]
+
 
 def route(placement: Placement) -> Placement:
     """Transfers between the stages' blocks, coloured."""
-    hops = [
-        _uncoloured(placement, before, after)
-        for before, after in pairwise(placement.partition.stages)
-        if placement.block_of(before.name) != placement.block_of(after.name)
-    ]
-    stages = placement.partition.stages
-    ends = placement.block_of(stages[-1].name), placement.block_of(stages[0].name)
-    colours = _colouring(placement, hops, ends)
-    transfers = tuple(dataclasses.replace(t, colours=colours[t.name]) for t in hops)
-    feedback = Feedback(ends[0].name, ends[1].name, colours["feedback"])
+    blocks = {p.block.name: p.block for p in placement.blocks}
+    moves = route_moves(placement)
+    feedback, back = way_back(placement)
+    alike = {t.name: next(other.name for other in moves if _same_way(t, other)) for t in moves}
+    paths = {t.name: transfer_paths(t, blocks[t.source], blocks[t.target]) for t in moves if alike[t.name] == t.name}
+    colours = _colouring(placement, {**paths, "feedback": back})
+    transfers = tuple(dataclasses.replace(t, colours=colours[alike[t.name]]) for t in moves)
     uses = tuple(ColourUse(p.block.name, kind, COLLECTIVE_COLOURS) for p in placement.blocks for kind in KINDS)
-    uses += (ColourUse(ends[1].name, "embed", EMBED_COLOURS),)
+    uses += (ColourUse(feedback.target, "embed", EMBED_COLOURS),)
+    feedback = dataclasses.replace(feedback, colours=colours["feedback"])
     return dataclasses.replace(placement, transfers=transfers, feedback=feedback, colours=uses)
 
 
-def _uncoloured(placement: Placement, before: Stage, after: Stage) -> Transfer:
+def route_moves(placement: Placement) -> list[Transfer]:
+    """The transfers, each with the colours that it takes alone. Raises PlacementError where one has no way."""
+    return [
+        _alone(placement, before, after)
+        for before, after in pairwise(placement.partition.stages)
+        if placement.block_of(before.name) != placement.block_of(after.name)
+    ]
+
+
+def routable(placement: Placement) -> bool:
+    """Whether every transfer has a way around the dead PEs."""
+    try:
+        route_moves(placement)
+    except PlacementError:
+        return False
+    return True
+
+
+def _alone(placement: Placement, before: Stage, after: Stage) -> Transfer:
+    """The transfer, its colours counted from 0. Raises PlacementError where it crosses itself or a dead PE."""
     source, target = placement.block_of(before.name), placement.block_of(after.name)
     width = placement.partition.widths[before.target]
     leaving, entering = Uniform(width, source.along), Uniform(width, target.along)
     kind = transfer_kind(source, target, leaving, entering)
-    name = f"{before.name}_to_{after.name}"
-    return Transfer(name, before.target, source.name, target.name, leaving, entering, kind, ())
+    name, dead = f"{before.name}_to_{after.name}", placement.machine.dead
+    lanes = _lanes(source, target, dead) if kind == "reslice" else None
+    transfer = Transfer(name, before.target, source.name, target.name, leaving, entering, kind, (), lanes)
+    transfer = dataclasses.replace(transfer, colours=tuple(range(colours_needed(transfer, source, target))))
+    paths = transfer_paths(transfer, source, target)
+    said = f"transfer {name} from block {source.name} ({source.rect}) to {target.name} ({target.rect})"
+    if crossed := dead_on_the_way(paths, dead):
+        raise PlacementError(
+            f"{said} has no way around the dead PE {crossed}; place the blocks without it between them"
+        )
+    conflict = next(path_conflicts(("it", path) for path in paths), None) if kind == "turn" else None
+    if conflict:  # no other kind can
+        raise PlacementError(
+            f"{said}: {conflict[1]}; split both over {source.axis}, or place {target.name} where its lines leave "
+            f"{source.name}"
+        )
+    return transfer
 
 
-def _colouring(
-    placement: Placement, transfers: list[Transfer], ends: tuple[Block, Block]
-) -> dict[str, tuple[int, ...]]:
-    """Colours of each transfer and of the feedback, by greedy colouring of their conflicts."""
-    blocks = {p.block.name: p.block for p in placement.blocks}
-    needs = {
-        t.name: colours_needed(blocks[t.source], blocks[t.target], t.source_layout, t.target_layout) for t in transfers
+def _same_way(a: Transfer, b: Transfer) -> bool:
+    """Whether both go from the same block to the same other one: one stream, of which they are parts."""
+    ends = ((t.source, t.target, t.source_layout, t.target_layout) for t in (a, b))
+    return len(set(ends)) == 1
+
+
+def _lanes(source: Block, target: Block, dead: Iterable[tuple[int, int]]) -> tuple[int, int] | None:
+    """The longest run of lanes without a dead PE; None where all are, or none is, without."""
+    first, last = transfer_lanes(source, target)
+    hull = source.rect.hull(target.rect)
+    across = 0 if source.axis == "rows" else 1
+    broken = {pe[across] for pe in dead if hull.has(*pe)}
+    clean = [n for n in range(first, last + 1) if n not in broken]
+    if not clean or len(clean) == last - first + 1:
+        return None
+    runs = [[n for _, n in run] for _, run in groupby(enumerate(clean), key=lambda item: item[1] - item[0])]
+    longest = max(runs, key=len)
+    return longest[0], longest[-1]
+
+
+def _colouring(placement: Placement, paths: dict[str, Sequence[Path]]) -> dict[str, tuple[int, ...]]:
+    """Colours of every stream, by greedy colouring of what shares a router."""
+    used = {
+        (name, colour): footprint(path for path in group if path.colour == colour)
+        for name, group in paths.items()
+        for colour in sorted({path.colour for path in group})
     }
-    areas = {t.name: _area(t, blocks[t.source], blocks[t.target]) for t in transfers}
-    needs["feedback"], areas["feedback"] = 1, ends[0].rect.hull(ends[1].rect)
     conflicts = nx.Graph()
-    for name, count in needs.items():
-        own = [(name, i) for i in range(count)]
-        conflicts.add_nodes_from(own)
-        conflicts.add_edges_from(combinations(own, 2))
-    for a, b in combinations(needs, 2):
-        if areas[a].overlaps(areas[b]):
-            conflicts.add_edges_from(((a, i), (b, j)) for i in range(needs[a]) for j in range(needs[b]))
+    conflicts.add_nodes_from(used)
+    conflicts.add_edges_from((a, b) for a, b in combinations(used, 2) if a[0] == b[0] or _meet(used[a], used[b]))
     coloured = nx.greedy_color(conflicts, strategy="largest_first")
     offset = len(COLLECTIVE_COLOURS) + len(EMBED_COLOURS)
     limit = placement.machine.colours - placement.machine.reserved_colours - offset
-    if max(coloured.values()) >= limit:
-        crowded = max(coloured, key=lambda node: coloured[node])[0]
-        raise PlacementError(
-            f"colours run out at {crowded}: transfers that meet need {max(coloured.values()) + 1}, there are {limit}"
-        )
-    return {name: tuple(coloured[name, i] + offset for i in range(count)) for name, count in needs.items()}
+    if coloured and max(coloured.values()) >= limit:
+        crowded = max(coloured, key=lambda node: coloured[node])
+        raise PlacementError(_crowd(crowded, used, max(coloured.values()) + 1, limit))
+    found = {name: [coloured[node] + offset for node in used if node[0] == name] for name in paths}
+    return {name: tuple(colours) or (offset,) for name, colours in found.items()}  # ids that stay have one, unused
 
 
-def _area(transfer: Transfer, source: Block, target: Block) -> Rect:
-    """PEs whose routers the transfer may use."""
-    if transfer.kind == "straight":
-        edge = source.x + source.columns - 1 if source.x < target.x else source.x
-        return Rect(edge, source.y, 1, source.rows).hull(target.rect)
-    return source.rect.hull(target.rect)
+def _meet(a: Footprint, b: Footprint) -> bool:
+    """Whether a router is in both."""
+    (one, ours), (other, theirs) = a, b
+    if not one.overlaps(other):
+        return False
+    x, y = max(one.x, other.x), max(one.y, other.y)
+    columns = min(one.x + one.columns, other.x + other.columns) - x
+    rows = min(one.y + one.rows, other.y + other.rows) - y
+    here, there = (
+        mask[y - area.y : y - area.y + rows, x - area.x : x - area.x + columns]
+        for area, mask in ((one, ours), (other, theirs))
+    )
+    return bool((here & there).any())
+
+
+def _crowd(crowded: Node, used: dict[Node, Footprint], needed: int, limit: int) -> str:
+    """The router of the crowded stream that most streams share, and which they are."""
+    area, own = used[crowded]
+    count = own.astype(np.int64)
+    for node, (other, mask) in used.items():
+        if node != crowded and area.overlaps(other):
+            ys, xs = (mask.nonzero()[axis] + at - to for axis, at, to in ((0, other.y, area.y), (1, other.x, area.x)))
+            inside = (ys >= 0) & (ys < area.rows) & (xs >= 0) & (xs < area.columns)
+            count[ys[inside], xs[inside]] += own[ys[inside], xs[inside]]
+    y, x = (int(place) for place in np.unravel_index(int(count.argmax()), count.shape))
+    router = (x + area.x, y + area.y)
+    names = sorted(
+        {name for (name, _), (at, mask) in used.items() if at.has(*router) and mask[router[1] - at.y, router[0] - at.x]}
+    )
+    return (
+        f"colours run out at router {router}: the streams {', '.join(names)} meet there, and {needed} colours are "
+        f"needed where {limit} are left of collectives and host"
+    )

@@ -14,8 +14,9 @@ from wsesim.engine.expand.segment import Plan, Segment, local_machine
 from wsesim.engine.taskgraph import COLLECTIVE, Int64, TaskGraph
 from wsesim.engine.walk import Paths
 from wsesim.machine import Machine, Rect
+from wsesim.program.path import Path
 from wsesim.program.program import Block, Program, Transfer
-from wsesim.program.routes import Path, feedback_path, transfer_paths
+from wsesim.program.routes import feedback_path, transfer_paths
 
 
 def expand_transfer(program: Program, transfer: Transfer, tokens: int) -> Segment:
@@ -25,7 +26,7 @@ def expand_transfer(program: Program, transfer: Transfer, tokens: int) -> Segmen
     blocks = (_in_window(source, both), _in_window(target, both))
     local = Rect(0, 0, both.columns, both.rows)
     key = Key(local_machine(program.machine, both), local, program.timing_dtype, tokens)
-    within, plan = _transfer_plan(_nameless(transfer), *blocks, key)
+    within, plan = _transfer_plan(_in_place(transfer, source, both), *blocks, key)
     window = Rect(both.x + within.x, both.y + within.y, within.columns, within.rows)
     return Segment(f"{transfer.source}->{transfer.target}", window, plan)
 
@@ -34,9 +35,12 @@ def _in_window(block: Block, window: Rect) -> Block:
     return Block("", block.x - window.x, block.y - window.y, block.columns, block.rows, block.axis)
 
 
-def _nameless(transfer: Transfer) -> Transfer:
+def _in_place(transfer: Transfer, source: Block, window: Rect) -> Transfer:
+    """Without names, its lanes in coordinates of the window."""
     colours = tuple(range(len(transfer.colours)))  # they decide what may meet, not when it arrives
-    return dataclasses.replace(transfer, name="", value="", source="", target="", colours=colours)
+    edge = window.x if source.axis == "rows" else window.y
+    lanes = (transfer.lanes[0] - edge, transfer.lanes[1] - edge) if transfer.lanes else None
+    return dataclasses.replace(transfer, name="", value="", source="", target="", colours=colours, lanes=lanes)
 
 
 @lru_cache(maxsize=64)

@@ -1,0 +1,131 @@
+"""The text of a placement: the TOML that an architect writes, and that `--print place` prints.
+
+strategy = "explicit"     what the Program calls itself; decides nothing
+prefill_chunk = 1         tokens of a prompt that go through a block together; left out: the compiler's choice
+collective = "auto"       of the kernels that are not named below
+[blocks]                  where each block is, which way the residual stream is split over it, and what lives on it
+layer0 = { x = 0, y = 1, columns = 2, rows = 3, axis = "rows", stages = ["layer0"] }
+[collectives]             the algorithms of single kernels
+"layer0.qkv" = "streamed_ring"
+"layer0.o" = { decode = "chain", prefill = "ring" }
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import tomllib
+from collections.abc import Mapping
+from typing import Any
+
+from wsesim.machine.fields import build
+from wsesim.program.program import AXES, Block
+from wsesim_compiler.errors import PlacementFileError
+from wsesim_compiler.options import AUTO, EXPLICIT, Collectives, Options, PlacedBlock
+
+FIELDS = ("strategy", "prefill_chunk", "collective", "blocks", "collectives")
+_NAME = re.compile(r"[A-Za-z0-9_-]+")
+
+
+def parse_placement(text: str, name: str, options: Options) -> Options:
+    """`options` with what a placement's text states. Raises PlacementFileError, naming the file by `name`."""
+    try:
+        table = tomllib.loads(text)
+        return _stated(table, options)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise PlacementFileError(f"placement {name}: not TOML: {error}") from None
+    except ValueError as error:
+        raise PlacementFileError(f"placement {name}: {error}") from None
+
+
+def placement_text(
+    options: Options, blocks: tuple[PlacedBlock, ...], collectives: tuple[tuple[str, Collectives], ...], chunk: int
+) -> str:
+    """The text that `parse_placement` reads back; the end of the last line is the caller's."""
+    lines = [f'strategy = "{options.strategy}"', f"prefill_chunk = {chunk}"]
+    lines += [f'collective = "{options.collective}"'] if options.collective != AUTO else []
+    lines += ["", "[blocks]", *map(_block_line, blocks)]
+    stated = collectives or options.collectives
+    lines += (
+        ["", "[collectives]", *(f'"{kernel}" = {_phases_text(phases)}' for kernel, phases in stated)] if stated else []
+    )
+    return "\n".join(lines)
+
+
+def _block_line(placed: PlacedBlock) -> str:
+    b = placed.block
+    place = f'x = {b.x}, y = {b.y}, columns = {b.columns}, rows = {b.rows}, axis = "{b.axis}"'
+    return f"{b.name} = {{ {place}, stages = {json.dumps(placed.stages)} }}"
+
+
+def _phases_text(phases: Collectives) -> str:
+    if phases.differing:
+        return f'{{ decode = "{phases.decode}", prefill = "{phases.prefill}" }}'
+    return f'"{phases.decode}"'
+
+
+def _phases(kernel: str, stated: object) -> Collectives:
+    """One algorithm for both phases, or one for each."""
+    if isinstance(stated, dict):
+        try:
+            return build(Collectives, stated)
+        except ValueError as error:
+            raise ValueError(f"collectives of {kernel}: {error}") from None
+    algorithm = _text(f"the collective of {kernel}", stated)
+    return Collectives(algorithm, algorithm)
+
+
+def _stated(table: dict[str, Any], options: Options) -> Options:
+    for extra in sorted(set(table) - set(FIELDS)):
+        raise ValueError(f"unknown field {extra!r}; known: {', '.join(FIELDS)}")
+    blocks = _table(table, "blocks")
+    if not blocks:
+        raise ValueError(
+            'there is no block; one is name = { x = 0, y = 0, columns = 4, rows = 4, stages = ["layer0"] }'
+        )
+    chunk = table.get("prefill_chunk")
+    if chunk is not None and (type(chunk) is not int or chunk < 1):
+        raise ValueError(f"prefill_chunk is {chunk!r:.60}; it is an integer of at least 1")
+    collectives = _table(table, "collectives")
+    return dataclasses.replace(
+        options,
+        strategy=_text("strategy", table.get("strategy", EXPLICIT)),
+        prefill_chunk=chunk,
+        collective=_text("collective", table.get("collective", AUTO)),
+        blocks=tuple(_block(block, fields) for block, fields in blocks.items()),
+        collectives=tuple((kernel, _phases(kernel, stated)) for kernel, stated in collectives.items()),
+    )
+
+
+def _block(name: str, fields: object) -> PlacedBlock:
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"block {name!r:.60}: a name is of letters, digits, _ and -")
+    if not isinstance(fields, dict):
+        raise ValueError(f"block {name} is {fields!r:.60}, not a table with x, y, columns, rows and stages")
+    where: Mapping[str, Any] = {"axis": AXES[0], **{k: v for k, v in fields.items() if k != "stages"}}
+    stages = fields.get("stages")
+    if not isinstance(stages, list) or not stages or not all(isinstance(stage, str) for stage in stages):
+        raise ValueError(f"block {name}: stages is {stages!r:.60}, not a list of names of stages")
+    try:
+        block = build(Block, {"name": name, **where})
+    except ValueError as error:
+        raise ValueError(f"block {name}: {error}") from None
+    if min(block.columns, block.rows) < 1:
+        raise ValueError(f"block {name} is {block.columns} x {block.rows} PEs; columns and rows are at least 1")
+    if block.axis not in AXES:
+        raise ValueError(f"block {name}: axis is {block.axis!r:.60}; it is one of {', '.join(AXES)}")
+    return PlacedBlock(block, tuple(stages))
+
+
+def _table(table: dict[str, Any], field: str) -> dict[str, Any]:
+    found = table.get(field, {})
+    if not isinstance(found, dict):
+        raise ValueError(f"{field} is {found!r:.60}, not a table")
+    return found
+
+
+def _text(field: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{field} is {value!r:.60}, not a text")
+    return value

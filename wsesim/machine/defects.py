@@ -1,0 +1,69 @@
+"""Dead PEs of a wafer: single ones, whole rows and whole columns, in a machine's TOML or in a file of their own.
+
+dead = [[3, 7], [4, 7]]     single PEs (x, y)
+dead_rows = [12]            every usable PE of these rows
+dead_columns = [0, 1]       and of these columns
+
+Neither the PE nor its router works: nothing is placed on it, and no route crosses it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from wsesim.machine.errors import MachineFileError
+from wsesim.machine.machine import Machine, Rect
+
+DEFECTS = ("dead", "dead_rows", "dead_columns")
+"""The fields of a file of defects, and as many of a machine's."""
+
+
+def with_defects(machine: Machine, path: str) -> Machine:
+    """The machine with the dead PEs of the file at `path` added to its own. Raises MachineFileError."""
+    try:
+        table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        for extra in sorted(set(table) - set(DEFECTS)):
+            raise ValueError(f"unknown field {extra!r}; known: {', '.join(DEFECTS)}")
+        return dataclasses.replace(machine, dead=machine.dead | dead_pes(table, machine.usable))
+    except (OSError, ValueError, RecursionError) as error:  # no file, no text, no TOML, no defects
+        raise MachineFileError(f"defects {path} of {machine.name}: {error}") from None
+
+
+def dead_pes(table: dict[str, Any], usable: Rect) -> frozenset[tuple[int, int]]:
+    """All dead PEs that a table states. Raises ValueError for a place outside the usable rectangle."""
+    pes = {(x, y) for x, y in rows_of(table, "dead", 2)}
+    columns = range(usable.x, usable.x + usable.columns)
+    rows = range(usable.y, usable.y + usable.rows)
+    pes |= {(x, y) for y in _places(table, "dead_rows", rows) for x in columns}
+    pes |= {(x, y) for x in _places(table, "dead_columns", columns) for y in rows}
+    outside = sorted(pe for pe in pes if not usable.has(*pe))
+    if outside:
+        raise ValueError(f"dead PEs lie inside the usable rectangle, {usable}; {outside[0]} does not")
+    return frozenset(pes)
+
+
+def rows_of(table: dict[str, Any], field: str, length: int) -> Iterator[tuple[Any, ...]]:
+    """Lists of `length` numbers that begin with a column and a row, no PE twice. Raises ValueError."""
+    rows = table.get(field, [])
+    if not isinstance(rows, list) or any(not isinstance(row, list) or len(row) != length for row in rows):
+        raise ValueError(f"field {field!r} is not a list of lists of {length} numbers")
+    for row in rows:
+        if any(type(place) is not int for place in row[:2]):
+            raise ValueError(f"field {field!r}: {row!r:.60} does not begin with a column and a row")
+    if len({tuple(row[:2]) for row in rows}) < len(rows):
+        raise ValueError(f"field {field!r} names a PE twice")
+    return map(tuple, rows)
+
+
+def _places(table: dict[str, Any], field: str, there: range) -> list[int]:
+    places = table.get(field, [])
+    if not isinstance(places, list) or any(type(place) is not int for place in places):
+        raise ValueError(f"field {field!r} is {places!r:.60}, not a list of numbers")
+    for place in places:
+        if place not in there:
+            raise ValueError(f"field {field!r}: {place} is not usable; {there.start} to {there.stop - 1} are")
+    return places
