@@ -16,7 +16,9 @@ from wsesim import __version__, commands
 from wsesim.errors import WsesimError
 from wsesim.toolchain import DEFAULT_MACHINE, DEFAULT_MODEL, PHASES, STAGES, Lowering
 
-COMPILED_BY = "MODEL is a name of `wsesim models`, file.py:factory of a torch module, or a saved Program."
+COMPILED_BY = (
+    "MODEL is a name of `wsesim models`, an .onnx file, file.py:factory of a torch module, or a saved Program."
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
