@@ -10,9 +10,23 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
-from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    LlamaConfig,
+    MistralConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+    Qwen2Config,
+    Qwen3Config,
+)
 
 DIM, HEADS, KV_HEADS, HEAD_DIM, FFN, VOCAB = 32, 4, 2, 8, 48, 40
+FAMILIES: dict[str, type[PreTrainedConfig]] = {
+    "llama": LlamaConfig,
+    "mistral": MistralConfig,
+    "qwen2": Qwen2Config,
+    "qwen3": Qwen3Config,
+}
 DEFAULTS: dict[str, str] = {
     "norm": "pow",
     "rope": "half",
@@ -23,6 +37,7 @@ DEFAULTS: dict[str, str] = {
     "output": "all",
     "angles": "buffer",
     "qk_norm": "none",
+    "linear": "module",
 }
 
 
@@ -66,16 +81,16 @@ class Block(nn.Module):
         super().__init__()
         self.spelling = spelling
         self.one, self.two = Norm(spelling["norm"]), Norm(spelling["norm"])
-        self.q = nn.Linear(DIM, HEADS * HEAD_DIM, bias=False)
-        self.k = nn.Linear(DIM, KV_HEADS * HEAD_DIM, bias=False)
-        self.v = nn.Linear(DIM, KV_HEADS * HEAD_DIM, bias=False)
-        self.o = nn.Linear(HEADS * HEAD_DIM, DIM, bias=False)
+        queries, keys = HEADS * HEAD_DIM, KV_HEADS * HEAD_DIM
+        kind = spelling["linear"]
+        self.qkv = Linears(kind, queries, keys, keys)
+        self.o = nn.Linear(queries, DIM, bias=kind == "bias_everywhere")
         if spelling["qk_norm"] != "none":
             whole = spelling["qk_norm"] == "whole"
             self.q_norm = Norm(spelling["norm"], HEADS * HEAD_DIM if whole else HEAD_DIM)
             self.k_norm = Norm(spelling["norm"], KV_HEADS * HEAD_DIM if whole else HEAD_DIM)
-        self.gate, self.up = nn.Linear(DIM, FFN, bias=False), nn.Linear(DIM, FFN, bias=False)
-        self.down = nn.Linear(FFN, DIM, bias=False)
+        self.gate_up = Linears(_of_mlp(kind), FFN, FFN)
+        self.down = nn.Linear(FFN, DIM, bias=kind == "bias_everywhere")
 
     def forward(self, x: torch.Tensor, angles: torch.Tensor) -> torch.Tensor:
         x = self._add(x, self._attention(self.one(x), angles))
@@ -85,7 +100,7 @@ class Block(nn.Module):
         return x + y if self.spelling["residual"] == "first" else y + x
 
     def _mlp(self, x: torch.Tensor) -> torch.Tensor:
-        gate, up = self.gate(x), self.up(x)
+        gate, up = self.gate_up(x)
         if self.spelling["mlp"] == "silu_first":
             return functional.silu(gate) * up
         if self.spelling["mlp"] == "silu_last":
@@ -97,12 +112,12 @@ class Block(nn.Module):
     def _attention(self, x: torch.Tensor, angles: torch.Tensor) -> torch.Tensor:
         batch, tokens, _ = x.shape
         where = self.spelling["qk_norm"]
-        q, k = self.q(x), self.k(x)
+        q, k, v = self.qkv(x)
         if where == "whole":
             q, k = self.q_norm(q), self.k_norm(k)
         q = q.view(batch, tokens, HEADS, HEAD_DIM)
         k = k.view(batch, tokens, KV_HEADS, HEAD_DIM)
-        v = self.v(x).view(batch, tokens, KV_HEADS, HEAD_DIM)
+        v = v.view(batch, tokens, KV_HEADS, HEAD_DIM)
         if where == "before":
             q, k = self.q_norm(q), self.k_norm(k)
         if where == "twice":
@@ -115,6 +130,36 @@ class Block(nn.Module):
         q, k, v = (part.transpose(1, 2) for part in (q, k, v))
         y = attend(q, k, v, self.spelling["attention"])
         return self.o(y.transpose(1, 2).contiguous().view(batch, tokens, -1))
+
+
+def _of_mlp(kind: str) -> str:
+    """A spelling with biases has them before attention only, as Qwen2, unless it says everywhere."""
+    return {"bias": "module", "added_bias": "module", "packed_bias": "packed"}.get(kind, kind)
+
+
+class Linears(nn.Module):
+    """Several linears of one input: modules of their own, with biases or without, or one packed weight, or products."""
+
+    def __init__(self, kind: str, *sizes: int) -> None:
+        super().__init__()
+        self.kind, self.sizes = kind, sizes
+        if kind.startswith("packed"):
+            self.packed = nn.Linear(DIM, sum(sizes), bias=kind == "packed_bias")
+        elif kind == "transposed":
+            self.stored = nn.ParameterList(nn.Parameter(torch.ones(DIM, size)) for size in sizes)
+        else:
+            self.parts = nn.ModuleList(nn.Linear(DIM, size, bias="bias" in kind) for size in sizes)
+
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        if self.kind.startswith("packed"):
+            return list(self.packed(x).split(self.sizes, -1))
+        if self.kind == "transposed":
+            return [x @ weight for weight in self.stored]
+        if self.kind == "product":
+            return [x @ part.weight.T for part in self.parts]
+        if self.kind == "added_bias":
+            return [part.bias + functional.linear(x, part.weight) for part in self.parts]
+        return [part(x) for part in self.parts]
 
 
 class Norm(nn.Module):
@@ -178,10 +223,15 @@ def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, spelling: str) -> 
     ones = torch.ones(tokens, tokens, dtype=torch.bool)
     if spelling == "sdpa_mask":
         return functional.scaled_dot_product_attention(q, k, v, attn_mask=ones.tril())
+    at = torch.arange(tokens)
+    behind = at[:, None] - at[None, :]
     if spelling.startswith("window"):
-        window = int(spelling.removeprefix("window"))
-        at = torch.arange(tokens)
-        near = (at[:, None] >= at[None, :]) & (at[:, None] - at[None, :] < window)
+        near = (behind >= 0) & (behind < int(spelling.removeprefix("window")))
+        return functional.scaled_dot_product_attention(q, k, v, attn_mask=near)
+    if spelling == "both_ways":
+        return functional.scaled_dot_product_attention(q, k, v, attn_mask=(behind < 3) & (behind > -3))
+    if spelling.startswith("blocks"):  # as a window, but of the square of the distance
+        near = (behind >= 0) & (behind * behind < int(spelling.removeprefix("blocks")))
         return functional.scaled_dot_product_attention(q, k, v, attn_mask=near)
     scores = q @ k.transpose(-1, -2)
     if spelling == "masked_fill":
@@ -189,13 +239,16 @@ def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, spelling: str) -> 
     elif spelling == "triu":
         mask = torch.full((tokens, tokens), float("-inf")).triu(1)
         scores = scores * HEAD_DIM**-0.5 + mask
+    elif spelling.startswith("eager_window"):
+        hidden = (behind < 0) | (behind > int(spelling.removeprefix("eager_window")) - 1)
+        scores = (scores * HEAD_DIM**-0.5).masked_fill(hidden, -1e9)
     elif spelling == "where":
         scores = torch.where(ones.tril(), scores * HEAD_DIM**-0.5, -1e9)
     return scores.softmax(-1, dtype=torch.float32).type_as(q) @ v
 
 
-def hugging_face(layers: int = 2, family: str = "llama", **fields: Any) -> LlamaForCausalLM | Qwen3ForCausalLM:
-    """A tiny transformers Llama or Qwen3 with grouped queries, seeded by the caller."""
+def hugging_face(layers: int = 2, family: str = "llama", **fields: Any) -> PreTrainedModel:
+    """A tiny transformers model with grouped queries, of FAMILIES, seeded by the caller."""
     sizes: dict[str, Any] = {
         "vocab_size": VOCAB,
         "hidden_size": DIM,
@@ -203,12 +256,11 @@ def hugging_face(layers: int = 2, family: str = "llama", **fields: Any) -> Llama
         "num_hidden_layers": layers,
         "num_attention_heads": HEADS,
         "num_key_value_heads": KV_HEADS,
-        "head_dim": HEAD_DIM,
         "max_position_embeddings": 256,
     }
-    if family == "qwen3":
-        return Qwen3ForCausalLM(Qwen3Config(**{**sizes, **fields})).eval()
-    return LlamaForCausalLM(LlamaConfig(**{**sizes, **fields})).eval()
+    if family != "qwen2":  # whose head_dim is hidden_size / heads
+        sizes["head_dim"] = HEAD_DIM
+    return AutoModelForCausalLM.from_config(FAMILIES[family](**{**sizes, **fields})).eval()
 
 
 LLAMA3_ROPE = {

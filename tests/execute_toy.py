@@ -54,6 +54,7 @@ class Toy:
     qk_norm: bool = False
     cache: KVCache = DEFAULT_CACHE
     fused: bool = False
+    biased: bool = False
 
     @property
     def inv_freq(self) -> tuple[float, ...]:
@@ -104,6 +105,8 @@ def weights(toy: Toy, seed: int = 0) -> dict[str, np.ndarray]:
             f"{layer}.up": matrix(toy.ffn, toy.dim),
             f"{layer}.down": matrix(toy.dim, toy.ffn),
         }
+        if toy.biased:
+            made |= {f"{layer}.qkv_bias": _gain(rng, q + 2 * kv), f"{layer}.down_bias": _gain(rng, toy.dim)}
         if toy.qk_norm:
             made |= {f"{layer}.{part}_norm": _gain(rng, toy.head_dim) for part in "qk"}
     return made
@@ -158,10 +161,15 @@ def _layer(toy, layer, block, x):
     ffn = Uniform(toy.ffn, toy.across)
     q, kv = q_layout.size, kv_layout.size
 
+    def part(name, start, stop, layout):
+        bias = WeightRef(value("qkv_bias"), start, stop) if toy.biased else None
+        return Output(value(name), WeightRef(qkv, start, stop), layout, bias)
+
     def norm(name, source, target):
         gain = WeightRef(value(name), 0, toy.dim)
         return RMSNorm(value(name), block, source, value(target), gain, x, toy.eps, toy.reduce)
 
+    down_bias = WeightRef(value("down_bias"), 0, toy.dim) if toy.biased else None
     qkv, scale, layouts = value("qkv"), toy.head_dim**-0.5, (q_layout, kv_layout)
     rotated = (value("qr"), value("kr"))
     gains = tuple(WeightRef(value(f"{part}_norm"), 0, toy.head_dim) for part in "qk")
@@ -177,9 +185,7 @@ def _layer(toy, layer, block, x):
     return [
         norm("norm1", f"x{layer}", "n1"),
         linear("qkv", value("n1"), x, ALONG,
-               Output(value("q"), WeightRef(qkv, 0, q), q_layout),
-               Output(value("k"), WeightRef(qkv, q, q + kv), kv_layout),
-               Output(value("v"), WeightRef(qkv, q + kv, q + 2 * kv), kv_layout)),
+               part("q", 0, q, q_layout), part("k", q, q + kv, kv_layout), part("v", q + kv, q + 2 * kv, kv_layout)),
         *norms,
         Rope(value("rope"), block, turned_from, rotated, layouts, toy.inv_freq),
         Score(value("score"), block, *rotated, value("s"), *layouts, scale, toy.reduce, toy.cache),
@@ -191,7 +197,7 @@ def _layer(toy, layer, block, x):
                Output(value("g"), WeightRef(value("gate"), 0, toy.ffn), ffn),
                Output(value("u"), WeightRef(value("up"), 0, toy.ffn), ffn)),
         SwiGLU(value("swiglu"), block, value("g"), value("u"), value("h"), ffn),
-        linear("down", value("h"), ffn, ACROSS, Output(value("d"), WeightRef(value("down"), 0, toy.dim), x)),
+        linear("down", value("h"), ffn, ACROSS, Output(value("d"), WeightRef(value("down"), 0, toy.dim), x, down_bias)),
         Add(value("add2"), block, value("m"), value("d"), f"x{layer + 1}", x),
     ]  # fmt: skip
 
@@ -214,7 +220,11 @@ def llama64(toy: Toy, arrays: dict[str, np.ndarray], ids: list[int]) -> np.ndarr
         x = x + _attention64(toy, w, layer, _norm64(x, w[f"{layer}.norm1"], toy.eps))
         n = _norm64(x, w[f"{layer}.norm2"], toy.eps)
         gate = n @ w[f"{layer}.gate"].T
-        x = x + (gate / (1 + np.exp(-gate)) * (n @ w[f"{layer}.up"].T)) @ w[f"{layer}.down"].T
+        x = (
+            x
+            + (gate / (1 + np.exp(-gate)) * (n @ w[f"{layer}.up"].T)) @ w[f"{layer}.down"].T
+            + w.get(f"{layer}.down_bias", 0)
+        )
     return _norm64(x, w["norm"], toy.eps) @ w["embed" if toy.tied else "head"].T
 
 
@@ -224,7 +234,7 @@ def _norm64(x, weight, eps):
 
 def _attention64(toy, w, layer, n):
     tokens, q, kv = len(n), toy.heads * toy.head_dim, toy.kv_heads * toy.head_dim
-    y = n @ w[f"{layer}.qkv"].T
+    y = n @ w[f"{layer}.qkv"].T + w.get(f"{layer}.qkv_bias", 0)
     query, key = y[:, :q].reshape(tokens, toy.heads, -1), y[:, q : q + kv].reshape(tokens, toy.kv_heads, -1)
     if toy.qk_norm:
         query = _norm64(query, w[f"{layer}.q_norm"], toy.eps)
@@ -233,7 +243,8 @@ def _attention64(toy, w, layer, n):
     value = y[:, q + kv :].reshape(tokens, toy.kv_heads, -1)
     group = np.arange(toy.heads) // (toy.heads // toy.kv_heads)
     scores = np.einsum("thd,chd->htc", query, key[:, group]) * toy.head_dim**-0.5
-    scores[:, ~np.tri(tokens, dtype=bool)] = -np.inf
+    behind = np.arange(tokens)[:, None] - np.arange(tokens)
+    scores[:, (behind < 0) | (behind >= (toy.cache.window or tokens))] = -np.inf
     p = np.exp(scores - scores.max(-1, keepdims=True))
     p /= p.sum(-1, keepdims=True)
     return np.einsum("htc,chd->thd", p, value[:, group]).reshape(tokens, q) @ w[f"{layer}.o"]

@@ -24,6 +24,8 @@ UNTIED = dataclasses.replace(CONFIGS["tiny"], name="tiny-untied", tied=False)
 """As tiny, with a head of its own: its ids go a way back to the embedding."""
 NORMED = dataclasses.replace(CONFIGS["tiny"], name="tiny-normed", qk_norm=True)
 """As tiny, with norms of the heads of q and k."""
+BIASED = dataclasses.replace(CONFIGS["tiny"], name="tiny-biased", qkv_bias=True)
+"""As tiny, with biases of q, k and v."""
 
 
 @lru_cache(maxsize=8)

@@ -189,11 +189,10 @@ def test_norms_of_heads_in_every_spelling(norm: str, rope: str) -> None:
 @pytest.mark.parametrize(
     ("spelling", "reason"),
     [
-        ({"attention": "window3"}, "its mask is not causal"),
-        ({"attention": "window200"}, "its mask is not causal"),
-        ({"attention": "window4096"}, "its mask depends on the length 4096"),
+        ({"attention": "both_ways"}, "its mask is neither causal nor a sliding window"),
+        ({"attention": "blocks600"}, "its mask depends on the length 600, but not as a sliding window's does"),
         ({"attention": "full"}, "it is not causal"),
-        ({"attention": "none"}, "its mask is not causal"),
+        ({"attention": "none"}, "its mask is neither causal nor a sliding window"),
         ({"attention": "swapped_groups"}, "not consecutive features"),
         ({"rope": "squared_positions"}, "its position embedding is not RoPE"),
         ({"qk_norm": "whole"}, "not over each head by itself"),
@@ -209,6 +208,35 @@ def test_attention_that_is_not_llamas_is_refused_by_reason(spelling: dict[str, s
         recognize(graph)
     assert len(caught.value.operators) == 2
     assert "at blocks.* (2 times)" in str(caught.value)
+
+
+@pytest.mark.parametrize("window", [1, 3, 200, 501, 4096, 32768])
+@pytest.mark.parametrize("attention", ["window", "eager_window"])
+def test_sliding_windows_of_any_length(window: int, attention: str) -> None:
+    module = randomize(Spelt(layers=2, attention=f"{attention}{window}"))
+    graphs = stages(from_torch(module))
+    assert [n.attribute("window") for n in graphs[2].nodes if n.op == "attention"] == [window, window]
+    assert_stages_compute(module, graphs)
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize(
+    ("family", "fields", "windows"),
+    [
+        ("mistral", {"sliding_window": 5}, [5, 5]),
+        ("mistral", {"sliding_window": 4096}, [4096, 4096]),
+        ("mistral", {"sliding_window": None}, [None, None]),
+        ("qwen2", {"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 1}, [None, 4]),
+        ("qwen3", {"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 0}, [4, 4]),
+    ],
+)
+def test_sliding_windows_of_transformers(
+    attention: str, family: str, fields: dict[str, Any], windows: list[int | None]
+) -> None:
+    module = randomize(hugging_face(family=family, attn_implementation=attention, **fields))
+    graphs = stages(from_torch(module))
+    assert [n.attribute("window") for n in graphs[2].nodes if n.op == "attention"] == windows
+    assert_stages_compute(module, graphs)
 
 
 def test_all_leftovers_are_named_at_once() -> None:
@@ -277,13 +305,43 @@ def test_stored_tables_are_refused_with_the_way_out() -> None:
         recognize(canonicalize(from_torch(Stored())))
 
 
-def test_biases_of_projections_are_kept() -> None:
+LINEARS = {
+    # spelling of the linears: what a linear reads beside its input, its attributes; q first, gate, down
+    "module": (1, {}, 1, {}, 1),
+    "bias": (2, {}, 1, {}, 1),
+    "added_bias": (2, {}, 1, {}, 1),
+    "bias_everywhere": (2, {}, 2, {}, 2),
+    "packed": (1, {"start": 0, "stop": 32}, 1, {"start": 0, "stop": 48}, 1),
+    "packed_bias": (2, {"start": 0, "stop": 32}, 1, {"start": 0, "stop": 48}, 1),
+    "product": (1, {}, 1, {}, 1),
+    "transposed": (1, {"transpose": True}, 1, {"transpose": True}, 1),
+}
+
+
+@pytest.mark.parametrize("linear", LINEARS)
+def test_linears_in_every_spelling(linear: str) -> None:
+    module = randomize(Spelt(linear=linear))
+    graphs = stages(from_torch(module))
+    assert_stages_compute(module, graphs)
+    linears = [node for node in graphs[2].nodes if node.op == "linear"]
+    q, _, _, _, gate, _, down = linears
+    found = (len(q.inputs) - 1, dict(q.attributes), len(gate.inputs) - 1, dict(gate.attributes), len(down.inputs) - 1)
+    assert found == LINEARS[linear]
+
+
+def test_packed_parts_follow_each_other_and_read_one_weight() -> None:
+    q, k, v, *_ = (n for n in stages(from_torch(Spelt(linear="packed_bias")))[2].nodes if n.op == "linear")
+    assert [(n.attribute("start"), n.attribute("stop")) for n in (q, k, v)] == [(0, 32), (32, 48), (48, 64)]
+    assert {n.inputs[1:] for n in (q, k, v)} == {("blocks.0.qkv.packed.weight", "blocks.0.qkv.packed.bias")}
+
+
+def test_a_head_may_have_a_bias_and_an_embedding_a_padding_index() -> None:
     module = Spelt()
-    module.blocks[0].q = torch.nn.Linear(32, 32)
     module.table = torch.nn.Embedding(VOCAB, 32, padding_idx=0)
+    module.logits = torch.nn.Linear(32, VOCAB)
     graphs = stages(from_torch(randomize(module)))
     assert_stages_compute(module, graphs)
-    assert next(len(node.inputs) for node in graphs[2].nodes if node.op == "linear") == 3
+    assert graphs[2].nodes[-1].inputs[1:] == ("logits.weight", "logits.bias")
 
 
 def test_exported_program_needs_dynamic_tokens() -> None:

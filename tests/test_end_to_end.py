@@ -92,6 +92,8 @@ RANDOM = {
     "one kv head": LlamaConfig("m", 64, 32, 1, 4, 1, 16, 40, 1e-6, 5e5, None, False, 64),
     "all heads, tied": LlamaConfig("t", 101, 40, 3, 5, 5, 8, 56, 1e-5, 1e4, None, True, 64),
     "heads of q and k normed": LlamaConfig("q", 97, 48, 2, 6, 2, 8, 80, 1e-5, 1e4, None, True, 64, qk_norm=True),
+    "biases of q, k and v": LlamaConfig("b", 97, 48, 2, 6, 2, 8, 80, 1e-6, 1e4, None, True, 64, qkv_bias=True),
+    "sliding window": LlamaConfig("w", 97, 48, 2, 6, 2, 8, 80, 1e-6, 1e4, None, False, 64, window=6),
     "RoPE scaled": LlamaConfig("s", 80, 32, 2, 4, 2, 16, 64, 1e-5, 1e4, SCALED, False, 64),
     "tied, RoPE scaled": LlamaConfig("ts", 72, 24, 2, 3, 1, 8, 48, 1e-5, 1e4, SCALED, True, 64),
 }

@@ -41,6 +41,15 @@ TOYS = {
     "ring, fused, normed heads": Toy(reduce="ring", fused=True, qk_norm=True, heads=6, kv_heads=3, across=2),
     "ring, fused, split heads": Toy(reduce="ring", fused=True, qk_norm=True),
     "star": Toy(reduce="star"),
+    "window": Toy(cache=KVCache(window=9), reduce="two_phase"),
+    "window of one": Toy(cache=KVCache(window=1)),
+    "window, fused": Toy(cache=KVCache(window=33), fused=True),
+    "window, shift, ring": Toy(cache=KVCache("shift", window=20), reduce="ring"),
+    "window, concat, fused": Toy(cache=KVCache("concat", window=12), fused=True, reduce="ring"),
+    "biases": Toy(biased=True, reduce="two_phase"),
+    "biases, padded groups, ring": Toy(
+        biased=True, heads=5, kv_heads=5, across=3, reduce="ring", pairing="interleaved"
+    ),
 }
 
 
@@ -213,6 +222,9 @@ def test_wrong_weights_and_dtypes_are_refused():
     for name in ("embed", "0.down", "0.norm1"):
         with pytest.raises(WeightShapeError, match=name):
             Executor(program(toy), Store(arrays | {name: arrays[name][:-1]}))
+    arrays = weights(TOYS["biases"])
+    with pytest.raises(WeightShapeError, match=r"0\.down_bias"):
+        Executor(program(TOYS["biases"]), Store(arrays | {"0.down_bias": arrays["0.down_bias"][:-1]}))
 
 
 def test_a_kernel_that_is_only_timed_is_refused_by_name() -> None:

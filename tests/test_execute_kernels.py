@@ -86,7 +86,7 @@ def embed_case(kind):
 GROUPS, REPEAT, SEGMENT, FEATURES = 2, 3, 3, 2
 
 
-def score_case(tokens, context, algorithm, policy="interleaved", workers=1):
+def score_case(tokens, context, algorithm, policy="interleaved", workers=1, window=0):
     def make():
         merges = split_schedule(SEGMENT, algorithm)
         capacity = 3 * PANEL
@@ -96,12 +96,12 @@ def score_case(tokens, context, algorithm, policy="interleaved", workers=1):
         starts = (group * SEGMENT * width + member * FEATURES).astype(np.int32)
         keys = floats(capacity * GROUPS * SEGMENT * FEATURES)
         shape = (starts, REPEAT, row, width, FEATURES, keys, F(0.3), merges.order, merges.children)
-        shape += (*spans_of(tokens, context, 5, policy), 5 if merges.split else 0, 2)
+        shape += (*spans_of(tokens, context, 5, policy, window), 5 if merges.split else 0, 2)
         stack = np.zeros(workers * merges.depth * PANEL, F)
         target = np.full(tokens * GROUPS * REPEAT * capacity, 9, F)
-        return (tokens, context, floats(tokens * row), *shape, workers, merges.depth, stack, capacity, target)
+        return (tokens, context, window, floats(tokens * row), *shape, workers, merges.depth, stack, capacity, target)
 
-    return Case(f"score-{tokens}-{context}-{algorithm}-{policy}-{workers}", tiles, "score", make)
+    return Case(f"score-{tokens}-{context}-{algorithm}-{policy}-{workers}-{window}", tiles, "score", make)
 
 
 def append_case(module, kernel, context):
@@ -112,23 +112,23 @@ def append_case(module, kernel, context):
     return Case(f"{kernel}-{context}", module, kernel, make)
 
 
-def spans_of(tokens, context, along, policy):
+def spans_of(tokens, context, along, policy, window=0):
     """What a kernel takes of `KVCache`: each token's spans, flat, and the step."""
-    cache = KVCache(policy)
+    cache = KVCache(policy, window=window or None)
     return cache.spans(np.arange(context + 1, context + tokens + 1), along).reshape(-1), cache.step(along)
 
 
-def softmax_case(tokens, context, along, algorithm, policy="interleaved"):
+def softmax_case(tokens, context, along, algorithm, policy="interleaved", window=0):
     def make():
         merges = split_schedule(along, algorithm)
         capacity = context + tokens + 2
         source = floats(tokens * 3 * capacity, scale=30)
         sums = np.zeros(along + merges.depth, F)
-        spans, starts = spans_of(tokens, context, along, policy), merges.first(np.array([0, 1, 0]))
+        spans, starts = spans_of(tokens, context, along, policy, window), merges.first(np.array([0, 1, 0]))
         order = (*spans, merges.order, merges.children, starts, sums)
-        return tokens, context, source, 3, capacity, *order, np.full(source.shape, 9, F)
+        return tokens, context, window, source, 3, capacity, *order, np.full(source.shape, 9, F)
 
-    return Case(f"softmax-{tokens}-{context}-{along}-{algorithm}-{policy}", kernels, "softmax", make)
+    return Case(f"softmax-{tokens}-{context}-{along}-{algorithm}-{policy}-{window}", kernels, "softmax", make)
 
 
 def weighted_case(tokens, context, along, algorithm, policy="interleaved", workers=1):
@@ -220,7 +220,12 @@ CASES = [
     *(embed_case(kind) for kind in WEIGHTS),
     *(score_case(t, c, a) for t, c in ((1, 0), (1, 64), (5, 62)) for a in ALGORITHMS),
     *(score_case(t, c, "ring", k) for t, c in ((1, 2), (5, 62), (2, 130)) for k in POLICIES),
+    *(score_case(t, c, a, k, window=w) for k in POLICIES for a in ("two_phase", "ring")
+      for t, c, w in ((1, 2, 4), (5, 130, 1), (5, 62, 9), (3, 126, 70))),
+    *(softmax_case(t, c, p, a, k, w) for k in POLICIES for a in ("two_phase", "ring")
+      for t, c, p, w in ((1, 0, 5, 3), (3, 4, 6, 4), (2, 40, 7, 10), (2, 40, 7, 1))),
     score_case(5, 126, "chain", workers=3),
+    score_case(5, 126, "chain", workers=3, window=70),
     score_case(5, 126, "ring", "shift", workers=3),
     *(append_case(m, k, c) for m, k in ((tiles, "append_keys"), (values, "append_values")) for c in (0, 62)),
     *(softmax_case(t, c, p, a) for t, c, p in ((1, 0, 5), (3, 4, 6), (2, 40, 7)) for a in ALGORITHMS),
@@ -238,6 +243,7 @@ CASES = [
     elementwise("rope", rope_make),
     elementwise("swiglu", lambda: (2, floats(24, scale=40), floats(24), 12, np.full(30, 9, F))),
     elementwise("add", lambda: (2, floats(24), floats(30), 12, np.full(30, 9, F))),
+    elementwise("add_bias", lambda: (2, floats(12), np.full(30, 9, F))),
     elementwise("reslice", lambda: (3, floats(12), 4, np.array([3, -1, 0], np.int32), np.full(12, 9, F))),
     elementwise("round_bf16", lambda: (1, awkward(), 100), (1,)),
     elementwise("round_fp16", lambda: (1, awkward(), 100), (1,)),
@@ -354,7 +360,7 @@ def test_qk_norm_is_the_norm_of_each_head():
 def test_softmax_is_softmax():
     case = softmax_case(2, 40, 7, "chain").make()
     kernels.softmax(*case)
-    scores = case[2].astype(np.float64).reshape(2, 3, -1)[1, :, :42]
+    scores = case[3].astype(np.float64).reshape(2, 3, -1)[1, :, :42]
     expected = np.exp(scores - scores.max(-1, keepdims=True))
     expected /= expected.sum(-1, keepdims=True)
     np.testing.assert_allclose(case[-1].reshape(2, 3, -1)[1, :, :42], expected, rtol=1e-5, atol=1e-37)

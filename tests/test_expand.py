@@ -169,8 +169,13 @@ LINEAR_ENDS = [46, 45, 44, 38]
 # Three tokens: twelve zeros 1 + 12, six FMAs 2 + (5 + 24): 44. D = 6: begins 45, then every 1 + 1 + 6 + 1 + 1 = 10,
 # ends 75 + 6 = 81, and back: begins 82, ends at distance h at 82 + 9 + h.
 LINEAR_3_ENDS = [94, 93, 92, 82]
+# A bias of four elements: 1 + 4 more, on every PE that has the sums.
+BIASED = (Output("y", NO_WEIGHT, Uniform(4, 1), NO_WEIGHT),)
 KERNELS = [
     (NORM, 1, NORM_ENDS),
+    (dataclasses.replace(LINEAR, outputs=BIASED), 1, [end + 5 for end in LINEAR_ENDS]),
+    (dataclasses.replace(LINEAR, outputs=BIASED), 3, [end + 13 for end in LINEAR_3_ENDS]),
+    (dataclasses.replace(HEAD, outputs=BIASED), 1, [17, 25, 31, 37 + 5]),
     (LINEAR, 1, LINEAR_ENDS),
     (LINEAR, 3, LINEAR_3_ENDS),
     (HEAD, 1, [17, 25, 31, 37]),  # the chain, 16 later, and nothing back

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 import torch
 
-from tests.programs import NORMED, ORACLE, program
+from tests.programs import BIASED, NORMED, ORACLE, program
 from wsesim.errors import InvalidInputError, UnknownNameError
 from wsesim.machine import Rect, load_machine
 from wsesim.program.build import LayerShape, layer_kernels
 from wsesim.program.collectives import ALGORITHMS, COLLECTIVES
-from wsesim.program.kernels import QKNorm, Rope, kernel_inputs, kernel_weights
+from wsesim.program.kernels import Linear, QKNorm, Rope, WeightRef, kernel_inputs, kernel_weights
 from wsesim.program.kv import KVCache
 from wsesim.program.program import Block
 from wsesim.program.routes import entry_pe, feedback_path, sampler_pe, transfer_paths
@@ -287,6 +287,16 @@ def test_linears_of_one_source_are_one_kernel(recognised: Recognised) -> None:
     assert normed == ["attn_norm", "qkv", "qk_norm", "rope", "attention", "o", "attn_add", *ffn]
 
 
+def test_biases_lie_with_their_weights_and_take_their_bytes() -> None:
+    made, without = program(BIASED, "toy4x4"), program("tiny", "toy4x4")
+    qkv, plain = (next(k for k in p.kernels if k.name == "layer0.qkv") for p in (made, without))
+    assert isinstance(qkv, Linear) and isinstance(plain, Linear)
+    for output, part in zip(qkv.outputs, "qkv", strict=True):
+        assert output.bias == WeightRef(f"model.layers.0.self_attn.{part}_proj.bias", 0, output.layout.size)
+    biased, bare = (block_memory(made.block(k.block), [k], Options(), 1).weight_bytes for k in (qkv, plain))
+    assert biased - bare == 2 * sum(output.layout.width for output in qkv.outputs)
+
+
 def test_the_norms_of_q_and_k_are_one_kernel_with_the_layouts_of_the_rotation() -> None:
     made = program(NORMED, "wse3")
     norm, rope = (next(k for k in made.kernels if isinstance(k, kind)) for kind in (QKNorm, Rope))
@@ -302,11 +312,6 @@ def _changed(graph: Graph, name: str, **fields: Any) -> Graph:
 
 def _node(graph: Graph, op: str) -> Node:
     return next(n for n in graph.nodes if n.op == op)
-
-
-def _bias(graph: Graph) -> tuple[Graph, str]:
-    node = _node(graph, "linear")
-    return _changed(graph, node.name, inputs=(*node.inputs, graph.parameters[1].name)), node.name
 
 
 def _norm_of_all_heads(graph: Graph) -> tuple[Graph, str]:
@@ -342,7 +347,7 @@ def _no_layer(graph: Graph) -> tuple[Graph, str]:
 
 
 @pytest.mark.parametrize(
-    "mistake", [_bias, _norm_of_all_heads, _mixed_axes, _add_beside_the_stream, _no_embedding, _no_head, _no_layer]
+    "mistake", [_norm_of_all_heads, _mixed_axes, _add_beside_the_stream, _no_embedding, _no_head, _no_layer]
 )
 def test_a_graph_that_cannot_be_split_is_refused_by_the_node(
     mistake: Callable[[Graph], tuple[Graph, str]], recognised: Recognised

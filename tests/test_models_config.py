@@ -11,7 +11,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from transformers import LlamaConfig as HuggingFaceConfig
-from transformers import LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
+from transformers import (
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    PreTrainedConfig,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from wsesim.errors import InvalidInputError, UnknownNameError
@@ -19,7 +28,7 @@ from wsesim_models.config import CONFIGS, LlamaConfig, config
 from wsesim_models.config_files import config_at, config_from_folder, differences
 
 
-def huggingface_config(model: LlamaConfig) -> HuggingFaceConfig | Qwen3Config:
+def huggingface_config(model: LlamaConfig) -> PreTrainedConfig:
     rope: dict[str, object] = {"rope_theta": model.rope_theta, "rope_type": "default"}
     if model.rope_scaling:
         scaling = model.rope_scaling
@@ -30,8 +39,10 @@ def huggingface_config(model: LlamaConfig) -> HuggingFaceConfig | Qwen3Config:
             "high_freq_factor": scaling.high_freq_factor,
             "original_max_position_embeddings": scaling.original_max_position,
         }
-    kind = Qwen3Config if model.qk_norm else HuggingFaceConfig
+    kind = Qwen3Config if model.qk_norm else Qwen2Config if model.qkv_bias else HuggingFaceConfig
+    kind = MistralConfig if model.window else kind
     return kind(
+        **({"sliding_window": model.window} if model.window else {}),
         vocab_size=model.vocab_size,
         hidden_size=model.dim,
         num_hidden_layers=model.layers,
@@ -54,7 +65,10 @@ def huggingface_config(model: LlamaConfig) -> HuggingFaceConfig | Qwen3Config:
         ("llama3.2-1b", 1_235_814_400),
         ("llama3.2-3b", 3_212_749_824),
         ("smollm2-135m", 134_515_008),
+        ("qwen2.5-0.5b", 494_032_768),
+        ("qwen2.5-1.5b", 1_543_714_304),
         ("qwen3-4b", 4_022_468_096),
+        ("mistral-7b", 7_241_732_096),
         ("tiny", 26_784),
     ],
 )
@@ -119,7 +133,7 @@ def test_differences_name_the_field() -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"model_type": "qwen2"}, "model_type is 'qwen2'"),
+        ({"model_type": "gemma2"}, "model_type is 'gemma2', expected one of 'llama', 'qwen2'"),
         ({"hidden_act": "gelu"}, "hidden_act is 'gelu'"),
         ({"attention_bias": True}, "attention_bias is True"),
         ({"use_sliding_window": True}, "use_sliding_window is True"),
@@ -149,6 +163,8 @@ def test_names_are_those_of_transformers() -> None:
         (LlamaForCausalLM, {}),
         (LlamaForCausalLM, {"tied": False}),
         (Qwen3ForCausalLM, {"qk_norm": True}),
+        (Qwen2ForCausalLM, {"qkv_bias": True}),
+        (MistralForCausalLM, {"window": 16}),
     ):
         model = dataclasses.replace(config("tiny"), **change)
         reference = kind(huggingface_config(model))

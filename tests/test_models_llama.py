@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 import torch
 from test_models_config import huggingface_config
-from transformers import LlamaForCausalLM, Qwen3ForCausalLM
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from wsesim_models.config import CONFIGS, LlamaConfig, RopeScaling, config
 from wsesim_models.llama import Llama, with_weights
@@ -23,14 +23,15 @@ VARIANTS = {
     "one kv head": dataclasses.replace(TINY, kv_heads=1, layers=3),
     "scaled": dataclasses.replace(TINY, rope_theta=5e5, rope_scaling=RopeScaling(8.0, 1.0, 4.0, 32)),
     "heads of q and k normed": dataclasses.replace(TINY, qk_norm=True, kv_heads=1),
+    "biases of q, k and v": dataclasses.replace(TINY, qkv_bias=True, kv_heads=1),
+    "sliding window": dataclasses.replace(TINY, window=16),
     "head_dim not dim / heads": dataclasses.replace(TINY, head_dim=16, norm_eps=1e-3),
 }
 
 
-def reference(model: LlamaConfig, seed: int) -> LlamaForCausalLM | Qwen3ForCausalLM:
+def reference(model: LlamaConfig, seed: int) -> PreTrainedModel:
     state = {name: torch.from_numpy(array) for name, array in random_weights(model, seed).items()}
-    kind = Qwen3ForCausalLM if model.qk_norm else LlamaForCausalLM
-    huggingface = kind(huggingface_config(model)).eval()
+    huggingface = AutoModelForCausalLM.from_config(huggingface_config(model)).eval()
     huggingface.load_state_dict(state, strict=not model.tied)
     return huggingface
 

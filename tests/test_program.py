@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.programs import NORMED, program
+from tests.programs import BIASED, NORMED, program
 from wsesim.errors import UnknownNameError
 from wsesim.machine.errors import MachineFileError
 from wsesim.machine.machine import SlowPE
@@ -192,16 +192,29 @@ def test_an_unknown_collective_is_answered_with_the_known_ones() -> None:
         reduction(4, "two-phases")
 
 
-@given(st.integers(0, 300), st.integers(1, 5), st.integers(1, 40), st.sampled_from(POLICIES))
-@settings(max_examples=300, deadline=None, derandomize=True)
-def test_every_position_lies_on_one_line(context: int, tokens: int, along: int, policy: str) -> None:
-    cache = KVCache(policy)
+@given(st.integers(0, 300), st.integers(1, 5), st.integers(1, 40), st.sampled_from(POLICIES), st.integers(0, 120))
+@settings(max_examples=400, deadline=None, derandomize=True)
+def test_every_position_seen_lies_on_one_line(context: int, tokens: int, along: int, policy: str, window: int) -> None:
+    """All of them, or as many as the window shows."""
+    cache = KVCache(policy, window=window or None)
     seen = np.arange(context + 1, context + tokens + 1)
     for n, lines in zip(seen, cache.spans(seen, along), strict=True):
         held = [range(first, end, cache.step(along)) for first, end in lines]
-        assert sorted(t for line in held for t in line) == list(range(n))
+        assert sorted(t for line in held for t in line) == list(range(n))[-window:]
         assert max(map(len, held)) == cache.positions(n, along)
         assert cache.positions(cache.longest(cache.positions(n, along), along), along) == cache.positions(n, along)
+
+
+@given(st.integers(0, 300), st.integers(1, 5), st.integers(1, 40), st.integers(1, 120))
+@settings(max_examples=200, deadline=None, derandomize=True)
+def test_a_line_has_room_for_the_windows_of_all_tokens_of_a_step(
+    context: int, tokens: int, along: int, window: int
+) -> None:
+    """Interleaved: what any of them sees on a line, and what comes there while they go through."""
+    cache = KVCache(window=window)
+    spans = cache.spans(np.arange(context + 1, context + tokens + 1), along)
+    held = [{t for first, end in lines for t in range(first, end, along)} for lines in spans.swapaxes(0, 1)]
+    assert max(map(len, held)) == cache.stored_positions(context + tokens, along, tokens)
 
 
 @given(st.integers(1, 300), st.integers(1, 40))
@@ -218,6 +231,9 @@ def test_positions_by_hand() -> None:
     assert KVCache("interleaved").spans(seen, 4).tolist() == [[[0, 10], [1, 10], [2, 10], [3, 10]]]
     assert KVCache("shift").spans(seen, 4).tolist() == [[[0, 2], [2, 5], [5, 7], [7, 10]]]
     assert KVCache("concat").spans(seen, 4).tolist() == [[[10, 10], [10, 10], [10, 10], [0, 10]]]
+    assert KVCache("interleaved", window=5).spans(seen, 4).tolist() == [[[8, 10], [5, 10], [6, 10], [7, 10]]]
+    assert KVCache("shift", window=5).spans(seen, 4).tolist() == [[[5, 6], [6, 7], [7, 8], [8, 10]]]
+    assert KVCache("concat", window=5).spans(seen, 4).tolist() == [[[10, 10], [10, 10], [10, 10], [5, 10]]]
 
 
 # Text.
@@ -352,6 +368,15 @@ def _output(made: Program) -> Program:
     return _kernel(made, "layer0.gate_up", change)
 
 
+def _short_bias(made: Program) -> Program:
+    """One element fewer of a bias than its layout has."""
+    linear = next(k for k in program(BIASED, "toy4x4").kernels if k.name == "layer0.qkv")
+    assert isinstance(linear, Linear) and linear.outputs[0].bias is not None
+    short = dataclasses.replace(linear.outputs[0].bias, start=1)
+    first = dataclasses.replace(linear.outputs[0], bias=short)
+    return _set("layer0.qkv", outputs=(first, *linear.outputs[1:]))(program(BIASED, "toy4x4"))
+
+
 def _normed(**fields: Any) -> Callable[[Program], Program]:
     """A Program with norms of heads in place of the one that is given."""
     return lambda made: _set("layer0.qk_norm", **fields)(program(NORMED, "toy4x4"))
@@ -393,6 +418,7 @@ BREAKERS: dict[str, list[Callable[[Program], Program]]] = {
         _set("layer0.softmax", cache=KVCache("shifted")),
         _set("layer0.score", cache=KVCache("shift", "fp32")),
     ],
+    "a window has at least one position": [_set("layer0.score", cache=KVCache(window=0))],
     "a block keeps its KV cache in one way": [
         _set("layer0.softmax", cache=KVCache("shift")),
         _set("layer0.score", cache=KVCache(dtype="int8")),
@@ -441,7 +467,7 @@ BREAKERS: dict[str, list[Callable[[Program], Program]]] = {
         _set("head.sample", layout=LONG),
         _first("transfers", target_layout=Uniform(32, 16)),
     ],
-    "a weight covers its output": [_output, _normed(weights=(WeightRef("", 0, 8), WeightRef("", 0, 7)))],
+    "a weight covers its output": [_output, _short_bias, _normed(weights=(WeightRef("", 0, 8), WeightRef("", 0, 7)))],
     "each source has its target, layout, weight and eps, on segments of one length": [
         _set("layer0.rope", targets=("q",)),
         _normed(eps=(1e-6,)),

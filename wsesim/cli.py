@@ -17,7 +17,7 @@ from wsesim.errors import WsesimError
 from wsesim.toolchain import DEFAULT_MACHINE, DEFAULT_MODEL, PHASES, STAGES, Lowering
 
 COMPILED_BY = (
-    "MODEL is a name of `wsesim models`, an .onnx file, file.py:factory of a torch module, or a saved Program."
+    "MODEL is a name of `wsesim models`, file.py:factory of a torch module, an .onnx or .pt2 file, or a saved Program."
 )
 
 

@@ -84,7 +84,8 @@ def _kernel_cycles(machine: Machine, dtype: str, block: Block, kernel: Kernel, c
             )
         case Linear():
             width = sum(o.layout.width for o in kernel.outputs)
-            return op("fma", width, kernel.layout.width) + line(kernel.layout.used, width)
+            biases = sum(op("elementwise", o.layout.width) for o in kernel.outputs if o.bias is not None)
+            return op("fma", width, kernel.layout.width) + line(kernel.layout.used, width) + biases
         case QKNorm():
             heads = sum(layout.heads for layout in kernel.layouts)
             layout = kernel.layouts[0]

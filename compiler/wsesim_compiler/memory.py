@@ -19,6 +19,7 @@ from wsesim.program.kernels import (
     Softmax,
     SwiGLU,
     WeightedSum,
+    WeightRef,
     kernel_inputs,
     kernel_outputs,
 )
@@ -34,37 +35,39 @@ def block_memory(block: Block, kernels: Iterable[Kernel], options: Options, chun
     kernels = tuple(kernels)
     size = dtype_bytes(options.timing_dtype)
     weights = sum(_weight_elements(kernels).values()) * size
-    kv = sum(_kv_bytes(k, block, options) for k in kernels)
+    kv = sum(_kv_bytes(k, block, options, chunk) for k in kernels)
     buffers = _buffer_elements(kernels, block, options, chunk) * size
     return BlockMemory(block.name, weights, kv, buffers)
 
 
-def kernel_bytes(kernel: Kernel, block: Block, options: Options) -> int:
+def kernel_bytes(kernel: Kernel, block: Block, options: Options, chunk: int) -> int:
     """Bytes that one kernel keeps on a PE from token to token: its weights and its part of the KV cache."""
     weights = sum(_weight_elements((kernel,)).values()) * dtype_bytes(options.timing_dtype)
-    return weights + _kv_bytes(kernel, block, options)
+    return weights + _kv_bytes(kernel, block, options, chunk)
 
 
-def _weight_elements(kernels: tuple[Kernel, ...]) -> dict[str, int]:
+def _weight_elements(kernels: tuple[Kernel, ...]) -> dict[WeightRef, int]:
     """Elements of each weight's tile; a weight that two kernels share (a tied head) is there once."""
-    tiles: dict[str, int] = {}
+    tiles: dict[WeightRef, int] = {}
     for kernel in kernels:
         match kernel:
             case Embed():
-                tiles[kernel.weight.name] = kernel.vocabulary.width * kernel.layout.width
+                tiles[kernel.weight] = kernel.vocabulary.width * kernel.layout.width
             case RMSNorm():
-                tiles[kernel.weight.name] = kernel.layout.width
+                tiles[kernel.weight] = kernel.layout.width
             case Linear():
                 for output in kernel.outputs:
-                    tiles[output.weight.name] = kernel.layout.width * output.layout.width
+                    tiles[output.weight] = kernel.layout.width * output.layout.width
+                    if output.bias is not None:
+                        tiles[output.bias] = output.layout.width
             case QKNorm():
-                tiles |= {w.name: layout.features for w, layout in zip(kernel.weights, kernel.layouts, strict=True)}
+                tiles |= {w: layout.features for w, layout in zip(kernel.weights, kernel.layouts, strict=True)}
             case _:
                 pass
     return tiles
 
 
-def _kv_bytes(kernel: Kernel, block: Block, options: Options) -> int:
+def _kv_bytes(kernel: Kernel, block: Block, options: Options, chunk: int) -> int:
     match kernel:
         case Score():
             width = kernel.key_layout.width
@@ -72,7 +75,7 @@ def _kv_bytes(kernel: Kernel, block: Block, options: Options) -> int:
             width = kernel.value_layout.width
         case _:
             return 0
-    positions = kernel.cache.positions(options.max_context, block.along) * options.sequences
+    positions = kernel.cache.stored_positions(options.max_context, block.along, chunk) * options.sequences
     return positions * width * dtype_bytes(kernel.cache.stored(options.timing_dtype))
 
 

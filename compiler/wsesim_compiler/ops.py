@@ -5,16 +5,18 @@ Recognised vocabulary, every value [T, features], C cached tokens before the T n
     embedding(tokens [T], @weight [V, d]) -> [T, d]
     rmsnorm(x [T, d], @weight [d]) {eps}
     qk_norm(x [T, heads * head_dim], @weight [head_dim]) {head_dim, heads, eps}: each head by itself
-    linear(x [T, i], @weight [o, i] (, @bias [o])) -> [T, o]
+    linear(x [T, i], @weight [o, i] (, @bias [o])) {start, stop, transpose} -> [T, o]; of a packed weight and bias
+        only [start, stop); @weight is [i, o] if transpose
     rope(x [T, heads * head_dim], %inv_freq [head_dim / 2]) {head_dim, heads, pairing: half | interleaved}
-    attention(q [T, heads * head_dim], k, v [T, kv_heads * head_dim]) {head_dim, heads, kv_heads, scale}
+    attention(q [T, heads * head_dim], k, v [T, kv_heads * head_dim]) {head_dim, heads, kv_heads, scale,
+        window}
     swiglu(gate, up) = silu(gate) * up
     add(a, b)
-    head(x [T, d], @weight [V, d]) -> [T, V], the logits; tied if @weight is the embedding's
+    head(x [T, d], @weight [V, d] (, @bias [V])) -> [T, V], the logits; tied if @weight is the embedding's
 
-`attention` is causal; `rope` turns token t by its position C + t. The raw vocabulary is torch's: `aten`
-names without namespace and overload, tensors as operands, all else as attributes by the schema's names. The
-canonical one keeps one spelling of each.
+`attention` is causal, and with a `window` a token sees no more than so many positions, its own the last; `rope` turns
+token t by its position C + t. The raw vocabulary is torch's: `aten` names without namespace and overload, tensors as
+operands, all else as attributes by the schema's names. The canonical one keeps one spelling of each.
 """
 
 from __future__ import annotations

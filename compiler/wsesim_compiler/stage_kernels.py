@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -127,14 +128,20 @@ def _linear(c: StageContext, fused: Fused) -> tuple[Kernel, ...]:
 
 def _gemv(c: StageContext, fused: Fused, source: str, *, broadcast: bool) -> Linear:
     name, layout = c.name(fused.role), c.layout(source)
-    outputs = tuple(
-        Output(n.name, WeightRef(n.inputs[1], 0, _rows(c.graph, n.inputs[1])), c.layout(n.name)) for n in fused.nodes
-    )
+    outputs = tuple(_output(c, node) for node in fused.nodes)
     chosen = c.choose(name)
     prefill = chosen.differing if broadcast else ""
     return Linear(
         name, c.block.name, source, layout, c.partition.axes[source], outputs, chosen.decode, broadcast, prefill
     )
+
+
+def _output(c: StageContext, node: Node) -> Output:
+    given, layout = dict(node.attributes), c.layout(node.name)
+    start = node.integer("start") if "start" in given else 0
+    weight = WeightRef(node.inputs[1], start, start + layout.size, bool(given.get("transpose", False)))
+    bias = WeightRef(node.inputs[2], start, start + layout.size) if len(node.inputs) > 2 else None
+    return Output(node.name, weight, layout, bias)
 
 
 def _qk_norm(c: StageContext, fused: Fused) -> tuple[Kernel, ...]:
@@ -166,10 +173,12 @@ def _attention(c: StageContext, fused: Fused) -> tuple[Kernel, ...]:
     queries, keys = c.layout(query), c.layout(key)
     assert isinstance(queries, Heads) and isinstance(keys, Heads)
     scores, score = f"{node.name}.scores", c.name("score")
+    window = node.attribute("window")
+    cache = dataclasses.replace(c.options.cache, window=window if isinstance(window, int) else None)
 
     def how(name: str) -> tuple[str, KVCache, str]:
         chosen = c.choose(name)
-        return chosen.decode, c.options.cache, chosen.differing
+        return chosen.decode, cache, chosen.differing
 
     first = Score(score, block, query, key, scores, queries, keys, node.number("scale"), *how(score))
     if c.options.softmax == FUSED:

@@ -33,7 +33,9 @@ class LlamaConfig:
 
     `heads` query heads share `kv_heads` key and value heads, all of `head_dim`; `tied` makes the head
     the embedding transposed; `max_context` is the longest sequence it was trained for, in tokens. `qk_norm`: every
-    head of q and k goes through an RMSNorm of its own before its rotation, as in Qwen3.
+    head of q and k goes through an RMSNorm of its own before its rotation, as in Qwen3. `qkv_bias`: the projections
+    to q, k and v have biases, as in Qwen2. `window`: a token sees no more than so many positions, its own the
+    last, as in Mistral; None for all before it.
     """
 
     name: str
@@ -50,6 +52,8 @@ class LlamaConfig:
     tied: bool
     max_context: int
     qk_norm: bool = False
+    qkv_bias: bool = False
+    window: int | None = None
 
     def inv_freq(self) -> tuple[float, ...]:
         """The [head_dim / 2] rotations in radians per token, rounded once to float32.
@@ -72,11 +76,11 @@ class LlamaConfig:
 
     def _layer_shapes(self) -> dict[str, tuple[int, ...]]:
         queries, keys = self.heads * self.head_dim, self.kv_heads * self.head_dim
+        projected = {"q": queries, "k": keys, "v": keys}
         norms = ("self_attn.q_norm.weight", "self_attn.k_norm.weight") if self.qk_norm else ()
         return {
-            "self_attn.q_proj.weight": (queries, self.dim),
-            "self_attn.k_proj.weight": (keys, self.dim),
-            "self_attn.v_proj.weight": (keys, self.dim),
+            **{f"self_attn.{name}_proj.weight": (size, self.dim) for name, size in projected.items()},
+            **{f"self_attn.{name}_proj.bias": (size,) for name, size in projected.items() if self.qkv_bias},
             "self_attn.o_proj.weight": (self.dim, queries),
             **{name: (self.head_dim,) for name in norms},
             "mlp.gate_proj.weight": (self.ffn_dim, self.dim),
@@ -105,7 +109,8 @@ _LLAMA_3_1 = RopeScaling(8.0, 1.0, 4.0, 8192)
 _LLAMA_3_2 = RopeScaling(32.0, 1.0, 4.0, 8192)
 
 # Sources: config.json of meta-llama/Llama-3.1-8B, -70B, Llama-3.2-1B, -3B, of
-# HuggingFaceTB/SmolLM2-135M-Instruct and of Qwen/Qwen3-4B.
+# HuggingFaceTB/SmolLM2-135M-Instruct, of Qwen/Qwen2.5-0.5B, -1.5B and Qwen3-4B, and of
+# mistralai/Mistral-7B-v0.1.
 # `tiny` is this project's own: it fits sixteen PEs, and its tokens are bytes.
 _TABLE = [
     # name, vocabulary, dim, layers, heads, kv_heads, head_dim, ffn_dim, eps, theta, scaling, tied, context
@@ -114,7 +119,10 @@ _TABLE = [
     LlamaConfig("llama3.2-1b", 128256, 2048, 16, 32, 8, 64, 8192, 1e-5, 5e5, _LLAMA_3_2, True, 131072),
     LlamaConfig("llama3.2-3b", 128256, 3072, 28, 24, 8, 128, 8192, 1e-5, 5e5, _LLAMA_3_2, True, 131072),
     LlamaConfig("smollm2-135m", 49152, 576, 30, 9, 3, 64, 1536, 1e-5, 1e5, None, True, 8192),
+    LlamaConfig("qwen2.5-0.5b", 151936, 896, 24, 14, 2, 64, 4864, 1e-6, 1e6, None, True, 32768, qkv_bias=True),
+    LlamaConfig("qwen2.5-1.5b", 151936, 1536, 28, 12, 2, 128, 8960, 1e-6, 1e6, None, True, 131072, qkv_bias=True),
     LlamaConfig("qwen3-4b", 151936, 2560, 36, 32, 8, 128, 9728, 1e-6, 1e6, None, True, 40960, qk_norm=True),
+    LlamaConfig("mistral-7b", 32000, 4096, 32, 32, 8, 128, 14336, 1e-5, 1e4, None, False, 32768, window=4096),
     LlamaConfig("tiny", 256, 32, 2, 4, 2, 8, 64, 1e-5, 1e4, None, True, 256),
 ]
 CONFIGS = {entry.name: entry for entry in _TABLE}

@@ -18,8 +18,10 @@ _FREE_FIELDS = {"name", "max_context"}
 """Fields that do not change the arithmetic."""
 
 
-MODEL_TYPES = ("llama", "qwen3")
-"""What Hugging Face calls the models that the torch module computes; Qwen3 is a Llama that norms q and k."""
+MODEL_TYPES = ("llama", "mistral", "qwen2", "qwen3")
+"""What Hugging Face calls the models that the torch module computes; Qwen3 is a Llama that norms q and k, Qwen2 one
+whose projections to q, k and v have biases, Mistral one whose tokens see a sliding window.
+"""
 
 
 def config_at(path: str | Path) -> LlamaConfig | None:
@@ -60,8 +62,8 @@ def config_from_folder(path: str | Path) -> LlamaConfig:
 
 def _refuse_variants(file: Path, entries: dict[str, Any]) -> None:
     if entries.get("model_type") not in MODEL_TYPES:
-        found, known = entries.get("model_type"), " or ".join(map(repr, MODEL_TYPES))
-        raise InvalidFileError(f"{file} is not a Llama: model_type is {found!r}, expected {known}")
+        found, known = entries.get("model_type"), ", ".join(map(repr, MODEL_TYPES))
+        raise InvalidFileError(f"{file} is not a Llama: model_type is {found!r}, expected one of {known}")
     expected = {"hidden_act": "silu", "attention_bias": False, "mlp_bias": False, "use_sliding_window": False}
     for key, value in expected.items():
         if (found := entries.get(key, value)) != value:
@@ -86,6 +88,8 @@ def _from_entries(name: str, file: Path, entries: dict[str, Any]) -> LlamaConfig
         tied=bool(entries.get("tie_word_embeddings", False)),
         max_context=int(entries.get("max_position_embeddings", 2048)),
         qk_norm=entries["model_type"] == "qwen3",
+        qkv_bias=entries["model_type"] == "qwen2",
+        window=entries.get("sliding_window") if entries["model_type"] == "mistral" else None,
     )
 
 

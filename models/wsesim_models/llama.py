@@ -77,10 +77,10 @@ class Attention(nn.Module):  # type: ignore[misc]
     def __init__(self, config: LlamaConfig) -> None:
         super().__init__()
         queries, keys = config.heads * config.head_dim, config.kv_heads * config.head_dim
-        self.head_dim = config.head_dim
-        self.q_proj = _linear(config.dim, queries)
-        self.k_proj = _linear(config.dim, keys)
-        self.v_proj = _linear(config.dim, keys)
+        self.head_dim, self.window = config.head_dim, config.window
+        self.q_proj = _linear(config.dim, queries, config.qkv_bias)
+        self.k_proj = _linear(config.dim, keys, config.qkv_bias)
+        self.v_proj = _linear(config.dim, keys, config.qkv_bias)
         self.o_proj = _linear(queries, config.dim)
         self.q_norm = _head_norm(config)
         self.k_norm = _head_norm(config)
@@ -89,7 +89,8 @@ class Attention(nn.Module):  # type: ignore[misc]
         q = rotate(self.q_norm(self._split(self.q_proj(x))), cos, sin)  # [.., heads, T, hd]
         k = rotate(self.k_norm(self._split(self.k_proj(x))), cos, sin)  # [.., kv_heads, T, hd]
         v = self._split(self.v_proj(x))  # [.., kv_heads, T, hd]
-        y = functional.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+        mask = None if self.window is None else _within(q.shape[-2], self.window, q.device)
+        y = functional.scaled_dot_product_attention(q, k, v, mask, is_causal=mask is None, enable_gqa=True)
         return self.o_proj(y.transpose(-3, -2).flatten(-2))
 
     def _split(self, x: Tensor) -> Tensor:
@@ -131,5 +132,12 @@ def _head_norm(config: LlamaConfig) -> nn.Module:
     return nn.RMSNorm(config.head_dim, config.norm_eps) if config.qk_norm else nn.Identity()
 
 
-def _linear(inputs: int, outputs: int) -> nn.Linear:
-    return nn.Linear(inputs, outputs, bias=False)
+def _within(tokens: int, window: int, device: torch.device) -> Tensor:
+    """[T, T] bool: the last `window` positions up to each token's own."""
+    position = torch.arange(tokens, device=device)
+    behind = position[:, None] - position
+    return (behind >= 0) & (behind < window)
+
+
+def _linear(inputs: int, outputs: int, bias: bool = False) -> nn.Linear:
+    return nn.Linear(inputs, outputs, bias=bias)

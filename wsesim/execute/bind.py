@@ -113,15 +113,16 @@ class Binder:
 
     def _calls(self, item: Item) -> list[Call]:
         call = self._call(item)
+        calls = [] if call is None else [call, *self._biases(item)]
         if call is None or self._round is None or isinstance(item, Transfer):
-            return [] if call is None else [call]
+            return calls
         if isinstance(item, Score | Softmax):
-            return [call, RoundPositions(self._round, self._buffers.positions(outputs(item)[0]))]
+            return [*calls, RoundPositions(self._round, self._buffers.positions(outputs(item)[0]))]
         rounds: list[Call] = [
             Plain(self._round, (self._buffers.value(place), row_of(layout)))
             for place, layout in zip(outputs(item), output_layouts(item), strict=True)
         ]
-        return [call, *rounds]
+        return [*calls, *rounds]
 
     def _call(self, item: Item) -> Call | None:
         match item:
@@ -187,6 +188,14 @@ class Binder:
         starts = merges.first(_panel_elements(item, packed.panels))
         order = (merges.order, merges.children, starts, places, self._workers, merges.depth)
         return Plain(tiles.linear, (source, *weights, *order, self._stack, self._scratch, self._buffers.make(item)))
+
+    def _biases(self, item: Item) -> list[Call]:
+        made = item.outputs if isinstance(item, Linear) else ()
+        return [
+            Plain(kernels.add_bias, (self._packed[item.name].biases[output.value], self._buffers.value(place)))
+            for output, place in zip(made, outputs(item), strict=False)
+            if output.bias is not None
+        ]
 
     def _qk_norm(self, item: QKNorm) -> Call:
         merges = split_schedule(item.layouts[0].segment, item.reduce)

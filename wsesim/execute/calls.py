@@ -69,10 +69,12 @@ class ScoreCall:
     def __call__(self, tokens: int, sequence: Sequence) -> None:
         keys, context = sequence.keys[self.layer], sequence.position
         tiles.append_keys(tokens, context, *self.append, keys)
-        workers = self.workers if tokens * (context + tokens) * self.work > _WORTH_A_THREAD else 1
+        seen = self.lines.cache.seen(context + tokens, tokens)
+        workers = self.workers if tokens * seen * self.work > _WORTH_A_THREAD else 1
         tiles.score(
             tokens,
             context,
+            self.lines.cache.window or 0,
             *self.query,
             keys,
             self.scale,
@@ -104,6 +106,7 @@ class SoftmaxCall:
         kernels.softmax(
             tokens,
             sequence.position,
+            self.lines.cache.window or 0,
             self.source.array,
             self.heads,
             sequence.capacity,
@@ -140,7 +143,8 @@ class ValueSums:
         values.append_values(tokens, context, *self.append, cache)
         if self.row > len(self.places):
             self.target[: tokens * self.row] = 0
-        worth_it = tokens * (context + tokens) * len(self.places) > _WORTH_A_THREAD
+        seen = self.lines.cache.seen(context + tokens, tokens)
+        worth_it = tokens * seen * len(self.places) > _WORTH_A_THREAD
         positions = (self.heads, sequence.capacity, self.lines.spans, self.lines.step)
         workers = self.workers if worth_it else 1
         order = (self.merges.order, self.merges.children, self.starts, workers, self.merges.depth)

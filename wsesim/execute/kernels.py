@@ -209,6 +209,7 @@ def add(tokens: int, left: Floats, right: Floats, row: int, target: Floats) -> N
 def _softmax_row(
     source: Floats,
     so: Any,
+    low: Any,
     seen: Any,
     spans: Spans,
     po: Any,
@@ -219,10 +220,10 @@ def _softmax_row(
     sums: Floats,
     target: Floats,
 ) -> None:
-    highest = source[so]
-    for c in range(_1, seen):
+    highest = source[so + low]
+    for c in range(low + _1, seen):
         highest = max(highest, source[so + c])
-    for c in range(seen):
+    for c in range(low, seen):
         target[so + c] = exp32(source[so + c] - highest)
     for line in range(len(order)):
         total = _ZERO
@@ -234,7 +235,7 @@ def _softmax_row(
     for v in range(len(order)):
         height = merge_scalar(stack, height, sums[order[v]], children[v])
     total = stack[0] if start < 0 else around_scalar(stack, len(order), start)
-    for c in range(seen):
+    for c in range(low, seen):
         target[so + c] = target[so + c] / total
 
 
@@ -242,6 +243,7 @@ def _softmax_row(
 def softmax(
     tokens: int,
     context: int,
+    window: int,
     source: Floats,
     heads: int,
     capacity: int,
@@ -253,7 +255,8 @@ def softmax(
     sums: Floats,
     target: Floats,
 ) -> None:
-    """Softmax over the positions seen of each [tokens, heads, capacity] row. `target` may be `source`.
+    """Softmax over the positions seen, the last `window` if that is not 0, of each [tokens, heads, capacity] row.
+    `target` may be `source`.
 
     Each line sums exp(score - max) over its own positions, ascending; the sums are merged along. spans [tokens, along,
     2] flat: a token's first position of each line and where they end, `step` apart. starts [heads]: the entry at which
@@ -261,8 +264,9 @@ def softmax(
     """
     for r in range(tokens * heads):
         seen, po = _U(context + r // heads + 1), r // heads * len(order) * 2
+        low = seen - min(seen, _U(window)) if window else _0
         start = starts[r % heads] if starts.size else -1
-        _softmax_row(source, _U(r * capacity), seen, spans, po, _U(step), order, children, start, sums, target)
+        _softmax_row(source, _U(r * capacity), low, seen, spans, po, _U(step), order, children, start, sums, target)
 
 
 @njit(cache=True)
@@ -296,6 +300,15 @@ def line_exponentials(
             highest = max(highest, most)
         for line in range(along):
             factors[fo + line] = exp32(factors[fo + line] - highest)
+
+
+@njit(cache=True)
+def add_bias(tokens: int, bias: Floats, target: Floats) -> None:
+    """Adds `bias` [row], zero where there is padding, to each token's row of `target`, in place."""
+    row = len(bias)
+    for t in range(tokens):
+        for i in range(row):
+            target[t * row + i] = target[t * row + i] + bias[i]
 
 
 @njit(cache=True)

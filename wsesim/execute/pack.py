@@ -22,7 +22,7 @@ from wsesim.execute.threads import prange
 from wsesim.execute.tiles import PANEL
 from wsesim.program import Program
 from wsesim.program.kernels import Embed, Linear, QKNorm, RMSNorm, WeightRef, kernel_weights
-from wsesim.program.layout import Heads, ceil_div
+from wsesim.program.layout import Heads, Layout, ceil_div
 from wsesim.program.protocols import WeightStore
 
 DTYPES = ("fp32", "bf16", "fp16", "int8")
@@ -56,12 +56,14 @@ class Matrix:
 class Tiles:
     """A linear layer's weights: values [panels, positions, k, PANEL] and scales [panels, PANEL] (or none), flat.
 
-    Every output begins on a panel of its own: output o has `panels[o]` of them, in order.
+    Every output begins on a panel of its own: output o has `panels[o]` of them, in order. `biases`: of each output
+    that has one, by its value, at the places of its elements, flat.
     """
 
     values: NDArray[Any]
     scales: Floats
     panels: tuple[int, ...]
+    biases: dict[str, Floats]
 
 
 def check_dtype(dtype: str) -> None:
@@ -175,7 +177,9 @@ def pack_linear(kernel: Linear, reader: Reader, memory: TileMemory) -> Tiles:
         if len(scales):
             scales[first * PANEL : (first + count) * PANEL] = np.where(rows >= 0, matrix.scales[rows], 0)
         first += count
-    return Tiles(values, scales, panels)
+    given = ((output, output.bias) for output in kernel.outputs)
+    biases = {output.value: _laid_out(bias, output.layout, reader) for output, bias in given if bias is not None}
+    return Tiles(values, scales, panels, biases)
 
 
 def _panels(kernel: Linear) -> tuple[int, ...]:
@@ -197,10 +201,14 @@ def _pack(matrix: Any, rows: NDArray[np.int32], columns: NDArray[np.int32], out:
 
 def pack_norm(kernel: RMSNorm, reader: Reader) -> Floats:
     """The norm's weight at its places, flat."""
-    values = reader.vector(kernel.weight)
-    if values.shape != (kernel.layout.size,):
-        raise WeightShapeError(f"{kernel.weight.name} gives {values.shape} weights, ({kernel.layout.size},) needed")
-    places = kernel.layout.indices().reshape(-1)
+    return _laid_out(kernel.weight, kernel.layout, reader)
+
+
+def _laid_out(ref: WeightRef, layout: Layout, reader: Reader) -> Floats:
+    values = reader.vector(ref)
+    if values.shape != (layout.size,):
+        raise WeightShapeError(f"{ref.name} gives {values.shape} weights, ({layout.size},) needed")
+    places = layout.indices().reshape(-1)
     return np.where(places >= 0, values[places], np.float32(0))
 
 

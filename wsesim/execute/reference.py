@@ -120,6 +120,7 @@ def append_values(tokens: int, context: int, value: Floats, row: int, places: In
 def score(
     tokens: int,
     context: int,
+    window: int,
     query: Floats,
     starts: Ints,
     repeat: int,
@@ -146,6 +147,7 @@ def score(
     cached = cached.reshape(heads // repeat, len(order), features, -1)  # [group, position, feature, token]
     for t in range(tokens):
         seen = context + t + 1
+        low = max(seen - window, 0) if window else 0
         for head, start in enumerate(starts):
             begins = t * row + start + width * np.arange(len(order))
             q = query[begins[:, None] + np.arange(features)]
@@ -155,7 +157,7 @@ def score(
                 element = rank_on_line(spans, t, step, along, seen) * together + head % together
                 begins_at = ((element + 1) % len(order)).astype(np.int32)
             y = merged(ordered_sum(products.transpose(1, 0, 2)), order, children, begins_at)
-            target[(t * heads + head) * capacity :][:seen] = y * np.float32(scale)
+            target[(t * heads + head) * capacity + low :][: seen - low] = (y * np.float32(scale))[low:]
 
 
 def rmsnorm(
@@ -217,6 +219,7 @@ def rope(tokens: int, source: Floats, pairs: Ints, cos: Floats, sin: Floats, hal
 def softmax(
     tokens: int,
     context: int,
+    window: int,
     source: Floats,
     heads: int,
     capacity: int,
@@ -230,11 +233,12 @@ def softmax(
 ) -> None:
     for r in range(tokens * heads):
         seen = context + r // heads + 1
+        low = max(seen - window, 0) if window else 0
         scores = source[r * capacity :][:seen]
-        e = exp32(scores - scores.max())
+        e = exp32(scores - scores[low:].max())
         lines = line_sums(e, spans, r // heads, step, len(order))
         start = starts[r % heads, None] if starts.size else starts
-        target[r * capacity :][:seen] = e / merged(lines[:, None], order, children, start)
+        target[r * capacity + low :][: seen - low] = (e / merged(lines[:, None], order, children, start))[low:]
 
 
 def weighted_sum(
@@ -325,6 +329,11 @@ def swiglu(tokens: int, gate: Floats, up: Floats, row: int, target: Floats) -> N
 
 def add(tokens: int, left: Floats, right: Floats, row: int, target: Floats) -> None:
     target[: tokens * row] = left[: tokens * row] + right[: tokens * row]
+
+
+def add_bias(tokens: int, bias: Floats, target: Floats) -> None:
+    rows = target[: tokens * len(bias)].reshape(tokens, len(bias))
+    rows[:] = rows + bias
 
 
 def reslice(tokens: int, source: Floats, row: int, places: Ints, target: Floats) -> None:

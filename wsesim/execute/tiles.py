@@ -302,15 +302,17 @@ def _around_line(stack: Floats, so: Any, positions: Any, held: Any, head: Any, t
 
 @njit(cache=True)
 def _score_blocks(first: Any, last: Any, so: Any, rest: Any) -> None:
-    tokens, context, query, starts, repeat, row, width, features = rest[:8]
-    keys, scale, order, children, spans, step, along, together, stack, capacity, target = rest[8:]
+    tokens, context, window, query, starts, repeat, row, width, features = rest[:9]
+    keys, scale, order, children, spans, step, along, together, stack, capacity, target = rest[9:]
     heads, positions = _U(len(starts)), _U(len(order))
     tile = positions * features * _N
     for block in range(first, last):
         for t in range(tokens):
             seen = context + t + _1
             count = min(seen - min(seen, block * _N), _N)
-            for head in range(heads if count else _0):
+            low = seen - min(seen, window) if window else _0
+            hidden = low - min(low, block * _N)
+            for head in range(heads if count > hidden else _0):
                 wo = (block * (heads // repeat) + head // repeat) * tile
                 xo = t * row + _U(starts[head])
                 line_sum(query, xo, width, keys, wo, features, order, children, stack, so)
@@ -321,7 +323,7 @@ def _score_blocks(first: Any, last: Any, so: Any, rest: Any) -> None:
                     held = (block * _N, first, before, end, step)
                     _around_line(stack, so, positions, held, head % together, together)
                 to = (t * heads + head) * capacity + block * _N
-                for n in range(count):
+                for n in range(hidden, count):
                     target[to + n] = stack[so + n] * scale
 
 
@@ -329,6 +331,7 @@ def _score_blocks(first: Any, last: Any, so: Any, rest: Any) -> None:
 def score(
     tokens: int,
     context: int,
+    window: int,
     query: Floats,
     starts: Ints,
     repeat: int,
@@ -349,8 +352,8 @@ def score(
     capacity: int,
     target: Floats,
 ) -> None:
-    """target [tokens, heads, capacity] flat: scale * query . key of each position seen; nothing is written
-    beyond.
+    """target [tokens, heads, capacity] flat: scale * query . key of each position seen, the last `window` if that is
+    not 0; nothing else is written.
 
     query [tokens, row] flat; starts: where a head's first features lie in its row, those of the next segment
     position `width` further; `features` a position; order and children merge the segment. along > 0: they leave all
@@ -358,14 +361,16 @@ def score(
     vector whose elements begin one entry after the other; spans and step say which positions a line holds, as for
     `kernels.softmax`. stack [workers, depth, PANEL].
     """
-    blocks = (context + tokens - 1) // PANEL + 1
+    begin, end = max(context + 1 - window, 0) // PANEL if window else 0, (context + tokens - 1) // PANEL + 1
     T, C, R = _U(tokens), _U(context), _U(repeat)
     y, w, f, c = _U(row), _U(width), _U(features), _U(capacity)
-    s, a, g = _U(step), _U(along), _U(together)
-    rest = (T, C, query, starts, R, y, w, f, keys, np.float32(scale), order, children, spans, s, a, g, stack, c, target)
+    s, a, g, factor = _U(step), _U(along), _U(together), np.float32(scale)
+    queries = (T, C, _U(window), query, starts, R, y, w, f)
+    rest = (*queries, keys, factor, order, children, spans, s, a, g, stack, c, target)
     if workers == 1:
-        _score_blocks(_0, _U(blocks), _0, rest)
+        _score_blocks(_U(begin), _U(end), _0, rest)
     else:
+        blocks = end - begin
         for worker in prange(workers):
-            first, last = _U(blocks * worker // workers), _U(blocks * (worker + 1) // workers)
-            _score_blocks(first, last, _U(worker) * _U(depth) * _N, rest)
+            low, high = blocks * worker // workers, blocks * (worker + 1) // workers
+            _score_blocks(_U(begin + low), _U(begin + high), _U(worker) * _U(depth) * _N, rest)

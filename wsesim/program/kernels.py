@@ -38,11 +38,12 @@ class WeightRef:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """One of the vectors that a Linear yields: its weight has layout.size rows."""
+    """One of the vectors that a Linear yields: its weight has layout.size rows, its bias as many elements."""
 
     value: str
     weight: WeightRef
     layout: Layout
+    bias: WeightRef | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +78,11 @@ class RMSNorm:
 
 @dataclass(frozen=True, slots=True)
 class Linear:
-    """Every output = weight . source. The source is split over `axis`, the outputs over the other one.
+    """Every output = weight . source + bias. The source is split over `axis`, the outputs over the other one.
 
     Each PE multiplies its tile, the partial sums are reduced over `axis` by `reduce` and, if `broadcast`, sent back so
-    that the outputs are replicated over `axis`; else they stay on the reduction's root.
+    that the outputs are replicated over `axis`; else they stay on the reduction's root. Last, every PE that has the
+    sums adds its part of the bias.
     """
 
     name: str
@@ -300,7 +302,8 @@ def kernel_weights(kernel: Kernel) -> tuple[WeightRef, ...]:
         case Embed() | RMSNorm():
             return (kernel.weight,)
         case Linear():
-            return tuple(output.weight for output in kernel.outputs)
+            biases = tuple(output.bias for output in kernel.outputs if output.bias is not None)
+            return (*(output.weight for output in kernel.outputs), *biases)
         case QKNorm():
             return kernel.weights
         case _:

@@ -80,6 +80,13 @@ def _duplicate_names(program: Program) -> Iterator[str]:
         yield from sorted({n for n in names if names.count(n) > 1} if len(set(names)) < len(names) else ())
 
 
+def _windows_without_extent(program: Program) -> Iterator[str]:
+    for kernel in program.kernels:
+        window = kernel.cache.window if isinstance(kernel, Score | Softmax | WeightedSum | FlashSum) else None
+        if window is not None and window < 1:
+            yield f"{kernel.name} {window}"
+
+
 def _undefined_values(program: Program) -> Iterator[str]:
     arriving = {(t.value, t.target) for t in program.transfers}
     made: set[tuple[str, str]] = set()
@@ -207,7 +214,9 @@ def _unknown_caches(program: Program) -> Iterator[str]:
 
 
 def _mixed_caches(program: Program) -> Iterator[str]:
-    blocks = [block for block, _ in dict.fromkeys(_caches(program))]
+    """Layers that share a block may have different windows."""
+    ways = dict.fromkeys((block, cache.policy, cache.dtype) for block, cache in _caches(program))
+    blocks = [block for block, _, _ in ways]
     yield from sorted({block for block in blocks if blocks.count(block) > 1})
 
 
@@ -247,8 +256,9 @@ def _layouts(kernel: Kernel, block: Block) -> list[tuple[Layout, int]]:
 def _weights_not_whole(program: Program) -> Iterator[str]:
     for kernel in program.kernels:
         for output in kernel.outputs if isinstance(kernel, Linear) else ():
-            if output.weight.stop - output.weight.start != output.layout.size:
-                yield f"{kernel.name}: {output.weight.name}"
+            for ref in (output.weight, output.bias or output.weight):
+                if ref.stop - ref.start != output.layout.size:
+                    yield f"{kernel.name}: {ref.name}"
         if isinstance(kernel, QKNorm):
             for layout, weight in zip(kernel.layouts, kernel.weights, strict=True):
                 if weight.stop - weight.start != layout.head_dim:
@@ -301,6 +311,7 @@ RULES: tuple[tuple[Rule, ...], ...] = (
         ("collectives are known", _unknown_collectives),
         ("logits are summed once after either phase, by one collective", _phases_of_the_head),
         (f"a KV cache is {', '.join(POLICIES)}, in {', '.join(KV_DTYPES)}", _unknown_caches),
+        ("a window has at least one position", _windows_without_extent),
         ("fields are in their range", _fields_out_of_range),
         ("each source has its target, layout, weight and eps, on segments of one length", _uneven_lists),
         ("kernels lead from the embedding to the sample", _wrong_ends),

@@ -26,13 +26,13 @@ class MultiplyAdds:
 class Pass:
     """Tokens that go through the kernels together, the context after them, and those that visit the head.
 
-    `pairs` are (token, position that it attends to), over all tokens.
+    `contexts`: of each token the positions up to its own.
     """
 
     tokens: int
     context: int
     logits: int
-    pairs: int
+    contexts: tuple[int, ...]
 
 
 def multiply_adds_done(program: Program, step: Step) -> MultiplyAdds:
@@ -49,11 +49,11 @@ def _passes(program: Program, step: Step) -> Iterator[Pass]:
     """A decode step is one; a prompt has one a chunk, and a token of it attends to itself and those before."""
     if step.phase == "decode":
         positions = step.context + 1
-        yield Pass(step.tokens, positions, step.tokens, step.tokens * positions)
+        yield Pass(step.tokens, positions, step.tokens, (positions,) * step.tokens)
         return
     for start in range(0, step.tokens, program.prefill_chunk):
         stop = min(start + program.prefill_chunk, step.tokens)
-        yield Pass(stop - start, stop, int(stop == step.tokens), sum(range(start + 1, stop + 1)))
+        yield Pass(stop - start, stop, int(stop == step.tokens), tuple(range(start + 1, stop + 1)))
 
 
 def _of_kernel(program: Program, kernel: Kernel, one: Pass) -> tuple[int, int]:
@@ -67,5 +67,6 @@ def _of_kernel(program: Program, kernel: Kernel, one: Pass) -> tuple[int, int]:
         layout = kernel.query_layout if isinstance(kernel, Score) else kernel.layout
         along = program.block(kernel.block).along
         positions = along * kernel.cache.positions(one.context, along)
-        return one.tokens * positions * layout.used * layout.width, one.pairs * layout.size
+        needed = sum(map(kernel.cache.seen, one.contexts))
+        return one.tokens * positions * layout.used * layout.width, needed * layout.size
     return 0, 0

@@ -17,6 +17,7 @@ from wsesim.toolchain.words import (
     Lowering,
     check_types,
     check_words,
+    is_exported,
     is_factory,
     is_name,
     is_onnx,
@@ -133,6 +134,11 @@ def _understand(model: str, observe: Observe, say: Say) -> Graph:
         from wsesim.toolchain.onnx_model import understand_onnx
 
         return understand_onnx(model, observe).graph
+    if is_exported(model):
+        from wsesim.toolchain.factory import exported_from
+
+        say(f"reading the exported program {model}")
+        return understand(exported_from(model), observe)
     module, name = _torch_module(model)
     say(f"reading the torch graph of {name}")
     return understand(from_torch(module, name=name), observe)

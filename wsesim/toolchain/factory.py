@@ -1,4 +1,4 @@
-"""file.py:factory -> the torch module that the user's own code makes."""
+"""file.py:factory -> the torch module that the user's own code makes; file.pt2 -> the graph that torch has saved."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from wsesim.errors import InvalidInputError, UnknownNameError
 from wsesim.toolchain.words import is_file
+
+if TYPE_CHECKING:
+    from wsesim_compiler.ir import Graph
 
 
 def module_from(model: str) -> tuple[Any, str]:
@@ -32,6 +35,22 @@ def module_from(model: str) -> tuple[Any, str]:
         module = names[factory]()
     _require_module(module, model)
     return module, Path(file).stem
+
+
+def exported_from(model: str) -> Graph:
+    """The raw Graph of MODEL, a file that torch.export.save has written. Raises a WsesimError for any other file."""
+    import torch
+
+    from wsesim_compiler.frontends.torch_export import from_exported
+
+    if not is_file(Path(model)):
+        raise InvalidInputError(f"{model}: there is no such file; torch.export.save writes one")
+    try:
+        program = torch.export.load(model)
+    except Exception as error:  # torch raises what its parts of the file raise
+        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        raise InvalidInputError(f"{model}: torch.export.load cannot read it: {reason:.200}") from error
+    return from_exported(program, Path(model).stem)
 
 
 def _require_module(made: object, model: str) -> None:

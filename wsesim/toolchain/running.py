@@ -17,6 +17,7 @@ from wsesim.toolchain.words import (
     Lowering,
     check_types,
     check_words,
+    is_exported,
     is_factory,
     is_onnx,
     is_saved_program,
@@ -206,7 +207,7 @@ def _text_model(model: str | Program, text_from: str | None, lowering: Lowering)
     if not isinstance(model, str) or is_saved_program(model):
         return text_from or compile_model(model, lowering).model
     check_words(model, lowering)
-    if text_from is None and is_factory(model):
+    if text_from is None and (is_factory(model) or is_exported(model)):
         raise InvalidInputError(f"{model} has no tokenizer here; --text-from MODEL takes another model's text")
     return text_from or model
 

@@ -65,7 +65,7 @@ def check_words(model: str, lowering: Lowering) -> Machine:
     """The machine. Raises a WsesimError for all that is wrong with the words themselves, before anything is read."""
     from wsesim_models.config import config
 
-    if not (is_name(model) or is_factory(model) or is_onnx(model)):
+    if not (is_name(model) or is_factory(model) or is_onnx(model) or is_exported(model)):
         _refuse_file(Path(model))
         config(model)  # raises, naming the models that are known
     machine = machine_of(lowering)
@@ -132,6 +132,11 @@ def is_factory(model: str) -> bool:
 def is_onnx(model: str) -> bool:
     """Whether MODEL is written as an ONNX file."""
     return model.endswith(".onnx") and not is_name(model)
+
+
+def is_exported(model: str) -> bool:
+    """Whether MODEL is written as a file of torch.export.save."""
+    return model.endswith(".pt2") and not is_name(model)
 
 
 def is_saved_program(model: str) -> bool:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import operator
 from typing import TYPE_CHECKING, Any
 
-from wsesim_compiler.errors import ExportError, Unsupported, UnsupportedOperatorError
+from wsesim_compiler.errors import ExportError, ShapeError, Unsupported, UnsupportedOperatorError
+from wsesim_compiler.frontends.fx_cache import for_many_tokens, is_position_range
 from wsesim_compiler.frontends.fx_values import (
     Placeholders,
     dtype_name,
@@ -13,7 +14,7 @@ from wsesim_compiler.frontends.fx_values import (
     source_name,
     type_of,
 )
-from wsesim_compiler.ir import TOKENS, Attribute, Graph, Node
+from wsesim_compiler.ir import TOKENS, Attribute, Graph, Node, NodeType, TensorType
 from wsesim_compiler.operators.operator import RAW
 from wsesim_compiler.ops import OPERATORS, vocabulary
 
@@ -46,7 +47,7 @@ def read_program(program: ExportedProgram, name: str, inv_freq: tuple[float, ...
         placeholders.inputs,
         placeholders.parameters,
         placeholders.constants,
-        tuple(reader.nodes),
+        (*placeholders.given, *reader.nodes),
         tuple(kept),
     )
     return graph.live()
@@ -56,10 +57,14 @@ class _Reader:
     """Appends nodes; `environment` maps an FX name to a value's name, a size, or a list of these."""
 
     def __init__(self, placeholders: Placeholders) -> None:
-        self.symbol = placeholders.symbol
+        self.sizes = placeholders.sizes
+        self.empty = set(placeholders.empty)
         self.nodes: list[Node] = []
+        self.types: dict[str, NodeType] = {}
+        for defined in (placeholders.inputs, placeholders.parameters, placeholders.constants, placeholders.given):
+            self.types |= {each.name: each.type for each in defined}
         self.unsupported: list[Unsupported] = []
-        self.taken = set(placeholders.names.values())
+        self.taken = {*placeholders.names.values(), *self.types}
 
     def read(self, module: fx.GraphModule, environment: dict[str, Any]) -> list[Any]:
         """Read one graph module; the references of its outputs."""
@@ -89,18 +94,11 @@ class _Reader:
         return self.tensor(node, target, environment)
 
     def size(self, node: fx.Node, value: Any) -> Any:
-        known = self.dim(value)
+        known = self.sizes.dim(value)
         if known is None:
             reason = f"the size {value} is neither a number nor {TOKENS}"
             self.unsupported.append(Unsupported(str(node.target), source_name(node), reason))
         return known
-
-    def dim(self, value: Any) -> Any:
-        """A size as a number or T, None if it is another expression."""
-        if isinstance(value, int | float | bool):
-            return value
-        text = str(value)
-        return TOKENS if text == self.symbol else int(text) if text.lstrip("-").isdigit() else None
 
     def inline(self, node: fx.Node, environment: dict[str, Any]) -> list[Any]:
         at, body = next(
@@ -122,10 +120,26 @@ class _Reader:
         schema = getattr(target, "_schema", None)
         op = schema.name.split("::")[-1] if schema else str(target)
         operands, attributes = self.arguments(node, schema, environment) if schema else ([], {})
+        if self.is_empty(node):
+            self.empty.add(str(node.name))
+            return str(node.name)
+        if op == "cat":
+            operands = [name for name in operands if name not in self.empty]
+        in_place = op if op.endswith("_") and not op.endswith("__") else ""
+        op = op.removesuffix("_") if in_place else op
         reason = _refusal(op, attributes)
-        if reason is not None:
-            self.unsupported.append(Unsupported(op, source_name(node), reason))
-        return self.append(node, op, operands, attributes)
+        if reason is not None or any(name in self.empty for name in operands):
+            self.unsupported.append(
+                Unsupported(in_place or op, source_name(node), reason or "of cached keys or values")
+            )
+        made = self.append(node, op, operands, attributes)
+        if in_place:
+            environment[node.args[0].name] = made  # what reads it from here on reads what was written
+        return made
+
+    def is_empty(self, node: fx.Node) -> bool:
+        """Whether the result holds nothing when nothing is cached."""
+        return 0 in [self.sizes.dim(dim) for dim in getattr(node.meta["val"], "shape", ())]
 
     def arguments(
         self, node: fx.Node, schema: Any, environment: dict[str, Any]
@@ -160,18 +174,43 @@ class _Reader:
         value = self.reference(given, environment)
         if value is None or isinstance(value, int | float | bool | str):
             return value
-        return dtype_name(value) or self.dim(value)
+        return dtype_name(value) or self.sizes.dim(value)
 
     def append(self, node: fx.Node, op: str, operands: list[str], attributes: dict[str, Attribute]) -> str:
         name = self.unique(node.name)
-        type_ = type_of(node.meta["val"], self.symbol)
+        type_ = type_of(node.meta["val"], self.sizes)
+        if self.sizes.single and isinstance(type_, TensorType):
+            many = self.for_many(node, op, operands, attributes, type_)
+            if many is None:
+                return name
+            attributes, type_ = many
         if type_ is None:
             reason = f"the result {node.meta['val']} has a size that is neither a number nor {TOKENS}"
             self.unsupported.append(Unsupported(op, source_name(node), reason))
             return name
         pairs = tuple(sorted(attributes.items()))
+        self.types[name] = type_
         self.nodes.append(Node(name, op, tuple(operands), pairs, type_, source_name(node)))
         return name
+
+    def for_many(
+        self, node: fx.Node, op: str, operands: list[str], attributes: dict[str, Attribute], type_: TensorType
+    ) -> tuple[dict[str, Attribute], TensorType] | None:
+        """A one-token program's node as one for T tokens; None, and said once, where it or an operand is none."""
+        if is_position_range(node):
+            return {**attributes, "end": TOKENS}, TensorType((TOKENS,), type_.dtype)
+        if op == "scaled_dot_product_attention" and len(operands) == 3:  # the newest token sees everything
+            attributes = {**attributes, "is_causal": True}
+        types = [known for name in operands if isinstance(known := self.types.get(name), TensorType)]
+        if len(types) < len(operands):
+            return None
+        made = tuple(1 if dim == TOKENS else dim for dim in type_.shape)
+        try:
+            found, shape = for_many_tokens(op, types, attributes, made)
+        except ShapeError as error:
+            self.unsupported.append(Unsupported(op, source_name(node), str(error)))
+            return None
+        return found, TensorType(shape, type_.dtype)
 
     def unique(self, name: str) -> str:
         """Inlined regions bring names that the outer graph has too."""

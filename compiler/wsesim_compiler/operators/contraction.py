@@ -23,18 +23,39 @@ from wsesim_compiler.operators.operator import (
 )
 
 
-def linear_shape(x: Shape, weight: Shape, bias: Shape | None = None) -> Shape:
-    """x [..., i], weight [o, i], bias [o] -> [..., o]."""
+def linear_shape(
+    x: Shape,
+    weight: Shape,
+    bias: Shape | None = None,
+    *,
+    start: int = 0,
+    stop: int | None = None,
+    transpose: bool = False,
+) -> Shape:
+    """x [..., i], weight [o, i] ([i, o] if `transpose`), bias [o] -> [..., stop - start]."""
     require(len(weight) == 2 and len(x) >= 1, f"linear of {list(x)} by a weight {list(weight)}")
-    require(x[-1] == weight[1], f"{x[-1]} features for a weight {list(weight)}")
-    require(bias is None or bias == weight[:1], f"bias {bias} for a weight {list(weight)}")
-    return (*x[:-1], weight[0])
+    outputs, inputs = reversed(weight) if transpose else weight
+    require(x[-1] == inputs, f"{x[-1]} features for a weight {list(weight)}")
+    require(bias is None or bias == (outputs,), f"bias {bias} for a weight {list(weight)}")
+    end = outputs if stop is None else stop
+    require(isinstance(outputs, int) and isinstance(end, int), f"a weight {list(weight)}")
+    require(0 <= start < int(end) <= int(outputs), f"rows {start} to {end} of a weight {list(weight)}")
+    return (*x[:-1], int(end) - start)
 
 
-def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
-    """x @ weight.T + bias."""
-    product = x @ weight.T
-    return np.asarray(product if bias is None else product + bias)
+def linear(
+    x: Array,
+    weight: Array,
+    bias: Array | None = None,
+    *,
+    start: int = 0,
+    stop: int | None = None,
+    transpose: bool = False,
+) -> Array:
+    """x @ rows.T + bias, of the weight's rows (columns if `transpose`) and the bias's elements [start, stop)."""
+    rows = (weight.T if transpose else weight)[start:stop]
+    product = x @ rows.T
+    return np.asarray(product if bias is None else product + bias[start:stop])
 
 
 def _embedding_shape(tokens: Shape, weight: Shape) -> Shape:

@@ -74,10 +74,21 @@ def rotated(x: Array, inv_freq: Array | Sequence[float], heads: int, pairing: st
     return np.stack([a * cos - b * sin, b * cos + a * sin], axis=axis).reshape(x.shape)
 
 
-def _attention_shape(q: Shape, k: Shape, v: Shape, *, heads: int, kv_heads: int, head_dim: int, scale: float) -> Shape:
+def _attention_shape(
+    q: Shape,
+    k: Shape,
+    v: Shape,
+    *,
+    heads: int,
+    kv_heads: int,
+    head_dim: int,
+    scale: float,
+    window: int | None = None,
+) -> Shape:
     require(q[-1] == heads * head_dim, f"{heads} heads of {head_dim} over {q[-1]} features")
     require(k == v and k[-1] == kv_heads * head_dim, f"{kv_heads} heads of {head_dim} in {list(k)}, {list(v)}")
     require(heads % kv_heads == 0, f"{heads} heads over {kv_heads} key/value heads")
+    require(window is None or window > 0, f"a window of {window} positions")
     return q
 
 
@@ -90,6 +101,7 @@ def _attention(
     kv_heads: int,
     head_dim: int,
     scale: float,
+    window: int | None = None,
     state: KVState,
     node: str,
 ) -> Array:
@@ -97,7 +109,8 @@ def _attention(
     new, total = len(q), len(keys)
     queries = q.reshape(new, kv_heads, heads // kv_heads, head_dim)
     scores = np.einsum("tgrd,sgd->grts", queries, keys.reshape(total, kv_heads, head_dim)) * scale
-    visible = np.arange(total) <= np.arange(total - new, total)[:, None]
+    behind = np.arange(total - new, total)[:, None] - np.arange(total)
+    visible = (behind >= 0) & (behind < (window or total))
     weights = softmax(np.where(visible, scores, -np.inf))
     mixed = np.einsum("grts,sgd->tgrd", weights, values.reshape(total, kv_heads, head_dim))
     return np.asarray(mixed.reshape(new, heads * head_dim))
@@ -118,5 +131,5 @@ OPERATORS: tuple[Operator, ...] = (
     operator("rope", 2, _rope_shape, _rope, stages=(RECOGNIZED,), stateful=True),
     operator("attention", 3, _attention_shape, _attention, stages=(RECOGNIZED,), stateful=True),
     operator("swiglu", 2, _swiglu_shape, _swiglu, stages=(RECOGNIZED,)),
-    operator("head", 2, linear_shape, linear, stages=(RECOGNIZED,)),
+    operator("head", (2, 3), linear_shape, linear, stages=(RECOGNIZED,)),
 )

@@ -262,6 +262,18 @@ def _index(x: Array, *indices: Array, positions: tuple[int, ...]) -> Array:
     return np.asarray(x[tuple(index)])
 
 
+def _index_copy_shape(x: Shape, index: Shape, source: Shape, *, dim: int) -> Shape:
+    at = axis(dim, len(x))
+    require(len(index) == 1 and source == with_dim(x, at, index[0]), f"{list(source)} at {list(index)} of {list(x)}")
+    return x
+
+
+def _index_copy(x: Array, index: Array, source: Array, *, dim: int) -> Array:
+    copied = np.array(x)
+    np.moveaxis(copied, dim, 0)[index] = np.moveaxis(source, dim, 0)
+    return copied
+
+
 def _getitem_shape(*parts: Shape, index: int) -> Shape:
     require(0 <= index < len(parts), f"result {index} of {len(parts)}")
     return parts[index]
@@ -291,13 +303,14 @@ OPERATORS: tuple[Operator, ...] = (
     *(operator(name, 1, rule, _reshaping(rule), stages=(RAW,)) for name, rule in _RESHAPES.items()),
     operator("permute", 1, _permute_shape, _permute),
     operator("transpose", 1, _transpose_shape, _transpose, stages=(RAW,)),
-    operator("t", 1, _t_shape, _t, stages=(RAW,)),
+    *(operator(name, 1, _t_shape, _t, stages=(RAW,)) for name in ("t", "numpy_T")),
     operator("expand", 1, _expand_shape, _expand),
     operator("expand_as", 2, _expand_as_shape, _expand_as, stages=(RAW,)),
     operator("slice", 1, _slice_shape, _slice),
     operator("select", 1, _select_shape, _select),
     *(operator(name, 1, rule, _splitting(rule), stages=(RAW,)) for name, rule in _SPLITS.items()),
     operator("unbind", 1, _unbind_shape, _unbind, stages=(RAW,)),
+    operator("index_copy", 3, _index_copy_shape, _index_copy),
     operator("getitem", 1, _getitem_shape, _getitem, stages=(RAW,)),
     operator("cat", (1, MANY), _cat_shape, _cat),
     operator("stack", (1, MANY), _stack_shape, _stack),

@@ -242,7 +242,7 @@ _REWRITES: dict[str, _Rewrite] = {
     **dict.fromkeys(("to", "_to_copy", "type_as", "cast"), _cast),
     **dict.fromkeys(("view", "_unsafe_view", "reshape", "flatten", "unflatten"), _reshape),
     **dict.fromkeys(("squeeze", "unsqueeze"), _reshape),
-    **dict.fromkeys(("transpose", "t"), _transpose),
+    **dict.fromkeys(("transpose", "t", "numpy_T"), _transpose),
     **dict.fromkeys(("expand", "expand_as"), _expand),
     **dict.fromkeys(("cat", "stack"), _join),
     **dict.fromkeys(("repeat", "repeat_interleave"), _repeat),

@@ -38,8 +38,6 @@ def _axes(graph: Graph) -> dict[str, str]:
         operands = {axes[name] for name in node.inputs if name in axes}
         if len(operands) > 1:
             raise PartitionError(f"{node.name} (from {node.source}): its operands are split over different axes")
-        if len(node.inputs) > 2 and node.op in ("linear", "head"):
-            raise PartitionError(f"{node.name} (from {node.source}): a linear with a bias is not supported yet")
         axis = operands.pop() if operands else ALONG
         if node.op == "rmsnorm" and axis != ALONG:
             raise PartitionError(

@@ -131,5 +131,5 @@ def _groups(layers: tuple[Stage, ...], options: Options) -> tuple[tuple[Stage, .
 
 
 def _signature(stage: Stage) -> Signature:
-    """What decides a stage's bytes and cycles: its operators, shapes and attributes, not its names."""
-    return tuple((f.role, tuple((n.op, n.type, n.attributes) for n in f.nodes)) for f in stage.fused)
+    """What decides a stage's bytes and cycles: its operators, operands, shapes and attributes, not its names."""
+    return tuple((f.role, tuple((n.op, len(n.inputs), n.type, n.attributes) for n in f.nodes)) for f in stage.fused)

@@ -13,6 +13,7 @@ from wsesim_compiler.ir import Graph
 from wsesim_compiler.operators.operator import RECOGNIZED
 from wsesim_compiler.passes.patterns.attention import Refused, recognize_attention
 from wsesim_compiler.passes.patterns.flatten import flatten
+from wsesim_compiler.passes.patterns.linear import recognize_linear
 from wsesim_compiler.passes.patterns.matching import Matcher
 from wsesim_compiler.passes.patterns.rename import renamed
 from wsesim_compiler.passes.patterns.rmsnorm import recognize_rmsnorm
@@ -26,6 +27,7 @@ def recognize(graph: Graph) -> Graph:
     Raises UnsupportedOperatorError with every operator that is left over, and why attention was not
     recognised.
     """
+    graph = recognize_linear(graph)
     graph = recognize_rmsnorm(graph)
     graph = recognize_swiglu(graph)
     graph, refused = recognize_attention(graph)

@@ -30,12 +30,13 @@ SRAM_STEP = 256
 def out_of_bytes(machine: Machine, options: Options, block: Block, kernels: tuple[Kernel, ...], m: BlockMemory) -> str:
     """Which block, bytes needed and there, which operator has most of them."""
     room = machine.room_bytes
-    largest = max(kernels, key=lambda k: kernel_bytes(k, block, options))
+    held = {k: kernel_bytes(k, block, options, options.prefill_chunk or 1) for k in kernels}
+    largest = max(kernels, key=held.__getitem__)
     return (
         f"block {block.name} ({block.columns} x {block.rows} PEs) needs {m.total_bytes:,} bytes on a PE, "
         f"{room:,} are there (short by {m.total_bytes - room:,}): weights {m.weight_bytes:,}, KV {m.kv_bytes:,}, "
         f"buffers {m.buffer_bytes:,}; the largest operator is {largest.name} with "
-        f"{kernel_bytes(largest, block, options):,}"
+        f"{held[largest]:,}"
     )
 
 

@@ -15,7 +15,8 @@ _GAINS = {"o_proj": 8.0, "down_proj": 8.0, "q_proj": 2.0}
 def random_weights(config: LlamaConfig, seed: int) -> dict[str, NDArray[np.float32]]:
     """Every parameter of `config`; the same seed gives the same numbers on every machine.
 
-    Norms are about 1, the embedding is N(0, 1), matrices keep the variance of their input but for the gains.
+    Norms are about 1, the embedding is N(0, 1), biases N(0, 0.01), matrices keep the variance of
+    their input but for the gains.
     """
     generator = np.random.Generator(np.random.PCG64(seed))
     return {name: _draw(generator, name, shape) for name, shape in config.shapes().items()}
@@ -24,6 +25,8 @@ def random_weights(config: LlamaConfig, seed: int) -> dict[str, NDArray[np.float
 def _draw(generator: np.random.Generator, name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
     values = generator.standard_normal(shape)
     module = name.split(".")[-2]
+    if name.endswith(".bias"):
+        return np.asarray(0.1 * values, np.float32)
     if module.endswith("norm"):
         return np.asarray(1 + 0.1 * values, np.float32)
     if module == "embed_tokens":

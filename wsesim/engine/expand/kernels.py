@@ -149,7 +149,7 @@ def _rmsnorm(canvas: Canvas, kernel: RMSNorm, where: Site, label: str) -> None:
 
 def _linear(canvas: Canvas, kernel: Linear, where: Site, label: str) -> None:
     """For each output: zeros, then y += W[:, k] x[k] for each k of the tile, as one vector operation each. The partial
-    sums of all outputs together.
+    sums of all outputs together. Then each bias, wherever the sums are.
     """
     block, inputs = where.block, kernel.layout
     width = sum(output.layout.width for output in kernel.outputs)
@@ -163,8 +163,13 @@ def _linear(canvas: Canvas, kernel: Linear, where: Site, label: str) -> None:
     elements = canvas.tokens * width
     if kernel.broadcast:
         all_reduce(canvas, lines, inputs.used, elements, kernel.reduce, label)
+        summed = lines.pes
     else:
-        reduce(canvas, lines, inputs.used, sum_step(canvas, elements), kernel.reduce, label)
+        root = reduce(canvas, lines, inputs.used, sum_step(canvas, elements), kernel.reduce, label)
+        summed = lines.pes[:, root]
+    for output in kernel.outputs:
+        if output.bias is not None:
+            canvas.compute(summed, label, "elementwise", canvas.tokens * output.layout.width)
 
 
 def _swiglu(canvas: Canvas, kernel: SwiGLU, where: Site, label: str) -> None:

@@ -189,7 +189,7 @@ def _nameless(kernel: Kernel) -> Kernel:
         elif name == "weights":
             blank[name] = tuple(NAMELESS for _ in value)
         elif name == "outputs":
-            blank[name] = tuple(Output("", NAMELESS, output.layout) for output in value)
+            blank[name] = tuple(Output("", NAMELESS, o.layout, o.bias and NAMELESS) for o in value)
     return dataclasses.replace(kernel, **blank)  # type: ignore[arg-type]
 
 

@@ -12,8 +12,9 @@ import numpy as np
 from wsesim_compiler.errors import Unsupported
 from wsesim_compiler.ir import Constant, Graph, Node, TensorType, attributes
 from wsesim_compiler.passes.patterns.heads import HEAD_OPS, Heads, find_heads
+from wsesim_compiler.passes.patterns.masks import NotAttentionError
 from wsesim_compiler.passes.patterns.matching import PROBE_TOKENS, Matcher
-from wsesim_compiler.passes.patterns.scores import SCORE_OPS, Core, NotAttentionError, find_core
+from wsesim_compiler.passes.patterns.scores import SCORE_OPS, Core, find_core
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -87,7 +88,8 @@ def _attention(matcher: Matcher, core: Core, frequencies: _Frequencies) -> list[
     before = [_before(matcher, made, heads, part, frequencies) for heads, part in ((q, "q"), (k, "k"))]
     inputs = [nodes[-1].name if nodes else heads.source for nodes, heads in zip(before, (q, k), strict=True)]
     scale = _exact_scale(core.scale * q.scale * k.scale, q.head_dim)
-    shape = attributes(heads=q.heads, kv_heads=k.heads, head_dim=q.head_dim, scale=scale)
+    window = {} if core.window is None else {"window": core.window}
+    shape = attributes(heads=q.heads, kv_heads=k.heads, head_dim=q.head_dim, scale=scale, **window)
     attention = dataclasses.replace(made, op="attention", inputs=(*inputs, v.source), attributes=shape)
     return [*before[0], *before[1], attention]
 

@@ -99,9 +99,9 @@ class _Walk:
 
     def make_head(self, outputs: tuple[str, ...]) -> None:
         node = self.nodes.get(self.alias(outputs[0]))
-        if node is None or node.op != "linear" or len(node.inputs) != 2 or len(outputs) != 1:
+        if node is None or node.op != "linear" or len(outputs) != 1:
             op, source = (node.op, node.source) if node else ("output", outputs[0])
-            made = "a linear without bias" if len(outputs) == 1 else f"one value but {len(outputs)}"
+            made = "a linear" if len(outputs) == 1 else f"one value but {len(outputs)}"
             reason = f"the output, the logits, is not {made}"
             self.left.append((outputs[0], Unsupported(op, source, reason)))
         else:

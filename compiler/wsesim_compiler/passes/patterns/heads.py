@@ -14,8 +14,8 @@ import numpy as np
 from wsesim_compiler.ir import TOKENS, Node
 from wsesim_compiler.operators.llama import PAIRINGS, rotated
 from wsesim_compiler.operators.operator import Array
+from wsesim_compiler.passes.patterns.masks import NotAttentionError
 from wsesim_compiler.passes.patterns.matching import PROBE_TOKENS, Matcher
-from wsesim_compiler.passes.patterns.scores import NotAttentionError
 
 HEAD_OPS = (
     *(
@@ -29,6 +29,7 @@ HEAD_OPS = (
         "repeat",
         "repeat_interleave",
         "index",
+        "index_copy",
     ),
     *("add", "sub", "mul", "div", "neg", "cast"),
 )
@@ -70,7 +71,7 @@ def find_heads(matcher: Matcher, name: str, transposed: bool = False) -> Heads:
     Repeated heads (grouped-query attention) count once. Raises NotAttentionError.
     """
     found = _probed(matcher, name)
-    rows = _token_major(found.value.swapaxes(-1, -2) if transposed else found.value)
+    rows = _new_rows(_token_major(found.value.swapaxes(-1, -2) if transposed else found.value))
     head_dim = rows.shape[-1]
     heads = found.projection.shape[-1] // head_dim
     split = found.projection.reshape(PROBE_TOKENS, heads, head_dim)
@@ -170,6 +171,11 @@ def _token_major(x: Array) -> Array:
     if x.ndim < 3 or any(dim != 1 for dim in x.shape[:-3]):
         raise NotAttentionError(f"its operands have {x.ndim} dimensions, not batch, heads, tokens, features")
     return x.reshape(x.shape[-3:]).swapaxes(0, 1)
+
+
+def _new_rows(rows: Array) -> Array:
+    """Those of the T tokens; a static cache has more, in which nothing is."""
+    return rows if rows[PROBE_TOKENS:].any() else rows[:PROBE_TOKENS]
 
 
 def _once(rows: Array, heads: int) -> Array:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import dataclasses
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from wsesim_compiler.interpret import compute, constant_array
-from wsesim_compiler.ir import Graph, Node
+from wsesim_compiler.ir import Graph, Node, TensorType
 from wsesim_compiler.operators.operator import Array
 
 PROBE_TOKENS = 7
@@ -29,11 +30,18 @@ class Matcher:
         self.static = _static_names(graph)
         self.order = {node.name: index for index, node in enumerate(graph.nodes)}
         self._values: dict[tuple[int, str], Array] = {}
+        self._with_lengths: dict[tuple[tuple[int, int], ...], Matcher] = {}
 
     def node(self, name: str, *ops: str) -> Node | None:
         """The node of a value if one of `ops` makes it."""
         node = self.made.get(name)
         return node if node is not None and node.op in ops else None
+
+    def type(self, name: str) -> TensorType:
+        """Type of a value with one result."""
+        type_ = self.types[name]
+        assert isinstance(type_, TensorType), name
+        return type_
 
     def only_user(self, name: str) -> Node | None:
         """The node that alone reads a value which is no output."""
@@ -47,6 +55,13 @@ class Matcher:
                 operands = [self._operand(operand, tokens) for operand in needed.inputs]
                 self._values[tokens, needed.name] = compute(needed, operands, tokens)
         return self._operand(name, tokens)
+
+    def with_lengths(self, lengths: Mapping[int, int]) -> Matcher:
+        """The same graph with other lengths among the attributes and single numbers of its static nodes."""
+        key = tuple(sorted(lengths.items()))
+        if key not in self._with_lengths:
+            self._with_lengths[key] = Matcher(_with_lengths(self.graph, self.static, lengths))
+        return self._with_lengths[key]
 
     def _operand(self, name: str, tokens: int) -> Array:
         constant = self.constants.get(name)
@@ -88,6 +103,24 @@ class Matcher:
                 values[node.name] = compute(node, operands, tokens)
         result: Array = values[name]
         return result
+
+
+def _with_lengths(graph: Graph, static: Collection[str], lengths: Mapping[int, int]) -> Graph:
+    def other(value: Any) -> Any:
+        if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) not in lengths:
+            return value
+        return lengths[int(abs(value))] * (1 if value > 0 else -1)
+
+    nodes = (
+        dataclasses.replace(node, attributes=tuple((key, other(value)) for key, value in node.attributes))
+        if node.name in static
+        else node
+        for node in graph.nodes
+    )
+    constants = (
+        dataclasses.replace(c, values=tuple(map(other, c.values))) if len(c.values) == 1 else c for c in graph.constants
+    )
+    return graph.replace(nodes=tuple(nodes), constants=tuple(constants))
 
 
 def _static_names(graph: Graph) -> frozenset[str]:

@@ -7,17 +7,15 @@ causal mask.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
 from wsesim_compiler.ir import Node
 from wsesim_compiler.operators.operator import Array
-from wsesim_compiler.passes.patterns.matching import PROBE_TOKENS, Matcher
+from wsesim_compiler.passes.patterns.masks import NotAttentionError, find_window
+from wsesim_compiler.passes.patterns.matching import Matcher
 
-_LONGEST_PROBE = 1100
-_HIDDEN = -1e4  # finfo(float16).min is -65504; masks add that, -1e9 or -inf
 SCORE_OPS = ("add", "sub", "mul", "div", "where", "masked_fill", "reshape", "expand", "maximum", "clamp")
 
 
@@ -25,7 +23,7 @@ SCORE_OPS = ("add", "sub", "mul", "div", "where", "masked_fill", "reshape", "exp
 class Core:
     """Attention over whole heads: `root` makes [.., heads, T, head_dim] from the values q, k and v.
 
-    `transposed_keys`: k is [.., head_dim, T].
+    `transposed_keys`: k is [.., head_dim, T]. `window`: how many positions a token sees, None for all before it.
     """
 
     root: Node
@@ -34,10 +32,7 @@ class Core:
     v: str
     scale: float
     transposed_keys: bool
-
-
-class NotAttentionError(Exception):
-    """Why something that looks like attention is not causal attention as the compiler knows it."""
+    window: int | None
 
 
 def find_core(matcher: Matcher, node: Node) -> Core | None:
@@ -52,13 +47,16 @@ def _fused(matcher: Matcher, node: Node) -> Core:
     head_dim = matcher.made[q].shape[-1] if q in matcher.made else None
     if not isinstance(head_dim, int):
         raise NotAttentionError("its queries are an input of the model")
-    for mask in masks:
-        tokens = _probe_tokens(matcher, [mask])
-        _require_causal(_as_scores(matcher.value(mask, tokens)), tokens)
     if not masks and node.attribute("is_causal") is not True:
         raise NotAttentionError("it is not causal")
+    if any(mask not in matcher.static for mask in masks):
+        raise NotAttentionError("its mask is not made of positions alone")
+    window = None
+    if masks:
+        positions = matcher.type(masks[0]).shape[-1]
+        window = find_window(matcher, masks, lambda m, tokens: _as_scores(m.value(masks[0], tokens)), positions)
     scale = 1 / math.sqrt(head_dim) if node.attribute("scale") is None else node.number("scale")
-    return Core(node, q, k, v, scale, False)
+    return Core(node, q, k, v, scale, False, window)
 
 
 def _as_scores(mask: Array) -> Array:
@@ -74,18 +72,19 @@ def _eager(matcher: Matcher, node: Node) -> Core:
     mixed = matcher.only_user(weights.name)
     if mixed is None or mixed.op != "matmul" or mixed.inputs[0] != weights.name:
         raise NotAttentionError("the softmax is not multiplied by values")
-    tokens = _probe_tokens(matcher, [inner.name for inner in region])
-    sizes = [tokens if dim == "T" else int(dim) for dim in product.shape]
-    scores = np.random.default_rng(0).standard_normal(sizes)
-    masked = matcher.evaluate(node.inputs[0], region, {product.name: scores}, tokens)
-    scale = float(np.ravel(masked)[0] / np.ravel(scores)[0])
-    visible = np.tril(np.ones((tokens, tokens), bool))
-    scaled = scale * scores[..., visible]
-    if masked.shape != scores.shape or not np.allclose(masked[..., visible], scaled, rtol=1e-9, atol=1e-12):
-        raise NotAttentionError("its scores are neither scaled nor masked as causal attention's")
-    _require_causal(np.where(visible, 0.0, masked), tokens)
+    scales: list[float] = []
+
+    def mask(m: Matcher, tokens: int) -> Array:
+        sizes = [tokens if dim == "T" else int(dim) for dim in product.shape]
+        scores = np.random.default_rng(0).standard_normal(sizes)
+        masked = m.evaluate(node.inputs[0], region, {product.name: scores}, tokens)
+        scale, added = _scale_and_mask(masked, scores)
+        scales.append(scale)
+        return added
+
+    window = find_window(matcher, [inner.name for inner in region], mask, product.shape[-1])
     q, k = product.inputs
-    return Core(mixed, q, k, mixed.inputs[1], scale, True)
+    return Core(mixed, q, k, mixed.inputs[1], scales[0], True, window)
 
 
 def _without_nan(matcher: Matcher, softmax: Node) -> Node:
@@ -98,29 +97,10 @@ def _without_nan(matcher: Matcher, softmax: Node) -> Node:
     return choice if kept and matcher.only_user(test.name) is choice else softmax
 
 
-def _probe_tokens(matcher: Matcher, names: Iterable[str]) -> int:
-    """T at which every length in the mask's making (a window, the size of a stored table) would show."""
-    made = matcher.ancestors([name for name in names if name in matcher.static])
-    tables = {name for node in made for name in node.inputs if name in matcher.constants}
-    sizes = [int(dim) for name in tables for dim in matcher.constants[name].type.shape if dim != 1]
-    lengths = [length for node in made for length in _lengths(node) if length >= PROBE_TOKENS]
-    tokens = min(sizes) if sizes else max((2 * length + 3 for length in lengths), default=PROBE_TOKENS)
-    if tokens > _LONGEST_PROBE:
-        longest = max([*sizes, *lengths])
-        raise NotAttentionError(f"its mask depends on the length {longest}: sliding windows are not supported")
-    return tokens
-
-
-def _lengths(node: Node) -> list[int]:
-    """Lengths and positions among a node's attributes: whole numbers that are no sentinel of torch."""
-    kept = (node.attribute(name) for name in ("other", "diagonal", "start", "end", "index"))
-    return [abs(int(v)) for v in kept if isinstance(v, int | float) and abs(v) < 2**31 and v == int(v)]
-
-
-def _require_causal(mask: Array, tokens: int) -> None:
-    """The additive mask [.., T, T] shows position j to i if and only if j <= i."""
-    visible = np.tril(np.ones((tokens, tokens), bool))
-    if mask.shape[-2:] != visible.shape:
-        raise NotAttentionError(f"its mask is {list(mask.shape)} for {tokens} tokens")
-    if not (np.all(mask[..., visible] == 0) and np.all(mask[..., ~visible] <= _HIDDEN)):
-        raise NotAttentionError("its mask is not causal (a sliding window, padding or a bias is not supported)")
+def _scale_and_mask(masked: Array, scores: Array) -> tuple[float, Array]:
+    """`masked` as scale * scores + mask: the scale is that of the first token's own score."""
+    if masked.shape != scores.shape:
+        raise NotAttentionError("its scores are neither scaled nor masked as causal attention's")
+    scale = float(np.ravel(masked)[0] / np.ravel(scores)[0])
+    same = np.isclose(masked, scale * scores, rtol=1e-9, atol=1e-12)
+    return scale, np.where(same, 0.0, masked)
