@@ -19,7 +19,10 @@ MICROSOFT = "com.microsoft"
 
 
 def write_genai(module: Any, path: Path, *, int4: bool = False, window: int = -1) -> Path:
-    """A transformers Llama, Qwen2 or Qwen3 as the builder would write it, weights in a file beside it."""
+    """A transformers Llama, Qwen2 or Qwen3 as the builder would write it, weights in a file beside it.
+
+    Of a module on the meta device the weights are said to be there and are not; RoPE's frequencies have to be real.
+    """
     writer = _Writer(module, int4, window)
     writer.model()
     past = [
@@ -30,8 +33,12 @@ def write_genai(module: Any, path: Path, *, int4: bool = False, window: int = -1
     logits = _value("logits", ["batch", "sequence", writer.config.vocab_size], TensorProto.FLOAT)
     graph = helper.make_graph(writer.nodes, "main", inputs, [logits, *present], writer.tensors)
     opsets = [helper.make_opsetid("", 21), helper.make_opsetid(MICROSOFT, 1)]
+    file = helper.make_model(graph, opset_imports=opsets, ir_version=10)
+    if writer.bare:
+        path.write_bytes(file.SerializeToString())
+        return path
     onnx.save_model(
-        helper.make_model(graph, opset_imports=opsets, ir_version=10),
+        file,
         path,
         save_as_external_data=True,
         location=f"{path.name}.data",
@@ -61,7 +68,8 @@ class _Writer:
 
     def __init__(self, module: Any, int4: bool, window: int) -> None:
         self.config, self.int4, self.window = module.config, int4, window
-        self.weights = {name: p.detach().numpy() for name, p in module.named_parameters(remove_duplicate=False)}
+        self.weights = {name: _values(p) for name, p in module.named_parameters(remove_duplicate=False)}
+        self.bare = any(p.is_meta for p in module.parameters())
         self.layers = self.config.num_hidden_layers
         self.heads, self.kv_heads = self.config.num_attention_heads, self.config.num_key_value_heads
         self.head_dim = getattr(self.config, "head_dim", None) or self.config.hidden_size // self.heads
@@ -170,5 +178,19 @@ class _Writer:
         return output
 
     def tensor(self, name: str, values: np.ndarray) -> str:
+        if self.bare and values.size > 1 << 20:
+            return self.absent(name, values.shape)
         self.tensors.append(numpy_helper.from_array(np.ascontiguousarray(values), name))
         return name
+
+    def absent(self, name: str, shape: tuple[int, ...]) -> str:
+        tensor = TensorProto(name=name, data_type=TensorProto.FLOAT, dims=shape, data_location=TensorProto.EXTERNAL)
+        tensor.external_data.append(onnx.StringStringEntryProto(key="location", value="absent.data"))
+        self.tensors.append(tensor)
+        return name
+
+
+def _values(parameter: torch.Tensor) -> np.ndarray:
+    if parameter.is_meta:
+        return np.broadcast_to(np.zeros(1, np.float32), tuple(parameter.shape))
+    return np.asarray(parameter.detach().numpy())

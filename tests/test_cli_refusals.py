@@ -135,7 +135,7 @@ FILES_REFUSED = [
     (("compile", "saved.program", "--print", "place"), "its stages are behind it"),
     (("compile", "folder"), "unknown model 'folder'"),
     (("compile", "x" * 300), "unknown model 'xxx"),
-    (("compile", "model.onnx"), "model.onnx: it is damaged, cut off or no ONNX model"),
+    (("compile", "model.onnx"), "model.onnx: there is no such file"),
     (("compile", "good.py"), "Give good.py:factory"),
     (("compile", "absent.py:make"), "there is no file 'absent.py'"),
     (("compile", "folder:make"), "there is no file 'folder'"),

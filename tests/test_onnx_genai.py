@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,19 @@ import torch
 from compiler_modules import VOCAB, tokens_of
 from onnx_genai import BLOCK, quantized, write_genai
 from onnx_models import MODELS, model, ort_greedy, ort_logits, qwen2, recognised_text, session, small_program
+from transformers import LlamaConfig, LlamaForCausalLM
+from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
+from tests.programs import recognised_graph
 from wsesim.execute.executor import Executor
 from wsesim.toolchain.onnx_model import understand_onnx
 from wsesim_compiler.errors import UnsupportedOperatorError
 from wsesim_compiler.frontends.onnx import from_onnx
 from wsesim_compiler.frontends.torch_export import from_torch
 from wsesim_compiler.interpret import interpret
+from wsesim_compiler.lower import understand
+from wsesim_compiler.roles import named_by_role
+from wsesim_models.config import config
 
 IDS = [int(i) for i in tokens_of()]
 WIDE: dict[str, Any] = {"hidden_size": 64, "head_dim": 16, "intermediate_size": 96}
@@ -45,6 +52,32 @@ def test_it_is_the_same_model_and_says_what_onnxruntime_says(module: Any, int4: 
     while len(text) < 12:
         text.append(int(executor.step(sequence, text[-1:]).argmax()))
     assert text == ort_greedy(oracle, IDS, 12)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["llama3.1-8b", "llama3.1-70b"])
+def test_a_large_model_without_weights_is_the_same_graph(name: str, tmp_path: Path) -> None:
+    """From a file of some hundred kilobytes. Frequencies in float32 and in float64 differ in the last bit."""
+    ours = config(name)
+    rope = {"rope_type": "llama3", "rope_theta": ours.rope_theta, "original_max_position_embeddings": 8192}
+    rope |= {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+    theirs = LlamaConfig(
+        vocab_size=ours.vocab_size, hidden_size=ours.dim, intermediate_size=ours.ffn_dim, num_hidden_layers=ours.layers,
+        num_attention_heads=ours.heads, num_key_value_heads=ours.kv_heads, head_dim=ours.head_dim,
+        rms_norm_eps=ours.norm_eps, rope_parameters=rope, max_position_embeddings=8192,
+    )  # fmt: skip
+    with torch.device("meta"):
+        module = LlamaForCausalLM(theirs)
+    module.model.rotary_emb = LlamaRotaryEmbedding(theirs)
+    path = write_genai(module, tmp_path / "model.onnx")
+    read = from_onnx(path)
+    made, expected = (named_by_role(graph) for graph in (understand(read.graph), recognised_graph(ours)))
+    assert made.nodes == tuple(
+        dataclasses.replace(n, source=m.source) for n, m in zip(expected.nodes, made.nodes, strict=True)
+    )
+    assert made.parameters == expected.parameters
+    np.testing.assert_allclose(made.constants[0].values, expected.constants[0].values, rtol=1e-6)
+    assert len(read.weights.missing()) == 7 * ours.layers + 2
 
 
 @pytest.mark.parametrize("int4", [False, True], ids=["fp32", "int4"])

@@ -121,8 +121,9 @@ def test_ten_thousand_damaged_files_are_refused_cleanly(folder: Path) -> None:
 def test_data_outside_the_folder_is_not_read(location: str, folder: Path) -> None:
     path = folder / "outside.onnx"
     file = onnx.load(folder / "fp32.onnx", load_external_data=False)
-    for tensor in file.graph.initializer:
-        next(entry for entry in tensor.external_data if entry.key == "location").value = location
+    entries = [entry for tensor in file.graph.initializer for entry in tensor.external_data]
+    for entry in (entry for entry in entries if entry.key == "location"):
+        entry.value = location
     path.write_bytes(file.SerializeToString())
     with files_read() as opened, pytest.raises((OnnxFileError, UnsupportedOperatorError), match="folder"):
         from_onnx(path)

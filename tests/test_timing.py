@@ -226,12 +226,12 @@ def test_a_prompt_has_its_own_collectives() -> None:
     """Those of the kernels before the head; a decode step has the others. Fewer tokens or more, the head sees one."""
     made = program("tiny", "toy4x4", "shared")
 
-    def changed(field: str) -> Program:
+    def changed(**fields: str) -> Program:
         body = (k for k in made.kernels if hasattr(k, "prefill_reduce") and getattr(k, "broadcast", True))
-        new = {k.name: dataclasses.replace(k, **{field: "ring"}) for k in body}
+        new = {k.name: dataclasses.replace(k, **fields) for k in body}
         return dataclasses.replace(made, kernels=tuple(new.get(k.name, k) for k in made.kernels))
 
-    phased, ring = changed("prefill_reduce"), changed("reduce")
+    phased, ring = changed(prefill_reduce="ring"), changed(reduce="ring", prefill_reduce="")
     assert decode_cycles(phased) == decode_cycles(made) != decode_cycles(ring)
     prompts = [Timing(each).prefill(2 * made.prefill_chunk + 1).cycles for each in (phased, ring, made)]
     assert prompts[0] == prompts[1] != prompts[2]

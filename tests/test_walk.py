@@ -20,7 +20,7 @@ from wsesim.engine.timing import Timing
 from wsesim.engine.wafer import Memory, SegmentRun
 from wsesim.engine.walk import Paths
 from wsesim.machine import Fabric, Rect, load_machine
-from wsesim.program.routes import Path
+from wsesim.program.path import Path
 
 TOY = load_machine("toy4x4")
 COLUMNS, ROWS = 7, 6

@@ -35,6 +35,7 @@ from wsesim_compiler.frontends.onnx.values import (
     by_tokens,
     constant,
     counted,
+    largest_whole,
     shortest,
 )
 from wsesim_compiler.frontends.onnx.weights import WeightView
@@ -96,7 +97,10 @@ class Reader:
                 raise OnnxFileError(
                     self.file.path, f"output {name!r} is a result that is not read: cached keys or values"
                 )
-        return tuple(self.build.name(value) for value in values.values() if not isinstance(value, Unknown))
+        try:
+            return tuple(self.build.name(value) for value in values.values() if not isinstance(value, Unknown))
+        except NotReadError as error:
+            raise OnnxFileError(self.file.path, f"its output {', '.join(values)} is {error}") from None
 
     def step(self, node: NodeProto) -> None:
         """Read one node; what it makes is UNKNOWN if it is not read."""
@@ -179,14 +183,16 @@ class Reader:
             with np.errstate(all="ignore"):
                 arrays.append(np.asarray(fold(given, *_trimmed(values))))
         self.account(sum(array.nbytes for array in arrays))
+        varies = any(_varies(operand) for operand in statics)
         largest = max((operand.largest for operand in statics), default=0)
         bend = max((operand.bend for operand in statics), default=0)
-        varies = any(_varies(operand) for operand in statics)
         bend = max(bend, largest) if varies and kind(node) in BENDING else bend
+        made = largest_whole(arrays[0])
+        largest = max(largest, made) if made > PROBES[0] + 1 or not varies else largest  # lengths add up, too
         dtype = _folded_dtype(node, given, statics, arrays[0])
         depth = 1 + max((operand.depth for operand in statics), default=0)
-        made = Static(tuple(arrays), dtype, node, tuple(operands), largest, bend, depth)
-        return dataclasses.replace(made, depth=0) if counted(made) else made
+        value = Static(tuple(arrays), dtype, node, tuple(operands), largest, bend, depth)
+        return dataclasses.replace(value, depth=0) if counted(value) else value
 
     def account(self, size_bytes: int) -> None:
         """Static values are few and small in a model; a file that asks for more is not one."""

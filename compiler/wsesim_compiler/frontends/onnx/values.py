@@ -91,7 +91,7 @@ Operand: TypeAlias = Dynamic | Weight | Static | Parts | None
 
 def constant(array: Array, dtype: str) -> Static:
     """A value that does not depend on T."""
-    return Static((array,) * len(PROBES), dtype, largest=_largest(array))
+    return Static((array,) * len(PROBES), dtype, largest=largest_whole(array))
 
 
 def by_tokens(make: Callable[[int], Array], dtype: str = "i64") -> Static:
@@ -187,7 +187,8 @@ def _counting(array: Array, axis: int) -> tuple[int, int] | None:
     return (first, step) if np.array_equal(lines, np.broadcast_to(line, lines.shape)) else None
 
 
-def _largest(array: Array) -> int:
+def largest_whole(array: Array) -> int:
+    """The largest size among the whole numbers of an array, but for sentinels and infinities."""
     if not array.size or array.dtype.kind not in "if":
         return 0
     sizes = np.abs(array.astype(np.float64))
