@@ -8,7 +8,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from tests.programs import program
+from tests.programs import on_machine, program
 from tests.test_wafer import assert_same, times_of
 from wsesim.engine.builder import GraphBuilder
 from wsesim.engine.expand.segment import EqualLines, Plan, Segment, line_graph
@@ -41,6 +41,13 @@ def test_every_collective_is_folded(machine: str, collective: str) -> None:
     folded, whole = Timing(made), Timing(made, Memory(fold=False))
     assert_same(folded.decode(10), whole.decode(10))
     assert_same(folded.prefill(2 * made.prefill_chunk), whole.prefill(2 * made.prefill_chunk))
+
+
+def test_one_memory_may_serve_several_machines() -> None:
+    """A line's tasks say nothing of the fabric: lines of another one are others."""
+    made, memory = program("tiny", "toy4x4"), Memory(keep_timelines=False)
+    for machine in (made, on_machine(made, hop_cycles=3), made):
+        assert Timing(machine, memory).decode(16).cycles == Timing(machine).decode(16).cycles
 
 
 def test_a_straggler_is_told_apart() -> None:

@@ -32,7 +32,7 @@ STATE_FIELDS = {"pe_free": 1, "ramp_out_free": 1, "ramp_in_free": 1, "link_free"
 REQUEST_FIELDS = {"ramp": 1, "link": 4}
 
 LineMemory = dict[Hashable, LineEffect]
-"""Effects by (digest of the line, free links, state after the line's base)."""
+"""Effects by (digest of the line, fabric, free links, state after the line's base)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -130,7 +130,7 @@ class _Folding:
     def _effects(self, line: LineGraph, states: Int64, kinds: list[Int64]) -> list[LineEffect]:
         """What each kind of line does; those that nobody has seen are simulated together."""
         states = states[[kind[0] for kind in kinds]]
-        keys = [(line.digest, self.free_links, state.tobytes()) for state in states]
+        keys = [(line.digest, self.fabric, self.free_links, state.tobytes()) for state in states]
         unseen = [number for number, key in enumerate(keys) if key not in self.memory]
         if unseen:
             found = line_effects(line, self.fabric, states[unseen], self.free_links, self.keep_timelines)
