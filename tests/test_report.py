@@ -13,6 +13,7 @@ import pytest
 from tests.programs import UNTIED, on_machine, program
 from wsesim.engine.path import PathStep, step_path
 from wsesim.engine.timing import Step, Timing
+from wsesim.engine.wafer import Memory
 from wsesim.machine.machine import SlowPE
 from wsesim.program import Program
 from wsesim.report.bounds import lower_bounds, multiply_adds
@@ -113,6 +114,7 @@ def test_bounds_by_hand() -> None:
     weights = 2 * (2 * 32 * 32 + 2 * 32 * 16 + 3 * 32 * 64) + 32 * 256
     assert multiply_adds(made) == weights
     bounds = lower_bounds(made, Timing(made).decode(0))
+    assert lower_bounds(made, Timing(made, Memory(keep_timelines=False)).decode(0)) == bounds
     assert bounds.arithmetic_cycles == weights // 16  # sixteen PEs, one multiply-add a cycle
     # table (0, 0) 4 x 1, layer0 (0, 1) 2 x 3, layer1 (2, 1) 2 x 3: each next to the one before
     assert bounds.distance_cycles == 3

@@ -34,9 +34,14 @@ def lower_bounds(program: Program, step: Step) -> Bounds:
     hop_cycles = program.machine.fabric.hop_cycles
     return Bounds(
         _arithmetic_cycles(program, step),
-        sum(_dependent_cycles([piece.graph for piece in run.effect.pieces]) for run in last),
-        sum(min(_shortest_way(piece.graph) for piece in run.effect.pieces) for run in last) * hop_cycles,
+        sum(_dependent_cycles(_graphs(run)) for run in last),
+        sum(min(map(_shortest_way, _graphs(run))) for run in last) * hop_cycles,
     )
+
+
+def _graphs(run: SegmentRun) -> list[TaskGraph]:
+    """What the segment consists of; where nothing was kept of its way, its whole graph."""
+    return [piece.graph for piece in run.effect.pieces] or [run.segment.plan.graph]
 
 
 def _last_pass(step: Step) -> tuple[SegmentRun, ...]:
