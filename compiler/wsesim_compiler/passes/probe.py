@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from wsesim.machine import Machine
+from wsesim.machine.machine import dtype_bytes
 from wsesim.program.kernels import Kernel
 from wsesim.program.layout import Uniform, ceil_div
 from wsesim.program.program import Block, BlockMemory
@@ -40,6 +41,7 @@ class Probe:
         counts = Counter(map(self._key, self.layer_groups))
         first_of = {self._key(group): group for group in reversed(self.layer_groups)}
         self.layer_kinds = tuple((first_of[key], count) for key, count in counts.items())
+        self._least_bytes = max(map(self._linear_bytes, (group for group, _ in self.layer_kinds)))
 
     def memory(self, stages: tuple[Stage, ...], size: tuple[int, int]) -> BlockMemory:
         """Bytes of the fullest PE; stages that take turns share the buffers, and a tied table."""
@@ -66,8 +68,19 @@ class Probe:
         return self.memory(stages, size).total_bytes <= self.machine.room_bytes
 
     def fits_layers(self, size: tuple[int, int]) -> bool:
-        """Whether a block of this size holds any of the groups of layers."""
+        """Whether a block of this size holds any of the groups of layers; the weights spread evenly are tried first."""
+        if self._least_bytes > size[0] * size[1] * self.machine.room_bytes:
+            return False
         return all(self.fits(group, size) for group, _ in self.layer_kinds)
+
+    def _linear_bytes(self, stages: tuple[Stage, ...]) -> int:
+        """Bytes of the matrices of some layers, without padding."""
+        widths, elements = self.partition.widths, 0
+        for stage in stages:
+            linears = (n for fused in stage.fused for n in fused.nodes if n.op == "linear")
+            own = {(n.inputs[1], n.attributes): widths[n.inputs[0]] * widths[n.name] for n in linears}
+            elements += sum(own.values())
+        return elements * dtype_bytes(self.options.timing_dtype)
 
     def layer_cycles(self, size: tuple[int, int]) -> int:
         """One token through all layers on blocks of this size, handed over after each."""
