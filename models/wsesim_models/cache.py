@@ -11,6 +11,7 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -172,13 +173,12 @@ def _watch(process: subprocess.Popen[bytes], work: Path, total_bytes: int, progr
 
 
 def _largest_bytes(work: Path) -> int:
-    """Size of the growing file; files may go while we look."""
+    """Size of the growing file; files and folders may go while we look."""
     sizes = [0]
-    for path in work.rglob("*"):
-        try:
-            sizes.append(path.stat().st_size)
-        except FileNotFoundError:
-            continue
+    for folder, _, names in os.walk(work):  # passes over folders that are gone
+        for name in names:
+            with suppress(FileNotFoundError):
+                sizes.append((Path(folder) / name).stat().st_size)
     return max(sizes)
 
 
