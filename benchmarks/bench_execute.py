@@ -128,6 +128,7 @@ def _wafer(weights: NDArray[np.uint16], x: NDArray[np.float32], outputs: int, al
     order = (
         merges.order,
         merges.children,
+        merges.stored(merges),
         merges.first(np.zeros(0)),
         places,
         workers,

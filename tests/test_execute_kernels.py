@@ -55,6 +55,11 @@ def stored(kind, *shape):
     return np.clip(x * 40, -127, 127).astype(np.int8) if kind == "int8" else x
 
 
+def shuffled(count):
+    """Which tile each visit reads."""
+    return np.random.default_rng(count).permutation(count).astype(np.int32)
+
+
 def linear_case(tokens, positions, k, panels, algorithm, kind="fp32", workers=1):
     def make():
         merges = split_schedule(positions, algorithm)
@@ -67,7 +72,8 @@ def linear_case(tokens, positions, k, panels, algorithm, kind="fp32", workers=1)
         scratch = np.zeros(workers * k * PANEL, F)
         weights = stored(kind, panels, positions, k, PANEL).reshape(-1)
         starts = merges.first(np.arange(panels * PANEL) % 37)
-        order = (merges.order, merges.children, starts, places, workers, merges.depth, stack, scratch)
+        order = (merges.order, merges.children, shuffled(positions), starts, places, workers, merges.depth)
+        order += (stack, scratch)
         return (tokens, x, weights, scales, k, *order, np.full(tokens * row + 3, 9, F))
 
     name = f"linear-{tokens}x{positions}x{k}x{panels}-{algorithm}-{kind}-{workers}"
@@ -95,7 +101,7 @@ def score_case(tokens, context, algorithm, policy="interleaved", workers=1, wind
         group, member = np.divmod(np.arange(GROUPS * REPEAT), REPEAT)
         starts = (group * SEGMENT * width + member * FEATURES).astype(np.int32)
         keys = floats(capacity * GROUPS * SEGMENT * FEATURES)
-        shape = (starts, REPEAT, row, width, FEATURES, keys, F(0.3), merges.order, merges.children)
+        shape = (starts, REPEAT, row, width, FEATURES, keys, F(0.3), merges.order, merges.children, shuffled(SEGMENT))
         shape += (*spans_of(tokens, context, 5, policy, window), 5 if merges.split else 0, 2)
         stack = np.zeros(workers * merges.depth * PANEL, F)
         target = np.full(tokens * GROUPS * REPEAT * capacity, 9, F)

@@ -23,10 +23,11 @@ from wsesim.execute.calls import (
     ValueSums,
     WeightedSumCall,
 )
-from wsesim.execute.merges import linear_schedule, schedule, split_schedule
+from wsesim.execute.merges import Schedule, linear_schedule, schedule, split_schedule
 from wsesim.execute.tiles import PANEL
 from wsesim.program import Program
 from wsesim.program.kernels import (
+    DECODE,
     Add,
     Embed,
     FlashSum,
@@ -69,11 +70,14 @@ class Bound:
 class Binder:
     """Binds items one after the other, each reading what earlier ones made."""
 
-    def __init__(self, program: Program, packed: dict[str, Any], activations: str, chunk: int, workers: int) -> None:
-        self._program, self._packed = program, packed
+    def __init__(
+        self, program: Program, phase: str, packed: dict[str, Any], activations: str, chunk: int, workers: int
+    ) -> None:
+        self._program, self._packed = program.in_phase(phase), packed
+        self._decode = {kernel.name: kernel for kernel in program.in_phase(DECODE).kernels}
         self._chunk, self._workers = chunk, workers
         self._round = _ROUND.get(activations)
-        self._items = tuple(in_order(program))
+        self._items = tuple(in_order(self._program))
         self._buffers = Buffers(self._items, chunk)
         self._stack = np.zeros(0, np.float32)
         self._scratch = np.zeros(0, np.float32)
@@ -186,7 +190,10 @@ class Binder:
         places = _panel_places(item, packed.panels, self._chunk)
         weights = (packed.values, packed.scales, item.layout.width)
         starts = merges.first(_panel_elements(item, packed.panels))
-        order = (merges.order, merges.children, starts, places, self._workers, merges.depth)
+        decode = self._decode[item.name]
+        assert isinstance(decode, Linear)
+        stored = merges.stored(linear_schedule(decode))
+        order = (merges.order, merges.children, stored, starts, places, self._workers, merges.depth)
         return Plain(tiles.linear, (source, *weights, *order, self._stack, self._scratch, self._buffers.make(item)))
 
     def _biases(self, item: Item) -> list[Call]:
@@ -225,14 +232,17 @@ class Binder:
     def _score(self, item: Score) -> Call:
         query, key = self._inputs(item)
         layout, merges = item.query_layout, split_schedule(item.query_layout.segment, item.reduce)
-        places = _head_places(item.key_layout)
+        places, decode = _head_places(item.key_layout), self._decode[item.name]
+        assert isinstance(decode, Score)
+        visits = split_schedule(layout.segment, decode.reduce)
         self._bound.key_rows.append(len(places))
         geometry = (_head_starts(layout), layout.repeat, row_of(layout), layout.width, layout.features)
         return ScoreCall(
             len(self._bound.key_rows) - 1,
-            (key, row_of(item.key_layout), places),
+            (key, row_of(item.key_layout), _in_visits(places, item.key_layout, visits)),
             (query, *geometry),
             merges,
+            merges.stored(visits),
             self._lines(item),
             layout.heads,
             np.float32(item.scale),
@@ -378,6 +388,12 @@ def _head_elements(layouts: tuple[Heads, ...]) -> list[Ints]:
         elements.append((offset + np.arange(layout.groups * layout.repeat) % layout.heads).astype(np.int32))
         offset += layout.heads
     return elements
+
+
+def _in_visits(places: Ints, layout: Heads, merges: Schedule) -> Ints:
+    """`places` of a layout's heads with the segment in the order of the visits, as `line_sum` reads."""
+    split = places.reshape(-1, layout.segment, layout.features)
+    return split[:, merges.order].reshape(-1)
 
 
 def _head_places(layout: Heads) -> Ints:

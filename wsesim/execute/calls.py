@@ -58,6 +58,7 @@ class ScoreCall:
     append: tuple[Floats, int, Ints]
     query: tuple[Any, ...]
     merges: Schedule
+    stored: Ints
     lines: Lines
     together: int
     scale: np.float32
@@ -80,6 +81,7 @@ class ScoreCall:
             self.scale,
             self.merges.order,
             self.merges.children,
+            self.stored,
             self.lines.spans,
             self.lines.step,
             self.lines.along if self.merges.split else 0,

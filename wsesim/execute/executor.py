@@ -85,7 +85,7 @@ def _bind_phases(program: Program, packed: dict[str, Any], activations: str) -> 
     """The calls of each phase; they are the same ones where no kernel tells the phases apart."""
 
     def bound(phase: str) -> Bound:
-        return Binder(program.in_phase(phase), packed, activations, CHUNK, numba.get_num_threads()).bind()
+        return Binder(program, phase, packed, activations, CHUNK, numba.get_num_threads()).bind()
 
     decode = bound(DECODE)
     alike = program.in_phase(DECODE) == program.in_phase(PREFILL)

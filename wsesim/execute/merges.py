@@ -35,6 +35,12 @@ class Schedule:
     def length(self) -> int:
         return len(self.order)
 
+    def stored(self, decode: Schedule) -> NDArray[np.int32]:
+        """Of each visit its position's place among the visits of a decode step, in whose order tiles are stored."""
+        place = np.empty(self.length, np.int32)
+        place[decode.order] = np.arange(self.length)
+        return place[self.order]
+
     def first(self, elements: NDArray[np.integer]) -> NDArray[np.int32]:
         """The entry at which the sum of each element of a vector begins, to go around; none if nothing is split."""
         if not self.split:

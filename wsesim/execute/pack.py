@@ -18,6 +18,7 @@ from wsesim.errors import UnknownNameError
 from wsesim.execute.buffers import row_of
 from wsesim.execute.errors import WeightShapeError
 from wsesim.execute.kernels import narrow_bf16
+from wsesim.execute.merges import linear_schedule
 from wsesim.execute.threads import prange
 from wsesim.execute.tiles import PANEL
 from wsesim.program import Program
@@ -54,7 +55,7 @@ class Matrix:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tiles:
-    """A linear layer's weights: values [panels, positions, k, PANEL] and scales [panels, PANEL] (or none), flat.
+    """A linear layer's weights: values [panels, visits, k, PANEL] and scales [panels, PANEL] (or none), flat.
 
     Every output begins on a panel of its own: output o has `panels[o]` of them, in order. `biases`: of each output
     that has one, by its value, at the places of its elements, flat.
@@ -139,7 +140,7 @@ class TileMemory:
 
 def pack_weights(program: Program, store: WeightStore, dtype: str) -> dict[str, Any]:
     """What each kernel that has weights reads, by its name, in the order of the kernels: Matrix of an Embed, Tiles of a
-    Linear, the norms' weights. No collective decides any of it. Raises WeightShapeError.
+    Linear in the order of a decode step's visits, the norms' weights. Raises WeightShapeError.
     """
     refs = [ref for kernel in program.kernels for ref in kernel_weights(kernel)]
     reader = Reader(store, dtype, refs)
@@ -163,7 +164,7 @@ def pack_weights(program: Program, store: WeightStore, dtype: str) -> dict[str, 
 def pack_linear(kernel: Linear, reader: Reader, memory: TileMemory) -> Tiles:
     """The tiles of every output of `kernel`. Raises WeightShapeError."""
     panels = _panels(kernel)
-    columns = kernel.layout.indices().reshape(-1)
+    columns = kernel.layout.indices()[linear_schedule(kernel).order].reshape(-1)
     size = len(columns) * PANEL
     values = memory.take(sum(panels) * size)
     scales = np.zeros(sum(panels) * PANEL if reader.dtype == "int8" else 0, np.float32)

@@ -72,6 +72,11 @@ def rank_on_line(spans: Spans, token: int, step: int, along: int, seen: int) -> 
     return rank
 
 
+def by_position(order: Ints, stored: Ints) -> Ints:
+    """The stored tile of each position, where visit v is to position order[v] and reads tile stored[v]."""
+    return stored[np.argsort(order)]
+
+
 def linear(
     tokens: int,
     x: Floats,
@@ -80,6 +85,7 @@ def linear(
     k: int,
     order: Ints,
     children: Ints,
+    stored: Ints,
     starts: Ints,
     places: NDArray[np.int64],
     workers: int,
@@ -89,7 +95,7 @@ def linear(
     out: Floats,
 ) -> None:
     positions = len(order)
-    weights = widen(tiles).reshape(len(places), positions, k, PANEL)
+    weights = widen(tiles).reshape(len(places), positions, k, PANEL)[:, by_position(order, stored)]
     for t, row in enumerate(x[: tokens * positions * k].reshape(tokens, positions, k)):
         products = row[None, :, :, None] * weights  # [panel, position, k, column]
         partials = ordered_sum(products.transpose(2, 1, 0, 3))
@@ -131,6 +137,7 @@ def score(
     scale: float,
     order: Ints,
     children: Ints,
+    stored: Ints,
     spans: Spans,
     step: int,
     along: int,
@@ -143,7 +150,7 @@ def score(
 ) -> None:
     heads = len(starts)
     cached = keys.reshape(-1, heads // repeat, len(order), features, PANEL)
-    cached = cached.transpose(1, 2, 3, 0, 4)
+    cached = cached[:, :, by_position(order, stored)].transpose(1, 2, 3, 0, 4)
     cached = cached.reshape(heads // repeat, len(order), features, -1)  # [group, position, feature, token]
     for t in range(tokens):
         seen = context + t + 1

@@ -1,10 +1,10 @@
 """Sums over tiles: every PE's partial sum, then the merges of the reduction, for many output lines at once.
 
 The lines of a tile grid do not interact, so the outputs of neighbouring lines are stored side by side in panels of
-PANEL columns: tiles [panel, position, k, PANEL], whatever the order of the merges, which may differ between a prompt
-and a decode step. How they are stored changes no bit: each output is sum over k ascending within a position, in
-float32, multiplied then added, and then merged. The K cache is stored likewise, PANEL positions a panel, so that a
-query meets it as a linear layer's input does.
+PANEL columns: tiles [panel, visit, k, PANEL] in the order of a decode step's visits, which reads them from first to
+last; `stored` says for another order which tile a visit reads. How they are stored changes no bit: each output is sum
+over k ascending within a position, in float32, multiplied then added, and then merged. The K cache is stored likewise,
+PANEL positions a panel, so that a query meets it as a linear layer's input does.
 
 Stored weights: float32 is fp32, uint16 the bits of bf16, int16 those of fp16, int8 a multiple of its row's
 scale. Indices are unsigned: numba would otherwise test each for wraparound, and vectorise nothing.
@@ -166,17 +166,18 @@ def line_sum(
     k: Any,
     order: Ints,
     children: Ints,
+    stored: Ints,
     stack: Floats,
     so: Any,
 ) -> None:
     """stack[so:][:PANEL] = the reduced sum of one token over one panel.
 
-    Position p reads x[xo + p * x_stride:][:k] and its tile, w[wo + p * k * PANEL:].
+    Position p reads x[xo + p * x_stride:][:k]; visit v the tile stored[v] of w.
     """
     height = _0
     for v in range(_U(len(order))):
         position, count = _U(order[v]), _U(children[v])
-        visit(x, xo + position * x_stride, w, wo + position * k * _N, k, stack, so, height, count)
+        visit(x, xo + position * x_stride, w, wo + _U(stored[v]) * k * _N, k, stack, so, height, count)
         height = height - count + _1
 
 
@@ -189,6 +190,7 @@ def _panel_of_tokens(
     k: Any,
     order: Ints,
     children: Ints,
+    stored: Ints,
     stack: Floats,
     so: Any,
     entry: Any,
@@ -201,7 +203,7 @@ def _panel_of_tokens(
     positions = _U(len(order))
     for v in range(positions):
         position, count = _U(order[v]), _U(children[v])
-        tile = wo + position * k * _N
+        tile = wo + _U(stored[v]) * k * _N
         for i in range(k * _N):
             scratch[co + i] = widen(w[tile + i])
         for t in range(tokens):
@@ -212,14 +214,14 @@ def _panel_of_tokens(
 
 @njit(cache=True)
 def _panels(first: Any, last: Any, so: Any, co: Any, rest: Any) -> None:
-    tokens, x, w, scales, k, order, children, starts, places, stack, entry, scratch, out = rest
+    tokens, x, w, scales, k, order, children, stored, starts, places, stack, entry, scratch, out = rest
     positions = _U(len(order))
     for panel in range(first, last):
         wo = panel * positions * k * _N
         if tokens == _1:
-            line_sum(x, _0, k, w, wo, k, order, children, stack, so)
+            line_sum(x, _0, k, w, wo, k, order, children, stored, stack, so)
         else:
-            _panel_of_tokens(tokens, x, w, wo, k, order, children, stack, so, entry, scratch, co)
+            _panel_of_tokens(tokens, x, w, wo, k, order, children, stored, stack, so, entry, scratch, co)
         start, stride, valid = _U(places[panel, 0]), _U(places[panel, 1]), _U(places[panel, 2])
         for t in range(tokens if starts.size else _0):
             for n in range(valid):
@@ -240,6 +242,7 @@ def linear(
     k: int,
     order: Ints,
     children: Ints,
+    stored: Ints,
     starts: Ints,
     places: NDArray[np.int64],
     workers: int,
@@ -250,14 +253,14 @@ def linear(
 ) -> None:
     """out = tiles . x for each of `tokens`, whose bits do not depend on how many there are or on `workers`.
 
-    x [tokens, positions, k] flat; tiles [panels, positions, k, PANEL] flat, fp32, bf16, fp16 or int8; scales
+    x [tokens, positions, k] flat; tiles [panels, visits, k, PANEL] flat, fp32, bf16, fp16 or int8; scales
     [panels, PANEL] flat, or empty; places [panels, 3]: where in `out` a panel's first column of token 0 goes,
     the distance of two tokens, and how many columns count. starts [panels, PANEL] flat: the entry at which a column's
     sum begins where the merges leave them all, or empty. Scratch: stack [workers, tokens, depth, PANEL], scratch
     [workers, k, PANEL].
     """
     panels, entry, T, K = len(places), _U(depth) * _N, _U(tokens), _U(k)
-    rest = (T, x, tiles, scales, K, order, children, starts, places, stack, entry, scratch, out)
+    rest = (T, x, tiles, scales, K, order, children, stored, starts, places, stack, entry, scratch, out)
     if workers == 1:
         _panels(_0, _U(panels), _0, _0, rest)
     else:
@@ -303,7 +306,7 @@ def _around_line(stack: Floats, so: Any, positions: Any, held: Any, head: Any, t
 @njit(cache=True)
 def _score_blocks(first: Any, last: Any, so: Any, rest: Any) -> None:
     tokens, context, window, query, starts, repeat, row, width, features = rest[:9]
-    keys, scale, order, children, spans, step, along, together, stack, capacity, target = rest[9:]
+    keys, scale, order, children, stored, spans, step, along, together, stack, capacity, target = rest[9:]
     heads, positions = _U(len(starts)), _U(len(order))
     tile = positions * features * _N
     for block in range(first, last):
@@ -315,7 +318,7 @@ def _score_blocks(first: Any, last: Any, so: Any, rest: Any) -> None:
             for head in range(heads if count > hidden else _0):
                 wo = (block * (heads // repeat) + head // repeat) * tile
                 xo = t * row + _U(starts[head])
-                line_sum(query, xo, width, keys, wo, features, order, children, stack, so)
+                line_sum(query, xo, width, keys, wo, features, order, children, stored, stack, so)
                 for line in range(along):
                     po = (t * along + line) * _U(2)
                     first, end = _U(spans[po]), min(_U(spans[po + _1]), block * _N + count)
@@ -342,6 +345,7 @@ def score(
     scale: float,
     order: Ints,
     children: Ints,
+    stored: Ints,
     spans: Spans,
     step: int,
     along: int,
@@ -366,7 +370,7 @@ def score(
     y, w, f, c = _U(row), _U(width), _U(features), _U(capacity)
     s, a, g, factor = _U(step), _U(along), _U(together), np.float32(scale)
     queries = (T, C, _U(window), query, starts, R, y, w, f)
-    rest = (*queries, keys, factor, order, children, spans, s, a, g, stack, c, target)
+    rest = (*queries, keys, factor, order, children, stored, spans, s, a, g, stack, c, target)
     if workers == 1:
         _score_blocks(_U(begin), _U(end), _0, rest)
     else:
