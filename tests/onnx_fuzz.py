@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +37,17 @@ def _hook(event: str, arguments: tuple[Any, ...]) -> None:
         _opened.append(str(arguments[0]))
 
 
+@cache
+def _install() -> None:
+    """Once: a hook cannot be taken away again."""
+    sys.addaudithook(_hook)
+
+
 @contextmanager
 def files_read() -> Iterator[list[str]]:
     """The files that are opened meanwhile."""
     global _watching
-    if not any(getattr(sys, "_wsesim_fuzz", ())):
-        sys.addaudithook(_hook)
-        sys._wsesim_fuzz = (True,)  # type: ignore[attr-defined]
+    _install()
     _opened.clear()
     _watching = True
     try:

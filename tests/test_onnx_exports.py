@@ -13,19 +13,16 @@ from onnx_models import (
     MODELS,
     OPSETS,
     as_inputs,
+    assert_says_what_onnxruntime_says,
     export_onnx,
     mistral,
     model,
-    ort_greedy,
     ort_logits,
     qwen2,
     recognised_text,
     session,
-    small_program,
 )
 
-from wsesim.execute.executor import Executor
-from wsesim.toolchain.onnx_model import understand_onnx
 from wsesim_compiler.frontends.onnx import OnnxModel, from_onnx
 from wsesim_compiler.frontends.torch_export import from_torch
 from wsesim_compiler.interpret import interpret
@@ -56,13 +53,13 @@ def test_every_stage_computes_what_onnxruntime_computes(exported: tuple[str, dic
     assert_stages_compute(from_onnx(path), expected)
 
 
-def assert_stages_compute(read: OnnxModel, expected: np.ndarray, *, recognised: bool = True) -> None:
+def assert_stages_compute(read: OnnxModel, expected: np.ndarray) -> None:
     """To float32's rounding, of which the recognised scale, 1 / sqrt(head_dim), has lost what the file's has."""
     graphs = [read.graph, canonicalize(read.graph)]
-    graphs += [recognize(graphs[1])] if recognised else []
+    graphs.append(recognize(graphs[1]))
     outs = [interpret(g, read.weights.load, as_inputs(g, IDS))[0].reshape(-1, VOCAB) for g in graphs]
     np.testing.assert_allclose(outs[0], expected, atol=1e-4)
-    for out, tolerance in zip(outs[1:], (1e-9, 1e-6), strict=False):
+    for out, tolerance in zip(outs[1:], (1e-9, 1e-6), strict=True):
         np.testing.assert_allclose(out, outs[0], rtol=tolerance, atol=tolerance)
     assert all(parse_graph(str(graph)) == graph for graph in graphs)
 
@@ -75,16 +72,7 @@ def test_it_is_the_model_that_torchs_graph_gives(exported: tuple[str, dict[str, 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_executed_tile_by_tile_it_says_what_onnxruntime_says(exported: tuple[str, dict[str, Path]], form: str) -> None:
-    path = exported[1][form]
-    read, oracle = understand_onnx(str(path)), session(path)
-    executor = Executor(small_program(read.graph), read.weights)
-    sequence = executor.new_sequence()
-    logits = np.array([executor.step(sequence, [i]) for i in IDS])
-    np.testing.assert_allclose(logits, ort_logits(oracle, IDS), atol=1e-4)
-    text = [int(logits[-1].argmax())]
-    while len(text) < 12:
-        text.append(int(executor.step(sequence, text[-1:]).argmax()))
-    assert text == ort_greedy(oracle, IDS, 12)
+    assert_says_what_onnxruntime_says(exported[1][form], IDS)
 
 
 @pytest.mark.parametrize("opset", [18, 23])
@@ -93,7 +81,9 @@ def test_biases_and_windows_are_read(opset: int, tmp_path: Path) -> None:
     for name, module in (("qwen2", qwen2()), ("mistral", mistral(window=4))):
         (folder := tmp_path / name).mkdir()
         for path in export_onnx(module, opset, folder).values():
-            assert_stages_compute(from_onnx(path), ort_logits(session(path), IDS), recognised=False)
+            assert_stages_compute(from_onnx(path), ort_logits(session(path), IDS))
+            assert recognised_text(from_onnx(path).graph) == recognised_text(from_torch(module))
+            assert_says_what_onnxruntime_says(path, IDS)
 
 
 def test_names_may_be_lost_altogether(exported: tuple[str, dict[str, Path]], tmp_path: Path) -> None:

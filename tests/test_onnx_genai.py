@@ -12,13 +12,19 @@ import pytest
 import torch
 from compiler_modules import VOCAB, tokens_of
 from onnx_genai import BLOCK, quantized, write_genai
-from onnx_models import MODELS, model, ort_greedy, ort_logits, qwen2, recognised_text, session, small_program
+from onnx_models import (
+    MODELS,
+    assert_says_what_onnxruntime_says,
+    model,
+    ort_logits,
+    qwen2,
+    recognised_text,
+    session,
+)
 from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from tests.programs import recognised_graph
-from wsesim.execute.executor import Executor
-from wsesim.toolchain.onnx_model import understand_onnx
 from wsesim_compiler.errors import UnsupportedOperatorError
 from wsesim_compiler.frontends.onnx import from_onnx
 from wsesim_compiler.frontends.torch_export import from_torch
@@ -43,15 +49,7 @@ def test_it_is_the_same_model_and_says_what_onnxruntime_says(module: Any, int4: 
     own_head = int4 and module.config.tie_word_embeddings  # quantised, it is not the embedding
     expected = recognised_text(from_torch(model("llama", **WIDE) if own_head else module))
     assert recognised_text(from_onnx(path).graph) == expected
-    read, oracle = understand_onnx(str(path)), session(path)
-    executor = Executor(small_program(read.graph), read.weights)
-    sequence = executor.new_sequence()
-    logits = np.array([executor.step(sequence, [i]) for i in IDS])
-    np.testing.assert_allclose(logits, ort_logits(oracle, IDS), atol=1e-4)
-    text = [int(logits[-1].argmax())]
-    while len(text) < 12:
-        text.append(int(executor.step(sequence, text[-1:]).argmax()))
-    assert text == ort_greedy(oracle, IDS, 12)
+    assert_says_what_onnxruntime_says(path, IDS)
 
 
 @pytest.mark.slow
