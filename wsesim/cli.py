@@ -220,7 +220,7 @@ def _add_lowering(command: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     group.add_argument(
         "--placement", metavar="FILE", help="a TOML that says what lies where, as `compile --print place` prints it"
     )
-    group.add_argument("--defects", metavar="FILE", help="a TOML of dead PEs: rows, columns, pes")
+    group.add_argument("--defects", metavar="FILE", help="a TOML of dead PEs: dead, dead_rows, dead_columns")
     return group
 
 

@@ -65,7 +65,6 @@ def from_text(text: str, observe: Observe = unobserved) -> Partition:
 
 def lower(graph: Graph, machine: Machine, options: Options, cost: CostOracle, observe: Observe = unobserved) -> Program:
     """Recognised graph -> Program, verified at both ends. `cost` is asked for what a choice would cost."""
-    options.check()
     verify(graph, "recognized")
     return lower_partition(partition(graph), machine, options, cost, observe)
 

@@ -29,9 +29,6 @@ class Collectives:
         """The prompt's, as a kernel states it: "" if it is the decode step's."""
         return "" if self.prefill == self.decode else self.prefill
 
-    def __str__(self) -> str:
-        return f"{self.decode}, in a prompt {self.prefill}" if self.differing else self.decode
-
 
 @dataclass(frozen=True, slots=True)
 class PlacedBlock:

@@ -18,6 +18,7 @@ from wsesim.errors import InvalidInputError, UnknownNameError
 from wsesim.machine import Machine
 from wsesim.program.collectives import ALGORITHMS, STREAMED
 from wsesim.program.kernels import (
+    ALONG,
     DECODE,
     PREFILL,
     FlashSum,
@@ -154,7 +155,7 @@ def line_use(kernel: Kernel, block: Block, placement: Placement, phase: str) -> 
         case RMSNorm():
             return LineUse(block.along, kernel.layout.used, tokens, dtype, everybody=True)
         case Linear():
-            length = block.along if kernel.axis == "along" else block.across
+            length = block.along if kernel.axis == ALONG else block.across
             elements = (tokens if kernel.broadcast else batch) * sum(output.layout.width for output in kernel.outputs)
             return LineUse(length, kernel.layout.used, elements, dtype, kernel.broadcast)
         case Score():

@@ -3,8 +3,8 @@
 Contract: consecutive stages on different blocks are joined by one transfer, none of whose routes crosses a dead PE;
 kinds of collectives of a block share one set of colours (a PE's input queues hold one kind at a time, the engine
 reroutes in turn); transfers from one block to the same other one are one stream; streams that share a router take
-different colours. Raises PlacementError, naming the router and what meets
-there, when colours run out or a transfer would cross itself, and naming the PE when there is no way around a dead one.
+different colours. Raises PlacementError, naming the router and what meets there, when colours run out or a transfer
+would cross itself, and naming the PE when there is no way around a dead one.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import networkx as nx
 import numpy as np
 
 from wsesim.machine import Rect
+from wsesim.program.kernels import ACROSS, ALONG, SEGMENT
 from wsesim.program.layout import Uniform
 from wsesim.program.path import Path
 from wsesim.program.program import Block, ColourUse, Transfer
@@ -36,7 +37,7 @@ from wsesim_compiler.placement import Placement
 
 COLLECTIVE_COLOURS = (0, 1, 2, 3, 4)  # two for each phase's alternating chain, one for the broadcast
 EMBED_COLOURS = (5, 6)  # the id along the entry row and the columns; the rows of the table
-KINDS = ("along", "across", "segment")
+KINDS = (ALONG, ACROSS, SEGMENT)
 
 Node = tuple[str, int]
 """A stream, and which of its colours."""
