@@ -18,8 +18,9 @@ from wsesim.execute.sampling import SamplingOptions
 from wsesim.machine import load_machine
 from wsesim.program.kernels import DECODE
 from wsesim.runtime.errors import RequestError
-from wsesim.runtime.loop import Completion, Engine, Token
+from wsesim.runtime.loop import Engine
 from wsesim.runtime.request import Request
+from wsesim.runtime.run import Completion, Token
 from wsesim.runtime.stop import StopFilter
 from wsesim.serve.completion import completion_object
 from wsesim.toolchain.running import Session, make_request
@@ -36,26 +37,39 @@ MACHINE = dataclasses.replace(
 
 @dataclass
 class Cache:
-    position: int = 0
+    fed: list[int] = field(default_factory=list)
 
 
 @dataclass
 class Script:
-    """Arithmetic that answers with `script`, whatever it is asked; it remembers what it was fed."""
+    """Arithmetic that answers with `script`, whatever it is asked; it remembers what it was fed, and in what company.
+
+    A text's n-th id is its n-th of the script.
+    """
 
     script: Sequence[int]
     fed: list[list[int]] = field(default_factory=list)
+    passes: list[tuple[str, int]] = field(default_factory=list)
 
     def new_sequence(self) -> Cache:
         return Cache()
 
-    def step(
-        self, sequence: Cache, token_ids: Sequence[int], logits: bool = True, *, phase: str = DECODE
-    ) -> NDArray[np.float32]:
+    def fork(self, sequence: Cache) -> Cache:
+        return Cache(list(sequence.fed))
+
+    def step_each(
+        self, sequences: Sequence[Cache], token_ids: Sequence[Sequence[int]], *, phase: str = DECODE
+    ) -> list[NDArray[np.float32]]:
+        self.passes.append((phase, len(sequences)))
+        return [self._answer(sequence, ids, phase) for sequence, ids in zip(sequences, token_ids, strict=True)]
+
+    def _answer(self, sequence: Cache, token_ids: Sequence[int], phase: str) -> NDArray[np.float32]:
         self.fed.append(list(token_ids))
-        sequence.position += len(token_ids)
+        sequence.fed += token_ids
+        own = sequence.fed.count(-1) if phase == DECODE else 0
+        sequence.fed.append(-1)  # an answer was given here
         answer = np.zeros(300, np.float32)
-        answer[self.script[min(len(self.fed), len(self.script)) - 1]] = 9.0
+        answer[self.script[min(own, len(self.script) - 1)]] = 9.0
         return answer
 
 
@@ -63,21 +77,25 @@ class Script:
 class Step:
     cycles: int
     logits_cycles: int
+    busy_cycles: int
 
 
 @dataclass
 class Clock:
-    """Prefill: 100 cycles a token to the logits, 28 more to the id. Decode: 1000 + context."""
+    """Prefill: 100 cycles a token to the logits, 28 more to the id. Decode: 1000 + context. A step holds the busiest
+    block for `busy` cycles of its own, a prompt for as many a token.
+    """
 
+    busy: int = 10
     asked: list[tuple[str, int, int]] = field(default_factory=list)
 
     def prefill(self, tokens: int, candidates: int) -> Step:
         self.asked.append(("prefill", tokens, candidates))
-        return Step(100 * tokens + 28, 100 * tokens)
+        return Step(100 * tokens + 28, 100 * tokens, self.busy * tokens)
 
     def decode(self, context: int, candidates: int) -> Step:
         self.asked.append(("decode", context, candidates))
-        return Step(1000 + context, 900 + context)
+        return Step(1000 + context, 900 + context, self.busy)
 
 
 def letters(*pieces: bytes) -> Tokenizer:
@@ -88,8 +106,10 @@ def letters(*pieces: bytes) -> Tokenizer:
 LETTERS = tuple(b"%c" % i for i in range(1, 128))
 
 
-def engine(script: Sequence[int], tokenizer: Tokenizer | None = None, max_context: int = 64) -> Engine:
-    return Engine(MACHINE, max_context, Script(script), Clock(), tokenizer or letters(*LETTERS))
+def engine(
+    script: Sequence[int], tokenizer: Tokenizer | None = None, max_context: int = 64, slots: int = 1, busy: int = 10
+) -> Engine:
+    return Engine(MACHINE, max_context, Script(script), Clock(busy), tokenizer or letters(*LETTERS), slots)
 
 
 def run(machine: Engine, request: Request) -> tuple[list[Token], Completion]:
@@ -131,14 +151,110 @@ def test_times_are_those_of_a_hand_calculation(
     assert (times.admitted_s, times.finished_s) == (2.0, 2.0 + seconds(300 + sum(token_cycles)))
 
 
-def test_a_second_request_waits_for_the_first() -> None:
-    machine = engine([7] * 9)
-    first = run(machine, request(max_tokens=2))[1].times
-    second = run(machine, request(max_tokens=1, arrival_s=1.0))[1].times
+def run_all(machine: Engine, requests: Sequence[Request]) -> list[Completion]:
+    """All submitted at once."""
+    heard: list[list[Token | Completion]] = [[] for _ in requests]
+    machine.submit_all(requests, [own.append for own in heard])
+    while machine.busy:
+        machine.advance()
+    ends = [own[-1] for own in heard]
+    assert all(isinstance(end, Completion) for end in ends)
+    assert all(len(own) == 1 + len(own[-1].token_ids) for own in heard)
+    return ends  # type: ignore[return-value]
+
+
+def test_a_second_request_waits_for_the_slot_of_the_first() -> None:
+    first, second = run_all(engine([7] * 9), [request(max_tokens=2), request(max_tokens=1, arrival_s=1.0)])
     leaves = 2.0 + seconds(300 + 28 + 1003)
-    assert first.finished_s == leaves
-    assert (second.queue_s, second.admitted_s) == (leaves - 1.0, leaves)
-    assert second.total_s == second.queue_s + seconds(300 + 28) + 4.0
+    assert first.times.finished_s == leaves
+    assert (second.times.queue_s, second.times.admitted_s) == (leaves - 1.0, leaves)
+    assert second.times.total_s == second.times.queue_s + seconds(300 + 28) + 4.0
+
+
+def test_two_slots_share_the_busiest_block() -> None:
+    """The second prompt follows the first after 30 cycles; the steps of both fit between each other's, and none waits."""
+    first, second = run_all(engine([7] * 9, slots=2), [request(max_tokens=2), request(max_tokens=2)])
+    assert first.times.prompt_s == seconds(300)
+    assert second.times.admitted_s == 2.0
+    assert second.times.prompt_s == seconds(30 + 300)
+    assert first.times.token_s == second.times.token_s == tuple(map(seconds, (28, 1003)))
+
+
+def test_a_wafer_that_is_one_block_takes_turns() -> None:
+    """Busy for a whole decode step: the other's first token is drawn at 628, its step begins when the first's ends."""
+    first, second = run_all(engine([7] * 9, slots=2, busy=1003), [request(1, max_tokens=2), request(1, max_tokens=2)])
+    assert second.times.prompt_s == seconds(1003 + 100)
+    assert first.times.token_s == tuple(map(seconds, (28, 2 * 1003 - 128 + 1001)))
+    assert second.times.token_s == tuple(map(seconds, (28, 3 * 1003 - 1003 - 128 + 1001)))
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 9), st.integers(0, 6), st.integers(0, 9)), min_size=1, max_size=9),
+    st.integers(1, 4),
+    st.integers(1, 100),
+)
+def test_whoever_comes_first_is_admitted_first_and_no_slot_is_given_twice(
+    wanted: list[tuple[int, int, int]], slots: int, busy: int
+) -> None:
+    requests = [request(tokens, max_tokens, arrival_s=float(at)) for tokens, max_tokens, at in wanted]
+    machine = engine([7] * 9, slots=slots, busy=busy)
+    ends = run_all(machine, requests)
+    alone = [run(engine([7] * 9), one)[1] for one in requests]
+    assert [end.token_ids for end in ends] == [end.token_ids for end in alone]
+    for end, own in zip(ends, alone, strict=True):
+        assert end.times.prompt_s >= own.times.prompt_s
+        assert all(a >= b for a, b in zip(end.times.token_s, own.times.token_s, strict=True))
+    arrived = sorted(zip(requests, ends, strict=True), key=lambda pair: pair[0].arrival_s)
+    assert all(a[1].times.admitted_s <= b[1].times.admitted_s for a, b in pairwise(arrived))
+    for end in ends:
+        together = [e for e in ends if e.times.admitted_s <= end.times.admitted_s < e.times.finished_s]
+        assert len(together) <= slots
+    assert (machine.in_flight, machine.waiting) == (0, 0)
+
+
+def test_texts_in_flight_are_computed_in_one_pass() -> None:
+    machine = engine([7] * 9, slots=4)
+    run_all(machine, [request(3, max_tokens=3) for _ in range(4)])
+    assert machine.arithmetic.passes == [("prefill", 1), ("decode", 4), ("decode", 4)]  # one prompt for all of them
+
+
+def test_a_long_prompt_is_computed_between_the_tokens_of_others() -> None:
+    machine = engine([7] * 9, max_context=512, slots=2)
+    short, long = Request((1,), GREEDY, 3), Request((2,) * 300, GREEDY, 1)
+    run_all(machine, [short, long])
+    assert machine.arithmetic.fed[:2] == [[1], [2] * 63]
+    assert sum(len(ids) for ids in machine.arithmetic.fed) == 1 + 2 + 300
+
+
+def test_a_client_that_goes_away_frees_its_slot_and_nothing_else_moves() -> None:
+    machine = engine([7] * 9)
+    heard: list[list[Token | Completion]] = [[], [], []]
+    first, second, _ = machine.submit_all([request(max_tokens=9)] * 3, [own.append for own in heard])
+    while len(heard[0]) < 2:
+        machine.advance()
+    gone_s = machine.now_s
+    machine.cancel(second)
+    machine.cancel(first)
+    while machine.busy:
+        machine.advance()
+    assert len(heard[0]) == 2 and not heard[1]
+    assert heard[2][-1].times.admitted_s == gone_s
+    machine.cancel(first)  # again, to no effect
+    assert (machine.in_flight, machine.waiting) == (0, 0)
+
+
+def test_two_streams_may_be_read_in_turns() -> None:
+    machine = engine([7, 8, 9], slots=2)
+    one, other = machine.run(request(max_tokens=3)), machine.run(request(max_tokens=3))
+    pairs = list(zip(one, other, strict=True))
+    assert [[item.id for item in pair] for pair in pairs[:-1]] == [[7, 7], [8, 8], [9, 9]]
+
+
+def test_an_arrival_in_the_past_is_refused() -> None:
+    machine = engine([7] * 9)
+    run(machine, request(max_tokens=2))
+    with pytest.raises(RequestError, match="arrival_s is 1.0, earlier than the virtual now, 3"):
+        machine.run(request(max_tokens=1, arrival_s=1.0))
 
 
 def test_a_late_request_finds_the_wafer_free() -> None:
@@ -153,10 +269,8 @@ def test_a_session_s_requests_come_one_after_the_other() -> None:
     machine = engine([7] * 9)
     session = Session("m", None, "f", None, machine, machine.tokenizer)  # type: ignore[arg-type]
     first, second = (session.complete("abc", max_tokens=3).completion.times for _ in range(2))
-    waiting = session.complete("abc", max_tokens=3, arrival_s=0.0).completion.times
     assert (first.queue_s, first.total_s) == (second.queue_s, second.total_s)
     assert second.admitted_s == first.finished_s + 2.0
-    assert waiting.queue_s == second.finished_s
 
 
 def test_engine_and_arithmetic_are_asked_for_the_same_steps() -> None:
@@ -235,6 +349,29 @@ def test_sampling_outside_its_range_is_refused(options: dict[str, float]) -> Non
 
 def test_stops_are_one_text_or_several_or_none() -> None:
     assert [make_request([1], stop=s).stop for s in ("ab", ["a", "b"], None)] == [("ab",), ("a", "b"), ()]
+
+
+def test_a_text_does_not_end_before_its_least_tokens() -> None:
+    tokens, _ = run(engine([EOS] * 9), request(max_tokens=5, min_tokens=3))
+    assert EOS not in [token.id for token in tokens[:3]]
+    assert tokens[3].id == EOS
+
+
+def test_log_probabilities_name_the_likeliest_in_a_token_s_place() -> None:
+    tokens, completion = run(engine([7, 8]), request(3, max_tokens=2, logprobs=2))
+    assert [[token for token, _ in t.top] for t in tokens] == [[7, 0], [8, 0]]
+    assert tokens[0].top[0] == (7, tokens[0].logprob)
+    assert completion.prompt_logprobs == ()
+
+
+def test_a_prompt_s_own_log_probabilities_leave_out_its_first_token() -> None:
+    machine = engine([2])
+    _, completion = run(machine, request(3, max_tokens=0, logprobs=1, prompt_logprobs=True))
+    assert machine.arithmetic.fed == [[1], [2], [3]]
+    (second, first_top), (third, _) = completion.prompt_logprobs
+    assert first_top == ((2, second),)
+    assert third == second - 9.0
+    assert completion.token_ids == ()
 
 
 # Stop sequences

@@ -14,7 +14,7 @@ from wsesim.toolchain import DEFAULT_MODEL, STAGES, Lowering
 
 if TYPE_CHECKING:
     from wsesim.program import Program
-    from wsesim.runtime.loop import Completion, Token
+    from wsesim.runtime.run import Completion, Token
     from wsesim.toolchain import Session
 
 
@@ -75,7 +75,7 @@ def complete_command(options: argparse.Namespace) -> int:
 
 def _print_answer(session: Session, tokens: Iterator[Token | Completion]) -> None:
     from wsesim.report.completion import completion_text
-    from wsesim.runtime.loop import Completion
+    from wsesim.runtime.run import Completion
 
     shown = 0
     for item in tokens:

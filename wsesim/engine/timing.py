@@ -15,6 +15,7 @@ from itertools import groupby
 
 from wsesim.engine.errors import SequencesError
 from wsesim.engine.expand import Segment, expand_feedback, expand_stage, expand_transfer, transfer_ends
+from wsesim.engine.occupancy import busy_cycles
 from wsesim.engine.taskgraph import Int64
 from wsesim.engine.wafer import Memory, SegmentRun, Wafer
 from wsesim.program.kernels import DECODE, PREFILL, Kernel, Sample, Score
@@ -29,7 +30,8 @@ GREEDY = 1  # candidates of a greedy draw
 class Step:
     """One pass through the wafer: its cycles, when the logits were there, and the segments that it was made of.
 
-    `tokens` are the prompt's, or in a decode step those of the batch.
+    `tokens` are the prompt's, or in a decode step those of the batch. `busy_cycles`: for so long it holds the busiest
+    block, before another sequence's step can follow.
     """
 
     phase: str
@@ -37,6 +39,7 @@ class Step:
     context: int
     cycles: int
     logits_cycles: int
+    busy_cycles: int
     runs: tuple[SegmentRun, ...]
 
     @property
@@ -117,7 +120,7 @@ class Timing:
         wafer = Wafer(self.program.machine, self.memory, free_links=self.free_links)
         runs = self._body(wafer, DECODE, batch, context + 1, last=batch)
         end, logits_end = self._finish(wafer, DECODE, runs, batch, context + 1, candidates)
-        return Step(DECODE, batch, context, end, logits_end, tuple(runs))
+        return Step(DECODE, batch, context, end, logits_end, busy_cycles(self.program, runs), tuple(runs))
 
     def _prefill(self, tokens: int, candidates: int) -> Step:
         wafer = Wafer(self.program.machine, self.memory, free_links=self.free_links)
@@ -127,7 +130,7 @@ class Timing:
             stop = min(start + chunk, tokens)
             runs += self._body(wafer, PREFILL, stop - start, stop, last=int(stop == tokens))
         end, logits_end = self._finish(wafer, PREFILL, runs, 1, tokens, candidates)
-        return Step(PREFILL, tokens, 0, end, logits_end, tuple(runs))
+        return Step(PREFILL, tokens, 0, end, logits_end, busy_cycles(self.program, runs), tuple(runs))
 
     def _body(self, wafer: Wafer, phase: str, tokens: int, context: int, *, last: int) -> list[SegmentRun]:
         """Embedding, layers and the transfer of `last` tokens to the head."""

@@ -6,7 +6,7 @@ import numpy as np
 
 from wsesim.program.program import Program
 from wsesim.report.tables import aligned, si_bytes, si_seconds
-from wsesim.runtime.loop import Completion
+from wsesim.runtime.run import Completion
 from wsesim.runtime.times import Times
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from wsesim.program.kernels import DECODE
 
@@ -21,7 +21,7 @@ class TextStream(Protocol):
 
 
 class Tokenizer(Protocol):
-    """Text to ids and back, by a model's own rules."""
+    """Text to ids and back, by a model's own rules. `piece`: the bytes of one id."""
 
     @property
     def eos_ids(self) -> frozenset[int]: ...
@@ -30,33 +30,34 @@ class Tokenizer(Protocol):
 
     def decode(self, ids: Sequence[int]) -> str: ...
 
+    def piece(self, token_id: int) -> bytes: ...
+
     def stream(self) -> TextStream: ...
 
 
-class State(Protocol):
-    """One sequence's KV cache."""
-
-    position: int
-
-
 class Arithmetic(Protocol):
-    """Real numbers: `wsesim.execute.Executor`."""
+    """Real numbers: `wsesim.execute.Executor`. A sequence is one text's KV cache."""
 
-    def new_sequence(self) -> State: ...
+    def new_sequence(self) -> Any: ...
 
-    def step(
-        self, sequence: State, token_ids: Sequence[int], logits: bool = True, *, phase: str = DECODE
-    ) -> NDArray[np.float32] | None: ...
+    def fork(self, sequence: Any) -> Any: ...
+
+    def step_each(
+        self, sequences: Sequence[Any], token_ids: Sequence[Sequence[int]], *, phase: str = DECODE
+    ) -> list[NDArray[np.float32]]: ...
 
 
 class StepCycles(Protocol):
-    """Cycles of one step, to its logits and in all."""
+    """Cycles of one step: in all, to its logits, and those before another sequence's step can follow it."""
 
     @property
     def cycles(self) -> int: ...
 
     @property
     def logits_cycles(self) -> int: ...
+
+    @property
+    def busy_cycles(self) -> int: ...
 
 
 class Cycles(Protocol):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from wsesim.machine import Machine
 
@@ -25,19 +27,16 @@ class Times:
 
 
 def request_times(
-    machine: Machine, arrival_s: float, free_s: float, prompt_cycles: int, token_cycles: tuple[int, ...]
+    machine: Machine, arrival_s: float, admitted_s: float, logits_s: float, tokens_at_s: Sequence[float]
 ) -> Times:
-    """Times of a request that arrives at `arrival_s` at a wafer whose slot is free from `free_s` on.
+    """Times of a request whose tokens came at `tokens_at_s` of the virtual clock, the prompt's logits at `logits_s`.
 
     The host sends the prompt in one call before it can be admitted, and receives the answer in one call at the end.
     """
-    queue = max(machine.host.send_call_s, free_s - arrival_s)
-    tokens = tuple(machine.seconds(cycles) for cycles in token_cycles)
-    prompt = machine.seconds(prompt_cycles)
-    completion = _completion(tokens)
-    admitted = arrival_s + queue
+    tokens = tuple(after - before for before, after in pairwise((logits_s, *tokens_at_s)))
+    queue, prompt, completion = admitted_s - arrival_s, logits_s - admitted_s, _completion(tokens)
     total = queue + prompt + completion + machine.host.receive_call_s
-    return Times(queue, prompt, completion, total, tokens, admitted, admitted + prompt + sum(tokens))
+    return Times(queue, prompt, completion, total, tokens, admitted_s, (logits_s, *tokens_at_s)[-1])
 
 
 def _completion(token_s: tuple[float, ...]) -> float:

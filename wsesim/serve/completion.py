@@ -6,7 +6,7 @@ import time
 import uuid
 from typing import Any
 
-from wsesim.runtime.loop import Completion
+from wsesim.runtime.run import Completion
 
 
 def completion_object(completion: Completion, model: str, fingerprint: str, text_from: str | None) -> dict[str, Any]:

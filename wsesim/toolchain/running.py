@@ -27,9 +27,10 @@ from wsesim.toolchain.words import (
 if TYPE_CHECKING:
     from wsesim.engine.timing import Timing
     from wsesim.program import Program
-    from wsesim.runtime.loop import Completion, Engine, Token
+    from wsesim.runtime.loop import Engine
     from wsesim.runtime.protocols import Tokenizer
     from wsesim.runtime.request import Request
+    from wsesim.runtime.run import Completion, Token
     from wsesim.toolchain.steps import RememberedSteps
     from wsesim_models.weights import Weights
 
@@ -76,15 +77,14 @@ class Session:
     def stream(self, prompt: str, **options: Any) -> Iterator[Token | Completion]:
         """Tokens as they come, then the Completion. Options: max_tokens, temperature, top_p, seed, stop, arrival_s.
 
-        Without `arrival_s` (on the virtual clock) the request arrives when the one before it has left.
+        Without `arrival_s` the request arrives at the virtual clock's now.
         """
-        arrival_s = options.pop("arrival_s", self.engine.free_s)
         ids = self.tokenizer.encode(prompt) if prompt else []
-        return self.engine.run(make_request(ids, arrival_s=arrival_s, **options))
+        return self.engine.run(make_request(ids, **options))
 
     def complete(self, prompt: str, **options: Any) -> Answer:
         """The whole answer. Options as in `stream`."""
-        from wsesim.runtime.loop import Completion
+        from wsesim.runtime.run import Completion
 
         *_, completion = self.stream(prompt, **options)
         assert isinstance(completion, Completion)
@@ -136,7 +136,7 @@ def open_session(
     arithmetic.step(arithmetic.new_sequence(), [0])  # JIT and page faults are not the first text's
     warm_up()
     context = min(program.max_context, text_program.max_context)
-    engine = Engine(program.machine, context, arithmetic, make_steps(program), loaded.tokenizer)
+    engine = Engine(program.machine, context, arithmetic, make_steps(program), loaded.tokenizer, program.sequences)
     stated = "\n".join((program.fingerprint(), text_program.fingerprint(), dtype, loaded.weights.fingerprint()))
     fingerprint = hashlib.sha256(stated.encode()).hexdigest()[:20]
     return Session(program.model, text_from, fingerprint, program, engine, loaded.tokenizer)
@@ -156,7 +156,7 @@ def make_request(
     top_p: float = 1.0,
     seed: int | None = None,
     stop: str | tuple[str, ...] | list[str] | None = None,
-    arrival_s: float = 0.0,
+    arrival_s: float | None = None,
 ) -> Request:
     """A Request; without a seed a draw takes seed 0, so that the same call gives the same text."""
     from wsesim.execute.sampling import SamplingOptions
@@ -164,7 +164,7 @@ def make_request(
 
     check_types(
         {"max_tokens": max_tokens, "temperature": temperature, "top_p": top_p, "seed": seed, "arrival_s": arrival_s},
-        {"max_tokens": int | None, "temperature": float, "top_p": float, "seed": int | None, "arrival_s": float},
+        {"max_tokens": int | None, "temperature": float, "top_p": float, "seed": int | None, "arrival_s": float | None},
     )
     check_types({"stop": tuple(stop) if isinstance(stop, list) else stop}, {"stop": str | tuple[str, ...] | None})
     sampling = SamplingOptions(temperature, top_p, seed or 0)

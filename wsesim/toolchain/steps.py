@@ -1,14 +1,15 @@
 """RememberedSteps: the cycles of a Program's steps, kept on disk, so that a second run of a model starts at once.
 
-Only two numbers of a step are kept; who wants to know why (a Report) simulates. The file is keyed by the Program's
+Only three numbers of a step are kept; who wants to know why (a Report) simulates. The file is keyed by the Program's
 fingerprint and by the engine's own source, so that a change of either forgets it.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,10 +21,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class StepCycles:
-    """Cycles of one step, to its logits and in all."""
+    """Cycles of one step, in all, to its logits, and those for which it holds the busiest block."""
 
     cycles: int
     logits_cycles: int
+    busy_cycles: int
 
 
 class RememberedSteps:
@@ -45,13 +47,13 @@ class RememberedSteps:
         name = " ".join(map(str, key))
         if name not in self._steps:
             step = simulate()
-            self._steps[name] = StepCycles(step.cycles, step.logits_cycles)
+            self._steps[name] = StepCycles(step.cycles, step.logits_cycles, step.busy_cycles)
             self._write()
         return self._steps[name]
 
     def _write(self) -> None:
         if self._path is not None:
-            write_whole(self._path, json.dumps({name: asdict(s) for name, s in self._steps.items()}))
+            write_whole(self._path, json.dumps({name: dataclasses.asdict(s) for name, s in self._steps.items()}))
 
 
 def _read(path: Path | None) -> dict[str, StepCycles]:
@@ -60,6 +62,7 @@ def _read(path: Path | None) -> dict[str, StepCycles]:
         return {}
     try:
         kept = json.loads(path.read_text(encoding="utf-8"))
-        return {name: StepCycles(int(step["cycles"]), int(step["logits_cycles"])) for name, step in kept.items()}
+        fields = [field.name for field in dataclasses.fields(StepCycles)]
+        return {name: StepCycles(*(int(step[field]) for field in fields)) for name, step in kept.items()}
     except (OSError, ValueError, TypeError, AttributeError, KeyError):
         return {}

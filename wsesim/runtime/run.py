@@ -1,0 +1,200 @@
+"""Run: what one request has come to."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from wsesim.execute.sampling import GREEDY, History, likeliest, logprob, sample
+from wsesim.machine import Machine
+from wsesim.program.kernels import DECODE, PREFILL
+from wsesim.runtime.protocols import Arithmetic, Tokenizer
+from wsesim.runtime.request import Request
+from wsesim.runtime.stop import StopFilter
+from wsesim.runtime.times import Times, request_times
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+Alternatives = tuple[tuple[int, float], ...]
+"""Ids and their log probabilities, the likeliest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """One generated token; `text` is what it lets out, often nothing (half characters, possible stop sequences).
+
+    `top` are the likeliest tokens in its place, as many as were asked for. `cycles` are its step's own, `at_s` is when
+    it came, on the virtual clock.
+    """
+
+    id: int
+    text: str
+    logprob: float
+    top: Alternatives
+    cycles: int
+    at_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """A finished request. Wall times are of this computer, everything else is of the simulated wafer.
+
+    `rest` is the end of `text` that no token let out. prompt_logprobs: of each token of the prompt but the first, with
+    the alternatives to it; empty if not asked for.
+    """
+
+    text: str
+    rest: str
+    token_ids: tuple[int, ...]
+    prompt_tokens: int
+    finish_reason: str
+    times: Times
+    prompt_logprobs: tuple[tuple[float, Alternatives], ...]
+    execute_wall_s: float
+    simulate_wall_s: float
+
+
+Hear = Callable[[Token | Completion], None]
+"""What a client hears of its request: each token, then the Completion."""
+
+
+class Prompt:
+    """A prompt's cache and logits, computed once for all the texts that go on from it."""
+
+    def __init__(self, token_ids: Sequence[int], *, each_token: bool = False) -> None:
+        self.token_ids = tuple(token_ids)
+        self.each_token = each_token
+        self.users = 0
+        self.logprobs: list[tuple[float, Alternatives]] = []
+        self._fed = 0
+        self._sequence: Any = None
+        self.logits: NDArray[np.float32] | None = None  # after the last token, once that was fed
+
+    @property
+    def done(self) -> bool:
+        return self._fed == len(self.token_ids)
+
+    def sequence(self, arithmetic: Arithmetic) -> Any:
+        if self._sequence is None:
+            self._sequence = arithmetic.new_sequence()
+        return self._sequence
+
+    def next_ids(self, most: int) -> tuple[int, ...]:
+        """What to feed next, at most so many tokens."""
+        return self.token_ids[self._fed : self._fed + (1 if self.each_token else most)]
+
+    def take(self, fed: int, logits: NDArray[np.float32], alternatives: int) -> None:
+        """`fed` more tokens led to `logits`."""
+        self._fed += fed
+        if self.done:
+            self.logits = logits
+        elif self.each_token:
+            top = tuple((token.id, token.logprob) for token in likeliest(logits, alternatives))
+            self.logprobs.append((logprob(logits, self.token_ids[self._fed]), top))
+
+    def leave(self, arithmetic: Arithmetic) -> Any:
+        """The cache for one of the texts to go on with; the last one takes the prompt's own."""
+        self.users -= 1
+        return self._sequence if self.users == 0 else arithmetic.fork(self._sequence)
+
+
+class Run:
+    """One request between its submission and its Completion. Its engine alone changes it."""
+
+    def __init__(
+        self, request: Request, limit: int, prompt: Prompt, tokenizer: Tokenizer, arrival_s: float, hear: Hear
+    ) -> None:
+        self.request = request
+        self.hear = hear
+        self.arrival_s = arrival_s
+        self.candidates = GREEDY if request.sampling.temperature == 0 else request.sampling.candidates
+        self.admitted_s = 0.0
+        self.logits_s = 0.0
+        self.step_cycles = 0  # of the step that is on the wafer
+        self.execute_wall_s = 0.0
+        self.simulate_wall_s = 0.0
+        self.prompt = prompt
+        self._limit = limit
+        self._eos_ids = tokenizer.eos_ids
+        self._filter = StopFilter(request.stop)
+        self._stream = tokenizer.stream()
+        self._tokens: list[Token] = []
+        self._counts: Counter[int] = Counter()
+        self._sequence: Any = None
+        self._logits: NDArray[np.float32] | None = None
+
+    @property
+    def phase(self) -> str:
+        """Of the step that is on the wafer."""
+        return DECODE if self._tokens else PREFILL
+
+    @property
+    def context(self) -> int:
+        """Tokens in the cache before the next decode step."""
+        return len(self.prompt.token_ids) + len(self._tokens) - 1
+
+    @property
+    def due(self) -> bool:
+        """Whether the step that is on the wafer still lacks its logits."""
+        if self.phase == PREFILL:
+            return not self.prompt.done
+        return self._logits is None and self.finish_reason is None
+
+    @property
+    def finish_reason(self) -> str | None:
+        """`stop` or `length` once the text is at its end."""
+        if self._filter.stopped or (self._tokens and self._tokens[-1].id in self._eos_ids):
+            return "stop"
+        return "length" if len(self._tokens) == self._limit else None
+
+    def fed(self, arithmetic: Arithmetic, most: int) -> tuple[Any, tuple[int, ...]]:
+        """The sequence and the ids that its step on the wafer still needs to be fed."""
+        if self.phase == PREFILL:
+            return self.prompt.sequence(arithmetic), self.prompt.next_ids(most)
+        if self._sequence is None:
+            self._sequence = self.prompt.leave(arithmetic)
+        return self._sequence, (self._tokens[-1].id,)
+
+    def take(self, ids: tuple[int, ...], logits: NDArray[np.float32]) -> None:
+        """`ids` were fed and led to `logits`."""
+        if self.phase == PREFILL:
+            self.prompt.take(len(ids), logits, self.request.logprobs)
+        else:
+            self._logits = logits
+
+    def draw(self, at_s: float) -> Token:
+        """The token of the step that has come off the wafer."""
+        logits = self.prompt.logits if self.phase == PREFILL else self._logits
+        assert logits is not None
+        early = len(self._tokens) < self.request.min_tokens
+        history = History(len(self._tokens), self._counts, self._eos_ids if early else ())
+        drawn = sample(logits, self.request.sampling, history)
+        top = tuple((token.id, token.logprob) for token in likeliest(logits, self.request.logprobs))
+        text = "" if drawn.id in self._eos_ids else self._filter.push(self._stream.push(drawn.id))
+        self._counts[drawn.id] += 1
+        self._tokens.append(Token(drawn.id, text, drawn.logprob, top, self.step_cycles, at_s))
+        self._logits = None
+        return self._tokens[-1]
+
+    def completion(self, machine: Machine) -> Completion:
+        """What it has come to, at its end."""
+        rest = self._filter.push(self._stream.flush()) + self._filter.flush()
+        at_s = [token.at_s for token in self._tokens]
+        times = request_times(machine, self.arrival_s, self.admitted_s, self.logits_s, at_s)
+        reason = self.finish_reason
+        assert reason is not None
+        return Completion(
+            text="".join(token.text for token in self._tokens) + rest,
+            rest=rest,
+            token_ids=tuple(token.id for token in self._tokens),
+            prompt_tokens=len(self.prompt.token_ids),
+            finish_reason=reason,
+            times=times,
+            prompt_logprobs=tuple(self.prompt.logprobs),
+            execute_wall_s=self.execute_wall_s,
+            simulate_wall_s=self.simulate_wall_s,
+        )
