@@ -4,6 +4,7 @@
     program = wsesim.compile("llama3.1-8b", machine="wse3", strategy="pipelined")
     report = wsesim.simulate(program, phase="decode", context=512)
     answer = wsesim.complete("It was a dark and stormy night", model="smollm2-135m", max_tokens=40)
+    client = wsesim.connect()  # the unmodified cerebras client, its server simulated in process
 
 Everything is imported at its first use: `import wsesim` itself loads neither torch nor numba.
 """
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from wsesim.toolchain import complete as complete
     from wsesim.toolchain import open_session as open_session
     from wsesim.toolchain import simulate as simulate
+    from wsesim.toolchain.serving import AsyncClient as AsyncClient
+    from wsesim.toolchain.serving import Client as Client
+    from wsesim.toolchain.serving import connect as connect
 
 __version__ = "0.1.0"
 
@@ -37,6 +41,9 @@ _HOMES = {
     "load_machine": "wsesim.machine",
     "Program": "wsesim.program",
     "Report": "wsesim.report.report",
+    "Client": "wsesim.toolchain.serving",
+    "AsyncClient": "wsesim.toolchain.serving",
+    "connect": "wsesim.toolchain.serving",
 }
 __all__ = list(_HOMES)
 

@@ -1,4 +1,4 @@
-"""The command line: `wsesim complete | compile | simulate | models | machines`. The same words as in Python.
+"""The command line: `wsesim complete | compile | simulate | validate | serve | models | machines`; Python's own words.
 
 A user's mistake is one line on standard error and exit status 2; Ctrl-C is exit status 130.
 """
@@ -14,8 +14,17 @@ from typing import Any
 
 from wsesim import __version__, commands
 from wsesim.errors import WsesimError
+from wsesim.serve.limits import Limits
 from wsesim.toolchain import DEFAULT_MACHINE, DEFAULT_MODEL, PHASES, STAGES, Lowering
 
+LIMIT_HELP = {
+    "queue": "requests that wait for a slot, beyond those that run",
+    "body_bytes": "bytes of a body, unpacked",
+    "body_s": "seconds for a body to arrive",
+    "write_s": "seconds for a client to take an event",
+    "requests_per_day": "requests of one key a day",
+    "tokens_per_minute": "tokens of one key a minute",
+}
 COMPILED_BY = (
     "MODEL is a name of `wsesim models`, file.py:factory of a torch module, an .onnx or .pt2 file, or a saved Program."
 )
@@ -66,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_compile(words)
     _add_simulate(words)
     _add_validate(words)
+    _add_serve(words)
     _add_models(words)
     machines = words.add_parser(
         "machines", help="the machines that are known", description="Lists the machine presets."
@@ -162,6 +172,40 @@ def _add_validate(words: Any) -> None:
     command.set_defaults(run=commands.validate_command)
 
 
+def _add_serve(words: Any) -> None:
+    default = Limits()
+    command = words.add_parser(
+        "serve",
+        help="the Completions API over HTTP",
+        description=f"Serves MODEL in the shape of the Cerebras Completions API, until SIGTERM. {COMPILED_BY}",
+    )
+    command.add_argument("--host", default="127.0.0.1", metavar="H", help="address to listen at (default 127.0.0.1)")
+    command.add_argument("--port", type=int, default=8000, metavar="N", help="0 takes a free one (default 8000)")
+    command.add_argument(
+        "--model",
+        metavar="MODEL",
+        help="default: smollm2-135m, and llama3.1-8b with its text from it; with --weights, llama3.1-8b alone",
+    )
+    command.add_argument("--weights", metavar="PATH", help="the weights of the model that the text is from")
+    command.add_argument("--text-from", metavar="MODEL", help="text and token counts of another model")
+    command.add_argument("--dtype", default="fp32", metavar="D", help="of the weights: fp32, bf16, fp16 or int8")
+    command.add_argument(
+        "--api-key", action="append", default=[], metavar="KEY", help="may be given several times (default: any key)"
+    )
+    limits = command.add_argument_group("limits")
+    for name, text in LIMIT_HELP.items():
+        value = getattr(default, name)
+        limits.add_argument(
+            f"--{name.replace('_', '-')}",
+            type=type(value),
+            default=value,
+            metavar="N",
+            help=f"{text} (default {value})",
+        )
+    _add_lowering(command)
+    command.set_defaults(run=commands.serve_command, sequences=None)
+
+
 def _add_models(words: Any) -> None:
     models = words.add_parser(
         "models",
@@ -193,7 +237,11 @@ def _add_lowering(command: argparse.ArgumentParser) -> argparse._ArgumentGroup:
         help="tokens of a sequence (default 8192, or the model's own limit)",
     )
     group.add_argument(
-        "--sequences", type=int, default=default.sequences, metavar="N", help="sequences in the KV cache"
+        "--sequences",
+        type=int,
+        default=default.sequences,
+        metavar="N",
+        help="sequences in the KV cache (default 1; serve: as many as fit, up to 8)",
     )
     group.add_argument("--timing-dtype", default=default.timing_dtype, metavar="D", help="fp16, bf16, int8 or fp32")
     group.add_argument("--kv", default=default.kv, metavar="POLICY", help="interleaved, shift or concat")

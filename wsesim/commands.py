@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import sys
 from collections.abc import Iterator
@@ -202,6 +203,27 @@ def validate_command(options: argparse.Namespace) -> int:
             raise InvalidInputError(f"--markdown {options.markdown}: {error.strerror}") from None
     print(json.dumps(validation.to_json()) if options.json else validation_text(validation))
     return 0 if validation.ok else 1
+
+
+def serve_command(options: argparse.Namespace) -> int:
+    from wsesim.serve.limits import Limits
+    from wsesim.serve.server import listen, run
+    from wsesim.toolchain.serving import make_server_app, open_api
+
+    limits = Limits(**{field.name: getattr(options, field.name) for field in dataclasses.fields(Limits)})
+    bound = listen(options.host, options.port)
+    api = open_api(
+        options.model,
+        weights=options.weights,
+        text_from=options.text_from,
+        dtype=options.dtype,
+        limits=limits,
+        say=_say,
+        progress=_Progress(),
+        **_lowering(options),
+    )
+    run(make_server_app(api, options.api_key), bound, lambda url: _say(f"listening at {url}"))
+    return 0
 
 
 def models_command(options: argparse.Namespace) -> int:

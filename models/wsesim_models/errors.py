@@ -6,6 +6,7 @@ WsesimError
 ├── PullError                a download that failed or is not the file that it should be
 └── InvalidInputError
     ├── InvalidFileError     a file that is truncated, damaged or of a kind that is not read
+    ├── ChatTemplateError    messages that the model's chat template refuses
     └── MismatchError        a sound file that belongs to another model: tensors or constants differ
 """
 
@@ -32,3 +33,7 @@ class InvalidFileError(InvalidInputError):
 
 class MismatchError(InvalidInputError):
     """A sound file that belongs to another model."""
+
+
+class ChatTemplateError(InvalidInputError):
+    """Messages that the model's chat template refuses."""

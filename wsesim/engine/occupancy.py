@@ -15,7 +15,7 @@ def busy_cycles(program: Program, runs: Sequence[SegmentRun]) -> int:
     In a line of blocks that each hold one step at a time, steps of other sequences follow one another at this
     distance; `wsesim.engine.pipeline` finds the distance itself, by simulating the loaded wafer.
     """
-    blocks = {kernel.name.partition(".")[0]: (kernel.block,) for kernel in program.kernels}
+    blocks: dict[str, tuple[str, ...]] = {kernel.name.partition(".")[0]: (kernel.block,) for kernel in program.kernels}
     blocks |= {f"{t.source}->{t.target}": (t.source, t.target) for t in program.transfers}
     held: defaultdict[str, list[tuple[int, int]]] = defaultdict(list)
     for run in runs:

@@ -12,7 +12,7 @@ from wsesim.program.kernels import DECODE, PREFILL
 from wsesim.runtime.errors import RequestError
 from wsesim.runtime.protocols import Arithmetic, Cycles, Tokenizer
 from wsesim.runtime.request import Request
-from wsesim.runtime.run import Completion, Hear, Prompt, Run, Token
+from wsesim.runtime.run import Completion, Hear, Heard, Prompt, PromptLogprobs, Run, Token
 
 PROMPT_TOKENS = 64
 """Tokens of prompts that are computed between two tokens of the others in flight. Changes no number."""
@@ -93,7 +93,7 @@ class Engine:
 
     def run(self, request: Request) -> Iterator[Token | Completion]:
         """The request's tokens as they come, then its Completion. Raises RequestError before the first."""
-        heard: deque[Token | Completion] = deque()
+        heard: deque[Heard] = deque()
         return self._watch(self.submit(request, heard.append), heard)
 
     def advance(self) -> None:
@@ -117,13 +117,16 @@ class Engine:
         else:
             self._finish(run)
 
-    def _watch(self, run: Run, heard: deque[Token | Completion]) -> Iterator[Token | Completion]:
+    def _watch(self, run: Run, heard: deque[Heard]) -> Iterator[Token | Completion]:
         try:
-            while not (heard and isinstance(heard[-1], Completion)):
-                self.advance()
-                while heard and not isinstance(heard[0], Completion):
-                    yield heard.popleft()
-            yield from heard
+            while True:
+                while not heard:
+                    self.advance()
+                item = heard.popleft()
+                if not isinstance(item, PromptLogprobs):
+                    yield item
+                if isinstance(item, Completion):
+                    return
         finally:
             self.cancel(run)
 
@@ -165,6 +168,7 @@ class Engine:
         self._at(ends_s, run)
 
     def _step_done(self, run: Run) -> None:
+        self._tell_of_prompt(run)
         began = time.perf_counter()
         token = run.draw(self.now_s)
         run.execute_wall_s += time.perf_counter() - began
@@ -174,7 +178,12 @@ class Engine:
             self._at(self.now_s, run)
         run.hear(token)
 
+    def _tell_of_prompt(self, run: Run) -> None:
+        if run.phase == PREFILL and run.request.prompt_logprobs:
+            run.hear(PromptLogprobs(tuple(run.prompt.logprobs)))
+
     def _finish(self, run: Run) -> None:
+        self._tell_of_prompt(run)
         del self._in_flight[run]
         self._admit()
         run.hear(run.completion(self.machine))

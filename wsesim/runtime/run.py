@@ -43,8 +43,7 @@ class Token:
 class Completion:
     """A finished request. Wall times are of this computer, everything else is of the simulated wafer.
 
-    `rest` is the end of `text` that no token let out. prompt_logprobs: of each token of the prompt but the first, with
-    the alternatives to it; empty if not asked for.
+    `rest` is the end of `text` that no token let out.
     """
 
     text: str
@@ -53,13 +52,20 @@ class Completion:
     prompt_tokens: int
     finish_reason: str
     times: Times
-    prompt_logprobs: tuple[tuple[float, Alternatives], ...]
     execute_wall_s: float
     simulate_wall_s: float
 
 
-Hear = Callable[[Token | Completion], None]
-"""What a client hears of its request: each token, then the Completion."""
+@dataclass(frozen=True, slots=True)
+class PromptLogprobs:
+    """The log probability of each token of the prompt but the first, and the likeliest ones in its place."""
+
+    tokens: tuple[tuple[float, Alternatives], ...]
+
+
+Heard = PromptLogprobs | Token | Completion
+Hear = Callable[[Heard], None]
+"""What a client hears of its request: PromptLogprobs if it asked for them, each token, then the Completion."""
 
 
 class Prompt:
@@ -194,7 +200,6 @@ class Run:
             prompt_tokens=len(self.prompt.token_ids),
             finish_reason=reason,
             times=times,
-            prompt_logprobs=tuple(self.prompt.logprobs),
             execute_wall_s=self.execute_wall_s,
             simulate_wall_s=self.simulate_wall_s,
         )

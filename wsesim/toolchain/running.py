@@ -63,6 +63,16 @@ class Answer:
         return completion_object(self.completion, self.model, self.fingerprint, self.text_from)
 
 
+@dataclass(frozen=True, slots=True)
+class Text:
+    """What texts come from: a Program's arithmetic with weights, and a tokenizer. `fingerprint` states all of it."""
+
+    program: Program
+    arithmetic: Any
+    tokenizer: Tokenizer
+    fingerprint: str
+
+
 @dataclass(slots=True)
 class Session:
     """A wafer with a model on it, ready to answer; requests follow one another on its virtual clock."""
@@ -73,6 +83,7 @@ class Session:
     program: Program
     engine: Engine
     tokenizer: Tokenizer
+    text: Text | None = None
 
     def stream(self, prompt: str, **options: Any) -> Iterator[Token | Completion]:
         """Tokens as they come, then the Completion. Options: max_tokens, temperature, top_p, seed, stop, arrival_s.
@@ -112,13 +123,14 @@ def open_session(
     model: str | Program = DEFAULT_MODEL,
     *,
     weights: str | None = None,
-    text_from: str | None = None,
+    text_from: str | Session | None = None,
     dtype: str = "fp32",
     say: Say = silent,
     progress: Progress | None = None,
     **lowering: Any,
 ) -> Session:
-    """A wafer with `model` on it. `text_from`: times of `model`, text (and token counts) of that other model.
+    """A wafer with `model` on it. `text_from`: times of `model`, text (and token counts) of that other model; a Session
+    lends its own, which is then in memory once.
 
     `weights` are those of the model that the text is from. What can be refused is refused before anything is compiled.
     """
@@ -127,19 +139,27 @@ def open_session(
     from wsesim.runtime.loop import Engine
 
     check_dtype(dtype)
-    loaded = _loaded(_text_model(model, text_from, lowering_of(**lowering)), weights, say, progress)
+    lent = text_from.text if isinstance(text_from, Session) else None
+    name = text_from.model if isinstance(text_from, Session) else text_from
+    own = _text_model(model, name, lowering_of(**lowering))
+    loaded = None if lent else _loaded(own, weights, say, progress)
     program = compile(model, say=say, **lowering)
-    text_program = program
-    if text_from:
-        text_program = compile(text_from, say=say, max_context=min(program.max_context, loaded.max_context))
-    arithmetic = make_executor(text_program, loaded, dtype)
-    arithmetic.step(arithmetic.new_sequence(), [0])  # JIT and page faults are not the first text's
+    text = lent or _text(program, name, loaded, dtype, say)  # type: ignore[arg-type]
     warm_up()
-    context = min(program.max_context, text_program.max_context)
-    engine = Engine(program.machine, context, arithmetic, make_steps(program), loaded.tokenizer, program.sequences)
-    stated = "\n".join((program.fingerprint(), text_program.fingerprint(), dtype, loaded.weights.fingerprint()))
+    context = min(program.max_context, text.program.max_context)
+    engine = Engine(program.machine, context, text.arithmetic, make_steps(program), text.tokenizer, program.sequences)
+    stated = "\n".join((program.fingerprint(), text.fingerprint))
     fingerprint = hashlib.sha256(stated.encode()).hexdigest()[:20]
-    return Session(program.model, text_from, fingerprint, program, engine, loaded.tokenizer)
+    return Session(program.model, name, fingerprint, program, engine, text.tokenizer, text)
+
+
+def _text(program: Program, name: str | None, loaded: TextModel, dtype: str, say: Say) -> Text:
+    """The arithmetic of the text's own Program: `program`, or that of the model `name`."""
+    own = program if name is None else compile(name, say=say, max_context=min(program.max_context, loaded.max_context))
+    arithmetic = make_executor(own, loaded, dtype)
+    arithmetic.step(arithmetic.new_sequence(), [0])  # JIT and page faults are not the first text's
+    stated = "\n".join((own.fingerprint(), dtype, loaded.weights.fingerprint()))
+    return Text(own, arithmetic, loaded.tokenizer, stated)
 
 
 def check_request(prompt: str, **options: Any) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from wsesim.errors import UnknownNameError
 from wsesim_models.errors import InvalidFileError
+from wsesim_models.tokenizers.chat import ChatTemplate
 from wsesim_models.tokenizers.huggingface import wrap
 from wsesim_models.tokenizers.meta import LLAMA3_PATTERN
 from wsesim_models.tokenizers.tokenizer import Tokenizer, end_ids
@@ -39,7 +40,19 @@ def open_gguf(path: str | Path) -> Tokenizer:
     eos_ids = end_ids(special, (token_id for token_id in declared if token_id is not None))
     # llama.cpp adds BOS for Llama 3 unless the file says otherwise.
     add_bos = bool(header.get("tokenizer.ggml.add_bos_token", pre != "smollm"))
-    return wrap(_backend(header, pre, special), header.get("tokenizer.ggml.bos_token_id"), eos_ids, add_bos)
+    return wrap(
+        _backend(header, pre, special), header.get("tokenizer.ggml.bos_token_id"), eos_ids, add_bos, _chat(header)
+    )
+
+
+def _chat(header: GGUFHeader) -> ChatTemplate | None:
+    source = header.get("tokenizer.chat_template")
+    return ChatTemplate(source, _token(header, "bos"), _token(header, "eos")) if isinstance(source, str) else None
+
+
+def _token(header: GGUFHeader, name: str) -> str:
+    token = header.get(f"tokenizer.ggml.{name}_token_id")
+    return "" if token is None else str(header.need("tokenizer.ggml.tokens")[token])
 
 
 def _backend(header: GGUFHeader, pre: str, special: dict[str, int]) -> tokenizers.Tokenizer:

@@ -1,4 +1,4 @@
-"""tokenizer.json: the `tokenizers` package reads it; BOS and EOS come from the files beside it."""
+"""tokenizer.json: the `tokenizers` package reads it; BOS, EOS and the chat template come from the files beside it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from wsesim_models.errors import InvalidFileError
 from wsesim_models.tokenizers.byte_level import bytes_of
+from wsesim_models.tokenizers.chat import ChatTemplate
 from wsesim_models.tokenizers.tokenizer import Tokenizer, end_ids, pieces_of
 
 if TYPE_CHECKING:
@@ -28,10 +29,16 @@ def open_huggingface(path: str | Path) -> Tokenizer:
     special = {str(t.content): int(i) for i, t in backend.get_added_tokens_decoder().items() if t.special}
     beside = _Beside(path.parent, special)
     bos_id = beside.bos_id()
-    return wrap(backend, bos_id, end_ids(special, beside.eos_ids()), beside.add_bos(backend, bos_id))
+    return wrap(backend, bos_id, end_ids(special, beside.eos_ids()), beside.add_bos(backend, bos_id), beside.chat())
 
 
-def wrap(backend: tokenizers.Tokenizer, bos_id: int | None, eos_ids: frozenset[int], add_bos: bool) -> Tokenizer:
+def wrap(
+    backend: tokenizers.Tokenizer,
+    bos_id: int | None,
+    eos_ids: frozenset[int],
+    add_bos: bool,
+    chat: ChatTemplate | None = None,
+) -> Tokenizer:
     """A byte-level tokenizer of the `tokenizers` package as one of ours."""
     by_id = {token_id: bytes_of(token) for token, token_id in backend.get_vocab(False).items()}
     for token_id, token in backend.get_added_tokens_decoder().items():
@@ -40,7 +47,7 @@ def wrap(backend: tokenizers.Tokenizer, bos_id: int | None, eos_ids: frozenset[i
     def split(text: str) -> list[int]:
         return list(backend.encode(text, add_special_tokens=False).ids)
 
-    return Tokenizer(split, pieces_of(by_id), bos_id, eos_ids, add_bos)
+    return Tokenizer(split, pieces_of(by_id), bos_id, eos_ids, add_bos, chat)
 
 
 def _read(path: Path) -> tokenizers.Tokenizer:
@@ -64,6 +71,7 @@ class _Beside:
     """What the files beside a tokenizer.json say of its first and last tokens."""
 
     def __init__(self, folder: Path, special: dict[str, int]) -> None:
+        self._folder = folder
         self._special = special
         self._tokenizer = _json(folder / "tokenizer_config.json")
         self._model = _json(folder / "config.json")
@@ -91,10 +99,20 @@ class _Beside:
             return declared
         return bos_id is not None and backend.encode("", add_special_tokens=True).ids[:1] == [bos_id]
 
+    def chat(self) -> ChatTemplate | None:
+        """The template in chat_template.jinja or tokenizer_config.json."""
+        file = self._folder / "chat_template.jinja"
+        source = file.read_text(encoding="utf-8") if file.is_file() else self._tokenizer.get("chat_template")
+        if not isinstance(source, str):
+            return None
+        return ChatTemplate(source, self._content("bos_token"), self._content("eos_token"))
+
     def _named(self, key: str) -> int | None:
+        return self._special.get(self._content(key))
+
+    def _content(self, key: str) -> str:
         token = self._tokenizer.get(key)
-        content = token.get("content") if isinstance(token, dict) else token
-        return self._special.get(str(content))
+        return str((token.get("content") if isinstance(token, dict) else token) or "")
 
 
 def _json(path: Path) -> dict[str, Any]:

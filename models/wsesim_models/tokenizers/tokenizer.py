@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+
+from wsesim_models.tokenizers.chat import ChatTemplate
 
 _END_OF_GENERATION = ("<|endoftext|>", "<|im_end|>", "<|end_of_text|>", "<|eot_id|>", "<|eom_id|>")
 
@@ -15,7 +17,7 @@ class Tokenizer:
 
     `split` is the model's rule from text to ids, special tokens in the text included, without BOS;
     `pieces` are the bytes of each id, empty for special tokens and holes. With `add_bos`, `bos_id` precedes
-    every encoded text. Generation ends at any of `eos_ids`.
+    every encoded text. Generation ends at any of `eos_ids`. `chat` is the template of the model's chats, if it has one.
     """
 
     split: Callable[[str], list[int]] = field(repr=False)
@@ -23,6 +25,7 @@ class Tokenizer:
     bos_id: int | None
     eos_ids: frozenset[int]
     add_bos: bool
+    chat: ChatTemplate | None = None
 
     @property
     def vocab_size(self) -> int:
@@ -36,6 +39,13 @@ class Tokenizer:
         """
         start = [self.bos_id] if self.add_bos and self.bos_id is not None else []
         return start + self.split(_without_lone_surrogates(text))
+
+    def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> list[int] | None:
+        """Ids of a chat up to where the assistant answers, None without a template, which itself says where BOS goes.
+
+        Messages have a `role` and a `content`. Raises ChatTemplateError for what the template refuses.
+        """
+        return None if self.chat is None else self.split(_without_lone_surrogates(self.chat.render(messages)))
 
     def decode(self, ids: Iterable[int]) -> str:
         """Text of `ids`; special tokens and ids outside the vocabulary are silent, broken UTF-8 is U+FFFD."""

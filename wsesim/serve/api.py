@@ -1,0 +1,92 @@
+"""Api: the facade's core, which clients in process and the HTTP application both drive."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from wsesim.serve import results
+from wsesim.serve.bodies import validated
+from wsesim.serve.calls import Call, chat_call, completion_call
+from wsesim.serve.deployment import Deployment
+from wsesim.serve.errors import NO_MODEL, ApiError
+from wsesim.serve.limits import Limits
+from wsesim.serve.reply import Chunks, Reply
+from wsesim.serve.schema import ChatRequest, CompletionRequest
+from wsesim.serve.worker import Accepted, Event, Hear, Ticket, Worker
+
+
+@dataclass(slots=True, eq=False)
+class Running:
+    """A call that was handed to its wafer."""
+
+    call: Call
+    chunks: Chunks
+    worker: Worker
+    ticket: Ticket
+
+    def take(self, event: Event) -> Iterator[Reply]:
+        """The chunks that an event makes. Raises the ApiError that it is."""
+        if isinstance(event, ApiError):
+            raise event
+        if isinstance(event, Accepted):
+            yield from self.chunks.first()
+        else:
+            yield self.chunks.of(event)
+
+    @property
+    def done(self) -> bool:
+        return self.chunks.done
+
+    def leave(self) -> None:
+        """The client listens no longer: what is not done frees its slots."""
+        if not self.done:
+            self.worker.cancel(self.ticket)
+
+
+class Api:
+    """Models by name, each on a wafer of its own."""
+
+    def __init__(self, deployments: Sequence[Deployment], limits: Limits | None = None) -> None:
+        self.limits = limits or Limits()
+        self.deployments = {deployment.name: deployment for deployment in deployments}
+        self.workers = {d.name: Worker(d.engine, self.limits.queue, d.name) for d in deployments}
+
+    def completion(self, body: Mapping[str, Any]) -> Call:
+        """What a body of POST /v1/completions asks for. Raises ApiError. May take a while: it tokenizes."""
+        request = validated(CompletionRequest, body)
+        return completion_call(request, self.deployment(request.model))
+
+    def chat(self, body: Mapping[str, Any]) -> Call:
+        """What a body of POST /v1/chat/completions asks for. Raises ApiError. May take a while: it tokenizes."""
+        request = validated(ChatRequest, body)
+        return chat_call(request, self.deployment(request.model))
+
+    def start(self, call: Call, hear: Hear) -> Running:
+        """Hands the call to its wafer; `hear` is called in that wafer's thread. Raises ApiError."""
+        worker = self.workers[call.deployment.name]
+        return Running(call, Chunks(call), worker, worker.submit(call.requests, hear))
+
+    def deployment(self, name: str) -> Deployment:
+        """Raises ApiError for a name that is not served."""
+        if name not in self.deployments:
+            known = ", ".join(self.deployments)
+            raise ApiError(
+                NO_MODEL, f"Model does not exist or you do not have access to it. Models of this server: {known}"
+            )
+        return self.deployments[name]
+
+    def models(self) -> results.ModelList:
+        return results.ModelList(data=[self.model(name) for name in self.deployments])
+
+    def model(self, name: str) -> results.Model:
+        deployment = self.deployment(name)
+        return results.Model(
+            id=name, created=deployment.created, owned_by="wsesim", wsesim_text_from=deployment.text_from
+        )
+
+    def close(self) -> None:
+        """Refuses what comes and waits for what runs."""
+        for worker in self.workers.values():
+            worker.close()

@@ -1,0 +1,225 @@
+"""The HTTP application: the API's routes over an Api. Every error is the API's own, in both forms of body."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import logging
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import unquote
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from wsesim.serve import results
+from wsesim.serve.api import Api
+from wsesim.serve.bodies import decompressed, parsed, too_large
+from wsesim.serve.calls import Call
+from wsesim.serve.client import AsyncStream, open_stream
+from wsesim.serve.errors import BROKEN, NO_ROUTE, TOO_SLOW, WRONG_KEY, WRONG_METHOD, ApiError
+from wsesim.serve.limits import Quota
+from wsesim.serve.metrics import Metrics
+from wsesim.serve.openapi import document
+from wsesim.serve.reply import Reply
+from wsesim.serve.stream import EventStream, disconnected
+
+log = logging.getLogger("wsesim.serve")
+
+Handler = Callable[[Request], Awaitable[Any]]
+ALIAS = "/v1/v1/"  # what a Cerebras client asks for whose base URL ends in /v1
+
+
+class Service:
+    """The routes' state. Without `keys` any key is taken, and all clients share one quota."""
+
+    def __init__(self, api: Api, keys: Sequence[str] = ()) -> None:
+        self.api = api
+        self.metrics = Metrics(api)
+        self._keys = [key.encode() for key in keys]
+        self._quotas = {key: Quota(api.limits) for key in (self._keys or [b""])}
+
+    def routes(self) -> list[Route]:
+        return [
+            self._route("/v1/completions", self._calls(self.api.completion), "POST"),
+            self._route("/v1/chat/completions", self._calls(self.api.chat), "POST"),
+            self._route("/v1/models", self._models, "GET"),
+            self._route("/v1/models/{name:path}", self._model, "GET"),
+            self._route("/v1/tcp_warming", self._empty, "GET"),
+            self._route("/health", self._health, "GET"),
+            self._route("/metrics", self._metrics, "GET"),
+            self._route("/openapi.json", self._openapi, "GET"),
+        ]
+
+    def quota(self, request: Request) -> Quota:
+        """The quota of the request's key. Raises ApiError for a wrong one."""
+        if not self._keys:
+            return self._quotas[b""]
+        scheme, _, given = request.headers.get("authorization", "").partition(" ")
+        sent = given.strip().encode() if scheme.lower() == "bearer" else b""
+        matches = [key for key in self._keys if hmac.compare_digest(key, sent)]
+        if not matches:
+            raise ApiError(WRONG_KEY, "Wrong API Key")
+        return self._quotas[matches[0]]
+
+    def _route(self, path: str, handler: Handler, method: str) -> Route:
+        async def answer(request: Request) -> Any:
+            headers = {"x-request-id": uuid.uuid4().hex}
+            try:
+                response = await handler(request)
+            except ApiError as error:
+                response = error_response(error)
+            except (ClientDisconnect, asyncio.CancelledError):
+                raise
+            except Exception:
+                log.exception("%s %s failed", method, path)
+                response = error_response(ApiError(BROKEN, "the server failed; its log has the reason"))
+            self.metrics.answered(path, response.status_code)
+            response.headers.update(headers)
+            return response
+
+        return Route(path, answer, methods=[method])
+
+    def _calls(self, prepare: Callable[[dict[str, Any]], Call]) -> Handler:
+        async def answer(request: Request) -> Any:
+            quota = self.quota(request)
+            try:
+                body = await read_body(request, self.api.limits.body_bytes, self.api.limits.body_s)
+                call = await asyncio.to_thread(prepare, body)
+                quota.take(call.tokens)
+                stream = await open_stream(self.api, call)
+            except ApiError as error:
+                return error_response(error, quota.headers())
+            headers = quota.headers() | _text_from(call)
+            watched = _Counted(stream, self.metrics, quota, call.tokens)
+            if call.stream:
+                return EventStream(watched, headers, self.api.limits.write_s)
+            return await whole_reply(request, watched, headers)
+
+        return answer
+
+    async def _models(self, request: Request) -> Response:
+        return _result(self.api.models(), self.quota(request).headers())
+
+    async def _model(self, request: Request) -> Response:
+        quota = self.quota(request)
+        return _result(self.api.model(unquote(request.path_params["name"])), quota.headers())
+
+    async def _empty(self, request: Request) -> Response:
+        return Response(status_code=200)
+
+    async def _health(self, request: Request) -> Response:
+        return JSONResponse({"status": "ok", "models": list(self.api.deployments)})
+
+    async def _metrics(self, request: Request) -> Response:
+        return Response(self.metrics.text(), media_type="text/plain; version=0.0.4")
+
+    async def _openapi(self, request: Request) -> Response:
+        return JSONResponse(document())
+
+
+class _Counted(AsyncStream):
+    """A stream that tells the metrics of its end, and gives back the tokens that were not used."""
+
+    def __init__(self, stream: AsyncStream, metrics: Metrics, quota: Quota, taken: int) -> None:
+        self._stream = stream
+        self.running = stream.running
+        self._metrics, self._quota, self._taken = metrics, quota, taken
+
+    async def __anext__(self) -> Reply:
+        reply = await anext(self._stream)
+        if reply.usage is not None:
+            self._metrics.completed(reply)
+            self._quota.tokens.give_back(self._taken - reply.usage.total_tokens)
+        return reply
+
+
+async def whole_reply(request: Request, stream: AsyncStream, headers: dict[str, str]) -> Response:
+    """All chunks as one reply, unless the client goes away before."""
+    reading = asyncio.ensure_future(_collect(stream))
+    leaving = asyncio.ensure_future(disconnected(request.receive))
+    try:
+        await asyncio.wait((reading, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if not reading.done():
+            raise ClientDisconnect
+        return _result(stream.running.chunks.whole(reading.result()), headers)
+    finally:
+        leaving.cancel()
+        reading.cancel()
+        await asyncio.gather(reading, leaving, return_exceptions=True)
+        await stream.aclose()
+
+
+async def _collect(stream: AsyncStream) -> list[Reply]:
+    return [reply async for reply in stream]
+
+
+async def read_body(request: Request, most_bytes: int, within_s: float) -> dict[str, Any]:
+    """The object in a request's body. Raises ApiError for what is too large, too slow, or no such thing."""
+    raw = bytearray()
+    try:
+        async with asyncio.timeout(within_s):
+            async for part in request.stream():
+                raw += part
+                if len(raw) > most_bytes:
+                    raise too_large(most_bytes)
+    except TimeoutError:
+        raise ApiError(TOO_SLOW, f"the body did not arrive within {within_s:g} s") from None
+    encoding = request.headers.get("content-encoding", "").strip().lower()
+    return parsed(decompressed(bytes(raw), encoding, most_bytes), request.headers.get("content-type", ""))
+
+
+def error_response(error: ApiError, headers: dict[str, str] | None = None) -> Response:
+    """Both forms of body; the connection ends where the rest of a body is not read."""
+    extra = {**(headers or {}), **error.headers()}
+    if error.status in (408, 413):
+        extra["connection"] = "close"
+    return JSONResponse(error.body(), error.status, extra)
+
+
+def make_app(api: Api, keys: Sequence[str] = ()) -> Starlette:
+    """The application; when it ends, what runs is finished."""
+    service = Service(api, keys)
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        yield
+        await asyncio.to_thread(api.close)
+
+    async def refused(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        kind = WRONG_METHOD if error.status_code == 405 else NO_ROUTE
+        known = f"{request.method} {request.url.path[:200]} is not a route of this server"
+        return error_response(ApiError(kind, known), dict(error.headers or {}))
+
+    app = Starlette(routes=service.routes(), lifespan=lifespan, exception_handlers={HTTPException: refused})
+    app.state.service = service
+    app.add_middleware(_Alias)
+    return app
+
+
+class _Alias:
+    """/v1/v1/... is /v1/...: the kindness to a base URL that ends in /v1."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
+        if scope["type"] == "http" and scope["path"].startswith(ALIAS):
+            scope = {**scope, "path": scope["path"][3:]}
+        await self._app(scope, receive, send)
+
+
+def _result(result: results.Result, headers: dict[str, str]) -> Response:
+    body = result.model_dump_json(exclude_none=True)
+    return Response(body, media_type="application/json", headers=headers)
+
+
+def _text_from(call: Call) -> dict[str, str]:
+    name = call.deployment.text_from
+    return {"x-wsesim-text-from": name} if name else {}

@@ -1,0 +1,194 @@
+"""Calls: a validated body as requests to the wafer. What can be refused is refused here, before anything runs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from wsesim.errors import InvalidInputError
+from wsesim.execute.sampling import SamplingOptions
+from wsesim.runtime.errors import RequestError
+from wsesim.runtime.request import Request
+from wsesim.serve.deployment import Deployment
+from wsesim.serve.errors import CONTEXT_LENGTH, WRONG_FORMAT, ApiError
+from wsesim.serve.schema import MAX_CHOICES, ChatRequest, CompletionRequest, SamplingFields
+
+_SMALLEST = sys.float_info.min  # a top_p that only the likeliest token reaches
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of the API: texts `first` to last, `per_prompt` of each prompt; `kept` of these are answered with.
+
+    `echoes` are the prompts' texts, where they are part of the answer. `chat` tells the shape of the reply.
+    """
+
+    deployment: Deployment
+    requests: tuple[Request, ...]
+    prompts: tuple[tuple[int, ...], ...]
+    per_prompt: int
+    kept: int
+    stream: bool
+    chat: bool = False
+    echo: bool = False
+    logprobs: int | None = None
+    raw_tokens: bool = False
+
+    @property
+    def tokens(self) -> int:
+        """The most tokens that it can come to, prompts included."""
+        most = self.deployment.engine.max_context
+        return sum(len(request.prompt_ids) + request.limit(most) for request in self.requests)
+
+    def prompt_of(self, choice: int) -> tuple[int, ...]:
+        return self.prompts[choice // self.per_prompt]
+
+
+def completion_call(body: CompletionRequest, deployment: Deployment) -> Call:
+    """Raises ApiError for what this model cannot run."""
+    kept = body.n or 1
+    made = body.best_of or kept
+    if made < kept:
+        raise _wrong("best_of", f"{made} is fewer than n, {kept}")
+    if made > kept and body.stream:
+        raise _wrong("best_of", "the best of several texts cannot be streamed; set stream to false or best_of to n")
+    prompts = _prompt_ids(body.prompt, deployment)
+    return Call(
+        deployment,
+        _requests(body, deployment, prompts, made, bool(body.echo), body.logprobs),
+        prompts,
+        made,
+        kept,
+        bool(body.stream),
+        echo=bool(body.echo),
+        logprobs=body.logprobs,
+        raw_tokens=bool(body.return_raw_tokens),
+    )
+
+
+def chat_call(body: ChatRequest, deployment: Deployment) -> Call:
+    """Raises ApiError for what this model cannot run, a chat without a template among it."""
+    messages = [{"role": _role(m.role), "content": m.text()} for m in body.messages]
+    try:
+        ids = deployment.tokenizer.encode_chat(messages)
+    except InvalidInputError as error:
+        raise _wrong("messages", str(error)) from None
+    if ids is None:
+        raise ApiError(
+            WRONG_FORMAT,
+            f"{deployment.name} has no chat template, so it takes no messages; use /v1/completions",
+            param="messages",
+        )
+    if body.max_completion_tokens is not None:
+        body.max_tokens = body.max_completion_tokens
+    if body.min_completion_tokens is not None:
+        body.min_tokens = body.min_completion_tokens
+    if body.top_logprobs and not body.logprobs:
+        raise _wrong("top_logprobs", "it needs logprobs to be true")
+    logprobs = (body.top_logprobs or 0) if body.logprobs else None
+    prompts, count = (tuple(ids),), body.n or 1
+    requests = _requests(body, deployment, prompts, count, False, logprobs)
+    return Call(deployment, requests, prompts, count, count, bool(body.stream), chat=True, logprobs=logprobs)
+
+
+def _role(role: str) -> str:
+    return "system" if role == "developer" else role
+
+
+def _prompt_ids(
+    prompt: str | list[str] | list[int] | list[list[int]] | None, deployment: Deployment
+) -> tuple[tuple[int, ...], ...]:
+    """The ids of each prompt; no text at all is the beginning of a text, where the model has a token for that."""
+    prompts: Sequence[str | list[int]]
+    if prompt is None or isinstance(prompt, str):
+        prompts = [prompt or ""]
+    elif isinstance(prompt[0], int):
+        prompts = [[token for token in prompt if isinstance(token, int)]]
+    else:
+        prompts = [one for one in prompt if isinstance(one, str | list)]
+    tokenizer = deployment.tokenizer
+    begin = [] if tokenizer.bos_id is None else [tokenizer.bos_id]
+    found = [tuple(tokenizer.encode(one) or begin if isinstance(one, str) else one) for one in prompts]
+    for ids in found:
+        if ids and max(ids) >= tokenizer.vocab_size:
+            raise _wrong("prompt", f"token id {max(ids)} is outside the vocabulary of {tokenizer.vocab_size}")
+    return tuple(found)
+
+
+def _requests(
+    body: SamplingFields,
+    deployment: Deployment,
+    prompts: Sequence[tuple[int, ...]],
+    per_prompt: int,
+    echo: bool,
+    logprobs: int | None,
+) -> tuple[Request, ...]:
+    """One request a text, those of a prompt side by side. Raises ApiError."""
+    if len(prompts) * per_prompt > MAX_CHOICES:
+        raise _wrong("prompt", f"{len(prompts)} prompts with {per_prompt} texts each are more than {MAX_CHOICES}")
+    made = []
+    for number, ids in enumerate(prompts):
+        for choice in range(per_prompt):
+            request = _request(body, ids, number * per_prompt + choice, echo, logprobs, deployment)
+            _check(request, deployment)
+            made.append(request)
+    return tuple(made)
+
+
+def _request(
+    body: SamplingFields,
+    ids: tuple[int, ...],
+    choice: int,
+    echo: bool,
+    logprobs: int | None,
+    deployment: Deployment,
+) -> Request:
+    room = deployment.engine.max_context - len(ids)
+    most = None if body.max_tokens in (None, -1) else body.max_tokens
+    sampling = SamplingOptions(
+        temperature=1.0 if body.temperature is None else body.temperature,
+        top_p=1.0 if body.top_p is None else max(body.top_p, _SMALLEST),
+        seed=(body.seed or 0) % 2**64,
+        frequency_penalty=body.frequency_penalty or 0.0,
+        presence_penalty=body.presence_penalty or 0.0,
+        logit_bias=_biases(body.logit_bias or {}, deployment.tokenizer.vocab_size),
+        choice=choice,
+    )
+    return Request(
+        ids,
+        sampling,
+        most,
+        (body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ()),
+        body.arrival_time,
+        max(room, 0) if body.min_tokens == -1 else body.min_tokens or 0,
+        logprobs or 0,
+        echo and logprobs is not None,
+    )
+
+
+def _biases(given: dict[str, float], vocabulary: int) -> tuple[tuple[int, float], ...]:
+    for token in given:
+        if int(token) >= vocabulary:
+            raise _wrong("logit_bias", f"token id {token} is outside the vocabulary of {vocabulary}")
+    return tuple((int(token), bias) for token, bias in given.items())
+
+
+def _check(request: Request, deployment: Deployment) -> None:
+    """Raises ApiError; the context is the API's own case, with the service's words."""
+    limit = deployment.engine.max_context
+    needed = len(request.prompt_ids) + max(request.max_tokens or 0, 1)
+    if needed > limit:
+        raise ApiError(
+            CONTEXT_LENGTH,
+            "Please reduce the length of the messages or completion. "
+            f"Current length is {needed} while limit is {limit}",
+        )
+    try:
+        request.limit(limit)
+    except RequestError as error:
+        raise ApiError(WRONG_FORMAT, str(error)) from None
+
+
+def _wrong(field: str, message: str) -> ApiError:
+    return ApiError(WRONG_FORMAT, f"body.{field}: {message}")

@@ -1,0 +1,215 @@
+"""Clients in process: the words and the results of the API's own clients, without a socket.
+
+    client = wsesim.Client(model="smollm2-135m")
+    reply = client.completions.create(model="smollm2-135m", prompt="Once", max_tokens=8)
+    for chunk in client.completions.create(model="smollm2-135m", prompt="Once", max_tokens=8, stream=True): ...
+
+Errors are ApiErrors with the API's status and code. A stream that is dropped frees its slot.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import queue
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping
+from typing import Any
+
+from wsesim.serve import results
+from wsesim.serve.api import Api, Running
+from wsesim.serve.calls import Call
+from wsesim.serve.reply import Reply
+from wsesim.serve.worker import Event
+
+Prepare = Callable[[Mapping[str, Any]], Call]
+
+
+class Client:
+    """Calls `api` and waits. May be used by several threads at once."""
+
+    def __init__(self, api: Api) -> None:
+        self.api = api
+        self.completions = Endpoint(api, api.completion)
+        self.chat = Chat(api)
+        self.models = Models(api)
+
+    def close(self) -> None:
+        """Waits for what runs; later calls are refused."""
+        self.api.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class AsyncClient:
+    """Calls `api` from a running event loop."""
+
+    def __init__(self, api: Api) -> None:
+        self.api = api
+        self.completions = AsyncEndpoint(api, api.completion)
+        self.chat = AsyncChat(api)
+        self.models = AsyncModels(api)
+
+    async def close(self) -> None:
+        """Waits for what runs; later calls are refused."""
+        await asyncio.to_thread(self.api.close)
+
+    async def __aenter__(self) -> AsyncClient:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+
+class Endpoint:
+    """`create` for one kind of call."""
+
+    def __init__(self, api: Api, prepare: Prepare) -> None:
+        self._api = api
+        self._prepare = prepare
+
+    def create(self, **body: Any) -> Any:
+        """The reply; with `stream=True` a Stream of its chunks. Keywords are the API's. Raises ApiError."""
+        call = self._prepare(body)
+        heard: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        running = self._api.start(call, heard.put)
+        stream = Stream(running, heard)
+        return stream if call.stream else running.chunks.whole(stream)
+
+
+class Stream(Iterator[Reply]):
+    """Chunks as they come. `close`, the end of a `with`, and being dropped free the slot."""
+
+    def __init__(self, running: Running, heard: queue.SimpleQueue[Event]) -> None:
+        self._running = running
+        self._chunks = self._read(heard)
+        self._first = [next(self._chunks)]  # raises what is wrong from the start
+
+    def __next__(self) -> Reply:
+        return self._first.pop() if self._first else next(self._chunks)
+
+    def close(self) -> None:
+        self._chunks.close()
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _read(self, heard: queue.SimpleQueue[Event]) -> Generator[Reply, None, None]:
+        try:
+            while not self._running.done:
+                yield from self._running.take(heard.get())
+        finally:
+            self._running.leave()
+
+
+class AsyncEndpoint:
+    """`create` for one kind of call, awaited."""
+
+    def __init__(self, api: Api, prepare: Prepare) -> None:
+        self._api = api
+        self._prepare = prepare
+
+    async def create(self, **body: Any) -> Any:
+        """The reply; with `stream=True` an AsyncStream of its chunks. Raises ApiError."""
+        call = await asyncio.to_thread(self._prepare, body)
+        stream = await open_stream(self._api, call)
+        return stream if call.stream else stream.running.chunks.whole([chunk async for chunk in stream])
+
+
+async def open_stream(api: Api, call: Call) -> AsyncStream:
+    """A call's chunks, for the running event loop. Raises the ApiError that refuses it."""
+    loop = asyncio.get_running_loop()
+    heard: asyncio.Queue[Event] = asyncio.Queue()
+
+    def hear(event: Event) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop was closed: nobody listens
+            loop.call_soon_threadsafe(heard.put_nowait, event)
+
+    stream = AsyncStream(api.start(call, hear), heard)
+    await stream.begin()
+    return stream
+
+
+class AsyncStream(AsyncIterator[Reply]):
+    """Chunks as they come. `aclose` and the end of an `async with` free the slot."""
+
+    def __init__(self, running: Running, heard: asyncio.Queue[Event]) -> None:
+        self.running = running
+        self._heard = heard
+        self._made: deque[Reply] = deque()
+
+    async def begin(self) -> None:
+        """Waits until the call is accepted."""
+        try:
+            await self._listen()
+        except BaseException:
+            await self.aclose()
+            raise
+
+    async def __anext__(self) -> Reply:
+        while not self._made:
+            if self.running.done:
+                raise StopAsyncIteration
+            await self._listen()
+        return self._made.popleft()
+
+    async def aclose(self) -> None:
+        self.running.leave()
+
+    async def __aenter__(self) -> AsyncStream:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def _listen(self) -> None:
+        self._made.extend(self.running.take(await self._heard.get()))
+
+
+class Models:
+    """What is served."""
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
+
+    def list(self) -> results.ModelList:
+        return self._api.models()
+
+    def retrieve(self, model: str) -> results.Model:
+        """Raises ApiError for a model that is not served."""
+        return self._api.model(model)
+
+
+class AsyncModels:
+    """What is served."""
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
+
+    async def list(self) -> results.ModelList:
+        return self._api.models()
+
+    async def retrieve(self, model: str) -> results.Model:
+        """Raises ApiError for a model that is not served."""
+        return self._api.model(model)
+
+
+class Chat:
+    """`chat.completions`."""
+
+    def __init__(self, api: Api) -> None:
+        self.completions = Endpoint(api, api.chat)
+
+
+class AsyncChat:
+    """`chat.completions`."""
+
+    def __init__(self, api: Api) -> None:
+        self.completions = AsyncEndpoint(api, api.chat)

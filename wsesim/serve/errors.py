@@ -1,0 +1,79 @@
+"""Errors of the API: what stands on the wire, and as an exception in process.
+
+    WsesimError
+    └── ApiError              .status, .message, .type, .param, .code; its body is both the flat and the wrapped form
+
+Clients retry 408, 409, 429 and 5xx in silence, so nothing that will not get better has such a status without
+`x-should-retry: false`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from wsesim.errors import WsesimError
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A row of the API's table of errors; `retry_after_s` where waiting helps, `retry` False where it never does."""
+
+    status: int
+    type: str
+    param: str | None
+    code: str
+    retry_after_s: int | None = None
+    retry: bool | None = None
+
+
+WRONG_FORMAT = Kind(400, "invalid_request_error", "validation_error", "wrong_api_format")
+CONTEXT_LENGTH = Kind(400, "invalid_request_error", "messages", "context_length_exceeded")
+ARRIVAL = Kind(400, "invalid_request_error", "arrival_time", "arrival_in_the_past")
+WRONG_KEY = Kind(401, "invalid_request_error", "api_key", "wrong_api_key")
+NO_MODEL = Kind(404, "not_found_error", "model", "model_not_found")
+NO_ROUTE = Kind(404, "not_found_error", None, "not_found")
+WRONG_METHOD = Kind(405, "invalid_request_error", None, "method_not_allowed")
+TOO_LARGE = Kind(413, "invalid_request_error", "body", "request_too_large")
+WRONG_MEDIA = Kind(415, "invalid_request_error", "content_type", "unsupported_media_type")
+TOO_SLOW = Kind(408, "invalid_request_error", "body", "request_timeout", retry=False)
+QUEUE_FULL = Kind(429, "too_many_requests_error", "queue", "queue_full", retry_after_s=1)
+REQUEST_QUOTA = Kind(429, "too_many_requests_error", "quota", "request_quota_exceeded", retry_after_s=60)
+TOKEN_QUOTA = Kind(429, "too_many_requests_error", "quota", "token_quota_exceeded", retry_after_s=60)
+CLOSING = Kind(503, "service_unavailable_error", None, "shutting_down", retry_after_s=5)
+BROKEN = Kind(500, "server_error", None, "internal_error", retry=False)
+
+
+class ApiError(WsesimError):
+    """An answer that is an error. `status` is the HTTP status."""
+
+    def __init__(self, kind: Kind, message: str, *, param: str | None = None) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.message = message
+        self.param = param or kind.param
+
+    @property
+    def status(self) -> int:
+        return self.kind.status
+
+    @property
+    def code(self) -> str:
+        return self.kind.code
+
+    def body(self) -> dict[str, Any]:
+        """Flat for the Cerebras clients, wrapped for OpenAI's; never a status that differs from the HTTP one."""
+        flat = {"message": self.message, "type": self.kind.type, "param": self.param, "code": self.kind.code}
+        return {**flat, "error": dict(flat)}
+
+    def event(self) -> dict[str, Any]:
+        """For a stream that has begun: the clients take its class from `status_code`."""
+        return {"error": self.body()["error"], "status_code": self.status}
+
+    def headers(self) -> dict[str, str]:
+        found = {}
+        if self.kind.retry_after_s is not None:
+            found["retry-after"] = str(self.kind.retry_after_s)
+        if self.kind.retry is not None:
+            found["x-should-retry"] = str(self.kind.retry).lower()
+        return found

@@ -1,0 +1,109 @@
+"""The OpenAPI document, made from the request and result models."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from pydantic.json_schema import models_json_schema
+
+from wsesim.serve import results, schema
+
+_ERROR = {
+    "type": "object",
+    "required": ["message", "type", "code", "error"],
+    "properties": {
+        "message": {"type": "string"},
+        "type": {"type": "string"},
+        "param": {"type": ["string", "null"]},
+        "code": {"type": "string"},
+        "error": {"type": "object"},
+    },
+}
+_ERRORS = {
+    "400": "The body is wrong: what and where is in the message",
+    "401": "Wrong API key",
+    "404": "No such model or route",
+    "405": "No such method",
+    "408": "The body did not arrive in time",
+    "413": "The body is too large",
+    "415": "A content type or encoding that is not read",
+    "429": "The queue is full, or a quota used up; `retry-after` says when to try again",
+    "503": "The server is shutting down",
+}
+
+
+@cache
+def document() -> dict[str, Any]:
+    """OpenAPI 3.1."""
+    bodies = (schema.CompletionRequest, schema.ChatRequest)
+    replies = (results.Completion, results.ChatCompletion, results.ModelList, results.Model)
+    inputs = [(body, "validation") for body in bodies]
+    outputs = [(reply, "serialization") for reply in replies]
+    names, definitions = models_json_schema([*inputs, *outputs], ref_template="#/components/schemas/{model}")  # type: ignore[list-item]
+    refs = {key[0]: ref for key, ref in names.items()}
+    schemas = {**definitions["$defs"], "Error": _ERROR}
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "wsesim",
+            "version": "1",
+            "description": "Completions in the shape of the Cerebras API, with times modelled on a simulated wafer.",
+        },
+        "security": [{"key": []}],
+        "paths": {
+            "/v1/completions": {"post": _call(refs, schema.CompletionRequest, results.Completion)},
+            "/v1/chat/completions": {"post": _call(refs, schema.ChatRequest, results.ChatCompletion)},
+            "/v1/models": {"get": _get("The models that are served", refs[results.ModelList])},
+            "/v1/models/{name}": {"get": _one_model(refs[results.Model])},
+            "/v1/tcp_warming": {"get": {"summary": "Nothing, quickly", "responses": {"200": {"description": "OK"}}}},
+            "/health": {"get": _plain("Whether the server answers", "application/json")},
+            "/metrics": {"get": _plain("Prometheus' metrics", "text/plain")},
+        },
+        "components": {"schemas": schemas, "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}}},
+    }
+
+
+def _call(refs: dict[Any, Any], body: type, reply: type) -> dict[str, Any]:
+    return {
+        "summary": (body.__doc__ or "").strip(),
+        "requestBody": {"required": True, "content": {"application/json": {"schema": refs[body]}}},
+        "responses": {
+            "200": {
+                "description": "The reply, or its chunks as server-sent events",
+                "content": {
+                    "application/json": {"schema": refs[reply]},
+                    "text/event-stream": {"schema": {"type": "string"}},
+                },
+            },
+            **_errors(*_ERRORS),
+        },
+    }
+
+
+def _get(summary: str, ref: Any) -> dict[str, Any]:
+    return {
+        "summary": summary,
+        "responses": {
+            "200": {"description": "OK", "content": {"application/json": {"schema": ref}}},
+            **_errors("401"),
+        },
+    }
+
+
+def _one_model(ref: Any) -> dict[str, Any]:
+    made = _get("One model", ref)
+    made["responses"] |= _errors("404")
+    made["parameters"] = [
+        {"name": "name", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
+    ]
+    return made
+
+
+def _plain(summary: str, media_type: str) -> dict[str, Any]:
+    return {"summary": summary, "responses": {"200": {"description": "OK", "content": {media_type: {}}}}}
+
+
+def _errors(*statuses: str) -> dict[str, Any]:
+    content = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
+    return {status: {"description": _ERRORS[status], "content": content} for status in statuses}

@@ -1,0 +1,224 @@
+"""Replies: news of a call's texts as chunks; a whole reply is its chunks put together."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterable, Iterator
+from typing import Any, Protocol
+
+from wsesim.runtime.run import Completion, PromptLogprobs, Token
+from wsesim.serve import results
+from wsesim.serve.calls import Call
+from wsesim.serve.spelling import Spelling
+from wsesim.serve.worker import News
+
+Reply = results.Completion | results.ChatCompletion
+
+
+class Chunks:
+    """The chunks of one call, in order. Streamed and whole replies are both made of these."""
+
+    def __init__(self, call: Call) -> None:
+        self.call = call
+        self._shape: _Shape = _Chat(call) if call.chat else _Text(call)
+        self._ends: dict[int, Completion] = {}
+        self._sums = [0.0] * len(call.requests)
+        self._head: dict[str, Any] = {
+            "id": f"chatcmpl-{uuid.uuid4()}",
+            "created": int(time.time()),
+            "model": call.deployment.name,
+            "system_fingerprint": f"fp_{call.deployment.fingerprint[:10]}",
+            "wsesim_text_from": call.deployment.text_from,
+        }
+
+    @property
+    def done(self) -> bool:
+        return len(self._ends) == len(self.call.requests)
+
+    def first(self) -> Iterator[Reply]:
+        """Before any news: a beginning for each text."""
+        for number in range(len(self.call.requests)):
+            yield self._shape.reply(self._head, self._shape.beginning(number))
+
+    def of(self, news: News) -> Reply:
+        """The chunk that one piece of news makes; the last one of the call has its usage and times."""
+        number, what = news.choice, news.what
+        if isinstance(what, Token):
+            self._sums[number] += what.logprob
+            return self._shape.reply(self._head, self._shape.token(number, what))
+        if isinstance(what, PromptLogprobs):
+            return self._shape.reply(self._head, self._shape.scored(number, what))
+        self._ends[number] = what
+        reply = self._shape.reply(self._head, self._shape.end(number, what))
+        if self.done:
+            reply.usage, reply.time_info = self._usage(), self._time_info()
+        return reply
+
+    def whole(self, chunks: Iterable[Reply]) -> Reply:
+        """One reply from all chunks of a call."""
+        *_, last = parts = list(chunks)
+        by_number: dict[int, list[Any]] = {}
+        for part in parts:
+            for choice in part.choices:
+                by_number.setdefault(choice.index, []).append(choice)
+        joined = [self._shape.join(number, by_number[kept]) for number, kept in enumerate(self._kept())]
+        return self._shape.whole(last, joined)
+
+    def _kept(self) -> list[int]:
+        """Numbers of the texts that the reply has; of each prompt's, those with the highest mean log probability."""
+        made, kept = self.call.per_prompt, self.call.kept
+        groups = [range(first, first + made) for first in range(0, len(self.call.requests), made)]
+        ranked = groups if made == kept else [sorted(group, key=self._quality, reverse=True)[:kept] for group in groups]
+        return [number for group in ranked for number in group]
+
+    def _quality(self, number: int) -> float:
+        return self._sums[number] / max(len(self._ends[number].token_ids), 1)
+
+    def _usage(self) -> results.Usage:
+        """Each prompt counts once, every text that was generated counts."""
+        prompt = sum(map(len, self.call.prompts))
+        generated = sum(len(end.token_ids) for end in self._ends.values())
+        return results.Usage(prompt_tokens=prompt, completion_tokens=generated, total_tokens=prompt + generated)
+
+    def _time_info(self) -> results.TimeInfo:
+        """Of the text that ended last on the virtual clock."""
+        times = max((end.times for end in self._ends.values()), key=lambda own: own.finished_s)
+        return results.TimeInfo(
+            queue_time=times.queue_s,
+            prompt_time=times.prompt_s,
+            completion_time=times.completion_s,
+            total_time=times.total_s,
+            created=self._head["created"],
+        )
+
+
+class _Shape(Protocol):
+    """How one of the two endpoints words what it says of a text; a choice is one of its own."""
+
+    def reply(self, head: dict[str, Any], choice: Any) -> Reply: ...
+
+    def beginning(self, number: int) -> Any: ...
+
+    def scored(self, number: int, scored: PromptLogprobs) -> Any: ...
+
+    def token(self, number: int, token: Token) -> Any: ...
+
+    def end(self, number: int, end: Completion) -> Any: ...
+
+    def join(self, number: int, parts: list[Any]) -> Any: ...
+
+    def whole(self, last: Any, choices: list[Any]) -> Reply: ...
+
+
+class _Text:
+    """Chunks of /v1/completions."""
+
+    def __init__(self, call: Call) -> None:
+        tokenizer = call.deployment.tokenizer
+        self._call = call
+        self._texts = [tokenizer.decode(ids) if call.echo else "" for ids in call.prompts]
+        self._spelling = [Spelling(tokenizer, call.prompt_of(number)) for number in range(len(call.requests))]
+
+    def reply(self, head: dict[str, Any], choice: results.Choice) -> results.Completion:
+        return results.Completion(**head, choices=[choice])
+
+    def beginning(self, number: int) -> results.Choice:
+        """The prompt, if it is echoed; with its log probabilities it comes when these do."""
+        late = self._call.logprobs is not None
+        return self._choice(number, "" if late else self._echoed(number), self._ids(number, late))
+
+    def scored(self, number: int, scored: PromptLogprobs) -> results.Choice:
+        return self._choice(
+            number, self._echoed(number), self._ids(number, False), self._spelling[number].prompt(scored)
+        )
+
+    def token(self, number: int, token: Token) -> results.Choice:
+        spelling = self._spelling[number]
+        logprobs = None if self._call.logprobs is None else spelling.of([token])
+        return self._choice(number, token.text, [token.id], logprobs)
+
+    def end(self, number: int, end: Completion) -> results.Choice:
+        choice = self._choice(number, end.rest, [])
+        choice.finish_reason = end.finish_reason
+        return choice
+
+    def join(self, number: int, parts: list[results.Choice]) -> results.Choice:
+        """`parts` of one text as the text `number` of a reply."""
+        logprobs = None
+        for part in parts:
+            if part.logprobs is not None:
+                logprobs = part.logprobs if logprobs is None else _longer(logprobs, part.logprobs)
+        raw = self._call.raw_tokens
+        return results.Choice(
+            finish_reason=parts[-1].finish_reason,
+            index=number,
+            logprobs=logprobs,
+            text=None if raw else "".join(part.text or "" for part in parts),
+            tokens=[token for part in parts for token in part.tokens or ()] if raw else None,
+        )
+
+    def whole(self, last: results.Completion, choices: list[results.Choice]) -> results.Completion:
+        return last.model_copy(update={"choices": choices})
+
+    def _echoed(self, number: int) -> str:
+        return self._texts[number // self._call.per_prompt]
+
+    def _ids(self, number: int, late: bool) -> list[int]:
+        return list(self._call.prompt_of(number)) if self._call.echo and not late else []
+
+    def _choice(
+        self, number: int, text: str, ids: list[int], logprobs: results.Logprobs | None = None
+    ) -> results.Choice:
+        raw = self._call.raw_tokens
+        return results.Choice(index=number, text=None if raw else text, tokens=ids if raw else None, logprobs=logprobs)
+
+
+class _Chat:
+    """Chunks of /v1/chat/completions."""
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+        tokenizer = call.deployment.tokenizer
+        self._spelling = [Spelling(tokenizer, call.prompt_of(number)) for number in range(len(call.requests))]
+
+    def reply(self, head: dict[str, Any], choice: results.ChatChoice) -> results.ChatCompletion:
+        return results.ChatCompletion(**head, object="chat.completion.chunk", choices=[choice])
+
+    def beginning(self, number: int) -> results.ChatChoice:
+        return results.ChatChoice(index=number, delta=results.ChatMessage(role="assistant"))
+
+    def scored(self, number: int, scored: PromptLogprobs) -> results.ChatChoice:
+        raise AssertionError("a chat is not echoed")
+
+    def token(self, number: int, token: Token) -> results.ChatChoice:
+        logprobs = None if self._call.logprobs is None else self._spelling[number].of_chat([token])
+        return results.ChatChoice(index=number, delta=results.ChatMessage(content=token.text), logprobs=logprobs)
+
+    def end(self, number: int, end: Completion) -> results.ChatChoice:
+        delta = results.ChatMessage(content=end.rest or None)
+        return results.ChatChoice(index=number, delta=delta, finish_reason=end.finish_reason)
+
+    def join(self, number: int, parts: list[results.ChatChoice]) -> results.ChatChoice:
+        """`parts` of one text as the text `number` of a reply."""
+        text = "".join((part.delta and part.delta.content) or "" for part in parts)
+        logprobs = None
+        if self._call.logprobs is not None:
+            content = [entry for part in parts if part.logprobs for entry in part.logprobs.content]
+            logprobs = results.ChatLogprobs(content=content)
+        message = results.ChatMessage(role="assistant", content=text)
+        return results.ChatChoice(
+            index=number, message=message, finish_reason=parts[-1].finish_reason, logprobs=logprobs
+        )
+
+    def whole(self, last: results.ChatCompletion, choices: list[results.ChatChoice]) -> results.ChatCompletion:
+        return last.model_copy(update={"choices": choices, "object": "chat.completion"})
+
+
+def _longer(one: results.Logprobs, other: results.Logprobs) -> results.Logprobs:
+    return results.Logprobs(
+        text_offset=one.text_offset + other.text_offset,
+        token_logprobs=one.token_logprobs + other.token_logprobs,
+        tokens=one.tokens + other.tokens,
+        top_logprobs=one.top_logprobs + other.top_logprobs,
+    )

@@ -1,0 +1,125 @@
+"""Typed results of the API's shape. Absent values are left out on the wire."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Result(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+    def to_json(self) -> dict[str, Any]:
+        """As it is on the wire."""
+        return self.model_dump(exclude_none=True)
+
+
+class PromptTokensDetails(Result):
+    cached_tokens: int = 0
+
+
+class Usage(Result):
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: PromptTokensDetails = PromptTokensDetails()
+
+
+class TimeInfo(Result):
+    """Virtual seconds; `created` is this computer's clock."""
+
+    queue_time: float
+    prompt_time: float
+    completion_time: float
+    total_time: float
+    created: int
+
+
+class Logprobs(Result):
+    """Of each token of the text: where it begins, in characters from the start of the prompt, and what it cost."""
+
+    text_offset: list[int]
+    token_logprobs: list[float | None]
+    tokens: list[str]
+    top_logprobs: list[dict[str, float] | None]
+
+
+class Choice(Result):
+    """finish_reason: `stop`, `length`, or None where more chunks follow."""
+
+    finish_reason: str | None = None
+    index: int
+    logprobs: Logprobs | None = None
+    text: str | None = None
+    tokens: list[int] | None = None
+
+
+class Completion(Result):
+    """A completion, or a chunk of one. `wsesim_text_from`: the model whose text stands in for `model`'s own."""
+
+    id: str
+    choices: list[Choice]
+    created: int
+    model: str
+    system_fingerprint: str
+    object: Literal["text_completion"] = "text_completion"
+    usage: Usage | None = None
+    time_info: TimeInfo | None = None
+    wsesim_text_from: str | None = None
+
+
+class TokenLogprob(Result):
+    token: str
+    logprob: float
+    bytes: list[int]
+
+
+class ContentLogprob(TokenLogprob):
+    top_logprobs: list[TokenLogprob]
+
+
+class ChatLogprobs(Result):
+    content: list[ContentLogprob]
+
+
+class ChatMessage(Result):
+    role: Literal["assistant"] | None = None
+    content: str | None = None
+
+
+class ChatChoice(Result):
+    """`message` of a whole reply, `delta` of a chunk."""
+
+    finish_reason: str | None = None
+    index: int
+    message: ChatMessage | None = None
+    delta: ChatMessage | None = None
+    logprobs: ChatLogprobs | None = None
+
+
+class ChatCompletion(Result):
+    """A chat completion, or a chunk of one."""
+
+    id: str
+    choices: list[ChatChoice]
+    created: int
+    model: str
+    system_fingerprint: str
+    object: Literal["chat.completion", "chat.completion.chunk"]
+    usage: Usage | None = None
+    time_info: TimeInfo | None = None
+    wsesim_text_from: str | None = None
+
+
+class Model(Result):
+    id: str
+    object: Literal["model"] = "model"
+    created: int
+    owned_by: str
+    wsesim_text_from: str | None = None
+
+
+class ModelList(Result):
+    object: Literal["list"] = "list"
+    data: list[Model]

@@ -1,0 +1,51 @@
+"""The HTTP server: uvicorn with this application's limits."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Callable
+
+import uvicorn
+from starlette.applications import Starlette
+
+from wsesim.errors import InvalidInputError
+
+IDLE_S = 75
+"""Seconds that a connection may idle between two requests."""
+
+BACKLOG = 2048
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that is bound; port 0 takes a free one. Raises InvalidInputError where that cannot be."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        bound = socket.socket(family, socket.SOCK_STREAM)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind((host, port))
+        bound.listen(BACKLOG)
+    except (OSError, OverflowError) as error:
+        raise InvalidInputError(f"--host {host} --port {port}: {error}") from None
+    return bound
+
+
+def run(app: Starlette, bound: socket.socket, started: Callable[[str], None]) -> None:
+    """Serves until SIGTERM or SIGINT; then refuses what comes and finishes what runs."""
+    _allow_many_connections()
+    config = uvicorn.Config(
+        app, log_level="warning", access_log=False, timeout_keep_alive=IDLE_S, backlog=BACKLOG, server_header=False
+    )
+    host, port = bound.getsockname()[:2]
+    started(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
+    with contextlib.suppress(KeyboardInterrupt):
+        uvicorn.Server(config).run(sockets=[bound])
+
+
+def _allow_many_connections() -> None:
+    """As many open files as the system lets this process have."""
+    with contextlib.suppress(ImportError, ValueError, OSError):
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 65_536)), hard))

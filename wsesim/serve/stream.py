@@ -1,0 +1,67 @@
+"""Server-sent events: one `data:` line a chunk, ended so that every client delivers it at once."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from wsesim.serve.client import AsyncStream
+from wsesim.serve.errors import ApiError
+
+log = logging.getLogger("wsesim.serve")
+
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+
+END = b"\r\n\r\n"
+"""The npm client of 1.91 finds `\\n\\n` at the end of its buffer only when the next event is there."""
+
+DONE = b"data: [DONE]" + END
+
+
+class EventStream:
+    """An ASGI response that sends a call's chunks, and leaves the call when its client is gone or takes nothing."""
+
+    status_code = 200
+
+    def __init__(self, stream: AsyncStream, headers: dict[str, str], write_s: float) -> None:
+        self._stream = stream
+        self.headers = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache", **headers}
+        self._write_s = write_s
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        sending = asyncio.ensure_future(self._send_all(send))
+        leaving = asyncio.ensure_future(disconnected(receive))
+        try:
+            await asyncio.wait((sending, leaving), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            leaving.cancel()
+            sending.cancel()
+            failed, _ = await asyncio.gather(sending, leaving, return_exceptions=True)
+            await self._stream.aclose()
+            if isinstance(failed, Exception) and not isinstance(failed, OSError):  # a TimeoutError is one
+                log.error("a stream failed", exc_info=failed)
+
+    async def _send_all(self, send: Send) -> None:
+        headers = [(name.encode(), value.encode()) for name, value in self.headers.items()]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        try:
+            async for chunk in self._stream:
+                await self._send(send, b"data: " + chunk.model_dump_json(exclude_none=True).encode() + END)
+            await self._send(send, DONE)
+        except ApiError as error:
+            await self._send(send, b"data: " + json.dumps(error.event()).encode() + END)
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _send(self, send: Send, body: bytes) -> None:
+        async with asyncio.timeout(self._write_s):
+            await send({"type": "http.response.body", "body": body, "more_body": True})
+
+
+async def disconnected(receive: Receive) -> None:
+    """Returns when the client is gone."""
+    while (await receive())["type"] != "http.disconnect":
+        pass

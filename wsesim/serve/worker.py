@@ -1,0 +1,157 @@
+"""Worker: the thread that runs one wafer's engine for the clients of many threads and tasks."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from wsesim.runtime.errors import RequestError
+from wsesim.runtime.loop import Engine
+from wsesim.runtime.request import Request
+from wsesim.runtime.run import Completion, Heard, Run
+from wsesim.serve.errors import ARRIVAL, BROKEN, CLOSING, QUEUE_FULL, ApiError
+
+log = logging.getLogger("wsesim.serve")
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The requests are queued: from now on nothing is wrong with them."""
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """What became of request number `choice` of a call."""
+
+    choice: int
+    what: Heard
+
+
+Event = Accepted | News | ApiError
+Hear = Callable[[Event], None]
+"""Called in the worker's thread; it may neither block nor raise."""
+
+
+@dataclass(slots=True, eq=False)
+class Ticket:
+    """A call that was handed in: `requests`, of which `left` have not come to their end."""
+
+    requests: Sequence[Request]
+    hear: Hear
+    left: int
+    runs: list[Run] = field(default_factory=list)
+
+
+class Worker:
+    """Runs `engine` while there is work. At most `queue` requests wait for a slot, the next one is refused."""
+
+    def __init__(self, engine: Engine, queue: int, name: str = "wafer") -> None:
+        self.engine = engine
+        self._most = engine.slots + queue
+        self._changed = threading.Condition()
+        self._commands: deque[Callable[[], None]] = deque()
+        self._tickets: dict[Ticket, None] = {}
+        self._open = 0
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, name=f"wsesim-{name}", daemon=True)
+        self._began = False
+
+    @property
+    def open(self) -> int:
+        """Requests that were handed in and have not come to their end."""
+        return self._open
+
+    def submit(self, requests: Sequence[Request], hear: Hear) -> Ticket:
+        """Hands in a call; `hear` is told Accepted or an ApiError, then the news. Raises ApiError if it is refused."""
+        ticket = Ticket(requests, hear, len(requests))
+        with self._changed:
+            if self._closing:
+                raise ApiError(CLOSING, "the server is shutting down")
+            if self._open + len(requests) > self._most:
+                raise ApiError(QUEUE_FULL, f"the queue is full: {self._open} requests run or wait, {self._most} may")
+            self._open += len(requests)
+            self._tickets[ticket] = None
+            if not self._began:
+                self._began = True
+                self._thread.start()
+        self._command(lambda: self._begin(ticket))
+        return ticket
+
+    def cancel(self, ticket: Ticket) -> None:
+        """Its client has gone. Nothing is heard of it any more; its slots are free at once."""
+        self._command(lambda: self._drop(ticket))
+
+    def close(self) -> None:
+        """Refuses what comes, finishes what runs, and returns when that is done."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+        if self._began:
+            self._thread.join()
+
+    def _command(self, command: Callable[[], None]) -> None:
+        with self._changed:
+            self._commands.append(command)
+            self._changed.notify()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                while not (self._commands or self.engine.busy or self._closing):
+                    self._changed.wait()
+                if self._closing and not self._commands and not self.engine.busy:
+                    return
+                commands = list(self._commands)
+                self._commands.clear()
+            try:
+                for command in commands:
+                    command()
+                self.engine.advance()
+            except Exception:
+                log.exception("the wafer's run failed")
+                self._fail(ApiError(BROKEN, "the simulation failed; the server's log has the reason"))
+
+    def _begin(self, ticket: Ticket) -> None:
+        if ticket not in self._tickets:
+            return
+        hear = [self._listener(ticket, choice) for choice in range(len(ticket.requests))]
+        try:
+            ticket.runs = self.engine.submit_all(ticket.requests, hear)
+        except RequestError as error:
+            self._forget(ticket)
+            ticket.hear(ApiError(ARRIVAL, str(error)))
+        else:
+            ticket.hear(Accepted())
+
+    def _listener(self, ticket: Ticket, choice: int) -> Callable[[Heard], None]:
+        def hear(what: Heard) -> None:
+            if isinstance(what, Completion):
+                ticket.left -= 1
+                self._settle(1)
+                if ticket.left == 0:
+                    self._tickets.pop(ticket, None)
+            ticket.hear(News(choice, what))
+
+        return hear
+
+    def _drop(self, ticket: Ticket) -> None:
+        if ticket in self._tickets:
+            self._forget(ticket)
+            for run in ticket.runs:
+                self.engine.cancel(run)
+
+    def _forget(self, ticket: Ticket) -> None:
+        del self._tickets[ticket]
+        self._settle(ticket.left)
+
+    def _settle(self, count: int) -> None:
+        with self._changed:
+            self._open -= count
+
+    def _fail(self, error: ApiError) -> None:
+        for ticket in list(self._tickets):
+            self._drop(ticket)
+            ticket.hear(error)

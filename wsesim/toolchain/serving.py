@@ -1,0 +1,120 @@
+"""Models -> the completions facade: clients in process, the user's own clients, and the HTTP server."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from wsesim.errors import DoesNotFitError
+from wsesim.serve.api import Api
+from wsesim.serve.client import AsyncClient as _AsyncClient
+from wsesim.serve.client import Client as _Client
+from wsesim.serve.deployment import Deployment
+from wsesim.serve.limits import Limits
+from wsesim.toolchain.compiling import Say, silent
+from wsesim.toolchain.running import Session, open_session
+from wsesim.toolchain.words import DEFAULT_MODEL, check_types
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+
+BIG_MODEL = "llama3.1-8b"
+SLOTS = (8, 4, 2, 1)
+
+
+def open_api(
+    model: str | None = None,
+    *,
+    weights: str | None = None,
+    text_from: str | None = None,
+    limits: Limits | None = None,
+    say: Say = silent,
+    **options: Any,
+) -> Api:
+    """The facade's core over simulated wafers, one a model. Options: those of `open_session`.
+
+    Without `model`: smollm2-135m, and llama3.1-8b with its text from smollm2-135m; with `weights` alone, these are
+    llama3.1-8b's. Without `sequences` a wafer has as many slots, up to 8, as the model leaves room for.
+    """
+    check_types(
+        {"model": model, "weights": weights, "text_from": text_from},
+        {"model": str | None, "weights": str | None, "text_from": str | None},
+    )
+    if model is None and weights is None and text_from is None:
+        small = open_slots(DEFAULT_MODEL, say=say, **options)
+        sessions = [small, open_slots(BIG_MODEL, text_from=small, say=say, **options)]
+    else:
+        sessions = [open_slots(model or BIG_MODEL, weights=weights, text_from=text_from, say=say, **options)]
+    for session in sessions:
+        say(_served(session))
+    return Api([deployment_of(session) for session in sessions], limits)
+
+
+def open_slots(model: str, *, sequences: int | None = None, **options: Any) -> Session:
+    """A session with `sequences` slots, or with as many of SLOTS as fit."""
+    if sequences is not None:
+        return open_session(model, sequences=sequences, **options)
+    for slots in SLOTS:
+        try:
+            return open_session(model, sequences=slots, **options)
+        except DoesNotFitError:
+            if slots == SLOTS[-1]:
+                raise
+    raise AssertionError("the last one returns or raises")
+
+
+def deployment_of(session: Session) -> Deployment:
+    return Deployment(
+        session.model,
+        session.text_from,
+        session.fingerprint,
+        session.engine,
+        session.tokenizer,  # type: ignore[arg-type]
+        created=int(time.time()),
+    )
+
+
+class Client(_Client):
+    """`wsesim.Client(model=...)`: completions of the API's shape in process. Options: those of `open_api`."""
+
+    def __init__(self, model: str | None = None, **options: Any) -> None:
+        super().__init__(open_api(model, **options))
+
+
+class AsyncClient(_AsyncClient):
+    """`wsesim.AsyncClient(model=...)`: as Client, awaited. It compiles before it returns."""
+
+    def __init__(self, model: str | None = None, **options: Any) -> None:
+        super().__init__(open_api(model, **options))
+
+
+def connect(
+    client: type[Any] | None = None,
+    *,
+    client_options: dict[str, Any] | None = None,
+    api: Api | None = None,
+    **options: Any,
+) -> Any:
+    """The user's own client (default: cerebras.cloud.sdk.Cerebras; also AsyncCerebras, openai.OpenAI, AsyncOpenAI),
+    bound to simulated wafers in process.
+
+    client_options: the client's own. Options: those of `open_api`, whose result may be given as `api` instead.
+    """
+    from wsesim.serve.app import make_app
+    from wsesim.serve.connect import bound
+
+    return bound(client, make_app(api or open_api(**options)), **(client_options or {}))
+
+
+def make_server_app(api: Api, keys: Sequence[str] = ()) -> Starlette:
+    """The HTTP application over `api`."""
+    from wsesim.serve.app import make_app
+
+    return make_app(api, keys)
+
+
+def _served(session: Session) -> str:
+    slots = f"{session.engine.slots} slots of {session.engine.max_context:,} tokens"
+    whose = f"its text and token counts are {session.text_from}'s" if session.text_from else "its own text"
+    return f"{session.model} on {session.program.machine.name}: {whose}, {slots}"
