@@ -278,14 +278,21 @@ def test_a_twin_takes_the_same_arguments():
         assert list(inspect.signature(kernel).parameters) == list(inspect.signature(twin).parameters)
 
 
-def test_every_public_kernel_has_a_case():
-    public = {
-        name
+def public_kernels():
+    return {
+        name: item
         for module in (kernels, tiles, values)
         for name, item in vars(module).items()
         if hasattr(item, "py_func") and not item.targetoptions.get("forceinline") and not name.startswith("_")
     }
-    assert public == {case.kernel for case in CASES}
+
+
+def test_every_public_kernel_has_a_case():
+    assert set(public_kernels()) == {case.kernel for case in CASES}
+
+
+def test_other_threads_run_beside_every_kernel():
+    assert all(kernel.targetoptions.get("nogil") for kernel in public_kernels().values())
 
 
 def test_compiled_kernels_call_only_their_own_file():

@@ -102,7 +102,7 @@ def around_scalar(stack: Floats, positions: int, place: int) -> Any:
     return total
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", nogil=True)
 def rmsnorm(
     tokens: int,
     source: Floats,
@@ -131,7 +131,7 @@ def rmsnorm(
             target[t * row + i] = source[t * row + i] * scale * weight[i]
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", nogil=True)
 def qk_norm(
     tokens: int,
     source: Floats,
@@ -172,7 +172,7 @@ def qk_norm(
                     target[at] = source[at] * scale * weight[p * features + i]
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def rope(tokens: int, source: Floats, pairs: Ints, cos: Floats, sin: Floats, half: int, target: Floats) -> None:
     """Turns places (2i, 2i + 1) by the angle of rotation pairs[i] < half of each token; -1 is padding.
 
@@ -191,14 +191,14 @@ def rope(tokens: int, source: Floats, pairs: Ints, cos: Floats, sin: Floats, hal
                 target[at + 1] = b * c + a * s
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", nogil=True)
 def swiglu(tokens: int, gate: Floats, up: Floats, row: int, target: Floats) -> None:
     """target = gate / (1 + exp(-gate)) * up."""
     for i in range(tokens * row):
         target[i] = gate[i] / (_ONE + exp32(-gate[i])) * up[i]
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def add(tokens: int, left: Floats, right: Floats, row: int, target: Floats) -> None:
     """target = left + right."""
     for i in range(tokens * row):
@@ -239,7 +239,7 @@ def _softmax_row(
         target[so + c] = target[so + c] / total
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def softmax(
     tokens: int,
     context: int,
@@ -269,7 +269,7 @@ def softmax(
         _softmax_row(source, _U(r * capacity), low, seen, spans, po, _U(step), order, children, start, sums, target)
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def line_exponentials(
     tokens: int,
     source: Floats,
@@ -302,7 +302,7 @@ def line_exponentials(
             factors[fo + line] = exp32(factors[fo + line] - highest)
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def add_bias(tokens: int, bias: Floats, target: Floats) -> None:
     """Adds `bias` [row], zero where there is padding, to each token's row of `target`, in place."""
     row = len(bias)
@@ -311,7 +311,7 @@ def add_bias(tokens: int, bias: Floats, target: Floats) -> None:
             target[t * row + i] = target[t * row + i] + bias[i]
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def reslice(tokens: int, source: Floats, row: int, places: Ints, target: Floats) -> None:
     """target's places take those of source's row that `places` names, -1 padding: a change of layout."""
     width = len(places)
@@ -320,21 +320,21 @@ def reslice(tokens: int, source: Floats, row: int, places: Ints, target: Floats)
             target[t * width + i] = source[t * row + places[i]] if places[i] >= 0 else _ZERO
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def round_bf16(tokens: int, values: Floats, row: int) -> None:
     """Each value to the nearest bf16, in place."""
     for i in range(tokens * row):
         values[i] = nearest_bf16(values[i])
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def round_fp16(tokens: int, values: Floats, row: int) -> None:
     """Each value to the nearest fp16, in place."""
     for i in range(tokens * row):
         values[i] = nearest_fp16(values[i])
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def narrow_bf16(source: Floats, target: NDArray[np.uint16]) -> None:
     """target = the bf16 bits nearest to source."""
     for i in range(len(source)):

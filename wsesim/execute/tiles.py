@@ -15,8 +15,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from llvmlite import ir
 from numba import njit, types
-from numba.extending import overload
+from numba.extending import intrinsic, overload
 from numpy.typing import NDArray
 
 from wsesim.execute.threads import prange
@@ -31,6 +32,7 @@ _N = np.uint64(PANEL)
 _N2 = np.uint64(2 * PANEL)
 _N3 = np.uint64(3 * PANEL)
 _0, _1, _2, _3, _4 = (np.uint64(i) for i in range(5))
+_LINE_BYTES = 64  # of a cache
 _ZERO, _ONE = np.float32(0.0), np.float32(1.0)
 _HALF_TO_SINGLE = np.float32(2.0**112)  # between the exponent biases of fp16 and fp32
 
@@ -182,6 +184,48 @@ def line_sum(
 
 
 @njit(cache=True, forceinline=True)
+def _copied(w: Any, wo: Any, k: Any, scratch: Floats, co: Any) -> Any:
+    for row in range(_0, k * _N, _N):
+        for n in range(_N):
+            scratch[co + row + n] = widen(w[wo + row + n])
+    return scratch, co
+
+
+def widened(w: Any, wo: Any, k: Any, scratch: Floats, co: Any) -> Any:
+    """Where to read a tile as float32, and from which place on: where it lies if it is, else copied to scratch[co:]."""
+    return (w, wo) if w.dtype == np.float32 else _copied(w, wo, k, scratch, co)
+
+
+@overload(widened, strict=False)
+def _widened(w: Any, wo: Any, k: Any, scratch: Any, co: Any) -> Any:
+    if w.dtype == types.float32:
+        return lambda w, wo, k, scratch, co: (w, wo)
+    return lambda w, wo, k, scratch, co: _copied(w, wo, k, scratch, co)
+
+
+@intrinsic
+def prefetch(typingctx: Any, array: Any, index: Any) -> Any:
+    """Asks for the cache line of array[index], wherever that is, and goes on."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        line = builder.bitcast(builder.gep(data, [args[1]]), ir.PointerType(ir.IntType(8)))
+        flag = ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [line.type, flag, flag, flag])
+        function = builder.module.declare_intrinsic("llvm.prefetch", [line.type], kind)
+        builder.call(function, [line, flag(0), flag(3), flag(1)])  # to read, into every level, data
+        return context.get_dummy_value()
+
+    return types.void(array, index), codegen
+
+
+@njit(cache=True, forceinline=True)
+def _prefetch_rows(w: Any, wo: Any, first: Any, last: Any) -> None:
+    for i in range(first * _N, last * _N, _U(_LINE_BYTES // w.itemsize)):
+        prefetch(w, wo + i)
+
+
+@njit(cache=True, forceinline=True)
 def _panel_of_tokens(
     tokens: Any,
     x: Floats,
@@ -197,18 +241,19 @@ def _panel_of_tokens(
     scratch: Floats,
     co: Any,
 ) -> None:
-    """`line_sum` for several tokens: each tile is read and widened once. Token t's stack begins at so + t *
-    entry."""
+    """`line_sum` for several tokens: each tile is read and widened once, and each token asks for a share of the next
+    one, which comes while this one is multiplied. Token t's stack begins at so + t * entry.
+    """
     height = _0
     positions = _U(len(order))
     for v in range(positions):
         position, count = _U(order[v]), _U(children[v])
-        tile = wo + _U(stored[v]) * k * _N
-        for i in range(k * _N):
-            scratch[co + i] = widen(w[tile + i])
+        tile, at = widened(w, wo + _U(stored[v]) * k * _N, k, scratch, co)
+        coming = wo + (_U(stored[v + _1]) if v + _1 < positions else positions) * k * _N
         for t in range(tokens):
+            _prefetch_rows(w, coming, k * t // tokens, k * (t + _1) // tokens)
             xo = (t * positions + position) * k
-            visit(x, xo, scratch, co, k, stack, so + t * entry, height, count)
+            visit(x, xo, tile, at, k, stack, so + t * entry, height, count)
         height = height - count + _1
 
 
@@ -233,7 +278,7 @@ def _panels(first: Any, last: Any, so: Any, co: Any, rest: Any) -> None:
                 out[start + t * stride + n] = y * scales[panel * _N + n] if scales.size else y
 
 
-@njit(cache=True, parallel=True)
+@njit(cache=True, parallel=True, nogil=True)
 def linear(
     tokens: int,
     x: Floats,
@@ -269,7 +314,7 @@ def linear(
             _panels(first, last, _U(worker) * T * entry, _U(worker) * K * _N, rest)
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def embed(tokens: int, ids: NDArray[np.int64], table: Any, scales: Floats, places: Ints, target: Floats) -> None:
     """Row t of target = row ids[t] of `table` [vocabulary, features]; places: the feature of each place, -1
     padding."""
@@ -281,7 +326,7 @@ def embed(tokens: int, ids: NDArray[np.int64], table: Any, scales: Floats, place
             target[t * row + i] = widen(table[ids[t], feature]) * scale if feature >= 0 else _ZERO
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def append_keys(tokens: int, context: int, key: Floats, row: int, places: Ints, keys: Floats) -> None:
     """Writes `tokens` keys as positions context, context + 1, ...; places: where each cached feature lies in
     a row."""
@@ -330,7 +375,7 @@ def _score_blocks(first: Any, last: Any, so: Any, rest: Any) -> None:
                     target[to + n] = stack[so + n] * scale
 
 
-@njit(cache=True, parallel=True)
+@njit(cache=True, parallel=True, nogil=True)
 def score(
     tokens: int,
     context: int,

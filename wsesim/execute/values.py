@@ -22,7 +22,7 @@ _0, _1 = np.uint64(0), np.uint64(1)
 _ZERO = np.float32(0.0)
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def append_values(tokens: int, context: int, value: Floats, row: int, places: Ints, values: Floats) -> None:
     """Writes `tokens` values as positions context, context + 1, ...; places as for the keys."""
     size = len(places)
@@ -94,7 +94,7 @@ def _weighted_rows(first: Any, last: Any, so: Any, rest: Any) -> None:
             target[t * row + _U(places[head * size + n])] = stack[so + n]
 
 
-@njit(cache=True, parallel=True)
+@njit(cache=True, parallel=True, nogil=True)
 def weighted_sum(
     tokens: int,
     probabilities: Floats,
@@ -162,7 +162,7 @@ def _flash_rows(first: Any, last: Any, so: Any, rest: Any) -> None:
             target[t * row + _U(places[head * size + n])] = stack[so + n] / stack[so + size]
 
 
-@njit(cache=True, parallel=True, error_model="numpy")
+@njit(cache=True, parallel=True, error_model="numpy", nogil=True)
 def flash_sum(
     tokens: int,
     exponentials: Floats,
