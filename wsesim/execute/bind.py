@@ -23,6 +23,7 @@ from wsesim.execute.calls import (
     ValueSums,
     WeightedSumCall,
 )
+from wsesim.execute.memory import aligned_zeros
 from wsesim.execute.merges import Schedule, linear_schedule, schedule, split_schedule
 from wsesim.execute.tiles import PANEL
 from wsesim.program import Program
@@ -53,8 +54,8 @@ _ROUND = {"bf16": kernels.round_bf16, "fp16": kernels.round_fp16}
 
 @dataclass(slots=True, eq=False)
 class Bound:
-    """A Program ready to run: `body` up to the last attention, `tail` for the last token alone, and what they
-    share."""
+    """A Program ready to run: `body` up to the last attention, `tail` for the last tokens alone, and what they
+    share. `logits`: their array, the length of a row and the place of each id in it."""
 
     ids: NDArray[np.int64]
     body: list[Call] = field(default_factory=list)
@@ -64,7 +65,7 @@ class Bound:
     lines: dict[tuple[KVCache, int], Lines] = field(default_factory=dict)
     key_rows: list[int] = field(default_factory=list)
     value_rows: list[int] = field(default_factory=list)
-    logits: tuple[Floats, Ints] | None = None
+    logits: tuple[Floats, int, Ints] | None = None
 
 
 class Binder:
@@ -112,8 +113,8 @@ class Binder:
                 entries, tile = max(entries, depth), max(tile, kernel.layout.width)
             elif isinstance(kernel, Score):
                 entries = max(entries, split_schedule(kernel.query_layout.segment, kernel.reduce).depth)
-        self._stack = np.zeros(self._workers * self._chunk * entries * PANEL, np.float32)
-        self._scratch = np.zeros(self._workers * tile * PANEL, np.float32)
+        self._stack = aligned_zeros(self._workers * self._chunk * entries * PANEL)
+        self._scratch = aligned_zeros(self._workers * tile * PANEL)
 
     def _calls(self, item: Item) -> list[Call]:
         call = self._call(item)
@@ -236,11 +237,14 @@ class Binder:
         assert isinstance(decode, Score)
         visits = split_schedule(layout.segment, decode.reduce)
         self._bound.key_rows.append(len(places))
-        geometry = (_head_starts(layout), layout.repeat, row_of(layout), layout.width, layout.features)
+        row = row_of(layout)
+        geometry = (_head_starts(layout), layout.repeat, row, layout.width, layout.features)
         return ScoreCall(
             len(self._bound.key_rows) - 1,
             (key, row_of(item.key_layout), _in_visits(places, item.key_layout, visits)),
-            (query, *geometry),
+            query,
+            row,
+            geometry,
             merges,
             merges.stored(visits),
             self._lines(item),
@@ -293,7 +297,7 @@ class Binder:
             places,
             merges,
             merges.first(_sum_elements(layout, places, extra)),
-            np.zeros(self._workers * merges.depth * (len(places) // heads + extra), np.float32),
+            aligned_zeros(self._workers * merges.depth * (len(places) // heads + extra)),
             self._workers,
             self._buffers.make(item),
         )
@@ -303,7 +307,7 @@ class Binder:
 
     def _sample(self, item: Sample) -> None:
         (source,) = self._inputs(item)
-        self._bound.logits = (source, _inverse(item.layout))
+        self._bound.logits = (source, row_of(item.layout), _inverse(item.layout))
 
 
 def _each(tokens: int, kernel: Callable[..., None], *turns: tuple[Any, ...]) -> None:

@@ -1,4 +1,4 @@
-"""Calls: kernels with every array in place. A step calls them one after the other with (tokens, sequence)."""
+"""Calls: kernels with every array in place. Each pass calls them one after the other."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from wsesim.execute import kernels, tiles, values
 from wsesim.execute.buffers import Positions
 from wsesim.execute.merges import Schedule
-from wsesim.execute.sequence import Sequence
+from wsesim.execute.passes import Part, Pass
 from wsesim.program.kv import KVCache
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int32]
-Call = Callable[[int, Sequence], None]
+Call = Callable[[Pass], None]
 
 _WORTH_A_THREAD = 1 << 18  # multiplications; waking the other threads takes as long as about so many
 
@@ -29,13 +29,13 @@ class Plain:
     kernel: Callable[..., None]
     arguments: tuple[Any, ...]
 
-    def __call__(self, tokens: int, sequence: Sequence) -> None:
-        self.kernel(tokens, *self.arguments)
+    def __call__(self, passed: Pass) -> None:
+        self.kernel(passed.tokens, *self.arguments)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Lines:
-    """The positions of each line of a block, for each token of a step: spans [chunk, along, 2] flat, `step` apart."""
+    """The positions of each line of a block, for each token of a pass: spans [chunk, along, 2] flat, `step` apart."""
 
     cache: KVCache
     along: int
@@ -45,9 +45,13 @@ class Lines:
     def step(self) -> int:
         return self.cache.step(self.along)
 
-    def fill(self, tokens: int, context: int) -> None:
-        spans = self.cache.spans(np.arange(context + 1, context + tokens + 1), self.along)
+    def fill(self, positions: NDArray[np.int64]) -> None:
+        spans = self.cache.spans(positions + 1, self.along)
         self.spans[: spans.size] = spans.reshape(-1)
+
+    def since(self, row: int) -> tuple[NDArray[np.int64], int]:
+        """Spans from a row on, and their step."""
+        return self.spans[row * self.along * 2 :], self.step
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,7 +60,9 @@ class ScoreCall:
 
     layer: int
     append: tuple[Floats, int, Ints]
-    query: tuple[Any, ...]
+    query: Floats
+    row: int
+    geometry: tuple[Any, ...]
     merges: Schedule
     stored: Ints
     lines: Lines
@@ -67,30 +73,37 @@ class ScoreCall:
     work: int
     target: Positions
 
-    def __call__(self, tokens: int, sequence: Sequence) -> None:
-        keys, context = sequence.keys[self.layer], sequence.position
-        tiles.append_keys(tokens, context, *self.append, keys)
+    def __call__(self, passed: Pass) -> None:
+        capacity, heads = passed.capacity, self.target.heads
+        target = self.target.reserve(capacity)
+        for part in passed.parts:
+            self._score(part, capacity, target[part.first * heads * capacity :])
+
+    def _score(self, part: Part, capacity: int, target: Floats) -> None:
+        keys, context, tokens = part.sequence.keys[self.layer], part.sequence.position, part.tokens
+        key, key_row, places = self.append
+        tiles.append_keys(tokens, context, key[part.first * key_row :], key_row, places, keys)
         seen = self.lines.cache.seen(context + tokens, tokens)
         workers = self.workers if tokens * seen * self.work > _WORTH_A_THREAD else 1
         tiles.score(
             tokens,
             context,
             self.lines.cache.window or 0,
-            *self.query,
+            self.query[part.first * self.row :],
+            *self.geometry,
             keys,
             self.scale,
             self.merges.order,
             self.merges.children,
             self.stored,
-            self.lines.spans,
-            self.lines.step,
+            *self.lines.since(part.first),
             self.lines.along if self.merges.split else 0,
             self.together,
             workers,
             self.merges.depth,
             self.stack,
-            sequence.capacity,
-            self.target.reserve(sequence.capacity),
+            capacity,
+            target,
         )
 
 
@@ -104,22 +117,25 @@ class SoftmaxCall:
     source: Positions
     target: Positions
 
-    def __call__(self, tokens: int, sequence: Sequence) -> None:
-        kernels.softmax(
-            tokens,
-            sequence.position,
-            self.lines.cache.window or 0,
-            self.source.array,
-            self.heads,
-            sequence.capacity,
-            self.lines.spans,
-            self.lines.step,
-            self.merges.order,
-            self.merges.children,
-            self.starts,
-            self.sums,
-            self.target.reserve(sequence.capacity),
-        )
+    def __call__(self, passed: Pass) -> None:
+        source, capacity = self.source.array, passed.capacity
+        target = self.target.reserve(capacity)
+        for part in passed.parts:
+            begin = part.first * self.heads * capacity
+            kernels.softmax(
+                part.tokens,
+                part.sequence.position,
+                self.lines.cache.window or 0,
+                source[begin:],
+                self.heads,
+                capacity,
+                *self.lines.since(part.first),
+                self.merges.order,
+                self.merges.children,
+                self.starts,
+                self.sums,
+                target[begin:],
+            )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -139,18 +155,20 @@ class ValueSums:
     workers: int
     target: Floats
 
-    def begin(self, tokens: int, sequence: Sequence) -> tuple[Any, ...]:
+    def begin(self, part: Part, capacity: int) -> tuple[Any, ...]:
         """Appends the values and clears the target's padding; what the kernel takes after what it weighs them by."""
-        cache, context = sequence.values[self.layer], sequence.position
-        values.append_values(tokens, context, *self.append, cache)
+        cache, context, tokens = part.sequence.values[self.layer], part.sequence.position, part.tokens
+        value, value_row, cached = self.append
+        values.append_values(tokens, context, value[part.first * value_row :], value_row, cached, cache)
+        target = self.target[part.first * self.row :]
         if self.row > len(self.places):
-            self.target[: tokens * self.row] = 0
+            target[: tokens * self.row] = 0
         seen = self.lines.cache.seen(context + tokens, tokens)
         worth_it = tokens * seen * len(self.places) > _WORTH_A_THREAD
-        positions = (self.heads, sequence.capacity, self.lines.spans, self.lines.step)
+        positions = (self.heads, capacity, *self.lines.since(part.first))
         workers = self.workers if worth_it else 1
         order = (self.merges.order, self.merges.children, self.starts, workers, self.merges.depth)
-        return (*positions, cache, self.repeat, self.row, self.places, *order, self.stack, self.target)
+        return (*positions, cache, self.repeat, self.row, self.places, *order, self.stack, target)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -158,8 +176,11 @@ class WeightedSumCall:
     probabilities: Positions
     sums: ValueSums
 
-    def __call__(self, tokens: int, sequence: Sequence) -> None:
-        values.weighted_sum(tokens, self.probabilities.array, *self.sums.begin(tokens, sequence))
+    def __call__(self, passed: Pass) -> None:
+        probabilities, capacity = self.probabilities.array, passed.capacity
+        for part in passed.parts:
+            own = probabilities[part.first * self.sums.heads * capacity :]
+            values.weighted_sum(part.tokens, own, *self.sums.begin(part, capacity))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -171,12 +192,15 @@ class FlashSumCall:
     factors: Floats
     sums: ValueSums
 
-    def __call__(self, tokens: int, sequence: Sequence) -> None:
-        heads, lines, capacity = self.sums.heads, self.sums.lines, sequence.capacity
+    def __call__(self, passed: Pass) -> None:
+        heads, lines, capacity = self.sums.heads, self.sums.lines, passed.capacity
         exponentials = self.exponentials.reserve(capacity)
         shape = (heads, capacity, lines.spans, lines.step, lines.along)
-        kernels.line_exponentials(tokens, self.scores.array, *shape, self.factors, exponentials)
-        values.flash_sum(tokens, exponentials, self.factors, *self.sums.begin(tokens, sequence))
+        kernels.line_exponentials(passed.tokens, self.scores.array, *shape, self.factors, exponentials)
+        for part in passed.parts:
+            row = part.first * heads
+            own = (exponentials[row * capacity :], self.factors[row * lines.along :])
+            values.flash_sum(part.tokens, *own, *self.sums.begin(part, capacity))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -186,8 +210,8 @@ class RoundPositions:
     kernel: Callable[..., None]
     values: Positions
 
-    def __call__(self, tokens: int, sequence: Sequence) -> None:
-        self.kernel(tokens, self.values.array, self.values.heads * sequence.capacity)
+    def __call__(self, passed: Pass) -> None:
+        self.kernel(passed.tokens, self.values.array, self.values.heads * passed.capacity)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -198,7 +222,7 @@ class Angles:
     cos: Floats
     sin: Floats
 
-    def fill(self, tokens: int, context: int) -> None:
-        angles = (np.arange(context, context + tokens)[:, None] * self.inv_freq).reshape(-1)
+    def fill(self, positions: NDArray[np.int64]) -> None:
+        angles = (positions[:, None] * self.inv_freq).reshape(-1)
         self.cos[: len(angles)] = np.cos(angles)
         self.sin[: len(angles)] = np.sin(angles)

@@ -1,4 +1,4 @@
-"""Executor: a Program's arithmetic over real weights, a step of one or more tokens at a time."""
+"""Executor: a Program's arithmetic over real weights, a step of one or more tokens of one or more texts at a time."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from wsesim.execute.bind import Binder, Bound
 from wsesim.execute.calls import Call
 from wsesim.execute.errors import ContextOverflowError, KernelTypeError, TokenIdError
 from wsesim.execute.pack import check_dtype, pack_weights
+from wsesim.execute.passes import Pass, passes
 from wsesim.execute.sequence import Sequence
 from wsesim.program import Program, WeightStore
 from wsesim.program.kernels import DECODE, KERNEL_TYPES, PREFILL
@@ -22,15 +23,15 @@ from wsesim.program.kernels import DECODE, KERNEL_TYPES, PREFILL
 ACTIVATIONS = ("fp32", "bf16", "fp16")
 CHUNK = 32  # tokens whose values are held at once; changes no bit
 
-# numba's plainest threading layer may not be entered twice.
+# Kernels let go of the GIL, so that other threads go on; numba's plainest threading layer may not be entered twice.
 _one_at_a_time = threading.Lock()
 
 
 class Executor:
     """Runs `program` with `weights` packed as `dtype`, rounding to `activations` wherever a kernel ends.
 
-    Sums are float32 in every case. The logits of a token do not depend on the chunk that it came in, nor on
-    the number of threads. Raises UnknownNameError for a dtype, WeightShapeError for weights that are not the
+    Sums are float32 in every case. The logits of a token depend on its own text alone: not on the pass that it came
+    in, nor on the number of threads. Raises UnknownNameError for a dtype, WeightShapeError for weights that are not the
     Program's, KernelTypeError for kernels that have no arithmetic here.
     """
 
@@ -49,6 +50,11 @@ class Executor:
         bound = self._bound[DECODE]
         return Sequence(tuple(bound.key_rows), tuple(bound.value_rows))
 
+    def fork(self, sequence: Sequence) -> Sequence:
+        """A copy of a text's cache, to go on differently (same bits as if its tokens had been appended again)."""
+        with _one_at_a_time:
+            return sequence.copy()
+
     def step(
         self, sequence: Sequence, token_ids: Ids[int], logits: bool = True, *, phase: str = DECODE
     ) -> NDArray[np.float32] | None:
@@ -57,15 +63,36 @@ class Executor:
 
         Raises TokenIdError and ContextOverflowError, before anything has changed.
         """
-        self._check(sequence, token_ids)
-        bound = self._bound[phase]
+        found = self._append([sequence], [token_ids], phase, logits)
+        return found[0] if logits else None
+
+    def step_each(
+        self, sequences: Ids[Sequence], token_ids: Ids[Ids[int]], *, phase: str = DECODE
+    ) -> list[NDArray[np.float32]]:
+        """Appends token_ids[i] (one or more) to sequences[i], different sequences, together: each pass of at most CHUNK
+        tokens reads the weights once for all. The logits [vocabulary] after each one's last token, bit for bit what
+        `step` gives alone.
+
+        Raises TokenIdError and ContextOverflowError, before anything has changed.
+        """
+        assert len({id(sequence) for sequence in sequences}) == len(sequences), "a sequence is there twice"
+        return self._append(sequences, token_ids, phase, logits=True)
+
+    def _append(
+        self, sequences: Ids[Sequence], token_ids: Ids[Ids[int]], phase: str, logits: bool
+    ) -> list[NDArray[np.float32]]:
+        texts = list(zip(sequences, token_ids, strict=True))
+        for sequence, ids in texts:
+            self._check(sequence, ids)
+        bound, found = self._bound[phase], []
         with _one_at_a_time:
-            sequence.reserve(sequence.position + len(token_ids))
-            for first in range(0, len(token_ids), CHUNK):
-                ids = token_ids[first : first + CHUNK]
-                bound.ids[: len(ids)] = ids
-                _run(bound, sequence, len(ids), logits and first + len(ids) == len(token_ids))
-            return _logits(bound) if logits else None
+            for sequence, ids in texts:
+                sequence.reserve(sequence.position + len(ids))
+            for passed in passes(texts, CHUNK):
+                _run_body(bound, passed)
+                if logits:
+                    found += _run_tail(bound, passed)
+        return found
 
     def _check(self, sequence: Sequence, token_ids: Ids[int]) -> None:
         if not len(token_ids):
@@ -92,23 +119,32 @@ def _bind_phases(program: Program, packed: dict[str, Any], activations: str) -> 
     return {DECODE: decode, PREFILL: decode if alike else bound(PREFILL)}
 
 
-def _run(bound: Bound, sequence: Sequence, tokens: int, logits: bool) -> None:
+def _run_body(bound: Bound, passed: Pass) -> None:
+    """Appends the tokens: after it their keys and values are there, and what the tail reads of them."""
+    positions = passed.positions()
     for angles in bound.angles.values():
-        angles.fill(tokens, sequence.position)
+        angles.fill(positions)
     for lines in bound.lines.values():
-        lines.fill(tokens, sequence.position)
-    _run_all(bound.body, tokens, sequence)
-    sequence.position += tokens
-    if logits:
-        for array, row in bound.crossing if tokens > 1 else ():
-            array[:row] = array[(tokens - 1) * row : tokens * row]
-        _run_all(bound.tail, 1, sequence)
+        lines.fill(positions)
+    for part in passed.parts:
+        bound.ids[part.first : part.last + 1] = part.ids
+    _run_all(bound.body, passed)
+    for part in passed.parts:
+        part.sequence.position += part.tokens
 
 
-def _logits(bound: Bound) -> NDArray[np.float32]:
+def _run_tail(bound: Bound, passed: Pass) -> list[NDArray[np.float32]]:
+    """The logits of each part that ends; its last row becomes row 0, 1, ... of what the tail reads."""
+    ended = passed.ended()
+    if ended is None:
+        return []
+    for row, last in enumerate(part.last for part in passed.parts if part.ends):  # ascending, and never below `row`
+        for array, size in bound.crossing if row < last else ():
+            array[row * size : (row + 1) * size] = array[last * size : (last + 1) * size]
+    _run_all(bound.tail, ended)
     assert bound.logits is not None, "a Program ends with a Sample"
-    values, places = bound.logits
-    return values[places]
+    values, size, places = bound.logits
+    return [values[row * size :][places] for row in range(ended.tokens)]
 
 
 def _check_kernels(program: Program) -> None:
@@ -120,6 +156,6 @@ def _check_kernels(program: Program) -> None:
             )
 
 
-def _run_all(calls: list[Call], tokens: int, sequence: Sequence) -> None:
+def _run_all(calls: list[Call], passed: Pass) -> None:
     for call in calls:
-        call(tokens, sequence)
+        call(passed)

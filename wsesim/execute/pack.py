@@ -18,6 +18,7 @@ from wsesim.errors import UnknownNameError
 from wsesim.execute.buffers import row_of
 from wsesim.execute.errors import WeightShapeError
 from wsesim.execute.kernels import narrow_bf16
+from wsesim.execute.memory import aligned_zeros
 from wsesim.execute.merges import linear_schedule
 from wsesim.execute.threads import prange
 from wsesim.execute.tiles import PANEL
@@ -131,7 +132,7 @@ class TileMemory:
 
     def __init__(self, layers: Iterable[Linear], dtype: str) -> None:
         sizes = [sum(_panels(layer)) * PANEL * row_of(layer.layout) for layer in layers]
-        self._left = np.empty(sum(sizes), _STORED[dtype])
+        self._left = aligned_zeros(sum(sizes), _STORED[dtype])
 
     def take(self, size: int) -> NDArray[Any]:
         taken, self._left = self._left[:size], self._left[size:]

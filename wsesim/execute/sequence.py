@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from wsesim.execute.memory import aligned_zeros
 from wsesim.execute.tiles import PANEL
 from wsesim.program.layout import ceil_div
 
@@ -37,11 +38,19 @@ class Sequence:
         self.keys = _grown(self.keys, self.key_rows, self.capacity)
         self.values = _grown(self.values, self.value_rows, self.capacity)
 
+    def copy(self) -> Sequence:
+        """The same text, to go on by itself."""
+        keys, values = (
+            _grown(self.keys, self.key_rows, self.capacity),
+            _grown(self.values, self.value_rows, self.capacity),
+        )
+        return Sequence(self.key_rows, self.value_rows, self.position, self.capacity, keys, values)
+
 
 def _grown(arrays: list[Floats], rows: tuple[int, ...], capacity: int) -> list[Floats]:
     """Parts of one array, which the system maps in large pages; `arrays` are their prefixes."""
     ends = np.cumsum(rows) * capacity
-    grown = np.split(np.zeros(sum(rows) * capacity, np.float32), ends[:-1])
+    grown = np.split(aligned_zeros(sum(rows) * capacity), ends[:-1])
     for new, old in zip(grown, arrays, strict=False):
         new[: len(old)] = old
     return grown
