@@ -1,4 +1,6 @@
-"""Generation: smollm2-135m on the simulated wafer beside transformers float32, the same ids in the same run."""
+"""Generation: smollm2-135m on the simulated wafer beside transformers float32, the same ids in the same run; and the
+executor alone with one text and with several in flight.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +17,7 @@ PROMPT = "It was a dark and stormy night"
 TOKENS = 64
 ROUNDS = 5
 DTYPES = ("fp32", "bf16", "int8")
+IN_FLIGHT = 8
 WEIGHT_BYTES = {"fp32": 4, "bf16": 2, "int8": 1}
 
 
@@ -46,9 +49,41 @@ def rows() -> list[Row]:
         found.append(Row(name, median(ratios), "x", 3.0, at_most=False, note=note + same))
     return [
         *found,
+        *(_row_in_flight(dtype, each) for dtype, each in sessions.items()),
         Row("simulation's share of the loop, contexts seen before", 100 * median(rates["share"]), "%", 10.0),
         Row("simulation's share of the loop, nothing seen before", 100 * cold[1] / cold[0], "%", 10.0, note="fp32"),
     ]
+
+
+def _row_in_flight(dtype: str, session: Session) -> Row:
+    """Tokens of IN_FLIGHT texts over those of one, per wall second; the first text is the one alone."""
+    rates: dict[int, list[float]] = {1: [], IN_FLIGHT: []}
+    for _ in range(ROUNDS):
+        texts = {}
+        for count, found in rates.items():
+            wall_s, texts[count] = _together(session, count)
+            found.append(count * TOKENS / wall_s)
+        assert texts[IN_FLIGHT][0] == texts[1][0], "a text is another beside others"
+    ratios = [several / one for one, several in zip(*rates.values(), strict=True)]
+    note = " and ".join(f"{median(found):.1f} tokens/s of {count}" for count, found in rates.items())
+    name = f"{IN_FLIGHT} texts in flight over one, weights {dtype}"
+    return Row(name, median(ratios), "x", 3.0 if dtype == "fp32" else None, at_most=False, note=note)
+
+
+def _together(session: Session, count: int) -> tuple[float, list[list[int]]]:
+    """Wall seconds of TOKENS greedy passes over `count` texts, and the ids of each."""
+    executor: Any = session.engine.arithmetic
+    sequences = [executor.new_sequence() for _ in range(count)]
+    prompt_ids = session.tokenizer.encode(PROMPT)
+    fed = [[*prompt_ids, other] for other in range(count)]
+    texts: list[list[int]] = [[] for _ in range(count)]
+    logits = executor.step_each(sequences, fed)
+    began = time.perf_counter()
+    for _ in range(TOKENS):
+        for text, row in zip(texts, logits, strict=True):
+            text.append(int(row.argmax()))
+        logits = executor.step_each(sequences, [text[-1:] for text in texts])
+    return time.perf_counter() - began, texts
 
 
 def _loop(session: Session, steps: RememberedSteps) -> tuple[float, float, list[int]]:
