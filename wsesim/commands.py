@@ -211,18 +211,18 @@ def serve_command(options: argparse.Namespace) -> int:
     from wsesim.toolchain.serving import make_server_app, open_api
 
     limits = Limits(**{field.name: getattr(options, field.name) for field in dataclasses.fields(Limits)})
-    bound = listen(options.host, options.port)
-    api = open_api(
-        options.model,
-        weights=options.weights,
-        text_from=options.text_from,
-        dtype=options.dtype,
-        limits=limits,
-        say=_say,
-        progress=_Progress(),
-        **_lowering(options),
-    )
-    run(make_server_app(api, options.api_key), bound, lambda url: _say(f"listening at {url}"))
+    with listen(options.host, options.port) as bound:
+        api = open_api(
+            options.model,
+            weights=options.weights,
+            text_from=options.text_from,
+            dtype=options.dtype,
+            limits=limits,
+            say=_say,
+            progress=_Progress(),
+            **_lowering(options),
+        )
+        run(make_server_app(api, options.api_key), bound, lambda url: _say(f"listening at {url}"))
     return 0
 
 

@@ -48,7 +48,7 @@ def _http_of(client: type[Any]) -> ModuleType:
     """The httpx that the client's base class was written for: openai has one of its own name."""
     for base in client.__mro__:
         module = sys.modules[base.__module__]
-        found = [one for one in vars(module).values() if isinstance(one, ModuleType) and one.__name__ in _HTTP]
+        found = [one for one in list(vars(module).values()) if isinstance(one, ModuleType) and one.__name__ in _HTTP]
         if module.__name__.endswith("_base_client") and found:
             return found[0]
     raise InvalidInputError(f"{client.__module__}.{client.__name__} is built on neither httpx nor httpx2")

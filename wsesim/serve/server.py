@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import socket
 from collections.abc import Callable
 
@@ -19,15 +20,13 @@ BACKLOG = 2048
 
 def listen(host: str, port: int) -> socket.socket:
     """A socket that is bound; port 0 takes a free one. Raises InvalidInputError where that cannot be."""
+    if not 0 <= port < 2**16:
+        raise InvalidInputError(f"--port {port}: a number from 0 to 65535 is needed; 0 takes a free one")
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        bound = socket.socket(family, socket.SOCK_STREAM)
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind((host, port))
-        bound.listen(BACKLOG)
-    except (OSError, OverflowError) as error:
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as error:
         raise InvalidInputError(f"--host {host} --port {port}: {error}") from None
-    return bound
 
 
 def run(app: Starlette, bound: socket.socket, started: Callable[[str], None]) -> None:
@@ -38,6 +37,7 @@ def run(app: Starlette, bound: socket.socket, started: Callable[[str], None]) ->
     )
     host, port = bound.getsockname()[:2]
     started(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
+    signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn raises it once more when it has finished
     with contextlib.suppress(KeyboardInterrupt):
         uvicorn.Server(config).run(sockets=[bound])
 
