@@ -20,6 +20,7 @@ _ERROR = {
         "error": {"type": "object"},
     },
 }
+_EVENT = {"type": "object", "properties": {"data": {"type": "string"}}, "required": ["data"]}
 _ERRORS = {
     "400": "The body is wrong: what and where is in the message",
     "401": "Wrong API key",
@@ -73,7 +74,7 @@ def _call(refs: dict[Any, Any], body: type, reply: type) -> dict[str, Any]:
                 "description": "The reply, or its chunks as server-sent events",
                 "content": {
                     "application/json": {"schema": refs[reply]},
-                    "text/event-stream": {"schema": {"type": "string"}},
+                    "text/event-stream": {"schema": _EVENT},
                 },
             },
             **_errors(*_ERRORS),
