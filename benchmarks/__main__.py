@@ -1,11 +1,19 @@
-"""`python -m benchmarks [commands|engine|execute|generate|prefill|steps]`: all of them, or some."""
+"""`python -m benchmarks [commands|engine|execute|generate|prefill|serve|steps]`: all of them, or some."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
 
-from benchmarks import bench_commands, bench_engine, bench_execute, bench_generate, bench_prefill, bench_steps
+from benchmarks import (
+    bench_commands,
+    bench_engine,
+    bench_execute,
+    bench_generate,
+    bench_prefill,
+    bench_serve,
+    bench_steps,
+)
 from benchmarks.machine import machine_text
 from benchmarks.row import Row
 from wsesim.report.tables import aligned
@@ -16,6 +24,7 @@ ALL: dict[str, Callable[[], list[Row]]] = {
     "execute": bench_execute.rows,
     "generate": bench_generate.rows,
     "prefill": bench_prefill.rows,
+    "serve": bench_serve.rows,
     "steps": bench_steps.rows,
 }
 

@@ -59,6 +59,7 @@ class EventStream:
     async def _send(self, send: Send, body: bytes) -> None:
         async with asyncio.timeout(self._write_s):
             await send({"type": "http.response.body", "body": body, "more_body": True})
+            await asyncio.sleep(0)  # others have their turn, and a connection that was lost is heard of
 
 
 async def disconnected(receive: Receive) -> None:
