@@ -10,7 +10,13 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
-RUN_HERE = {"quickstart", "compare_placements", "draw_wafer", "draw_traffic"}
+RUN_HERE = {
+    "quickstart",
+    "compare_placements",
+    "draw_wafer",
+    "draw_traffic",
+    "completion",
+}  # the last one in test_serve_http
 
 
 def run_example(name: str, *arguments: str, monkeypatch: pytest.MonkeyPatch) -> None:

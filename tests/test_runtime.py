@@ -22,7 +22,7 @@ from wsesim.runtime.loop import Engine
 from wsesim.runtime.request import Request
 from wsesim.runtime.run import Completion, Heard, Token
 from wsesim.runtime.stop import StopFilter
-from wsesim.serve.completion import completion_object
+from wsesim.serve.reply import completion_reply
 from wsesim.toolchain.running import Session, make_request
 from wsesim_models.tokenizers import Tokenizer
 
@@ -486,11 +486,13 @@ def test_half_a_character_is_not_let_out() -> None:
 def test_completion_object_counts_and_names(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("time.time", lambda: 1731597024.9)
     _, completion = run(engine([ord("a")] * 4), request(max_tokens=4))
-    reply = completion_object(completion, "llama3.1-8b", "0123456789abcdef", None)
+    reply = completion_reply(completion, "llama3.1-8b", "0123456789abcdef", None).to_json()
+    assert list(reply) == ["id", "choices", "created", "model", "system_fingerprint", "object", "usage", "time_info"]
     assert reply["choices"] == [{"finish_reason": "length", "index": 0, "text": "aaaa"}]
-    assert reply["usage"] == {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}
+    counted = {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}
+    assert reply["usage"] == counted | {"prompt_tokens_details": {"cached_tokens": 0}}
     assert reply["system_fingerprint"] == "fp_0123456789"
     assert reply["created"] == reply["time_info"]["created"] == 1731597024
     assert reply["time_info"]["total_time"] == completion.times.total_s
     assert "wsesim_text_from" not in reply
-    assert completion_object(completion, "m", "f", "smollm2-135m")["wsesim_text_from"] == "smollm2-135m"
+    assert completion_reply(completion, "m", "f", "smollm2-135m").wsesim_text_from == "smollm2-135m"

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Protocol
 
 from wsesim.runtime.run import Completion, PromptLogprobs, Token
+from wsesim.runtime.times import Times
 from wsesim.serve import results
 from wsesim.serve.calls import Call
 from wsesim.serve.spelling import Spelling
@@ -24,13 +25,8 @@ class Chunks:
         self._shape: _Shape = _Chat(call) if call.chat else _Text(call)
         self._ends: dict[int, Completion] = {}
         self._sums = [0.0] * len(call.requests)
-        self._head: dict[str, Any] = {
-            "id": f"chatcmpl-{uuid.uuid4()}",
-            "created": int(time.time()),
-            "model": call.deployment.name,
-            "system_fingerprint": f"fp_{call.deployment.fingerprint[:10]}",
-            "wsesim_text_from": call.deployment.text_from,
-        }
+        served = call.deployment
+        self._head = _head(served.name, served.fingerprint, served.text_from)
 
     @property
     def done(self) -> bool:
@@ -77,20 +73,48 @@ class Chunks:
 
     def _usage(self) -> results.Usage:
         """Each prompt counts once, every text that was generated counts."""
-        prompt = sum(map(len, self.call.prompts))
-        generated = sum(len(end.token_ids) for end in self._ends.values())
-        return results.Usage(prompt_tokens=prompt, completion_tokens=generated, total_tokens=prompt + generated)
+        return _usage(sum(map(len, self.call.prompts)), sum(len(end.token_ids) for end in self._ends.values()))
 
     def _time_info(self) -> results.TimeInfo:
         """Of the text that ended last on the virtual clock."""
         times = max((end.times for end in self._ends.values()), key=lambda own: own.finished_s)
-        return results.TimeInfo(
-            queue_time=times.queue_s,
-            prompt_time=times.prompt_s,
-            completion_time=times.completion_s,
-            total_time=times.total_s,
-            created=self._head["created"],
-        )
+        return _time_info(times, self._head["created"])
+
+
+def completion_reply(completion: Completion, model: str, fingerprint: str, text_from: str | None) -> results.Completion:
+    """One finished request as the API's object; its source of each field is docs/completions.md."""
+    head = _head(model, fingerprint, text_from)
+    return results.Completion(
+        **head,
+        choices=[results.Choice(index=0, text=completion.text, finish_reason=completion.finish_reason)],
+        usage=_usage(completion.prompt_tokens, len(completion.token_ids)),
+        time_info=_time_info(completion.times, head["created"]),
+    )
+
+
+def _head(model: str, fingerprint: str, text_from: str | None) -> dict[str, Any]:
+    """What all chunks of a reply have in common. `id` and `created` are of this computer."""
+    return {
+        "id": f"chatcmpl-{uuid.uuid4()}",
+        "created": int(time.time()),
+        "model": model,
+        "system_fingerprint": f"fp_{fingerprint[:10]}",
+        "wsesim_text_from": text_from,
+    }
+
+
+def _usage(prompt: int, generated: int) -> results.Usage:
+    return results.Usage(prompt_tokens=prompt, completion_tokens=generated, total_tokens=prompt + generated)
+
+
+def _time_info(times: Times, created: int) -> results.TimeInfo:
+    return results.TimeInfo(
+        queue_time=times.queue_s,
+        prompt_time=times.prompt_s,
+        completion_time=times.completion_s,
+        total_time=times.total_s,
+        created=created,
+    )
 
 
 class _Shape(Protocol):

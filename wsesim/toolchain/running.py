@@ -58,9 +58,9 @@ class Answer:
 
     def to_json(self) -> dict[str, Any]:
         """The API's object."""
-        from wsesim.serve.completion import completion_object
+        from wsesim.serve.reply import completion_reply
 
-        return completion_object(self.completion, self.model, self.fingerprint, self.text_from)
+        return completion_reply(self.completion, self.model, self.fingerprint, self.text_from).to_json()
 
 
 @dataclass(frozen=True, slots=True)
