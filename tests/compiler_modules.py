@@ -288,5 +288,12 @@ def weights_of(module: nn.Module) -> dict[str, np.ndarray]:
     return {name: p.detach().double().numpy() for name, p in module.named_parameters(remove_duplicate=False)}
 
 
+def torch_logits(module: nn.Module, ids: list[int]) -> np.ndarray:
+    """[T, vocabulary], of a module whose own they are or one of transformers."""
+    with torch.no_grad():
+        result = module(torch.tensor([ids]))
+    return np.asarray(getattr(result, "logits", result)[0].float())
+
+
 def tokens_of(count: int = 11) -> np.ndarray:
     return np.random.default_rng(3).integers(0, VOCAB, count)

@@ -18,12 +18,12 @@ BLOCK = 32
 MICROSOFT = "com.microsoft"
 
 
-def write_genai(module: Any, path: Path, *, int4: bool = False, window: int = -1) -> Path:
-    """A transformers Llama, Qwen2 or Qwen3 as the builder would write it, weights in a file beside it.
+def write_genai(module: Any, path: Path, *, int4: bool = False) -> Path:
+    """A transformers Llama, Mistral, Qwen2 or Qwen3 as the builder would write it, weights in a file beside it.
 
     Of a module on the meta device the weights are said to be there and are not; RoPE's frequencies have to be real.
     """
-    writer = _Writer(module, int4, window)
+    writer = _Writer(module, int4)
     writer.model()
     past = [
         writer.cache(f"past_key_values.{i}.{part}", "past") for i in range(writer.layers) for part in ("key", "value")
@@ -59,6 +59,13 @@ def quantized(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return values[..., ::2] | values[..., 1::2] << 4, scales
 
 
+def rounded(weight: np.ndarray) -> np.ndarray:
+    """What is left of a weight [rows, columns] in 4 bits."""
+    stored, scales = quantized(weight)
+    values = np.stack((stored & 15, stored >> 4), -1).reshape(*scales.shape, BLOCK).astype(np.float32) - 8
+    return (values * scales[..., None]).reshape(len(weight), -1)[:, : weight.shape[1]]
+
+
 def _value(name: str, shape: list[Any], type_: int = TensorProto.INT64) -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(name, type_, shape)
 
@@ -66,8 +73,9 @@ def _value(name: str, shape: list[Any], type_: int = TensorProto.INT64) -> onnx.
 class _Writer:
     """Nodes and initialisers of one model, in order."""
 
-    def __init__(self, module: Any, int4: bool, window: int) -> None:
-        self.config, self.int4, self.window = module.config, int4, window
+    def __init__(self, module: Any, int4: bool) -> None:
+        self.config, self.int4 = module.config, int4
+        self.window = getattr(self.config, "sliding_window", None) or -1
         self.weights = {name: _values(p) for name, p in module.named_parameters(remove_duplicate=False)}
         self.bare = any(p.is_meta for p in module.parameters())
         self.layers = self.config.num_hidden_layers

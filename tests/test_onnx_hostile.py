@@ -15,13 +15,12 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnx_fuzz import damaged, files_read, try_file
 from onnx_genai import write_genai
-from onnx_models import model, qwen2
+from onnx_models import model
 
 from wsesim_compiler.errors import OnnxFileError, UnsupportedOperatorError
 from wsesim_compiler.frontends.onnx import from_onnx
 
 SAMPLE, ALL = 400, 10_000
-WIDE: dict[str, Any] = {"hidden_size": 64, "head_dim": 16, "intermediate_size": 96}
 MASKED = (
     ("Shape", ["tokens"], "count1", {"start": 1}),
     ("Squeeze", ["count1"], "count", {}),
@@ -77,8 +76,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (made := root / "models").mkdir()
     os.symlink(root / "secret", made / "link")
     os.mkfifo(made / "pipe")
-    write_genai(model("qwen3", **WIDE), made / "fp32.onnx")
-    write_genai(qwen2(**WIDE), made / "int4.onnx", int4=True)
+    write_genai(model("qwen3"), made / "fp32.onnx")
+    write_genai(model("qwen2"), made / "int4.onnx", int4=True)
     masked_model(made / "masked.onnx")
     return made
 

@@ -10,7 +10,7 @@ from compiler_modules import Spelt, randomize
 from onnx_models import export_onnx, recognised_text
 
 from wsesim_compiler.frontends.onnx import from_onnx
-from wsesim_compiler.frontends.torch_export import from_torch
+from wsesim_compiler.frontends.torch_export import export, from_exported
 from wsesim_models.config import LlamaConfig, RopeScaling
 from wsesim_models.llama import Llama
 
@@ -44,8 +44,9 @@ FAST = "last token, chunks"
 
 
 def assert_same(module: torch.nn.Module, opset: int, folder: Path) -> None:
-    expected = recognised_text(from_torch(module))
-    for path in export_onnx(module, opset, folder).values():
+    exported = export(module)
+    expected = recognised_text(from_exported(exported))
+    for path in export_onnx(exported, opset, folder).values():
         assert recognised_text(from_onnx(path).graph) == expected
 
 

@@ -18,7 +18,6 @@ from wsesim.errors import WsesimError
 from wsesim_compiler.frontends.onnx import from_onnx
 from wsesim_compiler.roles import roles
 
-WIDE = {"hidden_size": 64, "head_dim": 16, "intermediate_size": 96}
 LETTERS = "".join(map(chr, range(ord("A"), ord("A") + VOCAB)))
 PLACE = (*TOY, "--strategy", "shared", "--max-context", "32")
 
@@ -30,7 +29,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     backend = tokenizers.Tokenizer(tokenizers.models.BPE({letter: i for i, letter in enumerate(LETTERS)}, []))
     backend.decoder = tokenizers.decoders.ByteLevel()
     backend.save(str(folder / "tokenizer.json"))
-    return write_genai(model("qwen3", **WIDE), folder / "letters.onnx")
+    return write_genai(model("qwen3"), folder / "letters.onnx")
 
 
 def test_compile_prints_its_stages(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -69,7 +68,7 @@ def test_without_its_data_it_is_timed_and_may_take_other_weights(path: Path, tmp
     place = {"machine": "toy4x4", "strategy": "shared", "max_context": 32}
     with pytest.raises(WsesimError, match="its tables of cosines and sines are needed"):
         wsesim.compile(str(bare), **place)
-    weights = {name: p.detach().numpy() for name, p in model("qwen3", **WIDE).named_parameters()}
+    weights = {name: p.detach().numpy() for name, p in model("qwen3").named_parameters()}
     (folder := tmp_path / "weights").mkdir()
     save_file({name: np.ascontiguousarray(array) for name, array in weights.items()}, folder / "model.safetensors")
     (folder / "tokenizer.json").write_bytes((path.parent / "tokenizer.json").read_bytes())

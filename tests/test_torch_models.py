@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from compiler_modules import VOCAB, Spelt, hugging_face, randomize, weights_of
+from compiler_modules import VOCAB, Spelt, hugging_face, randomize, torch_logits, weights_of
 from torch import nn
 
 from tests.programs import ORACLE
@@ -25,10 +24,7 @@ from wsesim_models.weights import ArrayWeights
 TOKENS = 45
 SMOLLM2_ROPE = {"rope_type": "default", "rope_theta": 100_000.0}
 MODELS: dict[str, Callable[[], nn.Module]] = {
-    "qwen2": lambda: hugging_face(family="qwen2"),
     "qwen2, eager, tied": lambda: hugging_face(family="qwen2", attn_implementation="eager", tie_word_embeddings=True),
-    "qwen3": lambda: hugging_face(family="qwen3"),
-    "mistral": lambda: hugging_face(family="mistral", sliding_window=7),
     "mistral, eager": lambda: hugging_face(family="mistral", sliding_window=12, attn_implementation="eager"),
     "qwen2, a window in the second layer": lambda: hugging_face(
         family="qwen2", use_sliding_window=True, sliding_window=6, max_window_layers=1
@@ -48,13 +44,6 @@ def program_of(module: nn.Module, machine: str = "toy4x4", **options: Any) -> Pr
 def executor_of(module: nn.Module, **options: Any) -> Executor:
     arrays = {name: array.astype(np.float32) for name, array in weights_of(module).items()}
     return Executor(program_of(module, **options), ArrayWeights(arrays))
-
-
-def torch_logits(module: nn.Module, ids: list[int]) -> np.ndarray:
-    """[T, vocabulary]"""
-    with torch.no_grad():
-        result = module(torch.tensor([ids]))
-    return np.asarray(getattr(result, "logits", result)[0].float())
 
 
 def assert_executes(module: nn.Module, **options: Any) -> None:
