@@ -1,7 +1,9 @@
 """Files as onnxruntime-genai's builder writes them, by hand: the same operators, inputs and outputs, fp32 or int4.
 
 Held against files of the builder itself (0.18.0): packed projections, GroupQueryAttention with do_rotary, residual sums
-inside the norms, and MatMulNBits of 4 bits in blocks of 32, symmetric.
+inside the norms, and MatMulNBits of 4 bits in blocks of 32, symmetric. The builder writes a window for the layers that
+the configuration's `layer_types` call sliding; Mistral's has no such field, and the builder would drop its window. Here
+it is written, as for layers that slide.
 """
 
 from __future__ import annotations
@@ -25,10 +27,7 @@ def write_genai(module: Any, path: Path, *, int4: bool = False) -> Path:
     """
     writer = _Writer(module, int4)
     writer.model()
-    past = [
-        writer.cache(f"past_key_values.{i}.{part}", "past") for i in range(writer.layers) for part in ("key", "value")
-    ]
-    present = [writer.cache(f"present.{i}.{part}", "total") for i in range(writer.layers) for part in ("key", "value")]
+    past, present = writer.caches("past_key_values", "past"), writer.caches("present", "total")
     inputs = [_value("input_ids", ["batch", "sequence"]), _value("attention_mask", ["batch", "total"]), *past]
     logits = _value("logits", ["batch", "sequence", writer.config.vocab_size], TensorProto.FLOAT)
     graph = helper.make_graph(writer.nodes, "main", inputs, [logits, *present], writer.tensors)
@@ -85,8 +84,12 @@ class _Writer:
         self.tensors: list[onnx.TensorProto] = []
         self.inv_freq = next(b for name, b in module.named_buffers() if name.endswith("rotary_emb.inv_freq"))
 
-    def cache(self, name: str, length: str) -> onnx.ValueInfoProto:
-        return _value(name, ["batch", self.kv_heads, length, self.head_dim], TensorProto.FLOAT)
+    def caches(self, name: str, rows: str) -> list[onnx.ValueInfoProto]:
+        """Keys and values of every layer, of a window those of its positions alone."""
+        rows = f"{rows}_{'sliding' if self.window > 0 else 'sequence'}_length"
+        shape = ["batch", self.kv_heads, rows, self.head_dim]
+        names = [f"{name}.{layer}.{part}" for layer in range(self.layers) for part in ("key", "value")]
+        return [_value(n, shape, TensorProto.FLOAT) for n in names]
 
     def model(self) -> None:
         for name, function in (("cos_cache", torch.cos), ("sin_cache", torch.sin)):
@@ -136,11 +139,12 @@ class _Writer:
         past = [f"past_key_values.{index}.{part}" for part in ("key", "value")]
         inputs = [query, key, value, *past, "/mask/last32", "/mask/total32", "cos_cache", "sin_cache", "", "", ""]
         outputs = [f"/{name}/mixed", f"present.{index}.key", f"present.{index}.value"]
+        sliding = {"sliding_window_cache": 1} if self.window > 0 else {}
         self.nodes.append(
             helper.make_node(
                 "GroupQueryAttention", inputs, outputs, domain=MICROSOFT, num_heads=self.heads,
                 kv_num_heads=self.kv_heads, scale=self.head_dim**-0.5, local_window_size=self.window, softcap=0.0,
-                do_rotary=1, rotary_interleaved=0,
+                do_rotary=1, rotary_interleaved=0, **sliding,
             )
         )  # fmt: skip
         return outputs[0]

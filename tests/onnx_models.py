@@ -27,15 +27,16 @@ from wsesim_compiler.text import print_graph
 
 OPSETS = (18, 20, 23)
 FORMS = ("plain", "optimised")
+WINDOW = 4
+"""Shorter than the tests' texts, and than the lengths on which static values are tried."""
 MODELS: dict[str, dict[str, Any]] = {
     "llama": {},
     "llama3.1": {"rope_parameters": LLAMA3_ROPE},
     "tied": {"tie_word_embeddings": True},
     "qwen2": {"family": "qwen2"},
     "qwen3": {"family": "qwen3"},
-    "mistral": {"family": "mistral", "sliding_window": 4},
+    "mistral": {"family": "mistral", "sliding_window": WINDOW},
 }
-"""The window is shorter than the tests' texts, and than the lengths on which static values are tried."""
 _SIZES = {"hidden_size": 64, "head_dim": 16, "intermediate_size": 96}
 """Blocks of 32 divide them, and onnxruntime's attention wants heads of 16 at least."""
 
@@ -75,13 +76,14 @@ def session(path: Path, *, exact: bool = True) -> onnxruntime.InferenceSession:
 
 
 def ort_logits(made: onnxruntime.InferenceSession, ids: list[int]) -> np.ndarray:
-    """Logits [T, V] of one sequence over an empty cache."""
+    """Logits [T, V] of one sequence over an empty cache, whose rows are there beforehand if it slides."""
     feed: dict[str, Any] = {}
     for value in made.get_inputs():
         if "mask" in value.name:
             feed[value.name] = np.ones((1, len(ids)), np.int64)
         elif "past" in value.name:
-            feed[value.name] = np.zeros((1, value.shape[1], 0, value.shape[3]), np.float32)
+            rows = 2 * WINDOW if "sliding" in value.shape[2] else 0
+            feed[value.name] = np.zeros((1, value.shape[1], rows, value.shape[3]), np.float32)
         else:
             feed[value.name] = np.array([ids], np.int64)
     return np.asarray(made.run([made.get_outputs()[0].name], feed)[0]).reshape(-1, VOCAB)

@@ -58,6 +58,7 @@ def test_a_large_model_without_weights_is_the_same_graph(name: str, tmp_path: Pa
     [
         ("softcap", 30.0, "with softcap 30.0"),
         ("smooth_softmax", 1, "with smooth_softmax 1"),
+        ("sliding_window_cache", 1, "with sliding_window_cache and no window"),
         ("rotary_embedding_dim", 8, "with rotary_embedding_dim"),
         ("num_heads", 5, "of 5 and 2 heads packed in 128 features"),
     ],

@@ -53,6 +53,8 @@ def _group_query_attention(build: Builder, given: Given, *operands: Operand) -> 
         turn = angles(build, cos, sin, positions)
         query, key = (rotated(build, x, *turn, bool(given.get("rotary_interleaved", 0))) for x in (query, key))
     window = given.get("local_window_size", -1)
+    if given.get("sliding_window_cache", 0) and window <= 0:  # with one, what is cached is less, what is seen the same
+        raise NotReadError("with sliding_window_cache and no window")
     mask = _window(build, window) if window > 0 else None
     scale = given.get("scale", 0.0) or None
     return (_merged(build, _mixed(build, query, key, value, mask, causal=mask is None, scale=scale)), None, None)
@@ -206,7 +208,7 @@ def _biased(build: Builder, parts: tuple[Operand, ...], bias: Operand) -> list[O
     return made
 
 
-_GROUPED = "num_heads kv_num_heads scale do_rotary rotary_interleaved local_window_size"
+_GROUPED = "num_heads kv_num_heads scale do_rotary rotary_interleaved local_window_size sliding_window_cache"
 _NEUTRAL = "softcap smooth_softmax kv_cache_bit_width k_quant_type v_quant_type qk_output"
 ATTENTION_RULES: dict[str, Rule] = {
     "Attention": rule(
