@@ -1,0 +1,50 @@
+"""How soon one step may follow another: the busiest block's time, held against the loaded wafer."""
+
+from __future__ import annotations
+
+import pytest
+
+import wsesim
+from wsesim.engine.occupancy import busy_cycles
+from wsesim.engine.pipeline import pipeline
+from wsesim.toolchain import make_timing
+
+
+@pytest.mark.parametrize(("model", "options"), [("tiny", {"sequences": 4}), ("smollm2-135m", {"sequences": 8})])
+def test_steps_of_all_slots_follow_one_another_as_on_the_loaded_wafer(model: str, options: dict[str, int]) -> None:
+    """Each slot's next token waits for its last one, or for the busiest block; tiny's three blocks hold two steps."""
+    timing = make_timing(wsesim.compile(model, machine="wse3", **options), keep_timelines=False)
+    step = timing.decode(64)
+    for in_flight in (2, options["sequences"]):
+        expected = max(step.cycles / in_flight, step.busy_cycles)
+        assert float(pipeline(timing, in_flight, 64).period_cycles) == pytest.approx(expected, rel=0.02)
+
+
+def test_one_block_for_all_is_busy_for_the_whole_step_and_a_pipeline_is_not() -> None:
+    busy = {}
+    for strategy in ("shared", "pipelined"):
+        step = make_timing(wsesim.compile("smollm2-135m", strategy=strategy), keep_timelines=False).decode(16)
+        busy[strategy] = step.busy_cycles / step.cycles
+    assert busy["shared"] > 0.9
+    assert busy["pipelined"] < 0.1
+
+
+def test_a_prompt_is_busy_for_longer_the_longer_it_is() -> None:
+    timing = make_timing(wsesim.compile("smollm2-135m"), keep_timelines=False)
+    short, long = timing.prefill(8), timing.prefill(64)
+    assert timing.decode(8).busy_cycles < short.busy_cycles < long.busy_cycles < long.cycles
+
+
+def test_blocks_count_what_is_covered_not_what_overlaps() -> None:
+    """By hand, from a step's own runs: each block's intervals, the transfers to and from it among them."""
+    program = wsesim.compile("smollm2-135m")
+    step = make_timing(program).decode(4)
+    held: dict[str, set[int]] = {}
+    for run in step.runs:
+        name = run.segment.name
+        blocks = (
+            name.split("->") if "->" in name else [k.block for k in program.kernels if k.name.startswith(f"{name}.")]
+        )
+        for block in blocks:
+            held.setdefault(block, set()).update(range(run.base, run.end))
+    assert step.busy_cycles == busy_cycles(program, step.runs) == max(map(len, held.values()))
