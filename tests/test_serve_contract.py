@@ -456,6 +456,12 @@ def test_models_are_listed_and_retrieved(sdk: cerebras.Cerebras, oai: openai.Ope
     for each in (sdk, oai):
         assert [m.id for m in each.models.list().data] == ["tiny"]
         assert each.models.retrieve("tiny").object == "model"
+    found = {f: sdk.models.list(format=f).data[0] for f in ("default", "openrouter", "huggingface")}
+    assert found["openrouter"].id == "wsesim/tiny" and found["openrouter"].max_output_length == 256
+    assert found["huggingface"].context_length == 256 and found["huggingface"].pricing.input == 0
+    assert sdk.models.retrieve("tiny", format="openrouter").name == "tiny"
+    with pytest.raises(cerebras.BadRequestError, match="format 'x' is not one of default, openrouter, huggingface"):
+        sdk.models.list(format="x")
     with pytest.raises(cerebras.NotFoundError):
         sdk.models.retrieve("org/name")
 

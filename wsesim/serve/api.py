@@ -12,6 +12,7 @@ from wsesim.serve.calls import Call, chat_call, completion_call
 from wsesim.serve.deployment import Deployment
 from wsesim.serve.errors import NO_MODEL, ApiError
 from wsesim.serve.limits import Limits
+from wsesim.serve.models import describe
 from wsesim.serve.reply import Chunks, Reply
 from wsesim.serve.schema import ChatRequest, CompletionRequest
 from wsesim.serve.worker import Accepted, Event, Hear, Ticket, Worker
@@ -77,14 +78,13 @@ class Api:
             )
         return self.deployments[name]
 
-    def models(self) -> results.ModelList:
-        return results.ModelList(data=[self.model(name) for name in self.deployments])
+    def models(self, format: str | None = None) -> results.ModelList:
+        """All that is served, in one of `FORMATS`. Raises ApiError for another one."""
+        return results.ModelList(data=[describe(deployment, format) for deployment in self.deployments.values()])
 
-    def model(self, name: str) -> results.Model:
-        deployment = self.deployment(name)
-        return results.Model(
-            id=name, created=deployment.created, owned_by="wsesim", wsesim_text_from=deployment.text_from
-        )
+    def model(self, name: str, format: str | None = None) -> results.Result:
+        """Raises ApiError for a name that is not served, and for a format that there is not."""
+        return describe(self.deployment(name), format)
 
     def close(self) -> None:
         """Refuses what comes and waits for what runs."""

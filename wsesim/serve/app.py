@@ -104,11 +104,13 @@ class Service:
         return answer
 
     async def _models(self, request: Request) -> Response:
-        return _result(self.api.models(), self.quota(request).headers())
+        quota = self.quota(request)
+        return _result(self.api.models(request.query_params.get("format")), quota.headers())
 
     async def _model(self, request: Request) -> Response:
         quota = self.quota(request)
-        return _result(self.api.model(unquote(request.path_params["name"])), quota.headers())
+        name, format = unquote(request.path_params["name"]), request.query_params.get("format")
+        return _result(self.api.model(name, format), quota.headers())
 
     async def _empty(self, request: Request) -> Response:
         return Response(status_code=200)
@@ -123,15 +125,15 @@ class Service:
         return JSONResponse(document())
 
 
-class _Counted(AsyncStream):
+class _Counted(AsyncStream[Any]):
     """A stream that tells the metrics of its end, and gives back the tokens that were not used."""
 
-    def __init__(self, stream: AsyncStream, metrics: Metrics, quota: Quota, taken: int) -> None:
+    def __init__(self, stream: AsyncStream[Any], metrics: Metrics, quota: Quota, taken: int) -> None:
         self._stream = stream
         self.running = stream.running
         self._metrics, self._quota, self._taken = metrics, quota, taken
 
-    async def __anext__(self) -> Reply:
+    async def __anext__(self) -> Any:
         reply = await anext(self._stream)
         if reply.usage is not None:
             self._metrics.completed(reply)
@@ -139,7 +141,7 @@ class _Counted(AsyncStream):
         return reply
 
 
-async def whole_reply(request: Request, stream: AsyncStream, headers: dict[str, str]) -> Response:
+async def whole_reply(request: Request, stream: AsyncStream[Any], headers: dict[str, str]) -> Response:
     """All chunks as one reply, unless the client goes away before."""
     reading = asyncio.ensure_future(_collect(stream))
     leaving = asyncio.ensure_future(disconnected(request.receive))
@@ -155,7 +157,7 @@ async def whole_reply(request: Request, stream: AsyncStream, headers: dict[str, 
         await stream.aclose()
 
 
-async def _collect(stream: AsyncStream) -> list[Reply]:
+async def _collect(stream: AsyncStream[Any]) -> list[Reply]:
     return [reply async for reply in stream]
 
 

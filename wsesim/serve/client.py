@@ -14,14 +14,14 @@ import contextlib
 import queue
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping
-from typing import Any
+from typing import Any, Generic, Literal, TypeVar, overload
 
 from wsesim.serve import results
 from wsesim.serve.api import Api, Running
 from wsesim.serve.calls import Call
-from wsesim.serve.reply import Reply
 from wsesim.serve.worker import Event
 
+R = TypeVar("R", results.Completion, results.ChatCompletion)
 Prepare = Callable[[Mapping[str, Any]], Call]
 
 
@@ -30,7 +30,7 @@ class Client:
 
     def __init__(self, api: Api) -> None:
         self.api = api
-        self.completions = Endpoint(api, api.completion)
+        self.completions: Endpoint[results.Completion] = Endpoint(api, api.completion)
         self.chat = Chat(api)
         self.models = Models(api)
 
@@ -50,7 +50,7 @@ class AsyncClient:
 
     def __init__(self, api: Api) -> None:
         self.api = api
-        self.completions = AsyncEndpoint(api, api.completion)
+        self.completions: AsyncEndpoint[results.Completion] = AsyncEndpoint(api, api.completion)
         self.chat = AsyncChat(api)
         self.models = AsyncModels(api)
 
@@ -65,43 +65,49 @@ class AsyncClient:
         await self.close()
 
 
-class Endpoint:
-    """`create` for one kind of call."""
+class Endpoint(Generic[R]):
+    """`create` for one kind of call, whose replies and chunks are `R`."""
 
     def __init__(self, api: Api, prepare: Prepare) -> None:
         self._api = api
         self._prepare = prepare
+
+    @overload
+    def create(self, *, stream: Literal[True], **body: Any) -> Stream[R]: ...
+
+    @overload
+    def create(self, *, stream: Literal[False] | None = None, **body: Any) -> R: ...
 
     def create(self, **body: Any) -> Any:
         """The reply; with `stream=True` a Stream of its chunks. Keywords are the API's. Raises ApiError."""
         call = self._prepare(body)
         heard: queue.SimpleQueue[Event] = queue.SimpleQueue()
         running = self._api.start(call, heard.put)
-        stream = Stream(running, heard)
+        stream: Stream[R] = Stream(running, heard)
         return stream if call.stream else running.chunks.whole(stream)
 
 
-class Stream(Iterator[Reply]):
+class Stream(Iterator[R]):
     """Chunks as they come. `close`, the end of a `with`, and being dropped free the slot."""
 
     def __init__(self, running: Running, heard: queue.SimpleQueue[Event]) -> None:
         self._running = running
-        self._chunks = self._read(heard)
+        self._chunks: Generator[R, None, None] = self._read(heard)
         self._first = [next(self._chunks)]  # raises what is wrong from the start
 
-    def __next__(self) -> Reply:
+    def __next__(self) -> R:
         return self._first.pop() if self._first else next(self._chunks)
 
     def close(self) -> None:
         self._chunks.close()
 
-    def __enter__(self) -> Stream:
+    def __enter__(self) -> Stream[R]:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _read(self, heard: queue.SimpleQueue[Event]) -> Generator[Reply, None, None]:
+    def _read(self, heard: queue.SimpleQueue[Event]) -> Generator[Any, None, None]:
         try:
             while not self._running.done:
                 yield from self._running.take(heard.get())
@@ -109,12 +115,18 @@ class Stream(Iterator[Reply]):
             self._running.leave()
 
 
-class AsyncEndpoint:
-    """`create` for one kind of call, awaited."""
+class AsyncEndpoint(Generic[R]):
+    """`create` for one kind of call, awaited; its replies and chunks are `R`."""
 
     def __init__(self, api: Api, prepare: Prepare) -> None:
         self._api = api
         self._prepare = prepare
+
+    @overload
+    async def create(self, *, stream: Literal[True], **body: Any) -> AsyncStream[R]: ...
+
+    @overload
+    async def create(self, *, stream: Literal[False] | None = None, **body: Any) -> R: ...
 
     async def create(self, **body: Any) -> Any:
         """The reply; with `stream=True` an AsyncStream of its chunks. Raises ApiError."""
@@ -123,7 +135,7 @@ class AsyncEndpoint:
         return stream if call.stream else stream.running.chunks.whole([chunk async for chunk in stream])
 
 
-async def open_stream(api: Api, call: Call) -> AsyncStream:
+async def open_stream(api: Api, call: Call) -> AsyncStream[Any]:
     """A call's chunks, for the running event loop. Raises the ApiError that refuses it."""
     loop = asyncio.get_running_loop()
     heard: asyncio.Queue[Event] = asyncio.Queue()
@@ -132,18 +144,18 @@ async def open_stream(api: Api, call: Call) -> AsyncStream:
         with contextlib.suppress(RuntimeError):  # the loop was closed: nobody listens
             loop.call_soon_threadsafe(heard.put_nowait, event)
 
-    stream = AsyncStream(api.start(call, hear), heard)
+    stream: AsyncStream[Any] = AsyncStream(api.start(call, hear), heard)
     await stream.begin()
     return stream
 
 
-class AsyncStream(AsyncIterator[Reply]):
+class AsyncStream(AsyncIterator[R]):
     """Chunks as they come. `aclose` and the end of an `async with` free the slot."""
 
     def __init__(self, running: Running, heard: asyncio.Queue[Event]) -> None:
         self.running = running
         self._heard = heard
-        self._made: deque[Reply] = deque()
+        self._made: deque[R] = deque()
 
     async def begin(self) -> None:
         """Waits until the call is accepted."""
@@ -153,7 +165,7 @@ class AsyncStream(AsyncIterator[Reply]):
             await self.aclose()
             raise
 
-    async def __anext__(self) -> Reply:
+    async def __anext__(self) -> R:
         while not self._made:
             if self.running.done:
                 raise StopAsyncIteration
@@ -163,53 +175,54 @@ class AsyncStream(AsyncIterator[Reply]):
     async def aclose(self) -> None:
         self.running.leave()
 
-    async def __aenter__(self) -> AsyncStream:
+    async def __aenter__(self) -> AsyncStream[R]:
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
     async def _listen(self) -> None:
-        self._made.extend(self.running.take(await self._heard.get()))
+        made: Iterator[Any] = self.running.take(await self._heard.get())
+        self._made.extend(made)
 
 
 class Models:
-    """What is served."""
+    """What is served; `format` is default, openrouter or huggingface."""
 
     def __init__(self, api: Api) -> None:
         self._api = api
 
-    def list(self) -> results.ModelList:
-        return self._api.models()
+    def list(self, *, format: str | None = None) -> results.ModelList:
+        """Raises ApiError for a format that there is not."""
+        return self._api.models(format)
 
-    def retrieve(self, model: str) -> results.Model:
+    def retrieve(self, model: str, *, format: str | None = None) -> results.Result:
         """Raises ApiError for a model that is not served."""
-        return self._api.model(model)
+        return self._api.model(model, format)
 
 
 class AsyncModels:
-    """What is served."""
+    """As Models, awaited."""
 
     def __init__(self, api: Api) -> None:
-        self._api = api
+        self._models = Models(api)
 
-    async def list(self) -> results.ModelList:
-        return self._api.models()
+    async def list(self, *, format: str | None = None) -> results.ModelList:
+        return self._models.list(format=format)
 
-    async def retrieve(self, model: str) -> results.Model:
-        """Raises ApiError for a model that is not served."""
-        return self._api.model(model)
+    async def retrieve(self, model: str, *, format: str | None = None) -> results.Result:
+        return self._models.retrieve(model, format=format)
 
 
 class Chat:
     """`chat.completions`."""
 
     def __init__(self, api: Api) -> None:
-        self.completions = Endpoint(api, api.chat)
+        self.completions: Endpoint[results.ChatCompletion] = Endpoint(api, api.chat)
 
 
 class AsyncChat:
     """`chat.completions`."""
 
     def __init__(self, api: Api) -> None:
-        self.completions = AsyncEndpoint(api, api.chat)
+        self.completions: AsyncEndpoint[results.ChatCompletion] = AsyncEndpoint(api, api.chat)

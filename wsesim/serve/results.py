@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, SerializeAsAny
 
 
 class Result(BaseModel):
@@ -120,6 +120,26 @@ class Model(Result):
     wsesim_text_from: str | None = None
 
 
+class OpenRouterModel(Result):
+    id: str
+    name: str
+    created: int
+    context_length: int
+    max_output_length: int
+    pricing: dict[str, str]
+
+
+class HuggingFaceModel(Result):
+    id: str
+    object: Literal["model"] = "model"
+    created: int
+    owned_by: str
+    context_length: int
+    pricing: dict[str, float]
+
+
 class ModelList(Result):
+    """`data` are all in one format."""
+
     object: Literal["list"] = "list"
-    data: list[Model]
+    data: list[SerializeAsAny[Result]]

@@ -27,7 +27,7 @@ class EventStream:
 
     status_code = 200
 
-    def __init__(self, stream: AsyncStream, headers: dict[str, str], write_s: float) -> None:
+    def __init__(self, stream: AsyncStream[Any], headers: dict[str, str], write_s: float) -> None:
         self._stream = stream
         self.headers = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache", **headers}
         self._write_s = write_s
