@@ -149,7 +149,7 @@ def _vanishing() -> list[Row]:
         asyncio.run(_leave(server.url, GONE))
         _until_empty(server)
         grown_mb = server.resident_mb() - before_mb
-    return [Row(f"memory that {GONE} clients who vanish in mid-stream leave behind, slots all free", grown_mb, "MB", 10.0)]
+    return [Row(f"memory that {GONE} clients leave behind who vanish in mid-stream", grown_mb, "MB", 10.0)]
 
 
 async def _leave(url: str, count: int) -> None:

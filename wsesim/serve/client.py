@@ -93,7 +93,7 @@ class Stream(Iterator[R]):
     def __init__(self, running: Running, heard: queue.SimpleQueue[Event]) -> None:
         self._running = running
         self._chunks: Generator[R, None, None] = self._read(heard)
-        self._first = [next(self._chunks)]  # raises what is wrong from the start
+        self._first: list[R] = [next(self._chunks)]  # raises what is wrong from the start
 
     def __next__(self) -> R:
         return self._first.pop() if self._first else next(self._chunks)
