@@ -33,7 +33,12 @@ SAMPLE = {
     "model": "str",
     "system_fingerprint": "str",
     "object": "str",
-    "usage": {"prompt_tokens": "int", "completion_tokens": "int", "total_tokens": "int"},
+    "usage": {
+        "prompt_tokens": "int",
+        "completion_tokens": "int",
+        "total_tokens": "int",
+        "prompt_tokens_details": {"cached_tokens": "int"},  # newer than the sample
+    },
     "time_info": {
         "queue_time": "float",
         "prompt_time": "float",
@@ -75,7 +80,8 @@ def test_json_is_one_object_like_the_sample(capsys: Capsys) -> None:
     assert json.dumps(shape(reply)) == json.dumps(SAMPLE)  # in this order
     assert reply["id"].startswith("chatcmpl-")
     assert (reply["model"], reply["object"]) == ("tiny", "text_completion")
-    assert reply["usage"] == {"prompt_tokens": 9, "completion_tokens": 5, "total_tokens": 14}
+    counted = {"prompt_tokens": 9, "completion_tokens": 5, "total_tokens": 14}
+    assert reply["usage"] == counted | {"prompt_tokens_details": {"cached_tokens": 0}}
     assert reply["choices"][0]["finish_reason"] == "length"
     times = reply["time_info"]
     assert times["total_time"] > times["queue_time"] + times["prompt_time"] + times["completion_time"] > 0
