@@ -31,7 +31,8 @@ from wsesim.serve.limits import Bucket, Limits, Quota
 
 PROMPT = "It was a dark and stormy night"
 BODY = {"model": "tiny", "prompt": PROMPT, "max_tokens": 8, "seed": 1}
-EXAMPLE = Path(__file__).parents[1] / "examples" / "completion.py"
+ROOT = Path(__file__).parents[1]
+EXAMPLE = ROOT / "examples" / "completion.py"
 
 
 @pytest.fixture(scope="module")
@@ -354,6 +355,11 @@ def test_a_simulation_that_fails_is_told_and_the_next_request_is_served() -> Non
 
 
 # The command
+
+
+def test_the_readme_shows_the_example_word_for_word() -> None:
+    (shown,) = re.findall(r"```py\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL)
+    assert EXAMPLE.read_text(encoding="utf-8").partition("\n")[2] == shown
 
 
 def test_the_example_of_the_documentation_runs_against_the_command() -> None:
