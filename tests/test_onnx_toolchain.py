@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from safetensors.numpy import save_file
 
 import wsesim
 from wsesim.errors import WsesimError
+from wsesim.toolchain import compiling
 from wsesim_compiler.frontends.onnx import from_onnx
 from wsesim_compiler.roles import roles
 
@@ -48,6 +50,29 @@ def test_simulate_gives_the_cycles_of_torchs_graph(
     program = wsesim.compile(str(path), machine="toy4x4", strategy="shared", max_context=32)
     assert wsesim.simulate(program, context=9).cycles == made.cycles > 0
     assert run(capsys, "simulate", str(path), *PLACE, "--context", "9").status == 0
+
+
+def test_a_file_s_program_is_remembered_until_it_or_what_lies_beside_it_changes(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+
+    def understand(model: str, *rest: object) -> object:
+        read.append(model)
+        return original(model, *rest)
+
+    original = compiling._understand
+    monkeypatch.setattr(compiling, "_understand", understand)
+    for file in path.parent.iterdir():
+        shutil.copy(file, tmp_path)
+    mine = str(tmp_path / path.name)
+    place = {"machine": "toy4x4", "strategy": "shared", "max_context": 32}
+    first = wsesim.compile(mine, **place)
+    assert wsesim.compile(mine, **place) == first
+    assert len(read) == 1
+    (tmp_path / "more.bin").write_bytes(b"x")
+    assert wsesim.compile(mine, **place) == first
+    assert len(read) == 2
 
 
 def test_complete_says_what_onnxruntime_says(path: Path, capsys: pytest.CaptureFixture[str]) -> None:

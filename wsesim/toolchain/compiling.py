@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wsesim.errors import InvalidInputError
-from wsesim.toolchain.disk import kept_file, read_kept
+from wsesim.toolchain.disk import file_state, kept_file, read_kept
 from wsesim.toolchain.words import (
     DEFAULT_MODEL,
     Lowering,
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from wsesim_compiler.ir import Graph
 
 GRAPH_SOURCES = ("wsesim_compiler", "wsesim.program", "wsesim.machine", "wsesim_models.llama")
-PROGRAM_SOURCES = (*GRAPH_SOURCES, "wsesim.engine")  # which is asked what choices cost
+PROGRAM_SOURCES = (*GRAPH_SOURCES, "wsesim.toolchain.onnx_model", "wsesim.engine")  # which is asked what choices cost
 
 Say = Callable[[str], None]
 Observe = Callable[[str, Any], None]
@@ -67,7 +67,7 @@ def compile_model(
     if not isinstance(model, str) or is_saved_program(model):
         return _finished_program(model, lowering, observe)
     machine = check_words(model, lowering)
-    if observe is unobserved and is_name(model):
+    if observe is unobserved and (is_name(model) or is_onnx(model) or is_exported(model)):
         return _remembered_program(model, machine, lowering, say)
     return _lower(_understand(model, observe, say), machine, lowering, model, observe)
 
@@ -99,14 +99,19 @@ def _finished_program(model: str | Program, lowering: Lowering, observe: Observe
 
 
 def _remembered_program(model: str, machine: Machine, lowering: Lowering, say: Say) -> Program:
+    """Of a name by its constants, of a file by what is in it and what lies beside it."""
     from wsesim.program.text import load_program, save_program
     from wsesim_models.config import config
 
-    path = kept_file("programs", model, (config(model), machine, options_of(model, lowering)), PROGRAM_SOURCES)
+    stated = config(model) if is_name(model) else file_state(Path(model))
+    if stated is None:  # the reader says what is wrong with it
+        return _lower(_understand(model, unobserved, say), machine, lowering, model, unobserved)
+    path = kept_file("programs", Path(model).name, (stated, machine, options_of(model, lowering)), PROGRAM_SOURCES)
     kept = read_kept(path, load_program)
     if kept is not None:
         return kept
-    program = _lower(_remembered_graph(model, say), machine, lowering, model, unobserved)
+    graph = _remembered_graph(model, say) if is_name(model) else _understand(model, unobserved, say)
+    program = _lower(graph, machine, lowering, model, unobserved)
     save_program(program, path)
     return program
 

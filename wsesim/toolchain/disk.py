@@ -25,6 +25,21 @@ def kept_file(kind: str, model: str, stated: object, sources: tuple[str, ...]) -
     return cache_dir() / kind / f"{readable}-{digest[:16]}.txt"
 
 
+def file_state(path: Path) -> tuple[object, ...] | None:
+    """What a model's file holds, and the names, sizes and times of the files beside it, which may be its weights.
+
+    None for a file that cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        with os.scandir(path.parent) as entries:
+            beside = [(e.name, e.stat().st_size, e.stat().st_mtime_ns) for e in entries if e.is_file()]
+    except OSError:
+        return None
+    return (str(path.resolve()), digest, *sorted(beside))
+
+
 def read_kept(path: Path, read: Callable[[Path], T]) -> T | None:
     """What `read` makes of a kept file; None where there is none, or what a crash has left of one."""
     try:
