@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from wsesim.errors import InvalidInputError
 from wsesim.runtime.errors import RequestError
 from wsesim.runtime.loop import Engine
 from wsesim.runtime.request import Request
@@ -58,14 +60,32 @@ class Worker:
         self._closing = False
         self._thread = threading.Thread(target=self._run, name=f"wsesim-{name}", daemon=True)
         self._began = False
+        self._process = 0  # the one that the thread runs in
 
     @property
     def open(self) -> int:
         """Requests that were handed in and have not come to their end."""
         return self._open
 
+    @property
+    def forked(self) -> bool:
+        """Whether this process was forked from the thread's: it has no such thread, and the lock may never be free."""
+        return self._began and self._process != os.getpid()
+
+    def check_process(self) -> None:
+        """Raises InvalidInputError in a forked process."""
+        if self.forked:
+            raise InvalidInputError(
+                f"this client ran in process {self._process}, and its wafer's thread stayed there when this process, "
+                f"{os.getpid()}, was forked: make the client in the child"
+            )
+
     def submit(self, requests: Sequence[Request], hear: Hear) -> Ticket:
-        """Hands in a call; `hear` is told Accepted or an ApiError, then the news. Raises ApiError if it is refused."""
+        """Hands in a call; `hear` is told Accepted or an ApiError, then the news. Raises ApiError if it is refused.
+
+        Raises InvalidInputError in a process that was forked after the first call.
+        """
+        self.check_process()
         ticket = Ticket(requests, hear, len(requests))
         with self._changed:
             if self._closing:
@@ -75,17 +95,20 @@ class Worker:
             self._open += len(requests)
             self._tickets[ticket] = None
             if not self._began:
-                self._began = True
+                self._began, self._process = True, os.getpid()
                 self._thread.start()
         self._command(lambda: self._begin(ticket))
         return ticket
 
     def cancel(self, ticket: Ticket) -> None:
         """Its client has gone. Nothing is heard of it any more; its slots are free at once."""
-        self._command(lambda: self._drop(ticket))
+        if not self.forked:
+            self._command(lambda: self._drop(ticket))
 
     def close(self) -> None:
         """Refuses what comes, finishes what runs, and returns when that is done."""
+        if self.forked:
+            return
         with self._changed:
             self._closing = True
             self._changed.notify()
