@@ -4,21 +4,24 @@
     reply = client.completions.create(model="smollm2-135m", prompt="Once", max_tokens=8)
     for chunk in client.completions.create(model="smollm2-135m", prompt="Once", max_tokens=8, stream=True): ...
 
-Errors are ApiErrors with the API's status and code. A stream that is dropped frees its slot.
+Errors are ApiErrors with the API's status and code. A stream that is closed or dropped, and a call whose task is
+cancelled, free their slots. After os.fork() a client is the parent's: the child makes its own.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import queue
+import threading
+import weakref
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Any, Generic, Literal, TypeVar, overload
 
 from wsesim.serve import results
 from wsesim.serve.api import Api, Running
 from wsesim.serve.calls import Call
+from wsesim.serve.errors import ApiError
 from wsesim.serve.worker import Event
 
 R = TypeVar("R", results.Completion, results.ChatCompletion)
@@ -55,7 +58,7 @@ class AsyncClient:
         self.models = AsyncModels(api)
 
     async def close(self) -> None:
-        """Waits for what runs; later calls are refused."""
+        """Waits for what runs, while the loop goes on; later calls are refused."""
         await asyncio.to_thread(self.api.close)
 
     async def __aenter__(self) -> AsyncClient:
@@ -81,25 +84,37 @@ class Endpoint(Generic[R]):
     def create(self, **body: Any) -> Any:
         """The reply; with `stream=True` a Stream of its chunks. Keywords are the API's. Raises ApiError."""
         call = self._prepare(body)
-        heard: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        heard: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
         running = self._api.start(call, heard.put)
         stream: Stream[R] = Stream(running, heard)
         return stream if call.stream else running.chunks.whole(stream)
 
 
 class Stream(Iterator[R]):
-    """Chunks as they come. `close`, the end of a `with`, and being dropped free the slot."""
+    """Chunks as they come. `close`, from any thread, the end of a `with`, and being dropped free the slot."""
 
-    def __init__(self, running: Running, heard: queue.SimpleQueue[Event]) -> None:
+    def __init__(self, running: Running, heard: queue.SimpleQueue[Event | None]) -> None:
         self._running = running
-        self._chunks: Generator[R, None, None] = self._read(heard)
-        self._first: list[R] = [next(self._chunks)]  # raises what is wrong from the start
+        self._heard = heard  # None: closed
+        self._made: deque[R] = deque()
+        self._closed = False
+        self._reading = threading.Lock()
+        weakref.finalize(self, running.leave).atexit = False
+        self._listen()  # raises what is wrong from the start
 
     def __next__(self) -> R:
-        return self._first.pop() if self._first else next(self._chunks)
+        with self._reading:
+            while not (self._made or self._closed or self._running.done):
+                self._listen()
+            if self._closed or not self._made:
+                raise StopIteration
+            return self._made.popleft()
 
     def close(self) -> None:
-        self._chunks.close()
+        """Nothing comes any more; a thread that waits for a chunk sees the end."""
+        self._closed = True
+        self._running.leave()
+        self._heard.put(None)
 
     def __enter__(self) -> Stream[R]:
         return self
@@ -107,12 +122,15 @@ class Stream(Iterator[R]):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _read(self, heard: queue.SimpleQueue[Event]) -> Generator[Any, None, None]:
+    def _listen(self) -> None:
         try:
-            while not self._running.done:
-                yield from self._running.take(heard.get())
-        finally:
-            self._running.leave()
+            event = self._heard.get()
+            if event is not None:
+                made: Iterator[Any] = self._running.take(event)
+                self._made.extend(made)
+        except BaseException:
+            self.close()
+            raise
 
 
 class AsyncEndpoint(Generic[R]):
@@ -132,30 +150,42 @@ class AsyncEndpoint(Generic[R]):
         """The reply; with `stream=True` an AsyncStream of its chunks. Raises ApiError."""
         call = await asyncio.to_thread(self._prepare, body)
         stream = await open_stream(self._api, call)
-        return stream if call.stream else stream.running.chunks.whole([chunk async for chunk in stream])
+        if call.stream:
+            return stream
+        async with stream:
+            return stream.running.chunks.whole([chunk async for chunk in stream])
 
 
 async def open_stream(api: Api, call: Call) -> AsyncStream[Any]:
     """A call's chunks, for the running event loop. Raises the ApiError that refuses it."""
     loop = asyncio.get_running_loop()
-    heard: asyncio.Queue[Event] = asyncio.Queue()
+    heard: asyncio.Queue[Event | None] = asyncio.Queue()
+    listeners: list[weakref.ref[AsyncStream[Any]]] = []
 
     def hear(event: Event) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop was closed: nobody listens
+        try:
             loop.call_soon_threadsafe(heard.put_nowait, event)
+        except RuntimeError:  # the loop was closed: nobody listens
+            for stream in filter(None, (listener() for listener in listeners)):
+                stream.running.leave()
 
     stream: AsyncStream[Any] = AsyncStream(api.start(call, hear), heard)
+    listeners.append(weakref.ref(stream))
     await stream.begin()
     return stream
 
 
 class AsyncStream(AsyncIterator[R]):
-    """Chunks as they come. `aclose` and the end of an `async with` free the slot."""
+    """Chunks as they come. `aclose`, the end of an `async with`, and being dropped free the slot."""
 
-    def __init__(self, running: Running, heard: asyncio.Queue[Event]) -> None:
+    _heard: asyncio.Queue[Event | None] | None = None  # None in it: closed. A stream around another has none of its own
+
+    def __init__(self, running: Running, heard: asyncio.Queue[Event | None]) -> None:
         self.running = running
         self._heard = heard
         self._made: deque[R] = deque()
+        self._closed = False
+        weakref.finalize(self, running.leave).atexit = False
 
     async def begin(self) -> None:
         """Waits until the call is accepted."""
@@ -166,14 +196,18 @@ class AsyncStream(AsyncIterator[R]):
             raise
 
     async def __anext__(self) -> R:
-        while not self._made:
-            if self.running.done:
-                raise StopAsyncIteration
+        while not (self._made or self._closed or self.running.done):
             await self._listen()
+        if self._closed or not self._made:
+            raise StopAsyncIteration
         return self._made.popleft()
 
     async def aclose(self) -> None:
+        """Nothing comes any more; a task that waits for a chunk sees the end."""
+        self._closed = True
         self.running.leave()
+        if self._heard is not None:
+            self._heard.put_nowait(None)
 
     async def __aenter__(self) -> AsyncStream[R]:
         return self
@@ -182,8 +216,14 @@ class AsyncStream(AsyncIterator[R]):
         await self.aclose()
 
     async def _listen(self) -> None:
-        made: Iterator[Any] = self.running.take(await self._heard.get())
-        self._made.extend(made)
+        assert self._heard is not None
+        event = await self._heard.get()
+        try:
+            made: Iterator[Any] = iter(()) if event is None else self.running.take(event)
+            self._made.extend(made)
+        except ApiError:
+            await self.aclose()
+            raise
 
 
 class Models:
