@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import Any
 
 from wsesim.errors import InvalidInputError
-from wsesim.serve.transport import async_transport, sync_transport
+from wsesim.serve.transport import Line, async_transport, sync_transport
 
 HOST = "http://wsesim"
 KEY = "in-process"
@@ -18,21 +18,30 @@ _OWN: dict[str, dict[str, Any]] = {
 }
 
 
-def bound(client: type[Any] | None, app: Any, **options: Any) -> Any:
-    """An instance of `client` (default: cerebras.cloud.sdk.Cerebras) whose requests go to `app`, without a socket.
+def bound(client: type[Any] | None, line: Line, options: dict[str, Any]) -> Any:
+    """An instance of `client` (default: cerebras.cloud.sdk.Cerebras) whose requests go along `line`, without a socket.
 
-    `options` are the client's own. Raises InvalidInputError for a class that is neither Cerebras' nor OpenAI's.
+    `options` are the client's own; without a `timeout` it waits as long as an answer takes. Raises InvalidInputError
+    for a class that is neither Cerebras' nor OpenAI's.
     """
     client = client or _cerebras()
     package = client.__module__.partition(".")[0]
     if package not in _OWN:
         raise InvalidInputError(f"{client.__module__}.{client.__name__} is not a client of cerebras or openai")
-    http = _http_of(client)
-    if "Async" in client.__name__:
-        http_client = http.AsyncClient(transport=async_transport(http, app))
-    else:
-        http_client = http.Client(transport=sync_transport(http, app))
+    http_client = _http_client(_http_of(client), "Async" in client.__name__, line)
     return client(http_client=http_client, **{"api_key": KEY, **_OWN[package], **options})
+
+
+def _http_client(http: ModuleType, awaited: bool, line: Line) -> Any:
+    base = http.AsyncClient if awaited else http.Client
+
+    class HttpClient(base):  # type: ignore[misc, valid-type]
+        def build_request(self, *arguments: Any, **options: Any) -> Any:
+            line.check()  # here, since what is raised while a request is sent becomes the client's own error
+            return super().build_request(*arguments, **options)
+
+    transport = async_transport(http, line) if awaited else sync_transport(http, line)
+    return HttpClient(transport=transport, timeout=None)
 
 
 def _cerebras() -> type[Any]:

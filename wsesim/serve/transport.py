@@ -5,38 +5,69 @@ httpx's own ASGITransport gathers a whole reply before it hands it on, and has n
 
 from __future__ import annotations
 
+import _thread
 import asyncio
+import contextlib
+import os
 import queue
 import threading
-from collections.abc import AsyncIterator, Iterator, MutableMapping
+import weakref
+from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping
 from types import ModuleType
 from typing import Any
 
+_RUNNING: set[asyncio.Task[None]] = set()
+"""Applications at work: a loop keeps no more than a weak reference."""
+
 
 class Exchange:
-    """One request's way through the application, in the event loop that it is awaited in.
+    """One request's way through the application, in the event loop `loop`.
 
-    `messages` are what the application sends, then the exception that ended it or None; both are `put`.
+    `messages` are what the application sends, then the exception that ended it or None; all are put there in `loop`.
+    Its methods may be called in any thread, `leave` also while garbage is collected.
     """
 
-    def __init__(self, app: Any, request: Any, body: bytes, messages: Any) -> None:
+    def __init__(self, app: Any, request: Any, body: bytes, loop: asyncio.AbstractEventLoop, messages: Any) -> None:
         self._app = app
         self._scope = _scope(request)
         self._body: bytes | None = body
+        self._loop = loop
         self._messages = messages
         self._gone = asyncio.Event()
 
-    async def run(self) -> None:
-        try:
-            await self._app(self._scope, self._receive, self._send)
-        except Exception as error:
-            self._messages.put_nowait(error)
-        else:
-            self._messages.put_nowait(None)
+    def begin(self, ended: Callable[[Exchange], None]) -> None:
+        """Has the application run; `ended` is called when it has."""
+        self._soon(self._start, ended)
 
     def leave(self) -> None:
         """The client reads no further."""
-        self._gone.set()
+        self._soon(self._gone.set)
+
+    def cut(self, error: Exception) -> None:
+        """As `leave`; who waits for a message gets `error`."""
+        self._soon(self._messages.put_nowait, error)
+        self.leave()
+
+    def _soon(self, what: Callable[..., object], *arguments: Any) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop was closed: nothing runs in it
+            self._loop.call_soon_threadsafe(what, *arguments)
+
+    def _start(self, ended: Callable[[Exchange], None]) -> None:
+        task = self._loop.create_task(self._run())
+        _RUNNING.add(task)
+        task.add_done_callback(_RUNNING.discard)
+        task.add_done_callback(lambda _: ended(self))
+
+    async def _run(self) -> None:
+        app, self._app = self._app, None  # an answer that is kept keeps no wafer
+        end: Exception | None = RuntimeError("it was cancelled")
+        try:
+            await app(self._scope, self._receive, self._send)
+            end = None
+        except Exception as error:
+            end = error
+        finally:
+            self._messages.put_nowait(end)
 
     async def _receive(self) -> MutableMapping[str, Any]:
         if self._body is not None:
@@ -49,80 +80,172 @@ class Exchange:
         self._messages.put_nowait(message)
 
 
+class Line:
+    """What one client has under way to `app`.
+
+    `check` raises where no request can be answered. `release` is called once, when the line has been closed or was
+    dropped; then in a thread of its own, as it may wait.
+    """
+
+    def __init__(self, app: Any, check: Callable[[], None], release: Callable[[], object] | None = None) -> None:
+        self.check: Callable[[], None] = check
+        self._app = app
+        self._closed = False
+        self._exchanges: set[Exchange] = set()
+        self._release = release or _nothing
+        self._dropped = weakref.finalize(self, _in_a_thread, release)
+        self._dropped.atexit = False
+
+    def exchange(self, request: Any, body: bytes, loop: asyncio.AbstractEventLoop, messages: Any) -> Exchange:
+        """Begins one, in `loop`. Raises RuntimeError, as httpx does, when the line was closed."""
+        exchange = Exchange(self._app, request, body, loop, messages)
+        self._exchanges.add(exchange)
+        if self._closed:
+            raise RuntimeError("the client was closed")
+        exchange.begin(self._exchanges.discard)
+        return exchange
+
+    def close(self, error: Exception) -> None:
+        """Cuts what is under way, and waits for `release`. Holds nothing of the application afterwards."""
+        self._closed = True
+        for exchange in list(self._exchanges):
+            exchange.cut(error)
+        self._app, self.check = None, _nothing
+        if self._dropped.detach():
+            release, self._release = self._release, _nothing
+            release()
+
+
+def _nothing() -> None:
+    pass
+
+
+def _in_a_thread(call: Callable[[], object] | None) -> None:
+    """For finalizers: a threading.Thread takes locks, which the code that a finalizer interrupts may hold."""
+    if call is not None:
+        _thread.start_new_thread(call, ())
+
+
 class LoopThread:
-    """An event loop in a thread of its own, for clients that block."""
+    """An event loop in a thread of its own, for clients that block. It begins when it is asked for and does not end."""
 
     def __init__(self) -> None:
-        self.loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self.loop.run_forever, name="wsesim-transport", daemon=True)
-        self._thread.start()
+        self._beginning = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
 
-    def close(self) -> None:
-        if self._thread.is_alive():
-            self.loop.call_soon_threadsafe(self.loop.stop)
-            self._thread.join()
-            self.loop.close()
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        with self._beginning:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                threading.Thread(target=self._loop.run_forever, name="wsesim-transport", daemon=True).start()
+            return self._loop
 
 
-def sync_transport(http: ModuleType, app: Any) -> Any:
+_LOOPS: dict[int, LoopThread] = {}
+"""One a process, for all its clients. A forked process has not its parent's thread, and must not close its loop."""
+
+
+def shared_loop() -> asyncio.AbstractEventLoop:
+    """The loop of this process's LoopThread."""
+    return _LOOPS.setdefault(os.getpid(), LoopThread()).loop
+
+
+def sync_transport(http: ModuleType, line: Line) -> Any:
     """A transport for `http.Client`; `http` is the httpx that the client was written for."""
 
-    class Transport(http.BaseTransport):  # type: ignore[misc, name-defined]
-        def __init__(self) -> None:
-            self._thread = LoopThread()
+    class Body(http.SyncByteStream):  # type: ignore[misc, name-defined]
+        """An exchange's answer; left when it is closed, dropped, or what waits for it is interrupted."""
 
-        def handle_request(self, request: Any) -> Any:
-            messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
-            body, loop = request.read(), self._thread.loop
+        def __init__(self, request: Any) -> None:
+            self._messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
+            self._read_s = _read_s(request)
+            self._exchange = line.exchange(request, request.read(), shared_loop(), self._messages)
+            weakref.finalize(self, self._exchange.leave).atexit = False
 
-            async def begin() -> tuple[Exchange, asyncio.Task[None]]:
-                exchange = Exchange(app, request, body, messages)
-                return exchange, asyncio.ensure_future(exchange.run())
+        def message(self) -> Any:
+            try:
+                return self._messages.get(timeout=self._read_s)
+            except BaseException as error:
+                self.close()
+                if isinstance(error, queue.Empty):
+                    raise _silent(http, self._read_s) from None
+                raise
 
-            exchange, task = asyncio.run_coroutine_threadsafe(begin(), loop).result()
-            status, headers = _start(http, messages.get())
-
-            class Body(http.SyncByteStream):  # type: ignore[misc, name-defined]
-                _task = task  # a loop keeps no more than a weak reference
-
-                def __iter__(self) -> Iterator[bytes]:
-                    while (message := messages.get()) is not None:
-                        yield _part(http, message)
-
-                def close(self) -> None:
-                    loop.call_soon_threadsafe(exchange.leave)
-
-            return http.Response(status, headers=headers, stream=Body(), request=request)
+        def __iter__(self) -> Iterator[bytes]:
+            while (message := self.message()) is not None:
+                yield _part(http, message)
 
         def close(self) -> None:
-            self._thread.close()
+            self._exchange.leave()
+
+    class Transport(http.BaseTransport):  # type: ignore[misc, name-defined]
+        def handle_request(self, request: Any) -> Any:
+            body = Body(request)
+            status, headers = _start(http, body.message())
+            return http.Response(status, headers=headers, stream=body, request=request)
+
+        def close(self) -> None:
+            line.close(_closed(http))
 
     return Transport()
 
 
-def async_transport(http: ModuleType, app: Any) -> Any:
+def async_transport(http: ModuleType, line: Line) -> Any:
     """A transport for `http.AsyncClient`; the application runs in the client's own event loop."""
+
+    class Body(http.AsyncByteStream):  # type: ignore[misc, name-defined]
+        """An exchange's answer; left when it is closed, dropped, or what waits for it is cancelled."""
+
+        def __init__(self, request: Any, content: bytes) -> None:
+            self._messages: asyncio.Queue[Any] = asyncio.Queue()
+            self._read_s = _read_s(request)
+            self._exchange = line.exchange(request, content, asyncio.get_running_loop(), self._messages)
+            weakref.finalize(self, self._exchange.leave).atexit = False
+
+        async def message(self) -> Any:
+            try:
+                async with asyncio.timeout(self._read_s):
+                    return await self._messages.get()
+            except BaseException as error:
+                self._exchange.leave()
+                if isinstance(error, TimeoutError):
+                    raise _silent(http, self._read_s) from None
+                raise
+
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            while (message := await self.message()) is not None:
+                yield _part(http, message)
+
+        async def aclose(self) -> None:
+            self._exchange.leave()
 
     class Transport(http.AsyncBaseTransport):  # type: ignore[misc, name-defined]
         async def handle_async_request(self, request: Any) -> Any:
-            messages: asyncio.Queue[Any] = asyncio.Queue()
-            exchange = Exchange(app, request, await request.aread(), messages)
-            task = asyncio.ensure_future(exchange.run())
-            status, headers = _start(http, await messages.get())
+            body = Body(request, await request.aread())
+            status, headers = _start(http, await body.message())
+            return http.Response(status, headers=headers, stream=body, request=request)
 
-            class Body(http.AsyncByteStream):  # type: ignore[misc, name-defined]
-                _task = task  # a loop keeps no more than a weak reference
-
-                async def __aiter__(self) -> AsyncIterator[bytes]:
-                    while (message := await messages.get()) is not None:
-                        yield _part(http, message)
-
-                async def aclose(self) -> None:
-                    exchange.leave()
-
-            return http.Response(status, headers=headers, stream=Body(), request=request)
+        async def aclose(self) -> None:
+            await asyncio.to_thread(line.close, _closed(http))
 
     return Transport()
+
+
+def _closed(http: ModuleType) -> Exception:
+    error: Exception = http.ReadError("the client was closed")
+    return error
+
+
+def _silent(http: ModuleType, read_s: float | None) -> Exception:
+    error: Exception = http.ReadTimeout(f"no part of the answer came within {read_s:g} s")
+    return error
+
+
+def _read_s(request: Any) -> float | None:
+    """The longest wait for a part of the answer; None has no end."""
+    seconds: float | None = request.extensions.get("timeout", {}).get("read")
+    return seconds
 
 
 def _start(http: ModuleType, message: Any) -> tuple[int, list[tuple[bytes, bytes]]]:

@@ -99,12 +99,22 @@ def connect(
     """The user's own client (default: cerebras.cloud.sdk.Cerebras; also AsyncCerebras, openai.OpenAI, AsyncOpenAI),
     bound to simulated wafers in process.
 
-    client_options: the client's own. Options: those of `open_api`, whose result may be given as `api` instead.
+    client_options: the client's own. Options: those of `open_api`, whose result may be given as `api` instead. What is
+    opened here ends when the client is closed or dropped; an `api` that was given does not.
     """
     from wsesim.serve.app import make_app
     from wsesim.serve.connect import bound
+    from wsesim.serve.transport import Line
 
-    return bound(client, make_app(api or open_api(**options)), **(client_options or {}))
+    served = api or open_api(**options)
+    workers = list(served.workers.values())
+
+    def check() -> None:
+        for worker in workers:
+            worker.check_process()
+
+    line = Line(make_app(served), check, release=None if api else served.close)
+    return bound(client, line, client_options or {})
 
 
 def make_server_app(api: Api, keys: Sequence[str] = ()) -> Starlette:
