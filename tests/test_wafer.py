@@ -19,6 +19,7 @@ from wsesim.engine.verify import verify
 from wsesim.engine.wafer import Memory, SegmentRun, Wafer
 from wsesim.machine import Rect, load_machine
 from wsesim.program import Program
+from wsesim.program.routes import entry_pe
 
 PLACES = [
     *(("tiny", machine, strategy) for machine in ("toy4x4", "wse2", "wse3") for strategy in ("pipelined", "shared")),
@@ -73,16 +74,16 @@ def all_ends(step: Step) -> Int64:
 def assert_equals_full_graph(made: Program, step: Step, credits: tuple[int, ...] = ()) -> None:
     """Every task ends when it does in one graph of all segments, simulated at once.
 
-    `credits`: when the sending PEs of each transfer may go on; the full graph takes them as external inputs.
+    `credits`: when the sending PEs of each transfer, and the entrance of each embedding, may go on; the full graph
+    takes them as external inputs.
     """
     window = hull(step)
     graph = merge([run.segment for run in step.runs], window)
     credit = np.zeros(graph.task_count, np.int64)
     if credits:
         due = iter(credits)
-        values = [np.full(r.segment.plan.graph.task_count, next(due) if is_transfer(r) else 0) for r in step.runs]
-        sends = np.char.endswith(np.array(graph.labels), ".send")[graph.label]
-        credit = in_full_order(step, window, values) * sends
+        values = [held_tasks(r, made, window) * (next(due) if is_held(r) else 0) for r in step.runs]
+        credit = in_full_order(step, window, values)
     graph = dataclasses.replace(graph, port_task=np.flatnonzero(credit).astype(np.int32))
     verify(graph)
     whole = simulate(graph, made.machine.fabric, credit[graph.port_task], credit[graph.port_task])
@@ -93,6 +94,19 @@ def assert_equals_full_graph(made: Program, step: Step, credits: tuple[int, ...]
 
 def is_transfer(run: SegmentRun) -> bool:
     return "->" in run.segment.name
+
+
+def is_held(run: SegmentRun) -> bool:
+    return is_transfer(run) or run.segment.name == "embed"
+
+
+def held_tasks(run: SegmentRun, made: Program, window: Rect) -> Int64:
+    """1 for the tasks of a run that wait for its credit: the sends of a transfer, the entrance's of an embedding."""
+    graph = run.segment.plan.graph
+    if is_transfer(run):
+        return (graph.label == graph.labels.index("send")).astype(np.int64)
+    x, y = entry_pe(made)
+    return (pes_of(run, window) == (y - window.y) * window.columns + x - window.x).astype(np.int64)
 
 
 @pytest.mark.parametrize("context", [0, 16, 100, 254])
@@ -116,7 +130,7 @@ def test_chunks_that_overlap_equal_the_full_graph(made: Program, chunks: int, mo
 
     monkeypatch.setattr(Wafer, "hold", recording)
     step = Timing(made).prefill(chunks * made.prefill_chunk)
-    assert len(credits) == sum(map(is_transfer, step.runs))
+    assert len(credits) == sum(map(is_held, step.runs))
     assert_equals_full_graph(made, step, tuple(credits))
 
 

@@ -10,7 +10,7 @@ ramp or a link is asked for earlier than an earlier segment's last request; such
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -121,6 +121,12 @@ class Wafer:
                 self.memory.store_named(known, (effect, base - name[1], late))
         self._append(Record(segment, effect, base))
         return SegmentRun(segment, base, effect, remembered, late, credit)
+
+    def repeat(self, moved: Iterable[tuple[SegmentRun, int]], times: int) -> None:
+        """The same runs once more, each later by its cycles times `times`: what lies between is overwritten by them."""
+        planes = self._write_out()
+        for run, cycles in moved:
+            planes.write(Record(run.segment, run.effect, run.base + times * cycles))
 
     def hold(self, sources: Int64, targets: Int64) -> tuple[int, int]:
         """Flow control: `sources` keep what they would send until all `targets` (both [n, (x, y)]) are free.

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from wsesim.program.cache_dir import write_whole
 
 if TYPE_CHECKING:
-    from wsesim.engine.timing import Step, Timing
+    from wsesim.engine.timing import PromptTimes, Step, Timing
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +37,17 @@ class RememberedSteps:
         self._steps = _read(path)
 
     def prefill(self, tokens: int, candidates: int) -> StepCycles:
-        return self._step(("prefill", candidates, tokens), lambda: self._timing.prefill(tokens, candidates))
+        return self._step(("prefill", candidates, tokens), lambda: self._timing.prefill_times(tokens, candidates))
 
     def decode(self, context: int, candidates: int) -> StepCycles:
         key = self._timing.decode_key(context, candidates)
         return self._step(key, lambda: self._timing.decode(context, candidates))
 
-    def _step(self, key: tuple[object, ...], simulate: Callable[[], Step]) -> StepCycles:
+    def _step(self, key: tuple[object, ...], simulate: Callable[[], Step | PromptTimes]) -> StepCycles:
         name = " ".join(map(str, key))
         if name not in self._steps:
             step = simulate()
+            self._timing.forget_steps()
             self._steps[name] = StepCycles(step.cycles, step.logits_cycles, step.busy_cycles)
             self._write()
         return self._steps[name]

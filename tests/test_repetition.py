@@ -1,0 +1,55 @@
+"""Prompts whose chunks repeat are timed without running all of them, to the same cycles."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import wsesim
+from wsesim.engine.timing import Timing
+from wsesim.engine.wafer import Memory
+from wsesim.toolchain import make_timing
+
+CASES = [
+    ("tiny", {"machine": "toy4x4"}, (1, 2, 7, 33, 64)),
+    ("tiny", {"machine": "toy4x4", "strategy": "shared", "kv": "shift"}, (9, 40)),
+    ("smollm2-135m", {}, (5, 96, 97, 130)),  # 96 lines: their positions change after 96 tokens
+    ("smollm2-135m", {"strategy": "hybrid", "layers_per_block": 5}, (100,)),
+    ("smollm2-135m", {"strategy": "shared"}, (60,)),
+    ("llama3.2-1b", {}, (60, 104)),  # repeats after several chunks
+]
+
+
+@pytest.mark.parametrize(("model", "options", "lengths"), CASES, ids=[f"{m} {o}" for m, o, _ in CASES])
+def test_times_of_a_prompt_are_those_of_all_its_chunks(
+    model: str, options: dict[str, Any], lengths: tuple[int, ...]
+) -> None:
+    timing = make_timing(wsesim.compile(model, **options), keep_timelines=False)
+    for tokens in lengths:
+        short, whole = timing.prefill_times(tokens), timing.prefill(tokens)
+        assert (short.cycles, short.logits_cycles) == (whole.cycles, whole.logits_cycles)
+        assert short.busy_cycles == pytest.approx(whole.busy_cycles, rel=1e-3)
+
+
+def test_most_of_a_long_prompt_is_not_run() -> None:
+    memory = Memory(keep_timelines=False)
+    timing = Timing(wsesim.compile("smollm2-135m"), memory)
+    timing.prefill_times(400)
+    assert memory.simulations + memory.recalls < 60 * 61  # segments of 60 of the 400 chunks
+
+
+def test_a_prompt_s_embedding_does_not_run_ahead() -> None:
+    """The entrance takes a chunk when the one before has been sent on: so its like is remembered."""
+    step = make_timing(wsesim.compile("smollm2-135m"), keep_timelines=False).prefill(24)
+    embeds = [run for run in step.runs if run.segment.name == "embed"]
+    layers = [run for run in step.runs if run.segment.name == "layer0"]
+    assert embeds[-1].base > layers[-3].base
+    assert embeds[-1].remembered and embeds[-1].effect is embeds[-2].effect
+
+
+def test_steps_that_were_forgotten_are_run_again_alike() -> None:
+    timing = make_timing(wsesim.compile("tiny", machine="toy4x4"), keep_timelines=False)
+    first = timing.decode(9)
+    timing.forget_steps()
+    assert timing.decode(9) is not first and timing.decode(9).cycles == first.cycles

@@ -1,0 +1,62 @@
+"""Repetition: chunks of a prompt that follow one another as the chunks before them did.
+
+Between two changes of the positions that a line holds, all chunks have the same segments. After a few of them every
+segment begins a constant time after its like in the chunk before (or `period` chunks before). If nothing that comes
+later in a chunk is slower than what comes earlier, no wait changes sides from there on, and the chunks up to the next
+change are their like moved by that time. Where all segments move alike this is exact; where earlier blocks run a few
+cycles ahead of later ones, what these leave free is a few cycles early or late, until the next change is simulated.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Hashable, Sequence
+
+from wsesim.engine.wafer import SegmentRun
+
+LONGEST_PERIOD = 6
+Chunk = tuple[SegmentRun, ...]
+
+
+class Repetition:
+    """Watches the chunks of one prompt."""
+
+    def __init__(self) -> None:
+        self._kind: Hashable = None
+        self._chunks: deque[Chunk] = deque(maxlen=2 * LONGEST_PERIOD + 1)
+        self._grown: deque[dict[str, int]] = deque(maxlen=LONGEST_PERIOD)
+
+    def add(self, kind: Hashable, runs: Sequence[SegmentRun], grown: dict[str, int]) -> None:
+        """The next chunk, and by how much it held each block longer; chunks of one kind have the same segments."""
+        if kind != self._kind:
+            self._chunks.clear()
+        self._kind = kind
+        self._chunks.append(tuple(runs))
+        self._grown.append(grown)
+
+    def forget(self) -> None:
+        self._chunks.clear()
+
+    def grown(self, period: int) -> Counter[str]:
+        """By how much the last `period` chunks held each block longer."""
+        return sum((Counter(grown) for grown in list(self._grown)[-period:]), Counter())
+
+    def period(self) -> int:
+        """How many chunks repeat as those before them did; 0 while they do not."""
+        return next((p for p in range(1, LONGEST_PERIOD + 1) if self._repeats(p)), 0)
+
+    def moved(self, period: int) -> list[tuple[SegmentRun, int]]:
+        """The runs of the last `period` chunks in order, each with the cycles from its like before."""
+        found = []
+        for number in range(-period, 0):
+            old, new = self._chunks[number - period], self._chunks[number]
+            found += [(b, b.base - a.base) for a, b in zip(old, new, strict=True)]
+        return found
+
+    def _repeats(self, period: int) -> bool:
+        if len(self._chunks) < 2 * period + 1:
+            return False
+        oldest, middle, newest = (self._chunks[-1 - times * period] for times in (2, 1, 0))
+        moves = [b.base - a.base for a, b in zip(middle, newest, strict=True)]
+        before = [b.base - a.base for a, b in zip(oldest, middle, strict=True)]
+        return moves == before and moves == sorted(moves)
