@@ -262,7 +262,8 @@ WRONG = [
     ({"prompt": [[]]}, "body.prompt"),
     ({"prompt": [-1]}, "body.prompt"),
     ({"prompt": [999]}, "body.prompt: token id 999 is outside the vocabulary of"),
-    ({"prompt": ["a"] * 129}, "body.prompt: 129 prompts with 1 texts each are more than 128"),
+    ({"prompt": ["a"] * 129}, "body.prompt: 129 prompts are more than 128"),
+    ({"prompt": ["a"] * 65, "n": 2}, "body.prompt: 65 prompts with 2 texts each are more than 128"),
     ({"logit_bias": {"x": 1}}, "body.logit_bias: 'x' is not a token id"),
     ({"logit_bias": {"999": 1}}, "body.logit_bias: token id 999 is outside"),
     ({"logit_bias": {"1": 101}}, "body.logit_bias.1"),
@@ -295,6 +296,8 @@ def test_a_prompt_and_its_answer_must_fit_the_context(client: Client) -> None:
     assert (error.status, error.code) == (400, "context_length_exceeded")
     assert error.message.endswith("Current length is 257 while limit is 256")
     assert ask(client, prompt="x" * 250, max_tokens=6).usage.total_tokens <= 256
+    assert text(client, prompt="x" * 256, max_tokens=0, echo=True) == "x" * 256
+    assert "Current length is 257" in refusal(client, prompt="x" * 256, max_tokens=None).message
 
 
 def test_an_empty_prompt_needs_a_token_that_begins_texts(client: Client) -> None:

@@ -108,6 +108,15 @@ WRONG = [
     ({"body": {"model": "tiny"} | {f"x{i}": 1 for i in range(2000)}}, 400, "body: 2001 properties are too many"),
     ({"body": {"model": "\ud800", "prompt": "a"}}, 404, "Model does not exist"),
     ({"body": {"prompt": "a"}}, 400, "body.model: field required"),
+    ({"body": {"model": "tiny", "\ud800": 1}}, 400, "body.\\ud800: property 'body.\\ud800' is unsupported"),
+    (
+        {"content": gzip.compress(b"") * 30_000, "content_encoding": "gzip"},
+        400,
+        "the body has more than 100 gzip members",
+    ),
+    ({"body": {**BODY, "prompt": "x" * 900_000}}, 400, "Please reduce the length of the messages"),
+    ({"body": {**BODY, "prompt": [[65]] * 150_000}}, 400, "body.prompt: 150000 prompts are more than 128"),
+    ({"body": {**BODY, "arrival_time": 1e15}}, 400, "body.arrival_time: input should be less than or equal to 1000000"),
 ]
 
 
@@ -224,6 +233,17 @@ def test_tokens_that_were_not_used_are_given_back() -> None:
         assert 300 - 4 * 38 - 10 <= left <= 300 - 3 * 38
         response = post(url, {**BODY, "max_tokens": None})  # to the end of the context: 256
         assert (response.status_code, response.json()["code"]) == (429, "token_quota_exceeded")
+        response = post(url, {**BODY, "max_tokens": None, "n": 2})  # 512, which no waiting brings
+        assert (response.status_code, response.json()["param"]) == (400, "max_tokens")
+
+
+def test_a_call_that_is_refused_costs_no_tokens() -> None:
+    with served(tiny_api(tokens_per_minute=1000)) as url:
+        assert post(url, {**BODY, "arrival_time": 5.0}).status_code == 200
+        for _ in range(50):
+            response = post(url, {**BODY, "arrival_time": 1.0})
+            assert response.status_code == 400
+        assert int(response.headers["x-ratelimit-remaining-tokens-minute"]) > 900
 
 
 # Streams
@@ -268,6 +288,14 @@ def test_the_first_event_leaves_before_the_second_token_is_computed() -> None:
             assert len(first) == 1 and len("".join(c.choices[0].text for c in stream)) == 7
 
 
+def test_a_large_prompt_is_encoded_while_others_are_served(url: str) -> None:
+    encoding = threading.Thread(target=post, args=(url, {**BODY, "prompt": [65] * 200_000}))
+    encoding.start()
+    while encoding.is_alive():
+        assert httpx.get(url + "/v1/tcp_warming", timeout=1).status_code == 200
+    encoding.join()
+
+
 def test_tcp_warming_answers_while_the_wafer_computes() -> None:
     gate = Gate(tiny_session(4).engine.arithmetic)
     with served(tiny_api(arithmetic=gate)) as url:
@@ -310,7 +338,8 @@ def test_a_full_queue_is_429_with_retry_after() -> None:
         response = post(url)
         assert (response.status_code, response.json()["code"]) == (429, "queue_full")
         assert response.headers["retry-after"] == "1"
-        assert post(url, {**BODY, "n": 4}).status_code == 429
+        assert post(url, {**BODY, "n": 2}).status_code == 429
+        assert post(url, {**BODY, "n": 4}).json()["message"].startswith("4 texts are more than run and wait at once, 3")
         sdk = cerebras.Cerebras(api_key="k", base_url=url, max_retries=2)
         gate.let(8 * 4)  # the queue empties while the client waits to try again
         assert sdk.completions.create(**BODY).choices[0].text

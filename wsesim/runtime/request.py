@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from wsesim.execute.sampling import SamplingOptions
 from wsesim.runtime.errors import RequestError
 
 MAX_STOPS = 4
+LATEST_ARRIVAL_S = 1e6
+"""Up to here a cycle is still more than what the clock's numbers can tell apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +33,11 @@ class Request:
     def limit(self, max_context: int) -> int:
         """Tokens that may be generated. Raises RequestError for what cannot run."""
         room = max_context - len(self.prompt_ids)
-        if self.arrival_s is not None and not 0 <= self.arrival_s < math.inf:
-            raise RequestError(f"arrival_s is {self.arrival_s}; it is a time from 0 on")
+        if self.arrival_s is not None and not 0 <= self.arrival_s <= LATEST_ARRIVAL_S:
+            raise RequestError(f"arrival_s is {self.arrival_s}; it is a time from 0 to {LATEST_ARRIVAL_S:g} s")
         if not self.prompt_ids:
             raise RequestError("the prompt is empty; give at least one token of text")
-        if room < 1:
+        if room < (0 if self.max_tokens == 0 else 1):
             raise RequestError(
                 f"the prompt has {len(self.prompt_ids)} tokens, the compiled context {max_context} "
                 "(one is needed for the answer); shorten the prompt or raise --max-context"

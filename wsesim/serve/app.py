@@ -89,10 +89,10 @@ class Service:
         async def answer(request: Request) -> Any:
             quota = self.quota(request)
             try:
-                body = await read_body(request, self.api.limits.body_bytes, self.api.limits.body_s)
-                call = await asyncio.to_thread(prepare, body)
+                raw = await read_body(request, self.api.limits.body_bytes, self.api.limits.body_s)
+                call = await asyncio.to_thread(lambda: prepare(unpacked(request, raw, self.api.limits.body_bytes)))
                 quota.take(call.tokens)
-                stream = await open_stream(self.api, call)
+                stream = await self._open(call, quota)
             except ApiError as error:
                 return error_response(error, quota.headers())
             headers = quota.headers() | _text_from(call)
@@ -102,6 +102,14 @@ class Service:
             return await whole_reply(request, watched, headers)
 
         return answer
+
+    async def _open(self, call: Call, quota: Quota) -> AsyncStream[Any]:
+        """The call's stream; a call that is refused costs no tokens."""
+        try:
+            return await open_stream(self.api, call)
+        except ApiError:
+            quota.tokens.give_back(call.tokens)
+            raise
 
     async def _models(self, request: Request) -> Response:
         quota = self.quota(request)
@@ -161,8 +169,8 @@ async def _collect(stream: AsyncStream[Any]) -> list[Reply]:
     return [reply async for reply in stream]
 
 
-async def read_body(request: Request, most_bytes: int, within_s: float) -> dict[str, Any]:
-    """The object in a request's body. Raises ApiError for what is too large, too slow, or no such thing."""
+async def read_body(request: Request, most_bytes: int, within_s: float) -> bytes:
+    """A request's body as it came. Raises ApiError for what is too large or too slow."""
     raw = bytearray()
     try:
         async with asyncio.timeout(within_s):
@@ -172,8 +180,13 @@ async def read_body(request: Request, most_bytes: int, within_s: float) -> dict[
                     raise too_large(most_bytes)
     except TimeoutError:
         raise ApiError(TOO_SLOW, f"the body did not arrive within {within_s:g} s") from None
+    return bytes(raw)
+
+
+def unpacked(request: Request, raw: bytes, most_bytes: int) -> dict[str, Any]:
+    """The object in a request's body, which may take a while. Raises ApiError."""
     encoding = request.headers.get("content-encoding", "").strip().lower()
-    return parsed(decompressed(bytes(raw), encoding, most_bytes), request.headers.get("content-type", ""))
+    return parsed(decompressed(raw, encoding, most_bytes), request.headers.get("content-type", ""))
 
 
 def error_response(error: ApiError, headers: dict[str, str] | None = None) -> Response:

@@ -15,6 +15,7 @@ JSON_TYPES = ("", "application/json")
 MSGPACK_TYPES = ("application/vnd.msgpack", "application/msgpack", "application/x-msgpack")
 _GZIP = zlib.MAX_WBITS | 16
 _MOST_FIELDS = 1000
+_MOST_MEMBERS = 100
 _DEEPEST = 32
 
 Body = TypeVar("Body", bound=BaseModel)
@@ -27,7 +28,9 @@ def decompressed(raw: bytes, encoding: str, most_bytes: int) -> bytes:
     if encoding not in ("gzip", "x-gzip"):
         raise ApiError(WRONG_MEDIA, f"Content-Encoding {encoding[:40]!r} is not read; send gzip or none")
     unpacked, rest = b"", raw
-    while rest:
+    for _ in range(_MOST_MEMBERS):
+        if not rest:
+            return unpacked
         part = zlib.decompressobj(_GZIP)
         try:
             unpacked += part.decompress(rest, most_bytes + 1 - len(unpacked))
@@ -38,7 +41,7 @@ def decompressed(raw: bytes, encoding: str, most_bytes: int) -> bytes:
         if not part.eof:
             raise ApiError(WRONG_FORMAT, "the body ends in the middle of its gzip data")
         rest = part.unused_data
-    return unpacked
+    raise ApiError(WRONG_FORMAT, f"the body has more than {_MOST_MEMBERS} gzip members")
 
 
 def parsed(raw: bytes, content_type: str) -> dict[str, Any]:
@@ -65,12 +68,17 @@ def validated(model: type[Body], value: Mapping[str, Any]) -> Body:
         raise ApiError(WRONG_FORMAT, f"body: {len(value)} properties are too many")
     for name in value:
         if name not in model.model_fields:
-            shown = f"body.{str(name)[:80]}"
+            shown = f"body.{printable(str(name)[:80])}"
             raise ApiError(WRONG_FORMAT, f"{shown}: property '{shown}' is unsupported")
     try:
         return model.model_validate(value)
     except ValidationError as error:
         raise ApiError(WRONG_FORMAT, _message(error)) from None
+
+
+def printable(text: str) -> str:
+    """`text` with what no character set takes written out."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def too_large(most_bytes: int) -> ApiError:
@@ -115,11 +123,11 @@ def _shallow(value: Any, levels: int) -> bool:
 
 def _message(error: ValidationError) -> str:
     first = min(error.errors(include_url=False, include_context=False), key=lambda e: len(e["loc"]))
-    where = ".".join(str(part)[:40] for part in ("body", *first["loc"]))
+    where = ".".join(printable(str(part)[:40]) for part in ("body", *first["loc"]))
     if first["type"] == "extra_forbidden":
         return f"{where}: property '{where}' is unsupported"
     said = first["msg"].removeprefix("Value error, ")
-    return f"{where}: {said[:1].lower()}{said[1:300]}"
+    return printable(f"{where}: {said[:1].lower()}{said[1:300]}")
 
 
 def _named(value: object) -> str:

@@ -109,11 +109,21 @@ def _prompt_ids(
         prompts = [one for one in prompt if isinstance(one, str | list)]
     tokenizer = deployment.tokenizer
     begin = [] if tokenizer.bos_id is None else [tokenizer.bos_id]
-    found = [tuple(tokenizer.encode(one) or begin if isinstance(one, str) else one) for one in prompts]
+    if len(prompts) > MAX_CHOICES:
+        raise _wrong("prompt", f"{len(prompts)} prompts are more than {MAX_CHOICES}")
+    found = [tuple(_encoded(one, deployment) or begin if isinstance(one, str) else one) for one in prompts]
     for ids in found:
         if ids and max(ids) >= tokenizer.vocab_size:
             raise _wrong("prompt", f"token id {max(ids)} is outside the vocabulary of {tokenizer.vocab_size}")
     return tuple(found)
+
+
+def _encoded(text: str, deployment: Deployment) -> list[int]:
+    """Ids of a text, which is not looked at if it cannot fit: encoding lets nothing else run meanwhile."""
+    tokenizer, limit = deployment.tokenizer, deployment.engine.max_context
+    if len(text) > limit * tokenizer.longest_piece:
+        raise _too_long(f"at least {len(text) // tokenizer.longest_piece}", limit)
+    return tokenizer.encode(text)
 
 
 def _requests(
@@ -177,17 +187,18 @@ def _biases(given: dict[str, float], vocabulary: int) -> tuple[tuple[int, float]
 def _check(request: Request, deployment: Deployment) -> None:
     """Raises ApiError; the context is the API's own case, with the service's words."""
     limit = deployment.engine.max_context
-    needed = len(request.prompt_ids) + max(request.max_tokens or 0, 1)
+    needed = len(request.prompt_ids) + (1 if request.max_tokens is None else request.max_tokens)
     if needed > limit:
-        raise ApiError(
-            CONTEXT_LENGTH,
-            "Please reduce the length of the messages or completion. "
-            f"Current length is {needed} while limit is {limit}",
-        )
+        raise _too_long(str(needed), limit)
     try:
         request.limit(limit)
     except RequestError as error:
         raise ApiError(WRONG_FORMAT, str(error)) from None
+
+
+def _too_long(length: str, limit: int) -> ApiError:
+    said = f"Please reduce the length of the messages or completion. Current length is {length} while limit is {limit}"
+    return ApiError(CONTEXT_LENGTH, said)
 
 
 def _wrong(field: str, message: str) -> ApiError:

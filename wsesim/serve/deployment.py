@@ -19,6 +19,9 @@ class ServedTokenizer(Tokenizer, Protocol):
     @property
     def vocab_size(self) -> int: ...
 
+    @property
+    def longest_piece(self) -> int: ...
+
     def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> list[int] | None: ...
 
 

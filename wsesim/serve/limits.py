@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from wsesim.errors import InvalidInputError
-from wsesim.serve.errors import REQUEST_QUOTA, TOKEN_QUOTA, ApiError
+from wsesim.serve.errors import REQUEST_QUOTA, TOKEN_QUOTA, WRONG_FORMAT, ApiError
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,14 @@ class Quota:
         self.tokens = Bucket(limits.tokens_per_minute, 60, clock)
 
     def take(self, tokens: int) -> None:
-        """One request, and `tokens` by estimate. Raises ApiError where either is used up."""
+        """One request, and `tokens` by estimate. Raises ApiError where either is used up, or can never be enough."""
+        if tokens > self.tokens.size:
+            raise ApiError(
+                WRONG_FORMAT,
+                f"this request may come to {tokens} tokens, more than the {self.tokens.size} of a whole minute; "
+                "ask for fewer max_tokens or texts",
+                param="max_tokens",
+            )
         if not self.requests.take(1):
             raise ApiError(REQUEST_QUOTA, "Requests per day limit exceeded - too many requests sent.")
         if not self.tokens.take(tokens):

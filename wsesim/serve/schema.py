@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, FailFast, Field
 
+from wsesim.runtime.request import LATEST_ARRIVAL_S
+
 MAX_CHOICES = 128
 MAX_LOGPROBS = 20
 MAX_BIASES = 1024
@@ -105,7 +107,7 @@ class SamplingFields(BaseModel):
     reasoning_format: Literal["none", "parsed", "text_parsed", "raw", "hidden"] | None = Field(
         None, description="Ignored: no model here reasons."
     )
-    arrival_time: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = Field(
+    arrival_time: Annotated[float, Field(ge=0, le=LATEST_ARRIVAL_S, allow_inf_nan=False)] | None = Field(
         None, description="Arrival on the wafer's virtual clock, in seconds; unset: its now. Earlier than now: 400."
     )
 

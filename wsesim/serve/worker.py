@@ -14,7 +14,7 @@ from wsesim.runtime.errors import RequestError
 from wsesim.runtime.loop import Engine
 from wsesim.runtime.request import Request
 from wsesim.runtime.run import Completion, Heard, Run
-from wsesim.serve.errors import ARRIVAL, BROKEN, CLOSING, QUEUE_FULL, ApiError
+from wsesim.serve.errors import ARRIVAL, BROKEN, CLOSING, QUEUE_FULL, WRONG_FORMAT, ApiError
 
 log = logging.getLogger("wsesim.serve")
 
@@ -87,6 +87,9 @@ class Worker:
         """
         self.check_process()
         ticket = Ticket(requests, hear, len(requests))
+        if len(requests) > self._most:
+            said = f"{len(requests)} texts are more than run and wait at once, {self._most}; ask for fewer"
+            raise ApiError(WRONG_FORMAT, said, param="n")
         with self._changed:
             if self._closing:
                 raise ApiError(CLOSING, "the server is shutting down")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,8 +45,11 @@ def wrap(
     for token_id, token in backend.get_added_tokens_decoder().items():
         by_id[token_id] = b"" if token.special else token.content.encode()
 
+    # A batch of one: unlike `encode` it lets other threads run meanwhile. Nothing is to be done in parallel.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
     def split(text: str) -> list[int]:
-        return list(backend.encode(text, add_special_tokens=False).ids)
+        return list(backend.encode_batch([text], add_special_tokens=False)[0].ids)
 
     return Tokenizer(split, pieces_of(by_id), bos_id, eos_ids, add_bos, chat)
 

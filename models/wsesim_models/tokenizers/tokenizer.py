@@ -5,13 +5,14 @@ from __future__ import annotations
 import codecs
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from wsesim_models.tokenizers.chat import ChatTemplate
 
 _END_OF_GENERATION = ("<|endoftext|>", "<|im_end|>", "<|end_of_text|>", "<|eot_id|>", "<|eom_id|>")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Tokenizer:
     """A byte-level vocabulary.
 
@@ -31,6 +32,11 @@ class Tokenizer:
     def vocab_size(self) -> int:
         """One more than the highest id."""
         return len(self.pieces)
+
+    @cached_property
+    def longest_piece(self) -> int:
+        """The most characters that one token can stand for; special tokens in a text count by their names."""
+        return max(64, *map(len, self.pieces))
 
     def encode(self, text: str) -> list[int]:
         """Ids of `text`; a surrogate without its partner counts as U+FFFD.
