@@ -69,18 +69,16 @@ class Service:
 
     def _route(self, path: str, handler: Handler, method: str) -> Route:
         async def answer(request: Request) -> Any:
-            headers = {"x-request-id": uuid.uuid4().hex}
             try:
                 response = await handler(request)
             except ApiError as error:
                 response = error_response(error)
-            except (ClientDisconnect, asyncio.CancelledError):
-                raise
+            except ClientDisconnect:
+                response = Gone()
             except Exception:
                 log.exception("%s %s failed", method, path)
                 response = error_response(ApiError(BROKEN, "the server failed; its log has the reason"))
             self.metrics.answered(path, response.status_code)
-            response.headers.update(headers)
             return response
 
         return Route(path, answer, methods=[method])
@@ -149,8 +147,18 @@ class _Counted(AsyncStream[Any]):
         return reply
 
 
+class Gone(Response):
+    """Where the client left before its answer: nothing is sent. The status is for the metrics."""
+
+    def __init__(self) -> None:
+        super().__init__(status_code=499)
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        pass
+
+
 async def whole_reply(request: Request, stream: AsyncStream[Any], headers: dict[str, str]) -> Response:
-    """All chunks as one reply, unless the client goes away before."""
+    """All chunks as one reply. Raises ClientDisconnect if the client goes away before."""
     reading = asyncio.ensure_future(_collect(stream))
     leaving = asyncio.ensure_future(disconnected(request.receive))
     try:
@@ -214,20 +222,36 @@ def make_app(api: Api, keys: Sequence[str] = ()) -> Starlette:
 
     app = Starlette(routes=service.routes(), lifespan=lifespan, exception_handlers={HTTPException: refused})
     app.state.service = service
-    app.add_middleware(_Alias)
+    app.add_middleware(_Front)
     return app
 
 
-class _Alias:
-    """/v1/v1/... is /v1/...: the kindness to a base URL that ends in /v1."""
+class _Front:
+    """What stands before the routes: targets become paths, and every answer has a request id."""
 
     def __init__(self, app: Any) -> None:
         self._app = app
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
-        if scope["type"] == "http" and scope["path"].startswith(ALIAS):
-            scope = {**scope, "path": scope["path"][3:]}
-        await self._app(scope, receive, send)
+        async def identified(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                name = (b"x-request-id", uuid.uuid4().hex.encode())
+                message = {**message, "headers": [*message["headers"], name]}
+            await send(message)
+
+        if scope["type"] == "http":
+            await self._app({**scope, "path": _path(scope["path"])}, receive, identified)
+        else:
+            await self._app(scope, receive, send)
+
+
+def _path(target: str) -> str:
+    """The path of a target that is one, or is absolute (RFC 9112, 3.2.2). /v1/v1/... is /v1/...: the kindness to a
+    base URL that ends in /v1.
+    """
+    scheme, _, rest = target.partition("://")
+    path = "/" + rest.partition("/")[2] if scheme.lower() in ("http", "https") else target
+    return path[3:] if path.startswith(ALIAS) else path
 
 
 def _result(result: results.Result, headers: dict[str, str]) -> Response:
