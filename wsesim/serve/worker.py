@@ -34,7 +34,7 @@ class News:
 
 Event = Accepted | News | ApiError
 Hear = Callable[[Event], None]
-"""Called in the worker's thread; it may neither block nor raise."""
+"""Called in the worker's thread, or that of `stop`; it may neither block nor raise."""
 
 
 @dataclass(slots=True, eq=False)
@@ -117,6 +117,15 @@ class Worker:
             self._changed.notify()
         if self._began:
             self._thread.join()
+
+    def stop(self) -> None:
+        """Refuses what comes and tells all that listen at once that it is over for them. `close` waits for the rest."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+        for ticket in list(self._tickets):
+            self.cancel(ticket)
+            ticket.hear(ApiError(CLOSING, "the server is shutting down"))
 
     def _command(self, command: Callable[[], None]) -> None:
         with self._changed:
