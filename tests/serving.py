@@ -8,14 +8,12 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
-import uvicorn
-
 from wsesim.runtime.loop import Engine
 from wsesim.serve.api import Api
 from wsesim.serve.app import make_app
 from wsesim.serve.deployment import Deployment
 from wsesim.serve.limits import Limits
-from wsesim.serve.server import listen
+from wsesim.serve.server import Server, listen
 from wsesim.toolchain.running import Session, open_session
 from wsesim.toolchain.serving import deployment_of
 from wsesim_models.tokenizers import Tokenizer
@@ -79,7 +77,7 @@ class Gate:
 def served(api: Api, **options: Any) -> Iterator[str]:
     """The base URL of a server on loopback that runs in a thread; it has ended when the block has."""
     bound = listen("127.0.0.1", 0)
-    server = uvicorn.Server(uvicorn.Config(make_app(api, **options), log_level="critical", access_log=False))
+    server = Server(make_app(api, **options))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
     thread.start()
     try:

@@ -96,7 +96,7 @@ class Service:
             headers = quota.headers() | _text_from(call)
             watched = _Counted(stream, self.metrics, quota, call.tokens)
             if call.stream:
-                return EventStream(watched, headers, self.api.limits.write_s)
+                return EventStream(watched, headers)
             return await whole_reply(request, watched, headers)
 
         return answer

@@ -20,19 +20,21 @@ END = b"\r\n\r\n"
 """The npm client of 1.91 finds `\\n\\n` at the end of its buffer only when the next event is there."""
 
 DONE = b"data: [DONE]" + END
+FILLER = b":" + END
+"""A comment, which clients skip: what a connection may send between two events."""
 
 
 class EventStream:
-    """An ASGI response that sends a call's chunks, and leaves the call when its client is gone or takes nothing."""
+    """An ASGI response that sends a call's chunks, and leaves the call when its client is gone."""
 
     status_code = 200
 
-    def __init__(self, stream: AsyncStream[Any], headers: dict[str, str], write_s: float) -> None:
+    def __init__(self, stream: AsyncStream[Any], headers: dict[str, str]) -> None:
         self._stream = stream
         self.headers = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache", **headers}
-        self._write_s = write_s
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        scope.setdefault("state", {})["filler"] = FILLER
         sending = asyncio.ensure_future(self._send_all(send))
         leaving = asyncio.ensure_future(disconnected(receive))
         try:
@@ -42,7 +44,7 @@ class EventStream:
             sending.cancel()
             failed, _ = await asyncio.gather(sending, leaving, return_exceptions=True)
             await self._stream.aclose()
-            if isinstance(failed, Exception) and not isinstance(failed, OSError):  # a TimeoutError is one
+            if isinstance(failed, Exception) and not isinstance(failed, OSError):
                 log.error("a stream failed", exc_info=failed)
 
     async def _send_all(self, send: Send) -> None:
@@ -57,9 +59,8 @@ class EventStream:
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _send(self, send: Send, body: bytes) -> None:
-        async with asyncio.timeout(self._write_s):
-            await send({"type": "http.response.body", "body": body, "more_body": True})
-            await asyncio.sleep(0)  # others have their turn, and a connection that was lost is heard of
+        await send({"type": "http.response.body", "body": body, "more_body": True})
+        await asyncio.sleep(0)  # others have their turn, and a connection that was lost is heard of
 
 
 async def disconnected(receive: Receive) -> None:

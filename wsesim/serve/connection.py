@@ -1,0 +1,117 @@
+"""A connection: uvicorn's HTTP over h11, which bounds how long a client may send no header and read no reply."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+LEAST_BYTES = 64 * 1024
+"""What a client takes within the limit; where less waits for it, all of that."""
+
+ASK_S = (0.001, 1.0)
+"""Seconds to the second question whether a half-closed client is there; doubled from one to the next, up to so many."""
+
+
+class Connection(H11Protocol):
+    """Within `write_s` seconds a client takes LEAST_BYTES, within `idle_s` it sends a header; else it is left."""
+
+    def __init__(self, *args: Any, write_s: float, idle_s: float, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._write_s = write_s
+        self._idle_s = idle_s
+        self._owed = 0
+        self._ask_again_s = 0.0
+        self._timers: dict[Callable[[], None], asyncio.TimerHandle] = {}
+
+    @property
+    def answering(self) -> bool:
+        """A request has come whose reply is not complete."""
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        transport.set_write_buffer_limits(high=0)  # writing is paused whenever something waits for the client
+        self._later(self._idle_s, self._close_idle)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        for timer in self._timers.values():
+            timer.cancel()
+        super().connection_lost(exc)
+
+    def abort(self) -> None:
+        """Ends it, whatever waits to be sent."""
+        self.transport.abort()
+
+    # A client that sends nothing
+
+    def on_response_complete(self) -> None:
+        self._later(self._idle_s, self._close_idle)  # first: what follows may begin with the next request
+        super().on_response_complete()
+
+    def _close_idle(self) -> None:
+        if not self.answering:  # since this timer began, or it would have begun anew
+            self.transport.close()
+
+    # A client that reads nothing
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._expect_reading()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._never(self._check_reading)
+
+    def _expect_reading(self) -> None:
+        self._owed = self.transport.get_write_buffer_size()
+        self._later(self._write_s, self._check_reading)
+
+    def _check_reading(self) -> None:
+        if self._owed - self.transport.get_write_buffer_size() < LEAST_BYTES:
+            self.abort()
+        else:
+            self._expect_reading()
+
+    # A client that sends no more
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Whether to stay: for one that may read the reply of a whole request.
+
+        TCP tells no close from a half-close until something is sent: then a closed socket answers with a reset. So the
+        client is sent what means nothing. Before HTTP/1.1 there is no such thing, and the client counts as gone.
+        """
+        if not self.answering or self.cycle.more_body or self.scope["http_version"] != "1.1":
+            return False
+        self.cycle.keep_alive = False
+        self._ask_again_s = ASK_S[0]
+        self._ask()
+        return True
+
+    def _ask(self) -> None:
+        if not self.answering or self.transport.is_closing():
+            return
+        if not self.flow.write_paused:  # else something is being sent anyway
+            self.transport.write(self._filler())
+        self._later(self._ask_again_s, self._ask)
+        self._ask_again_s = min(2 * self._ask_again_s, ASK_S[1])
+
+    def _filler(self) -> bytes:
+        """An interim response before the reply; in a reply, what its response left for this."""
+        if not self.cycle.response_started:
+            return self.conn.send(h11.InformationalResponse(status_code=100, headers=[], reason="Continue")) or b""
+        return self.conn.send(h11.Data(data=self.scope["state"].get("filler", b""))) or b""
+
+    # Timers
+
+    def _later(self, seconds: float, call: Callable[[], None]) -> None:
+        """Calls it then, and not when it was last to be called."""
+        self._never(call)
+        self._timers[call] = self.loop.call_later(seconds, call)
+
+    def _never(self, call: Callable[[], None]) -> None:
+        if call in self._timers:
+            self._timers.pop(call).cancel()
