@@ -321,8 +321,12 @@ def test_clients_that_vanish_free_their_slots() -> None:
         whole = open_stream(url, stream=False, max_tokens=200)  # waits for a whole reply, then does not
         for client in [*clients[10:], whole]:
             client.close()
-        gate.let(50)
-        until(lambda: worker.open == 0)
+
+        def all_left() -> bool:
+            gate.let(1)
+            return worker.open == 0
+
+        until(all_left)
         until(lambda: (worker.engine.in_flight, worker.engine.waiting) == (0, 0))
         gate.let(200)
         assert text_of(post(url))

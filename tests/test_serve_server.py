@@ -1,0 +1,314 @@
+"""The HTTP server and its connections: clients that misbehave on the wire, and the end of a server."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+import pytest
+
+from tests import command_line, serving
+from tests.serving import Gate, served, tiny_api, tiny_session
+from wsesim.serve import server
+from wsesim.serve.app import make_app
+from wsesim.serve.connection import LEAST_BYTES, Connection
+from wsesim.serve.stream import DONE, FILLER
+
+BODY = {"model": "tiny", "prompt": "It was a dark", "max_tokens": 8}
+ENORMOUS = {**BODY, "n": 2, "logprobs": 20, "max_tokens": 200, "min_tokens": -1}
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+def _refuses(url: str) -> bool:
+    try:
+        connect(url).close()
+    except OSError:
+        return True
+    return False
+
+
+def connect(url: str, sent: bytes = b"", receive_bytes: int | None = None) -> socket.socket:
+    """A connection on which `sent` was sent; the system keeps `receive_bytes` for a client that does not read."""
+    host, port = url.removeprefix("http://").split(":")
+    client = socket.socket()
+    if receive_bytes is not None:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+    client.settimeout(60)
+    try:
+        client.connect((host, int(port)))
+        client.sendall(sent)
+    except OSError:
+        client.close()
+        raise
+    return client
+
+
+def post(body: dict[str, Any], version: str = "1.1", **more: Any) -> bytes:
+    raw = json.dumps(body | more).encode()
+    head = f"POST /v1/completions HTTP/{version}\r\nhost: x\r\ncontent-type: application/json\r\n"
+    return f"{head}content-length: {len(raw)}\r\n\r\n".encode() + raw
+
+
+def read_all(client: socket.socket) -> bytes:
+    """What comes until the server closes."""
+    with client:
+        return b"".join(iter(lambda: client.recv(65536), b""))
+
+
+def read_until(client: socket.socket, expected: bytes) -> bytes:
+    answer = b""
+    while expected not in answer:
+        part = client.recv(65536)
+        assert part, answer
+        answer += part
+    return answer
+
+
+def until(holds: Callable[[], bool], every_s: float = 0.01) -> None:
+    """Waits for something that another thread or process does."""
+    ends = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < ends, "it did not come to that"
+        time.sleep(every_s)
+
+
+def gated(slots: int = 4) -> tuple[Gate, Any]:
+    gate = Gate(tiny_session(slots).engine.arithmetic)
+    return gate, tiny_api(slots=slots, arithmetic=gate)
+
+
+# Clients that read nothing
+
+
+def test_a_server_ends_while_clients_read_nothing(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def listen(host: str, port: int) -> socket.socket:
+        bound = server.listen(host, port)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)  # of what it accepts
+        return bound
+
+    monkeypatch.setattr(serving, "listen", listen)
+    api = tiny_api(write_s=0.3)
+    with served(api) as url:
+        clients = [connect(url, post(ENORMOUS, stream=stream), receive_bytes=4096) for stream in (True, False)]
+        until(lambda: api.workers["tiny"].open == 4)
+        until(lambda: api.workers["tiny"].open == 0)
+    stream, whole = (read_all(client) for client in clients)
+    assert stream.startswith(b"HTTP/1.1 200") and DONE not in stream
+    assert whole.startswith(b"HTTP/1.1 200") and not whole.endswith(b"}")
+    assert not caplog.records
+
+
+def test_a_client_that_reads_slowly_is_not_left() -> None:
+    class Transport(asyncio.Transport):
+        waiting, aborted = 10 * LEAST_BYTES, False
+
+        def get_write_buffer_size(self) -> int:
+            return self.waiting
+
+        def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+            assert high == 0
+
+        def abort(self) -> None:
+            self.aborted = True
+
+    async def read(*taken: int) -> bool:
+        """Whether the connection still stands when the client has taken so much within each `write_s`."""
+        state = server.uvicorn.server.ServerState()
+        config = server.Server(make_app(tiny_api())).config
+        connection = Connection(config=config, server_state=state, app_state={}, write_s=60, idle_s=60)
+        transport = Transport()
+        connection.connection_made(transport)
+        connection.pause_writing()
+        for bytes_ in taken:
+            transport.waiting -= bytes_
+            connection._check_reading()
+        connection.connection_lost(ConnectionResetError())
+        return not transport.aborted
+
+    assert asyncio.run(read(LEAST_BYTES, 2 * LEAST_BYTES))
+    assert not asyncio.run(read(LEAST_BYTES, LEAST_BYTES - 1))
+
+
+# Clients that send nothing
+
+
+def test_a_connection_without_a_whole_header_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "IDLE_S", 0.3)
+    gate, api = gated()
+    with served(api) as url:
+        running = connect(url, post(BODY))
+        until(lambda: gate.passes == 1)
+        slow = connect(url, b"GET /health HTTP/1.1\r\n")
+        until(lambda: _is_closed(slow, b"x"), every_s=0.05)
+        slow.close()
+        assert read_all(connect(url)) == b""
+        assert read_all(connect(url, b"GET /hea")) == b""
+        assert read_all(connect(url, b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n")).startswith(b"HTTP/1.1 200")
+        gate.let(8)
+        assert b'"finish_reason":"length"' in read_all(running)  # it took longer than that, and was not closed
+
+
+def _is_closed(client: socket.socket, sent: bytes) -> bool:
+    """Whether the server has closed; else it gets so many bytes more of its header."""
+    try:
+        client.sendall(sent)
+    except OSError:
+        return True
+    return False
+
+
+# Clients that send no more
+
+
+def test_half_closed_clients_get_their_replies() -> None:
+    gate, api = gated()
+    with served(api) as url:
+        whole, stream = connect(url, post(BODY)), connect(url, post(BODY, stream=True))
+        until(lambda: api.workers["tiny"].open == 2)
+        gate.let(2)  # by then both have begun
+        for client in (whole, stream):
+            client.shutdown(socket.SHUT_WR)
+        asked = read_until(whole, CONTINUE), read_until(stream, FILLER)
+        gate.let(20)
+        answers = [begun + read_all(client) for begun, client in zip(asked, (whole, stream), strict=True)]
+    interim, _, reply = answers[0].partition(b"HTTP/1.1 200 OK\r\n")
+    assert interim == CONTINUE * interim.count(CONTINUE)
+    assert json.loads(reply.partition(b"\r\n\r\n")[2])["usage"]["completion_tokens"] == 8
+    assert b'"completion_tokens":8' in answers[1] and DONE in answers[1]
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_clients_that_closed_do_not_wait_for_a_slot(stream: bool) -> None:
+    gate, api = gated(slots=1)
+    worker = api.workers["tiny"]
+    with served(api) as url:
+        first = connect(url, post(BODY, stream=True, max_tokens=200, min_tokens=-1))
+        until(lambda: gate.passes == 1)
+        second = connect(url, post(BODY, stream=stream))
+        until(lambda: worker.open == 2)
+        gate.let(1)  # then the second one waits for the slot
+        if stream:  # all is read that was sent: so the server hears of no more than a FIN
+            read_until(second, b'"text":""')
+        second.close()
+
+        def left() -> bool:
+            gate.let(1)
+            return worker.open == 1
+
+        until(left, every_s=0.02)
+        first.close()
+        gate.let(300)
+
+
+def test_before_http_1_1_a_half_closed_client_counts_as_gone() -> None:
+    gate, api = gated()
+    with served(api) as url:
+        client = connect(url, post(BODY, version="1.0"))
+        until(lambda: gate.passes == 1)
+        client.shutdown(socket.SHUT_WR)
+        assert read_all(client) == b""
+        gate.let(20)
+
+
+def test_clients_that_leave_are_counted_and_nothing_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    gate, api = gated()
+    with served(api) as url:
+        clients = [connect(url, post(BODY)), connect(url, post(BODY)[:-1])]
+        until(lambda: gate.passes == 1)
+        for client in clients:
+            client.close()
+        counted = 'wsesim_answers_total{route="/v1/completions",status="499"} 2.0'
+        until(lambda: counted in httpx.get(url + "/metrics").text)
+        gate.let(20)
+    assert not caplog.records
+
+
+# Targets and headers
+
+
+def test_a_target_may_be_absolute() -> None:
+    with served(tiny_api()) as url:
+        for target in ("http://x/health", "HTTP://x:80/v1/v1/models?format=default", "/health"):
+            with connect(url, f"GET {target} HTTP/1.1\r\nhost: y\r\n\r\n".encode()) as client:
+                assert client.recv(65536).startswith(b"HTTP/1.1 200")
+        with connect(url, b"GET http://x HTTP/1.1\r\nhost: y\r\n\r\n") as client:
+            assert b"GET / is not a route" in read_until(client, b"}}")
+
+
+def test_every_answer_has_one_request_id() -> None:
+    with served(tiny_api()) as url:
+        answers = [
+            httpx.get(url + "/nope"),
+            httpx.put(url + "/v1/models"),
+            httpx.get(url + "/health"),
+            httpx.get(url + "/health/"),
+            httpx.post(url + "/v1/completions", json=BODY | {"stream": True}),
+            httpx.post(url + "/v1/completions", json=[]),
+        ]
+    assert [answer.status_code for answer in answers] == [404, 405, 200, 307, 200, 400]
+    ids = [answer.headers.get_list("x-request-id") for answer in answers]
+    assert all(len(found) == 1 for found in ids) and len({found[0] for found in ids}) == len(ids)
+
+
+# The command
+
+
+@pytest.mark.parametrize("host", ["a..b", "a" * 64, "a\0"])
+def test_a_host_that_is_no_name_is_one_line(host: str, capsys: pytest.CaptureFixture[str]) -> None:
+    outcome = command_line.run(capsys, "serve", "--host", host)
+    assert outcome.status == 2 and outcome.err.startswith(f"error: --host {host} --port 8000: ")
+    assert outcome.err.count("\n") == 1
+
+
+@contextmanager
+def command() -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """`wsesim serve` in a process of its own, and its URL."""
+    process = command_line.start(["serve", "--port", "0", "--model", "tiny", "--sequences", "1"])
+    assert process.stderr is not None
+    try:
+        while "listening at" not in (line := process.stderr.readline()):
+            assert line, "the server ended"
+        yield process, line.split()[-1]
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_a_signal_right_after_the_start_ends_the_server() -> None:
+    with command() as (process, _):
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "said"), [(signal.SIGTERM, 0, ""), (signal.SIGINT, 130, "\ninterrupted\n")]
+)
+def test_a_second_signal_ends_what_runs_and_tells_the_clients(number: int, status: int, said: str) -> None:
+    with command() as (process, url):
+        stream = connect(url, post(ENORMOUS, n=128, stream=True))
+        read_until(stream, b"data:")
+        whole, silent = connect(url, post(BODY)), connect(url, post(BODY)[:-1])
+        until(lambda: 'waiting{model="tiny"} 128.0' in httpx.get(url + "/metrics").text)
+        process.send_signal(number)
+        until(lambda: _refuses(url))
+        read_until(stream, b"data:")  # the first signal ends nothing that runs
+        process.send_signal(number)
+        last = read_all(stream).split(b"data: ")[-1]
+        assert b'"code": "shutting_down"' in last and b'"status_code": 503' in last
+        assert last.endswith(b"\r\n0\r\n\r\n")
+        answer = read_all(whole)
+        assert answer.startswith(b"HTTP/1.1 503") and b'"shutting_down"' in answer
+        assert read_all(silent) == b""
+        _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (status, said)
