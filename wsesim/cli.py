@@ -21,7 +21,7 @@ LIMIT_HELP = {
     "queue": "requests that wait for a slot, beyond those that run",
     "body_bytes": "bytes of a body, unpacked",
     "body_s": "seconds for a body to arrive",
-    "write_s": "seconds for a client to take an event",
+    "write_s": "seconds for a client to take 64 KiB of a reply, or all that waits for it",
     "requests_per_day": "requests of one key a day",
     "tokens_per_minute": "tokens of one key a minute",
 }
