@@ -14,12 +14,13 @@ from statistics import median
 from benchmarks.row import Row
 
 MEASURED = """
-import resource, runpy, sys
+import runpy, sys
 sys.argv = ["wsesim", *sys.argv[1:]]
 try:
     runpy.run_module("wsesim.cli", run_name="__main__")
 finally:
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)
+    status = open("/proc/self/status").read()  # getrusage counts the memory of the process that started this one
+    print(status.partition("VmHWM:")[2].split()[0], file=sys.stderr)
 """
 
 

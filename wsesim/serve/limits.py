@@ -15,9 +15,10 @@ from wsesim.serve.errors import REQUEST_QUOTA, TOKEN_QUOTA, WRONG_FORMAT, ApiErr
 @dataclass(frozen=True, slots=True)
 class Limits:
     """queue: requests that wait for a slot of a wafer, beyond those that run. body_bytes: of a body as it is after
-    decompression. body_s, write_s: seconds for a body to arrive, and for a client to take 64 KiB of a reply, or all that
-    waits for it.
-    requests_per_day, tokens_per_minute: of one key. Raises InvalidInputError: each is above 0, queue at least 0.
+    decompression. body_s, write_s: seconds for a body to arrive, and for a client to take 64 KiB of a reply, or all
+    that waits for it. requests_per_day, tokens_per_minute: of one key.
+
+    Raises InvalidInputError: each is above 0, queue at least 0.
     """
 
     queue: int = 256
