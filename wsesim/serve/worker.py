@@ -139,11 +139,9 @@ class Worker:
                     self._changed.wait()
                 if self._closing and not self._commands and not self.engine.busy:
                     return
-                commands = list(self._commands)
-                self._commands.clear()
             try:
-                for command in commands:
-                    command()
+                while self._commands:
+                    self._commands.popleft()()
                 self.engine.advance()
             except Exception:
                 log.exception("the wafer's run failed")
