@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
@@ -50,12 +51,15 @@ class Script:
     script: Sequence[int]
     fed: list[list[int]] = field(default_factory=list)
     passes: list[tuple[str, int]] = field(default_factory=list)
+    caches: list[Cache] = field(default_factory=list)
 
     def new_sequence(self) -> Cache:
-        return Cache()
+        self.caches.append(Cache())
+        return self.caches[-1]
 
     def fork(self, sequence: Cache) -> Cache:
-        return Cache(list(sequence.fed))
+        self.caches.append(Cache(list(sequence.fed)))
+        return self.caches[-1]
 
     def step_each(
         self, sequences: Sequence[Cache], token_ids: Sequence[Sequence[int]], *, phase: str = DECODE
@@ -241,6 +245,24 @@ def test_a_client_that_goes_away_frees_its_slot_and_nothing_else_moves() -> None
     assert heard[2][-1].times.admitted_s == gone_s
     machine.cancel(first)  # again, to no effect
     assert (machine.in_flight, machine.waiting) == (0, 0)
+
+
+def test_what_is_over_keeps_no_cache() -> None:
+    machine = engine([7] * 9, slots=2)
+    heard: list[list[Heard]] = [[], [], [], []]
+    runs = machine.submit_all(
+        [request(max_tokens=3), request(max_tokens=9), request(2, 9), request(2, 1)], [own.append for own in heard]
+    )
+    while len(heard[0]) < 4:
+        machine.advance()
+    for run in runs[1:3]:
+        machine.cancel(run)
+    while machine.busy:
+        machine.advance()
+    caches = [weakref.ref(cache) for cache in machine.arithmetic.caches]
+    machine.arithmetic.caches.clear()
+    assert len(caches) >= 2 and not any(cache() for cache in caches)
+    assert heard[3][-1].token_ids == (7,)
 
 
 def test_two_streams_may_be_read_in_turns() -> None:

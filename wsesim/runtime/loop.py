@@ -88,8 +88,12 @@ class Engine:
         self._arriving.pop(run, None)
         if run in self._waiting:
             self._waiting.remove(run)
-        if self._in_flight.pop(run, run) is None:
+        held_slot = self._in_flight.pop(run, run) is None
+        run.release()
+        if held_slot:
             self._admit()
+        if not self.busy:
+            self._events.clear()
 
     def run(self, request: Request) -> Iterator[Token | Completion]:
         """The request's tokens as they come, then its Completion. Raises RequestError before the first."""
@@ -172,11 +176,11 @@ class Engine:
         began = time.perf_counter()
         token = run.draw(self.now_s)
         run.execute_wall_s += time.perf_counter() - began
+        run.hear(token)
         if run.finish_reason is None:
             self._enter(run)
         else:
             self._at(self.now_s, run)
-        run.hear(token)
 
     def _tell_of_prompt(self, run: Run) -> None:
         if run.phase == PREFILL and run.request.prompt_logprobs:
@@ -185,8 +189,10 @@ class Engine:
     def _finish(self, run: Run) -> None:
         self._tell_of_prompt(run)
         del self._in_flight[run]
+        completion = run.completion(self.machine)
+        run.release()
+        run.hear(completion)
         self._admit()
-        run.hear(run.completion(self.machine))
 
     def _compute(self) -> None:
         """One pass over the weights for every token that is due, and a part of the prompts that are."""

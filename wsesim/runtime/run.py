@@ -104,8 +104,15 @@ class Prompt:
 
     def leave(self, arithmetic: Arithmetic) -> Any:
         """The cache for one of the texts to go on with; the last one takes the prompt's own."""
+        sequence = self._sequence
+        self.drop()
+        return arithmetic.fork(sequence) if self.users else sequence
+
+    def drop(self) -> None:
+        """One text less needs it; after the last one, it is gone."""
         self.users -= 1
-        return self._sequence if self.users == 0 else arithmetic.fork(self._sequence)
+        if not self.users:
+            self._sequence = None
 
 
 class Run:
@@ -130,6 +137,7 @@ class Run:
         self._stream = tokenizer.stream()
         self._tokens: list[Token] = []
         self._counts: Counter[int] = Counter()
+        self._needs_prompt = True
         self._sequence: Any = None
         self._logits: NDArray[np.float32] | None = None
 
@@ -161,8 +169,9 @@ class Run:
         """The sequence and the ids that its step on the wafer still needs to be fed."""
         if self.phase == PREFILL:
             return self.prompt.sequence(arithmetic), self.prompt.next_ids(most)
-        if self._sequence is None:
+        if self._needs_prompt:
             self._sequence = self.prompt.leave(arithmetic)
+            self._needs_prompt = False
         return self._sequence, (self._tokens[-1].id,)
 
     def take(self, ids: tuple[int, ...], logits: NDArray[np.float32]) -> None:
@@ -185,6 +194,13 @@ class Run:
         self._tokens.append(Token(drawn.id, text, drawn.logprob, top, self.step_cycles, at_s))
         self._logits = None
         return self._tokens[-1]
+
+    def release(self) -> None:
+        """Nothing more is computed: its cache is dropped, whoever still knows the run."""
+        self._sequence = self._logits = None
+        if self._needs_prompt:
+            self.prompt.drop()
+            self._needs_prompt = False
 
     def completion(self, machine: Machine) -> Completion:
         """What it has come to, at its end."""
