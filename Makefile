@@ -2,8 +2,6 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-NUMBA_CACHE_DIR ?= $(CURDIR)/.numba_cache
-export NUMBA_CACHE_DIR
 SOURCES := wsesim compiler models examples tests benchmarks
 
 .PHONY: help demo test check bench refresh clean
@@ -12,6 +10,7 @@ help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
 $(VENV)/base: pyproject.toml constraints.txt
+	@echo "installing into $(VENV), torch among it: a minute or more"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet -c constraints.txt -e .
 	touch $@
@@ -22,6 +21,9 @@ $(VENV)/dev: $(VENV)/base
 
 demo: $(VENV)/base  ## text and modelled times on a simulated wafer
 	$(BIN)/wsesim complete "It was a dark and stormy night" --max-tokens 40
+
+# Tests of a checkout share compiled kernels of their own; what a user runs keeps them in the user's cache.
+test check bench refresh: export NUMBA_CACHE_DIR ?= $(CURDIR)/.numba_cache
 
 test: $(VENV)/dev  ## the test suite (without what is marked slow)
 	$(BIN)/pytest -m "not slow" -n auto --dist loadscope

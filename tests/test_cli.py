@@ -15,9 +15,9 @@ from tests.command_line import TOY, run, start
 from wsesim import __version__
 from wsesim.machine import machine_names
 from wsesim.program import parse_program
+from wsesim.program.cache_dir import use_numba_cache
 from wsesim.program.text import load_program
 from wsesim.toolchain import STAGES
-from wsesim.toolchain.disk import use_numba_cache
 from wsesim_compiler.text import parse_graph
 from wsesim_models.config import CONFIGS
 

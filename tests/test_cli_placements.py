@@ -14,7 +14,7 @@ from tests.programs import ORACLE
 from tests.test_placement_file import LAYER0_ATTN, LAYER0_FFN, LAYER1, TABLE, Recognised
 from wsesim.errors import InvalidInputError
 from wsesim.machine import load_machine
-from wsesim.toolchain.disk import use_numba_cache
+from wsesim.program.cache_dir import use_numba_cache
 from wsesim_compiler.lower import lower
 from wsesim_compiler.options import Options
 from wsesim_compiler.placement_file import parse_placement

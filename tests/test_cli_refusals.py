@@ -16,7 +16,7 @@ import wsesim
 from tests.command_line import TOY, Outcome, run
 from tests.programs import program, recognised_graph
 from wsesim.errors import WsesimError
-from wsesim.toolchain.disk import use_numba_cache
+from wsesim.program.cache_dir import use_numba_cache
 from wsesim_models.config import CONFIGS
 from wsesim_models.weights.random import random_weights
 

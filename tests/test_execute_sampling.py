@@ -47,6 +47,11 @@ def test_top_p_keeps_the_shortest_prefix_that_reaches_it():
     assert set(draws(SamplingOptions(temperature=1.0, top_p=float(p[1] + p[3] + p[4] * 0.5)))) == {1, 3, 4}
 
 
+@pytest.mark.filterwarnings("error")
+def test_the_least_temperature_draws_the_likeliest():
+    assert set(draws(SamplingOptions(temperature=5e-324), LOGITS[2:], count=20)) == {1}
+
+
 def test_only_the_candidates_are_drawn():
     assert set(draws(SamplingOptions(temperature=1.5, candidates=2))) == {1, 3}
     assert set(draws(SamplingOptions(temperature=1.5, candidates=1))) == {1}

@@ -247,6 +247,36 @@ def test_a_client_that_goes_away_frees_its_slot_and_nothing_else_moves() -> None
     assert (machine.in_flight, machine.waiting) == (0, 0)
 
 
+def test_a_cancelled_prompt_gives_back_what_of_the_wafer_it_has_not_begun() -> None:
+    machine = engine([7] * 9, slots=2, busy=1000)
+    heard: list[Heard] = []
+    long = machine.submit(request(9, max_tokens=1), heard.append)
+    while not machine.in_flight:
+        machine.advance()
+    machine.cancel(long)
+    times = run(machine, request(3, max_tokens=1))[1].times
+    assert (times.prompt_s, heard) == (seconds(300), [])
+
+
+def test_a_stream_that_is_dropped_unread_waits_for_nothing() -> None:
+    machine = engine([7] * 9)
+    dropped = machine.run(request(max_tokens=3))
+    del dropped
+    assert not machine.busy
+    assert run(machine, request(max_tokens=1))[1].times.queue_s == 2.0
+
+
+def test_an_engine_that_was_cleared_begins_anew() -> None:
+    machine = engine([7] * 9)
+    heard: list[list[Heard]] = [[], [], []]
+    machine.submit_all([request(max_tokens=3)] * 3, [own.append for own in heard])
+    while not heard[0]:
+        machine.advance()
+    machine.clear()
+    assert not machine.busy and not heard[1]
+    assert run(machine, request(max_tokens=2))[1].token_ids == (7, 7)
+
+
 def test_what_is_over_keeps_no_cache() -> None:
     machine = engine([7] * 9, slots=2)
     heard: list[list[Heard]] = [[], [], [], []]

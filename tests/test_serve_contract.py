@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import itertools
 from collections import Counter
 from collections.abc import Iterator
@@ -16,9 +17,11 @@ from hypothesis import strategies as st
 
 import wsesim
 from tests.serving import tiny_api, tiny_deployment, tiny_session
+from wsesim.errors import DoesNotFitError
 from wsesim.serve.api import Api
 from wsesim.serve.client import AsyncClient, Client
 from wsesim.serve.errors import ApiError
+from wsesim.toolchain import serving
 
 PROMPT = "It was a dark and stormy night"
 
@@ -94,6 +97,46 @@ def test_times_are_those_of_the_command_line(client: Client) -> None:
     assert reply.choices[0].text == alone.text
     assert reply.time_info.completion_time == pytest.approx(alone.times.completion_s)
     assert reply.time_info.prompt_time == pytest.approx(alone.times.prompt_s)
+
+
+@pytest.mark.parametrize(
+    ("given", "opened"),
+    [
+        ({}, [("smollm2-135m", None, None), ("llama3.1-8b", None, "smollm2-135m")]),
+        ({"weights": "w"}, [("smollm2-135m", None, None), ("llama3.1-8b", "w", None)]),
+        ({"text_from": "tiny"}, [("smollm2-135m", None, None), ("llama3.1-8b", None, "tiny")]),
+        ({"model": "tiny"}, [("tiny", None, None)]),
+    ],
+)
+def test_what_is_served_without_a_model(
+    given: dict[str, Any], opened: list[tuple[str, str | None, str | None]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def open_slots(model: str, *, weights: Any = None, text_from: Any = None, **_: Any) -> Any:
+        asked.append((model, weights, getattr(text_from, "model", text_from)))
+        return dataclasses.replace(tiny_session(4), model=model)
+
+    monkeypatch.setattr(serving, "open_slots", open_slots)
+    said: list[str] = []
+    served = serving.open_api(**given, say=said.append)
+    assert asked == opened
+    assert list(served.deployments) == [model for model, *_ in opened] and len(said) == len(opened)
+
+
+@pytest.mark.parametrize("room", range(10))
+def test_as_many_slots_as_fit_are_opened(room: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def compile(model: str, *, sequences: int, **options: Any) -> None:
+        assert options == {"machine": "wse3"}
+        if sequences > room:
+            raise DoesNotFitError("too many")
+
+    opened = []
+    monkeypatch.setattr(serving, "compile", compile)
+    monkeypatch.setattr(serving, "open_session", lambda model, **options: opened.append(options))
+    serving.open_slots("tiny", machine="wse3", dtype="bf16")
+    serving.open_slots("tiny", machine="wse3", sequences=3)
+    assert [options["sequences"] for options in opened] == [min(max(room, 1), 8), 3]
 
 
 @pytest.mark.parametrize("options", [{}, {"seed": 3}, {"temperature": 0.7, "top_p": 0.5}, {"top_p": 0}])
@@ -499,6 +542,8 @@ def test_a_fingerprint_is_of_model_text_placement_machine_and_numerics() -> None
         with wsesim.Client(model, **{"machine": "wse3", "max_context": 64} | options) as client:
             return str(ask(client, model=model, max_tokens=1).system_fingerprint)
 
+    text_of = {t: fingerprint("smollm2-135m", text_from=t) for t in ("tiny", None)}
+
     first = fingerprint()
     assert fingerprint() == first
     others = [
@@ -508,4 +553,4 @@ def test_a_fingerprint_is_of_model_text_placement_machine_and_numerics() -> None
         {"dtype": "bf16"},
         {"timing_dtype": "fp32"},
     ]
-    assert len({first, *(fingerprint(**other) for other in others)}) == 1 + len(others)
+    assert len({first, *text_of.values(), *(fingerprint(**other) for other in others)}) == 3 + len(others)

@@ -184,7 +184,7 @@ def _add_serve(words: Any) -> None:
     command.add_argument(
         "--model",
         metavar="MODEL",
-        help="default: smollm2-135m, and llama3.1-8b with its text from it; with --weights, llama3.1-8b alone",
+        help="default: smollm2-135m, and llama3.1-8b with its text from it, or its own with --weights",
     )
     command.add_argument("--weights", metavar="PATH", help="the weights of the model that the text is from")
     command.add_argument("--text-from", metavar="MODEL", help="text and token counts of another model")

@@ -23,7 +23,7 @@ class Repetition:
 
     def __init__(self) -> None:
         self._kind: Hashable = None
-        self._chunks: deque[Chunk] = deque(maxlen=2 * LONGEST_PERIOD + 1)
+        self._chunks: deque[Chunk] = deque(maxlen=3 * LONGEST_PERIOD)
         self._grown: deque[dict[str, int]] = deque(maxlen=LONGEST_PERIOD)
 
     def add(self, kind: Hashable, runs: Sequence[SegmentRun], grown: dict[str, int]) -> None:
@@ -54,9 +54,8 @@ class Repetition:
         return found
 
     def _repeats(self, period: int) -> bool:
-        if len(self._chunks) < 2 * period + 1:
+        if len(self._chunks) < 3 * period:
             return False
-        oldest, middle, newest = (self._chunks[-1 - times * period] for times in (2, 1, 0))
-        moves = [b.base - a.base for a, b in zip(middle, newest, strict=True)]
-        before = [b.base - a.base for a, b in zip(oldest, middle, strict=True)]
-        return moves == before and moves == sorted(moves)
+        bases = [[run.base for run in chunk] for chunk in list(self._chunks)[-3 * period :]]
+        moves = [[b - a for a, b in zip(*pair, strict=True)] for pair in zip(bases, bases[period:], strict=False)]
+        return moves[:period] == moves[period:] and all(move == sorted(move) for move in moves[period:])

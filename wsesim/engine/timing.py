@@ -57,8 +57,8 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class PromptTimes:
-    """Cycles of a prompt: in all, to its logits, and those for which it holds the busiest block."""
+class StepCycles:
+    """Cycles of one step: in all, to its logits, and those for which it holds the busiest block."""
 
     cycles: int
     logits_cycles: int
@@ -116,7 +116,7 @@ class Timing:
             self._steps[key] = self._prefill(tokens, candidates)
         return self._steps[key]
 
-    def prefill_times(self, tokens: int, candidates: int = GREEDY) -> PromptTimes:
+    def prefill_times(self, tokens: int, candidates: int = GREEDY) -> StepCycles:
         """As `prefill`, in a fraction of its time and memory for long prompts: without the runs, and chunks that repeat
         the chunks before them are not run (`Repetition`).
         """
@@ -133,7 +133,7 @@ class Timing:
         ending: list[SegmentRun] = []
         end, logits_end = self._finish(wafer, PREFILL, ending, 1, tokens, candidates)
         occupancy.add(ending)
-        return PromptTimes(end, logits_end, occupancy.busy_cycles(max(run.end for run in ending)))
+        return StepCycles(end, logits_end, occupancy.busy_cycles(max(run.end for run in ending)))
 
     def _skip(self, wafer: Wafer, occupancy: Occupancy, repetition: Repetition, stop: int, tokens: int) -> int:
         """Chunks after the one that ends at `stop` that need not be run: all of its kind, but the prompt's last one."""

@@ -82,7 +82,8 @@ def sample(logits: NDArray[np.float32], options: SamplingOptions, history: Histo
     if options.temperature == 0:
         return _token(int(np.argmax(moved)), wide)
     best = _best(moved, options.candidates)
-    scaled = (moved - moved[best[0]]) / options.temperature
+    with np.errstate(over="ignore"):  # of a temperature next to 0: only the likeliest is left
+        scaled = (moved - moved[best[0]]) / options.temperature
     mass = np.cumsum(np.exp(scaled[best])) / np.exp(scaled).sum()
     kept = min(int(np.searchsorted(mass, options.top_p)) + 1, len(best))
     key = np.array([options.seed, (options.choice << 32) + history.step], np.uint64)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import time
+import weakref
 from collections import deque
 from collections.abc import Iterator, Sequence
 
@@ -90,15 +91,29 @@ class Engine:
             self._waiting.remove(run)
         held_slot = self._in_flight.pop(run, run) is None
         run.release()
+        if held_slot and self._entrance_free_s == run.leaves_entrance_s:
+            self._entrance_free_s = max(self.now_s, run.enters_s)  # what has not begun does not happen
         if held_slot:
             self._admit()
         if not self.busy:
             self._events.clear()
 
+    def clear(self) -> None:
+        """Drops all requests, in whatever state they are, and admits nobody."""
+        for run in (*self._in_flight, *self._waiting, *self._arriving):
+            run.release()
+        self._in_flight.clear()
+        self._waiting.clear()
+        self._arriving.clear()
+        self._events.clear()
+
     def run(self, request: Request) -> Iterator[Token | Completion]:
-        """The request's tokens as they come, then its Completion. Raises RequestError before the first."""
+        """The request's tokens as they come, then its Completion; what is dropped half-read, or unread, is cancelled.
+
+        Raises RequestError before the first.
+        """
         heard: deque[Heard] = deque()
-        return self._watch(self.submit(request, heard.append), heard)
+        return _Watch(self, self.submit(request, heard.append), heard)
 
     def advance(self) -> None:
         """Goes on by one event of virtual time, or by one pass of arithmetic that the event still needs."""
@@ -120,19 +135,6 @@ class Engine:
             self._step_done(run)
         else:
             self._finish(run)
-
-    def _watch(self, run: Run, heard: deque[Heard]) -> Iterator[Token | Completion]:
-        try:
-            while True:
-                while not heard:
-                    self.advance()
-                item = heard.popleft()
-                if not isinstance(item, PromptLogprobs):
-                    yield item
-                if isinstance(item, Completion):
-                    return
-        finally:
-            self.cancel(run)
 
     def _limit(self, request: Request) -> int:
         limit = request.limit(self.max_context)
@@ -164,6 +166,7 @@ class Engine:
         run.simulate_wall_s += time.perf_counter() - began
         begins_s = max(self.now_s, self._entrance_free_s)
         self._entrance_free_s = begins_s + self.machine.seconds(step.busy_cycles)
+        run.enters_s, run.leaves_entrance_s = begins_s, self._entrance_free_s
         run.step_cycles = step.cycles
         if run.phase == PREFILL:
             run.logits_s = begins_s + self.machine.seconds(step.logits_cycles)
@@ -218,3 +221,22 @@ class Engine:
         for (run, _, ids), own in zip(fed, logits, strict=True):
             run.take(ids, own)
             run.execute_wall_s += wall_s
+
+
+class _Watch(Iterator[Token | Completion]):
+    """What one request's client hears, while the engine is made to go on."""
+
+    def __init__(self, engine: Engine, run: Run, heard: deque[Heard]) -> None:
+        self._engine = engine
+        self._heard = heard
+        self._over = False
+        weakref.finalize(self, engine.cancel, run).atexit = False
+
+    def __next__(self) -> Token | Completion:
+        if self._over:
+            raise StopIteration
+        while not self._heard:
+            self._engine.advance()
+        item = self._heard.popleft()
+        self._over = isinstance(item, Completion)
+        return next(self) if isinstance(item, PromptLogprobs) else item

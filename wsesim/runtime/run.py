@@ -127,6 +127,7 @@ class Run:
         self.candidates = GREEDY if request.sampling.temperature == 0 else request.sampling.candidates
         self.admitted_s = 0.0
         self.logits_s = 0.0
+        self.enters_s = self.leaves_entrance_s = 0.0  # its last step, and what follows it
         self.step_cycles = 0  # of the step that is on the wafer
         self.execute_wall_s = 0.0
         self.simulate_wall_s = 0.0

@@ -50,10 +50,10 @@ class Service:
             self._route("/v1/chat/completions", self._calls(self.api.chat), "POST"),
             self._route("/v1/models", self._models, "GET"),
             self._route("/v1/models/{name:path}", self._model, "GET"),
-            self._route("/v1/tcp_warming", self._empty, "GET"),
-            self._route("/health", self._health, "GET"),
-            self._route("/metrics", self._metrics, "GET"),
-            self._route("/openapi.json", self._openapi, "GET"),
+            self._route("/v1/tcp_warming", self._empty, "GET", keyed=False),
+            self._route("/health", self._health, "GET", keyed=False),
+            self._route("/metrics", self._metrics, "GET", keyed=False),
+            self._route("/openapi.json", self._openapi, "GET", keyed=False),
         ]
 
     def quota(self, request: Request) -> Quota:
@@ -67,9 +67,14 @@ class Service:
             raise ApiError(WRONG_KEY, "Wrong API Key")
         return self._quotas[matches[0]]
 
-    def _route(self, path: str, handler: Handler, method: str) -> Route:
+    def _route(self, path: str, handler: Handler, method: str, *, keyed: bool = True) -> Route:
+        """`keyed`: the key is asked for, and the answer says what is left of its quota (`request.state.quota`)."""
+
         async def answer(request: Request) -> Any:
+            quota = None
             try:
+                if keyed:
+                    request.state.quota = quota = self.quota(request)
                 response = await handler(request)
             except ApiError as error:
                 response = error_response(error)
@@ -79,25 +84,19 @@ class Service:
                 log.exception("%s %s failed", method, path)
                 response = error_response(ApiError(BROKEN, "the server failed; its log has the reason"))
             self.metrics.answered(path, response.status_code)
+            response.headers.update(quota.headers() if quota else {})
             return response
 
         return Route(path, answer, methods=[method])
 
     def _calls(self, prepare: Callable[[dict[str, Any]], Call]) -> Handler:
         async def answer(request: Request) -> Any:
-            quota = self.quota(request)
-            try:
-                raw = await read_body(request, self.api.limits.body_bytes, self.api.limits.body_s)
-                call = await asyncio.to_thread(lambda: prepare(unpacked(request, raw, self.api.limits.body_bytes)))
-                quota.take(call.tokens)
-                stream = await self._open(call, quota)
-            except ApiError as error:
-                return error_response(error, quota.headers())
-            headers = quota.headers() | _text_from(call)
-            watched = _Counted(stream, self.metrics, quota, call.tokens)
-            if call.stream:
-                return EventStream(watched, headers)
-            return await whole_reply(request, watched, headers)
+            quota: Quota = request.state.quota
+            raw = await read_body(request, self.api.limits.body_bytes, self.api.limits.body_s)
+            call = await asyncio.to_thread(lambda: prepare(unpacked(request, raw, self.api.limits.body_bytes)))
+            quota.take(call.tokens)
+            stream = _Metered(await self._open(call, quota), self.metrics, quota, call)
+            return EventStream(stream, _text_from(call)) if call.stream else await whole_reply(request, stream, call)
 
         return answer
 
@@ -110,13 +109,11 @@ class Service:
             raise
 
     async def _models(self, request: Request) -> Response:
-        quota = self.quota(request)
-        return _result(self.api.models(request.query_params.get("format")), quota.headers())
+        return _result(self.api.models(request.query_params.get("format")))
 
     async def _model(self, request: Request) -> Response:
-        quota = self.quota(request)
         name, format = unquote(request.path_params["name"]), request.query_params.get("format")
-        return _result(self.api.model(name, format), quota.headers())
+        return _result(self.api.model(name, format))
 
     async def _empty(self, request: Request) -> Response:
         return Response(status_code=200)
@@ -131,20 +128,34 @@ class Service:
         return JSONResponse(document())
 
 
-class _Counted(AsyncStream[Any]):
-    """A stream that tells the metrics of its end, and gives back the tokens that were not used."""
+class _Metered:
+    """A call's stream, of whose end the metrics are told; tokens that were estimated and not used are given back."""
 
-    def __init__(self, stream: AsyncStream[Any], metrics: Metrics, quota: Quota, taken: int) -> None:
-        self._stream = stream
+    def __init__(self, stream: AsyncStream[Any], metrics: Metrics, quota: Quota, call: Call) -> None:
         self.running = stream.running
-        self._metrics, self._quota, self._taken = metrics, quota, taken
+        self._stream = stream
+        self._metrics = metrics
+        self._quota = quota
+        self._unsettled = call.tokens - sum(map(len, call.prompts))
 
-    async def __anext__(self) -> Any:
-        reply = await anext(self._stream)
+    def __aiter__(self) -> AsyncIterator[Reply]:
+        return self
+
+    async def __anext__(self) -> Reply:
+        reply: Reply = await anext(self._stream)
         if reply.usage is not None:
             self._metrics.completed(reply)
-            self._quota.tokens.give_back(self._taken - reply.usage.total_tokens)
+            self._settle()
         return reply
+
+    async def aclose(self) -> None:
+        self._settle()
+        await self._stream.aclose()
+
+    def _settle(self) -> None:
+        if self._unsettled:
+            self._quota.tokens.give_back(self._unsettled - self.running.chunks.generated)
+        self._unsettled = 0
 
 
 class Gone(Response):
@@ -157,7 +168,7 @@ class Gone(Response):
         pass
 
 
-async def whole_reply(request: Request, stream: AsyncStream[Any], headers: dict[str, str]) -> Response:
+async def whole_reply(request: Request, stream: _Metered, call: Call) -> Response:
     """All chunks as one reply. Raises ClientDisconnect if the client goes away before."""
     reading = asyncio.ensure_future(_collect(stream))
     leaving = asyncio.ensure_future(disconnected(request.receive))
@@ -165,7 +176,7 @@ async def whole_reply(request: Request, stream: AsyncStream[Any], headers: dict[
         await asyncio.wait((reading, leaving), return_when=asyncio.FIRST_COMPLETED)
         if not reading.done():
             raise ClientDisconnect
-        return _result(stream.running.chunks.whole(reading.result()), headers)
+        return _result(stream.running.chunks.whole(reading.result()), _text_from(call))
     finally:
         leaving.cancel()
         reading.cancel()
@@ -173,7 +184,7 @@ async def whole_reply(request: Request, stream: AsyncStream[Any], headers: dict[
         await stream.aclose()
 
 
-async def _collect(stream: AsyncStream[Any]) -> list[Reply]:
+async def _collect(stream: _Metered) -> list[Reply]:
     return [reply async for reply in stream]
 
 
@@ -254,7 +265,7 @@ def _path(target: str) -> str:
     return path[3:] if path.startswith(ALIAS) else path
 
 
-def _result(result: results.Result, headers: dict[str, str]) -> Response:
+def _result(result: results.Result, headers: dict[str, str] | None = None) -> Response:
     body = result.model_dump_json(exclude_none=True)
     return Response(body, media_type="application/json", headers=headers)
 

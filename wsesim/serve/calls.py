@@ -70,6 +70,7 @@ def completion_call(body: CompletionRequest, deployment: Deployment) -> Call:
 def chat_call(body: ChatRequest, deployment: Deployment) -> Call:
     """Raises ApiError for what this model cannot run, a chat without a template among it."""
     messages = [{"role": _role(m.role), "content": m.text()} for m in body.messages]
+    _check_length(sum(len(m["content"]) for m in messages), deployment)
     try:
         ids = deployment.tokenizer.encode_chat(messages)
     except InvalidInputError as error:
@@ -119,11 +120,15 @@ def _prompt_ids(
 
 
 def _encoded(text: str, deployment: Deployment) -> list[int]:
-    """Ids of a text, which is not looked at if it cannot fit: encoding lets nothing else run meanwhile."""
-    tokenizer, limit = deployment.tokenizer, deployment.engine.max_context
-    if len(text) > limit * tokenizer.longest_piece:
-        raise _too_long(f"at least {len(text) // tokenizer.longest_piece}", limit)
-    return tokenizer.encode(text)
+    _check_length(len(text), deployment)
+    return deployment.tokenizer.encode(text)
+
+
+def _check_length(characters: int, deployment: Deployment) -> None:
+    """Raises ApiError for a text that cannot fit, before it is encoded."""
+    longest, limit = deployment.tokenizer.longest_piece, deployment.engine.max_context
+    if characters > limit * longest:
+        raise _too_long(f"at least {characters // longest}", limit)
 
 
 def _requests(

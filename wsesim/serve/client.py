@@ -178,11 +178,9 @@ async def open_stream(api: Api, call: Call) -> AsyncStream[Any]:
 class AsyncStream(AsyncIterator[R]):
     """Chunks as they come. `aclose`, the end of an `async with`, and being dropped free the slot."""
 
-    _heard: asyncio.Queue[Event | None] | None = None  # None in it: closed. A stream around another has none of its own
-
     def __init__(self, running: Running, heard: asyncio.Queue[Event | None]) -> None:
         self.running = running
-        self._heard = heard
+        self._heard = heard  # None: closed
         self._made: deque[R] = deque()
         self._closed = False
         weakref.finalize(self, running.leave).atexit = False
@@ -206,8 +204,7 @@ class AsyncStream(AsyncIterator[R]):
         """Nothing comes any more; a task that waits for a chunk sees the end."""
         self._closed = True
         self.running.leave()
-        if self._heard is not None:
-            self._heard.put_nowait(None)
+        self._heard.put_nowait(None)
 
     async def __aenter__(self) -> AsyncStream[R]:
         return self
@@ -216,7 +213,6 @@ class AsyncStream(AsyncIterator[R]):
         await self.aclose()
 
     async def _listen(self) -> None:
-        assert self._heard is not None
         event = await self._heard.get()
         try:
             made: Iterator[Any] = iter(()) if event is None else self.running.take(event)

@@ -8,7 +8,9 @@ from typing import Any
 from pydantic.json_schema import models_json_schema
 
 from wsesim.serve import results, schema
+from wsesim.serve.models import FORMATS
 
+MODELS = (results.Model, results.OpenRouterModel, results.HuggingFaceModel)
 _ERROR = {
     "type": "object",
     "required": ["message", "type", "code", "error"],
@@ -20,6 +22,7 @@ _ERROR = {
         "error": {"type": "object"},
     },
 }
+_FORMAT = {"name": "format", "in": "query", "schema": {"enum": list(FORMATS)}}
 _EVENT = {"type": "object", "properties": {"data": {"type": "string"}}, "required": ["data"]}
 _ERRORS = {
     "400": "The body is wrong: what and where is in the message",
@@ -30,6 +33,7 @@ _ERRORS = {
     "413": "The body is too large",
     "415": "A content type or encoding that is not read",
     "429": "The queue is full, or a quota used up; `retry-after` says when to try again",
+    "500": "A fault of the server, not to be tried again",
     "503": "The server is shutting down",
 }
 
@@ -38,7 +42,7 @@ _ERRORS = {
 def document() -> dict[str, Any]:
     """OpenAPI 3.1."""
     bodies = (schema.CompletionRequest, schema.ChatRequest)
-    replies = (results.Completion, results.ChatCompletion, results.ModelList, results.Model)
+    replies = (results.Completion, results.ChatCompletion, results.ModelList, *MODELS)
     inputs = [(body, "validation") for body in bodies]
     outputs = [(reply, "serialization") for reply in replies]
     names, definitions = models_json_schema([*inputs, *outputs], ref_template="#/components/schemas/{model}")  # type: ignore[list-item]
@@ -56,7 +60,7 @@ def document() -> dict[str, Any]:
             "/v1/completions": {"post": _call(refs, schema.CompletionRequest, results.Completion)},
             "/v1/chat/completions": {"post": _call(refs, schema.ChatRequest, results.ChatCompletion)},
             "/v1/models": {"get": _get("The models that are served", refs[results.ModelList])},
-            "/v1/models/{name}": {"get": _one_model(refs[results.Model])},
+            "/v1/models/{name}": {"get": _one_model({"anyOf": [refs[model] for model in MODELS]})},
             "/v1/tcp_warming": {"get": {"summary": "Nothing, quickly", "responses": {"200": {"description": "OK"}}}},
             "/health": {"get": _plain("Whether the server answers", "application/json")},
             "/metrics": {"get": _plain("Prometheus' metrics", "text/plain")},
@@ -68,7 +72,11 @@ def document() -> dict[str, Any]:
 def _call(refs: dict[Any, Any], body: type, reply: type) -> dict[str, Any]:
     return {
         "summary": (body.__doc__ or "").strip(),
-        "requestBody": {"required": True, "content": {"application/json": {"schema": refs[body]}}},
+        "requestBody": {
+            "required": True,
+            "description": "Content-Encoding gzip is read, too",
+            "content": {kind: {"schema": refs[body]} for kind in ("application/json", "application/vnd.msgpack")},
+        },
         "responses": {
             "200": {
                 "description": "The reply, or its chunks as server-sent events",
@@ -87,17 +95,18 @@ def _get(summary: str, ref: Any) -> dict[str, Any]:
         "summary": summary,
         "responses": {
             "200": {"description": "OK", "content": {"application/json": {"schema": ref}}},
-            **_errors("401"),
+            **_errors("400", "401"),
         },
+        "parameters": [_FORMAT],
     }
 
 
 def _one_model(ref: Any) -> dict[str, Any]:
     made = _get("One model", ref)
     made["responses"] |= _errors("404")
-    made["parameters"] = [
+    made["parameters"].append(
         {"name": "name", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
-    ]
+    )
     return made
 
 

@@ -24,6 +24,7 @@ class Chunks:
         self.call = call
         self._shape: _Shape = _Chat(call) if call.chat else _Text(call)
         self._ends: dict[int, Completion] = {}
+        self.generated = 0
         self._sums = [0.0] * len(call.requests)
         served = call.deployment
         self._head = _head(served.name, served.fingerprint, served.text_from)
@@ -42,6 +43,7 @@ class Chunks:
         number, what = news.choice, news.what
         if isinstance(what, Token):
             self._sums[number] += what.logprob
+            self.generated += 1
             return self._shape.reply(self._head, self._shape.token(number, what))
         if isinstance(what, PromptLogprobs):
             return self._shape.reply(self._head, self._shape.scored(number, what))
@@ -108,12 +110,11 @@ def _usage(prompt: int, generated: int) -> results.Usage:
 
 
 def _time_info(times: Times, created: int) -> results.TimeInfo:
+    """To the picosecond: below it are the differences of the clock's large numbers."""
+    parts = (times.queue_s, times.prompt_s, times.completion_s, times.total_s)
+    queue, prompt, completion, total = (round(part, 12) for part in parts)
     return results.TimeInfo(
-        queue_time=times.queue_s,
-        prompt_time=times.prompt_s,
-        completion_time=times.completion_s,
-        total_time=times.total_s,
-        created=created,
+        queue_time=queue, prompt_time=prompt, completion_time=completion, total_time=total, created=created
     )
 
 

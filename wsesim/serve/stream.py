@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from typing import Any, Protocol
 
-from wsesim.serve.client import AsyncStream
 from wsesim.serve.errors import ApiError
+from wsesim.serve.reply import Reply
 
 log = logging.getLogger("wsesim.serve")
 
@@ -24,12 +24,20 @@ FILLER = b":" + END
 """A comment, which clients skip: what a connection may send between two events."""
 
 
+class ReplyStream(Protocol):
+    """Chunks of a call; `aclose` leaves it."""
+
+    def __aiter__(self) -> AsyncIterator[Reply]: ...
+
+    async def aclose(self) -> None: ...
+
+
 class EventStream:
     """An ASGI response that sends a call's chunks, and leaves the call when its client is gone."""
 
     status_code = 200
 
-    def __init__(self, stream: AsyncStream[Any], headers: dict[str, str]) -> None:
+    def __init__(self, stream: ReplyStream, headers: dict[str, str]) -> None:
         self._stream = stream
         self.headers = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache", **headers}
 

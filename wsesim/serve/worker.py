@@ -100,7 +100,7 @@ class Worker:
             if not self._began:
                 self._began, self._process = True, os.getpid()
                 self._thread.start()
-        self._command(lambda: self._begin(ticket))
+            self._command(lambda: self._begin(ticket))  # before the lock is let go: the thread may be about to end
         return ticket
 
     def cancel(self, ticket: Ticket) -> None:
@@ -185,6 +185,7 @@ class Worker:
             self._open -= count
 
     def _fail(self, error: ApiError) -> None:
+        self.engine.clear()
         for ticket in list(self._tickets):
-            self._drop(ticket)
+            self._forget(ticket)
             ticket.hear(error)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wsesim.errors import InvalidInputError
-from wsesim.toolchain.disk import file_state, kept_file, read_kept
+from wsesim.toolchain.disk import file_state, kept_file, read_kept, say_if_compiling
 from wsesim.toolchain.words import (
     DEFAULT_MODEL,
     Lowering,
@@ -111,6 +111,7 @@ def _remembered_program(model: str, machine: Machine, lowering: Lowering, say: S
     if kept is not None:
         return kept
     graph = _remembered_graph(model, say) if is_name(model) else _understand(model, unobserved, say)
+    say_if_compiling(say)
     program = _lower(graph, machine, lowering, model, unobserved)
     save_program(program, path)
     return program

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from wsesim.errors import WsesimError
+from wsesim.program.cache_dir import kernels_are_compiled
 
 T = TypeVar("T")
 
@@ -40,20 +41,18 @@ def file_state(path: Path) -> tuple[object, ...] | None:
     return (str(path.resolve()), digest, *sorted(beside))
 
 
+def say_if_compiling(say: Callable[[str], None]) -> None:
+    """What the first run of all waits for."""
+    if not kernels_are_compiled():
+        say("compiling the simulator's kernels, once: about half a minute")
+
+
 def read_kept(path: Path, read: Callable[[Path], T]) -> T | None:
     """What `read` makes of a kept file; None where there is none, or what a crash has left of one."""
     try:
         return read(path) if path.is_file() else None
     except (WsesimError, ValueError):
         return None
-
-
-def use_numba_cache() -> None:
-    """Compiled kernels are kept in the user's cache directory unless NUMBA_CACHE_DIR says otherwise."""
-    from wsesim.program.cache_dir import cache_dir
-
-    folder = os.environ.setdefault("NUMBA_CACHE_DIR", str(cache_dir() / "numba"))
-    Path(folder).mkdir(parents=True, exist_ok=True)  # where it cannot be, numba says nothing that one understands
 
 
 @lru_cache(maxsize=8)

@@ -22,7 +22,5 @@ class EngineOracle:
 @lru_cache(maxsize=65536)
 def _simulated(machine: Machine, use: LineUse, collective: str) -> int:
     from wsesim.engine.measure import line_cycles
-    from wsesim.toolchain.disk import use_numba_cache
 
-    use_numba_cache()
     return line_cycles(machine, use, collective)

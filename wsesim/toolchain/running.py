@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from wsesim.errors import InvalidInputError
 from wsesim.toolchain.compiling import Say, compile, compile_model, silent
-from wsesim.toolchain.disk import kept_file, use_numba_cache
+from wsesim.toolchain.disk import kept_file, say_if_compiling
 from wsesim.toolchain.words import (
     DEFAULT_CONTEXT,
     DEFAULT_MODEL,
@@ -134,7 +134,6 @@ def open_session(
 
     `weights` are those of the model that the text is from. What can be refused is refused before anything is compiled.
     """
-    use_numba_cache()
     from wsesim.execute.pack import check_dtype
     from wsesim.runtime.loop import Engine
 
@@ -144,6 +143,7 @@ def open_session(
     own = _text_model(model, name, lowering_of(**lowering))
     loaded = None if lent else _loaded(own, weights, say, progress)
     program = compile(model, say=say, **lowering)
+    say_if_compiling(say)
     text = lent or _text(program, name, loaded, dtype, say)  # type: ignore[arg-type]
     warm_up()
     context = min(program.max_context, text.program.max_context)
@@ -194,7 +194,6 @@ def make_request(
 
 def make_timing(program: Program, *, keep_timelines: bool = True) -> Timing:
     """The engine for one Program."""
-    use_numba_cache()
     from wsesim.engine.timing import Timing
     from wsesim.engine.wafer import Memory
 
@@ -211,7 +210,6 @@ def make_steps(program: Program) -> RememberedSteps:
 
 def make_executor(program: Program, loaded: TextModel, dtype: str) -> Any:
     """The arithmetic for one Program with real weights. Raises InvalidInputError for a tensor that they lack."""
-    use_numba_cache()
     from wsesim.execute.executor import Executor
     from wsesim.program.kernels import kernel_weights
 
@@ -259,7 +257,6 @@ def _loaded_onnx(name: str, weights: str | None) -> TextModel:
 
 def warm_up() -> float:
     """Compiles (or loads from numba's cache) the engine's kernel; wall seconds that it took."""
-    use_numba_cache()
     began = time.perf_counter()
     from wsesim.engine.warm import warm
 

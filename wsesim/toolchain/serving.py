@@ -12,7 +12,7 @@ from wsesim.serve.client import AsyncClient as _AsyncClient
 from wsesim.serve.client import Client as _Client
 from wsesim.serve.deployment import Deployment
 from wsesim.serve.limits import Limits
-from wsesim.toolchain.compiling import Say, silent
+from wsesim.toolchain.compiling import Say, compile, silent
 from wsesim.toolchain.running import Session, open_session
 from wsesim.toolchain.words import DEFAULT_MODEL, check_types
 
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
 
 BIG_MODEL = "llama3.1-8b"
-SLOTS = (8, 4, 2, 1)
+MOST_SLOTS = 8
+_NOT_COMPILED = ("weights", "text_from", "dtype", "progress")
 
 
 def open_api(
@@ -34,34 +35,43 @@ def open_api(
 ) -> Api:
     """The facade's core over simulated wafers, one a model. Options: those of `open_session`.
 
-    Without `model`: smollm2-135m, and llama3.1-8b with its text from smollm2-135m; with `weights` alone, these are
-    llama3.1-8b's. Without `sequences` a wafer has as many slots, up to 8, as the model leaves room for.
+    Without `model`: smollm2-135m, and llama3.1-8b with its text from smollm2-135m, from another model (`text_from`), or
+    its own (`weights`). Without `sequences` a wafer has as many slots, up to 8, as the model leaves room for.
     """
     check_types(
         {"model": model, "weights": weights, "text_from": text_from},
         {"model": str | None, "weights": str | None, "text_from": str | None},
     )
-    if model is None and weights is None and text_from is None:
-        small = open_slots(DEFAULT_MODEL, say=say, **options)
-        sessions = [small, open_slots(BIG_MODEL, text_from=small, say=say, **options)]
+    if model is not None:
+        sessions = [open_slots(model, weights=weights, text_from=text_from, say=say, **options)]
     else:
-        sessions = [open_slots(model or BIG_MODEL, weights=weights, text_from=text_from, say=say, **options)]
+        small = open_slots(DEFAULT_MODEL, say=say, **options)
+        lent = small if weights is None and text_from is None else text_from
+        sessions = [small, open_slots(BIG_MODEL, weights=weights, text_from=lent, say=say, **options)]
     for session in sessions:
         say(_served(session))
     return Api([deployment_of(session) for session in sessions], limits)
 
 
 def open_slots(model: str, *, sequences: int | None = None, **options: Any) -> Session:
-    """A session with `sequences` slots, or with as many of SLOTS as fit."""
-    if sequences is not None:
-        return open_session(model, sequences=sequences, **options)
-    for slots in SLOTS:
+    """A session with `sequences` slots, or with as many as fit, up to MOST_SLOTS."""
+    if sequences is None:
+        sequences = most_slots(model, **{word: value for word, value in options.items() if word not in _NOT_COMPILED})
+    return open_session(model, sequences=sequences, **options)
+
+
+def most_slots(model: str, **options: Any) -> int:
+    """How many sequences the model leaves room for, at least 1 and up to MOST_SLOTS, by halving what is unknown."""
+    fits, too_many = 0, MOST_SLOTS + 1
+    tried = MOST_SLOTS
+    while too_many - fits > 1:
         try:
-            return open_session(model, sequences=slots, **options)
+            compile(model, sequences=tried, **options)
+            fits = tried
         except DoesNotFitError:
-            if slots == SLOTS[-1]:
-                raise
-    raise AssertionError("the last one returns or raises")
+            too_many = tried
+        tried = (fits + too_many) // 2
+    return max(fits, 1)
 
 
 def deployment_of(session: Session) -> Deployment:

@@ -6,26 +6,14 @@ fingerprint and by the engine's own source, so that a change of either forgets i
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from wsesim.engine.timing import Step, StepCycles, Timing
 from wsesim.program.cache_dir import write_whole
-
-if TYPE_CHECKING:
-    from wsesim.engine.timing import PromptTimes, Step, Timing
-
-
-@dataclass(frozen=True, slots=True)
-class StepCycles:
-    """Cycles of one step, in all, to its logits, and those for which it holds the busiest block."""
-
-    cycles: int
-    logits_cycles: int
-    busy_cycles: int
 
 
 class RememberedSteps:
@@ -43,7 +31,7 @@ class RememberedSteps:
         key = self._timing.decode_key(context, candidates)
         return self._step(key, lambda: self._timing.decode(context, candidates))
 
-    def _step(self, key: tuple[object, ...], simulate: Callable[[], Step | PromptTimes]) -> StepCycles:
+    def _step(self, key: tuple[object, ...], simulate: Callable[[], Step | StepCycles]) -> StepCycles:
         name = " ".join(map(str, key))
         if name not in self._steps:
             step = simulate()
@@ -53,7 +41,10 @@ class RememberedSteps:
         return self._steps[name]
 
     def _write(self) -> None:
-        if self._path is not None:
+        """A disk that takes nothing costs only that nothing is remembered."""
+        if self._path is None:
+            return
+        with contextlib.suppress(OSError):
             write_whole(self._path, json.dumps({name: dataclasses.asdict(s) for name, s in self._steps.items()}))
 
 

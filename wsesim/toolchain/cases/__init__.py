@@ -8,7 +8,6 @@ from wsesim.errors import UnknownNameError
 from wsesim.report.published import Measurement, measurements
 from wsesim.report.validation import Band, Case, Group, Validation, validate
 from wsesim.toolchain.cases import capacity, collectives, gemm, layers, parts, service
-from wsesim.toolchain.disk import use_numba_cache
 
 GROUPS = (
     Group(
@@ -103,7 +102,6 @@ def run_validation(only: str | None = None) -> Validation:
     names = [group.name for group in GROUPS]
     if only is not None and only not in names:
         raise UnknownNameError("group", only, names)
-    use_numba_cache()
     chosen = [case for case in cases() if only in (None, case.group)]
     return validate(GROUPS, chosen, left_out())
 
