@@ -176,6 +176,9 @@ def test_the_command_prints_period_throughput_and_bottleneck(capsys: pytest.Capt
     assert set(loaded["busy_cycles"]) == {"table", "layer0", "layer1"}
     text = run(capsys, *words).out
     assert "2 in flight" in text and f"bottleneck {loaded['bottleneck']}" in text
+    assert "more in flight shorten the period" in text
+    full = run(capsys, "simulate", "tiny", *TOY, "--sequences", "3", "--in-flight", "3", "--context", "16").out
+    assert "bottleneck" in full and "more in flight" not in full
     assert json.loads(run(capsys, *words[:4], "--json").out)["pipeline"] is None
     refused = run(capsys, *words[:4], "--in-flight", "2")
     assert (refused.status, refused.out) == (2, "") and "--sequences 2" in refused.err

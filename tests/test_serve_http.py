@@ -163,7 +163,10 @@ def test_routes_beside_the_completions(url: str) -> None:
     assert httpx.get(url + "/health").json() == {"status": "ok", "models": ["tiny"]}
     assert httpx.get(url + "/v1/models/ti%6ey").json()["id"] == "tiny"
     assert httpx.get(url + "/v1/models/org/name").status_code == 404
-    assert text_of(post(url, path="/v1/v1/completions")) == text_of(post(url))
+    assert (
+        text_of(post(url, path="/v1/v1/completions")) == text_of(post(url)) == text_of(post(url, path="/completions"))
+    )
+    assert openai.OpenAI(api_key="k", base_url=url).models.retrieve("tiny").id == "tiny"
     for response, status in ((httpx.get(url + "/nope"), 404), (httpx.put(url + "/v1/models"), 405)):
         assert response.status_code == status
         assert response.json()["error"]["message"].endswith("is not a route of this server")

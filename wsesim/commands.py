@@ -178,6 +178,7 @@ def simulate_command(options: argparse.Namespace) -> int:
         in_flight=options.in_flight,
         congestion=options.congestion,
         sensitivity=options.sensitivity,
+        say=_say,
     )
     wall_s = time.perf_counter() - began
     if options.json:

@@ -108,6 +108,8 @@ def _flow(report: Report, flow: Flow) -> tuple[str, str, str]:
     busy = flow.bottleneck.busy_cycles
     share = f"{100 * float(busy / flow.period_cycles):.1f} % of the time"
     rows.append((f"bottleneck {flow.bottleneck.block}", f"{float(busy):,.1f} cycles", share))
+    if flow.period_cycles * flow.in_flight == flow.latency_cycles:
+        rows.append(("not full", "no token waits for another", "more in flight shorten the period"))
     rows.append(("tokens/s", f"{report.flow_tokens_per_second(flow):,.1f}", "of all sequences"))
     if report.free_flow is not None:
         rows.append(("with free links", f"{float(report.free_flow.period_cycles):,.1f} cycles", "a period"))

@@ -32,7 +32,8 @@ from wsesim.serve.stream import EventStream, disconnected
 log = logging.getLogger("wsesim.serve")
 
 Handler = Callable[[Request], Awaitable[Any]]
-ALIAS = "/v1/v1/"  # what a Cerebras client asks for whose base URL ends in /v1
+DOUBLED = "/v1/v1/"
+BARE = ("/completions", "/chat/completions", "/models")
 
 
 class Service:
@@ -257,12 +258,15 @@ class _Front:
 
 
 def _path(target: str) -> str:
-    """The path of a target that is one, or is absolute (RFC 9112, 3.2.2). /v1/v1/... is /v1/...: the kindness to a
-    base URL that ends in /v1.
+    """The path of a target that is one, or is absolute (RFC 9112, 3.2.2).
+
+    A kindness to base URLs: what a Cerebras client asks for whose ends in /v1, and OpenAI's whose does not, is served.
     """
     scheme, _, rest = target.partition("://")
     path = "/" + rest.partition("/")[2] if scheme.lower() in ("http", "https") else target
-    return path[3:] if path.startswith(ALIAS) else path
+    if path.startswith(DOUBLED):
+        return path[3:]
+    return f"/v1{path}" if path.startswith(BARE) else path
 
 
 def _result(result: results.Result, headers: dict[str, str] | None = None) -> Response:

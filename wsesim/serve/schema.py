@@ -72,6 +72,15 @@ Stops = Annotated[Stop | StopList, BeforeValidator(_checked_stop)]
 Biases = Annotated[dict[str, Bias], BeforeValidator(_checked_biases)]
 
 
+def _unsupported(value: Any) -> Any:
+    if value not in (None, ""):
+        raise ValueError("it is not supported; leave it out")
+    return value
+
+
+Unsupported = Annotated[Literal[""], BeforeValidator(_unsupported)]
+
+
 class StreamOptions(BaseModel):
     """Accepted and without effect: usage always comes with the last chunk."""
 
@@ -122,8 +131,8 @@ class CompletionRequest(SamplingFields):
         None, description="Log probabilities of the chosen tokens and of so many likeliest ones."
     )
     return_raw_tokens: bool | None = Field(None, description="`tokens`, the ids, instead of `text`.")
-    suffix: Literal[""] | None = Field(None, description="Not supported.")
-    grammar_root: Literal[""] | None = Field(None, description="Not supported.")
+    suffix: Unsupported | None = Field(None, description="Not supported.")
+    grammar_root: Unsupported | None = Field(None, description="Not supported.")
 
 
 class TextPart(BaseModel):

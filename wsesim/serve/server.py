@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import signal
 import socket
 import threading
@@ -18,6 +19,8 @@ from uvicorn.server import HANDLED_SIGNALS
 
 from wsesim.errors import InvalidInputError
 from wsesim.serve.connection import Connection
+
+log = logging.getLogger("wsesim.serve")
 
 IDLE_S = 75
 """Seconds that a connection may be without a whole header, at its beginning and after a reply."""
@@ -36,7 +39,7 @@ def listen(host: str, port: int) -> socket.socket:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family, backlog=BACKLOG)
     except (OSError, ValueError) as error:  # ValueError: a host that is no name, such as a..b
-        raise InvalidInputError(f"--host {host} --port {port}: {error}") from None
+        raise InvalidInputError(f"--host {host} --port {port}: {error}; --port 0 takes a free port") from None
 
 
 def run(app: Starlette, bound: socket.socket, started: Callable[[str], None]) -> None:
@@ -101,6 +104,9 @@ class Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self.ended_by is None:
             self.ended_by = sig
+            running = sum(worker.open for worker in self._api.workers.values())
+            if running:
+                log.warning("finishing %d requests; a second signal ends them", running)
         elif self._loop is not None:
             self._loop.call_soon_threadsafe(self._end_what_runs)
         self.should_exit = True

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from wsesim.errors import InvalidInputError, UnknownNameError
+from wsesim.program.layout import ceil_div
 from wsesim.toolchain.compiling import Say, compile, silent
 from wsesim.toolchain.running import make_timing
 from wsesim.toolchain.words import DEFAULT_MODEL, check_types, is_saved_program
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 PHASES = ("decode", "prefill")
 DEFAULT_CACHED = 512
 DEFAULT_PROMPT = 128
+MANY_CHUNKS = 200
 
 
 def simulate(
@@ -47,6 +49,9 @@ def simulate(
     check_step(phase, batch, in_flight)
     program = program_for(model, batch, say, **lowering)
     new, before = _step_size(program.max_context, phase, context, tokens)
+    chunks = ceil_div(new, program.prefill_chunk) if phase == "prefill" else 1
+    if chunks > MANY_CHUNKS:
+        say(f"running each of the prompt's {chunks:,} chunks through the wafer, which may take minutes")
     return _report(_Question(program, phase, new, before, batch, in_flight), congestion, sensitivity)
 
 
