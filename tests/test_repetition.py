@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 import wsesim
-from wsesim.engine.timing import Timing
+from wsesim.engine.timing import StepCycles, Timing
 from wsesim.engine.wafer import Memory
 from wsesim.toolchain import make_timing
 
@@ -30,6 +31,29 @@ def test_times_of_a_prompt_are_those_of_all_its_chunks(
         short, whole = timing.prefill_times(tokens), timing.prefill(tokens)
         assert (short.cycles, short.logits_cycles) == (whole.cycles, whole.logits_cycles)
         assert short.busy_cycles == whole.busy_cycles
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "first", "lengths", "not_run"),
+    [
+        ("tiny", {"machine": "toy4x4"}, 40, range(34, 62, 3), 0),  # four lines: their positions change too soon
+        ("smollm2-135m", {}, 60, (2, 3, 8, 95, 96, 97), 3),
+        ("smollm2-135m", {"strategy": "shared"}, 60, (52, 56, 54), 2),
+    ],
+)
+def test_a_prompt_that_ends_where_another_did_is_not_run_at_all(
+    model: str, options: dict[str, Any], first: int, lengths: Sequence[int], not_run: int
+) -> None:
+    program = wsesim.compile(model, **options)
+    timing, other = (make_timing(program, keep_timelines=False) for _ in range(2))
+    timing.prefill_times(first)
+    known = 0
+    for tokens in lengths:
+        before = timing.memory.simulations + timing.memory.recalls
+        short, whole = timing.prefill_times(tokens), other.prefill(tokens)
+        assert short == StepCycles(whole.cycles, whole.logits_cycles, whole.busy_cycles)
+        known += timing.memory.simulations + timing.memory.recalls == before
+    assert known == not_run
 
 
 def test_most_of_a_long_prompt_is_not_run() -> None:

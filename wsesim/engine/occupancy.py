@@ -39,14 +39,14 @@ class Occupancy:
             for block in self._blocks.get(run.segment.name, ()):
                 self._reached[block] = max(self._reached[block], run.end + times * cycles)
 
-    def busy_cycles(self, end_cycle: int) -> int:
-        """Cycles that the busiest block is held, of a step that is over at `end_cycle`.
+    def busy_cycles(self, end_cycle: int, grown: Mapping[str, int] | None = None, times: int = 0) -> int:
+        """Cycles that the busiest block is held, of a step that is over at `end_cycle`, each by `times` `grown` longer.
 
         In a line of blocks that each hold one step at a time, steps of other sequences follow one another at this
         distance; `wsesim.engine.pipeline` finds the distance itself, by simulating the loaded wafer. Where the line
         begins and ends with one block, one of the others stays vacant, so that so many steps less one share the wafer.
         """
-        busy = max(self._held.values())
+        busy = max(held + times * (grown or {}).get(block, 0) for block, held in self._held.items())
         return max(busy, ceil_div(end_cycle, max(1, len(self._held) - 1))) if self._ring else busy
 
 

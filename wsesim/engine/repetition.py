@@ -42,8 +42,13 @@ class Repetition:
         return sum((Counter(grown) for grown in list(self._grown)[-period:]), Counter())
 
     def period(self) -> int:
-        """How many chunks repeat as those before them did; 0 while they do not."""
-        return next((p for p in range(1, LONGEST_PERIOD + 1) if self._repeats(p)), 0)
+        """How many chunks repeat as those before them did; 0 while they do not. Several, where one alone did not for
+        long: what repeats after several may be about to repeat after one.
+        """
+        if self._repeats(1):
+            return 1
+        longest = LONGEST_PERIOD if len(self._chunks) == self._chunks.maxlen else 1
+        return next((p for p in range(2, longest + 1) if self._repeats(p)), 0)
 
     def moved(self, period: int) -> list[tuple[SegmentRun, int]]:
         """The runs of the last `period` chunks in order, each with the cycles from its like before."""

@@ -9,6 +9,7 @@ of a prompt follow one another through the blocks; only the last token visits th
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
@@ -66,6 +67,32 @@ class StepCycles:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Settled:
+    """A prompt whose last chunks repeated: after `repeating_from` tokens, `period` of them took `period_cycles`, and
+    held the blocks longer by `grown`.
+    """
+
+    tokens: int
+    times: StepCycles
+    occupancy: Occupancy
+    repeating_from: int
+    period: int
+    period_cycles: int
+    grown: Counter[str]
+
+    def covers(self, tokens: int, chunk: int) -> bool:
+        """Whether a prompt of `tokens`, whose last chunk is of the same kind, ends after these began to repeat."""
+        return tokens > self.repeating_from and (tokens - self.tokens) % (self.period * chunk) == 0
+
+    def at(self, tokens: int, chunk: int) -> StepCycles:
+        """The times of a prompt that it covers."""
+        more = (tokens - self.tokens) // (self.period * chunk)
+        later = more * self.period_cycles
+        busy = self.occupancy.busy_cycles(self.times.cycles + later, self.grown, more)
+        return StepCycles(self.times.cycles + later, self.times.logits_cycles + later, busy)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Leg:
     """A token's way through one stage: the transfer to its block, if it comes from another, and the stage there.
 
@@ -93,6 +120,7 @@ class Timing:
         self._entrance = (np.array([entry_pe(program)]), next(iter(self._ends.values()))[0])
         self._segments: dict[tuple[object, ...], Segment] = {}
         self._steps: dict[tuple[object, ...], Step] = {}
+        self._settled: defaultdict[tuple[int, ...], list[Settled]] = defaultdict(list)
 
     def decode(self, context: int, candidates: int = GREEDY, batch: int = 1) -> Step:
         """One token of each of `batch` sequences, with `context` tokens of each in the KV cache before it.
@@ -118,22 +146,34 @@ class Timing:
 
     def prefill_times(self, tokens: int, candidates: int = GREEDY) -> StepCycles:
         """As `prefill`, in a fraction of its time and memory for long prompts: without the runs, and chunks that repeat
-        the chunks before them are not run (`Repetition`).
+        the chunks before them are not run (`Repetition`). Nor is any, where another prompt ended among the same ones.
         """
+        chunk = self.program.prefill_chunk
+        last = (candidates, *self._kind((tokens - 1) % chunk + 1, tokens))
+        for known in self._settled[last]:
+            if known.covers(tokens, chunk):
+                return known.at(tokens, chunk)
         wafer = Wafer(self.program.machine, self.memory, free_links=self.free_links)
         occupancy, repetition = Occupancy(self.program), Repetition()
-        chunk, stop = self.program.prefill_chunk, 0
+        stop, repeating = 0, None
         while stop < tokens:
             start, stop = stop, min(stop + chunk, tokens)
             runs = self._body(wafer, PREFILL, stop - start, stop, last=int(stop == tokens))
             grown = occupancy.add(runs)
             if stop < tokens:
-                repetition.add(self._kind(stop - start, stop), runs, grown)
+                kind = self._kind(stop - start, stop)
+                repetition.add(kind, runs, grown)
+                period = repetition.period()
+                if period and (repeating is None or repeating[0] != kind):
+                    repeating = (kind, stop, period, repetition.moved(period)[-1][1], repetition.grown(period))
                 stop += chunk * self._skip(wafer, occupancy, repetition, stop, tokens)
         ending: list[SegmentRun] = []
         end, logits_end = self._finish(wafer, PREFILL, ending, 1, tokens, candidates)
         occupancy.add(ending)
-        return StepCycles(end, logits_end, occupancy.busy_cycles(max(run.end for run in ending)))
+        times = StepCycles(end, logits_end, occupancy.busy_cycles(end))
+        if repeating is not None and repeating[0] == last[1:]:
+            self._settled[last].append(Settled(tokens, times, occupancy, *repeating[1:]))
+        return times
 
     def _skip(self, wafer: Wafer, occupancy: Occupancy, repetition: Repetition, stop: int, tokens: int) -> int:
         """Chunks after the one that ends at `stop` that need not be run: all of its kind, but the prompt's last one."""
