@@ -2,7 +2,7 @@
 
 Between two changes of the positions that a line holds, all chunks have the same segments. After a few of them every
 segment begins a constant time after its like in the chunk before (or `period` chunks before). If nothing that comes
-later in a chunk is slower than what comes earlier, no wait changes sides from there on, and the chunks up to the next
+later in a chunk is faster than what comes earlier, no wait changes sides from there on, and the chunks up to the next
 change are their like moved by that time. Where all segments move alike this is exact; where earlier blocks run a few
 cycles ahead of later ones, what these leave free is a few cycles early or late, until the next change is simulated.
 """

@@ -144,7 +144,8 @@ def open_session(
     loaded = None if lent else _loaded(own, weights, say, progress)
     program = compile(model, say=say, **lowering)
     say_if_compiling(say)
-    text = lent or _text(program, name, loaded, dtype, say)  # type: ignore[arg-type]
+    text = _text(program, name, loaded, dtype, say) if loaded else lent
+    assert text is not None, "a text is lent or loaded"
     warm_up()
     context = min(program.max_context, text.program.max_context)
     engine = Engine(program.machine, context, text.arithmetic, make_steps(program), text.tokenizer, program.sequences)
