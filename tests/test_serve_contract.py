@@ -7,6 +7,7 @@ import dataclasses
 import itertools
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import cerebras.cloud.sdk as cerebras
@@ -17,7 +18,8 @@ from hypothesis import strategies as st
 
 import wsesim
 from tests.serving import tiny_api, tiny_deployment, tiny_session
-from wsesim.errors import DoesNotFitError
+from wsesim.errors import DoesNotFitError, InvalidInputError
+from wsesim.program.text import save_program
 from wsesim.serve.api import Api
 from wsesim.serve.client import AsyncClient, Client
 from wsesim.serve.errors import ApiError
@@ -137,6 +139,16 @@ def test_as_many_slots_as_fit_are_opened(room: int, monkeypatch: pytest.MonkeyPa
     serving.open_slots("tiny", machine="wse3", dtype="bf16")
     serving.open_slots("tiny", machine="wse3", sequences=3)
     assert [options["sequences"] for options in opened] == [min(max(room, 1), 8), 3]
+
+
+def test_a_saved_program_is_served_with_its_own_slots(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.txt"
+    save_program(tiny_session(4).program, path)
+    with wsesim.Client(str(path)) as client:
+        assert client.api.deployments["tiny"].engine.slots == 4
+        assert text(client, temperature=0) == text(Client(tiny_api()), temperature=0)
+    with pytest.raises(InvalidInputError, match="give no options"):
+        wsesim.Client(str(path), sequences=2)
 
 
 @pytest.mark.parametrize("options", [{}, {"seed": 3}, {"temperature": 0.7, "top_p": 0.5}, {"top_p": 0}])

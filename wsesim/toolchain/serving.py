@@ -14,7 +14,7 @@ from wsesim.serve.deployment import Deployment
 from wsesim.serve.limits import Limits
 from wsesim.toolchain.compiling import Say, compile, silent
 from wsesim.toolchain.running import Session, open_session
-from wsesim.toolchain.words import DEFAULT_MODEL, check_types
+from wsesim.toolchain.words import DEFAULT_MODEL, check_types, is_saved_program
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -54,7 +54,9 @@ def open_api(
 
 
 def open_slots(model: str, *, sequences: int | None = None, **options: Any) -> Session:
-    """A session with `sequences` slots, or with as many as fit, up to MOST_SLOTS."""
+    """A session with `sequences` slots, or with as many as fit, up to MOST_SLOTS; a saved Program has its own."""
+    if sequences is None and is_saved_program(model):
+        return open_session(model, **options)
     if sequences is None:
         sequences = most_slots(model, **{word: value for word, value in options.items() if word not in _NOT_COMPILED})
     return open_session(model, sequences=sequences, **options)
