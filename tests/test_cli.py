@@ -13,9 +13,9 @@ import pytest
 import wsesim
 from tests.command_line import TOY, run, start
 from wsesim import __version__
+from wsesim.cache import use_numba_cache
 from wsesim.machine import machine_names
 from wsesim.program import parse_program
-from wsesim.program.cache_dir import use_numba_cache
 from wsesim.program.text import load_program
 from wsesim.toolchain import STAGES
 from wsesim_compiler.text import parse_graph

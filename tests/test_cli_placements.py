@@ -12,9 +12,9 @@ import wsesim
 from tests.command_line import TOY, Outcome, run
 from tests.programs import ORACLE
 from tests.test_placement_file import LAYER0_ATTN, LAYER0_FFN, LAYER1, TABLE, Recognised
+from wsesim.cache import use_numba_cache
 from wsesim.errors import InvalidInputError
 from wsesim.machine import load_machine
-from wsesim.program.cache_dir import use_numba_cache
 from wsesim_compiler.lower import lower
 from wsesim_compiler.options import Options
 from wsesim_compiler.placement_file import parse_placement

@@ -15,8 +15,8 @@ from safetensors.numpy import save_file
 import wsesim
 from tests.command_line import TOY, Outcome, run
 from tests.programs import program, recognised_graph
+from wsesim.cache import use_numba_cache
 from wsesim.errors import WsesimError
-from wsesim.program.cache_dir import use_numba_cache
 from wsesim_models.config import CONFIGS
 from wsesim_models.weights.random import random_weights
 

@@ -15,9 +15,9 @@ from wsesim.engine.errors import TaskGraphError
 from wsesim.engine.measure import kernel_cycles, op_cycles, phase_cycles
 from wsesim.engine.prefill import prefill_layer
 from wsesim.errors import InvalidInputError, UnknownNameError, WsesimError
+from wsesim.files import write_whole
 from wsesim.machine import load_machine
 from wsesim.program.build import LayerShape, layer_kernels, prefill_kernels
-from wsesim.program.cache_dir import write_whole
 from wsesim.program.kv import KVCache
 from wsesim.program.program import Block
 

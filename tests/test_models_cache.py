@@ -14,8 +14,8 @@ import pytest
 from test_models_llama import reference
 from test_models_tokenizers import huggingface_file
 
+from wsesim.cache import cache_dir
 from wsesim.errors import UnknownNameError
-from wsesim.program.cache_dir import cache_dir
 from wsesim_models import cache
 from wsesim_models.cache import Progress, Source, at_hand, known, pip_download, pull
 from wsesim_models.config import CONFIGS, config

@@ -190,7 +190,7 @@ def simulate_command(options: argparse.Namespace) -> int:
 
 
 def validate_command(options: argparse.Namespace) -> int:
-    from wsesim.program.cache_dir import write_whole
+    from wsesim.files import write_whole
     from wsesim.report.validation import validation_markdown, validation_text
     from wsesim.toolchain.cases import run_validation
 

@@ -15,8 +15,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from wsesim.cache import cache_dir
 from wsesim.errors import UnknownNameError
-from wsesim.program.cache_dir import cache_dir
 from wsesim_models.config import CONFIGS
 from wsesim_models.errors import PullError
 

@@ -1,5 +1,5 @@
 """Timing: task graphs, and what they cost in cycles on a mesh of PEs."""
 
-from wsesim.program.cache_dir import use_numba_cache
+from wsesim.cache import use_numba_cache
 
 use_numba_cache()

@@ -18,10 +18,10 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from wsesim.files import write_whole
 from wsesim.machine import Fabric, Host, Machine, OpCost, Rect
 from wsesim.machine.fields import build
 from wsesim.machine.machine import SlowPE
-from wsesim.program.cache_dir import write_whole
 from wsesim.program.errors import ProgramTextError
 from wsesim.program.kernels import KERNEL_TYPES, Output, WeightRef
 from wsesim.program.kv import KVCache

@@ -118,7 +118,7 @@ def _remembered_program(model: str, machine: Machine, lowering: Lowering, say: S
 
 
 def _remembered_graph(model: str, say: Say) -> Graph:
-    from wsesim.program.cache_dir import write_whole
+    from wsesim.files import write_whole
     from wsesim_compiler.text import parse_graph
     from wsesim_models.config import config
 

@@ -11,15 +11,15 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
 
+from wsesim.cache import kernels_are_compiled
 from wsesim.errors import WsesimError
-from wsesim.program.cache_dir import kernels_are_compiled
 
 T = TypeVar("T")
 
 
 def kept_file(kind: str, model: str, stated: object, sources: tuple[str, ...]) -> Path:
     """Where a thing of this kind is kept, whether it is there or not. `stated` decides it and has a full repr."""
-    from wsesim.program.cache_dir import cache_dir
+    from wsesim.cache import cache_dir
 
     digest = hashlib.sha256(f"{stated!r}\n{_sources_digest(sources)}".encode()).hexdigest()
     readable = re.sub(r"[^\w.-]+", "_", model)

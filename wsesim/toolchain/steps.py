@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from wsesim.engine.timing import Step, StepCycles, Timing
-from wsesim.program.cache_dir import write_whole
+from wsesim.files import write_whole
 
 
 class RememberedSteps:

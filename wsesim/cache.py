@@ -1,4 +1,4 @@
-"""Where files that can be made again are kept, and how they are written."""
+"""Where files that can be made again are kept."""
 
 from __future__ import annotations
 
@@ -30,21 +30,3 @@ def use_numba_cache() -> Path:
 def kernels_are_compiled() -> bool:
     """Whether any compiled kernel is kept."""
     return any(use_numba_cache().rglob("*.nbi"))
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Writes beside `path` first, then moves it there: nobody ever reads half a file.
-
-    Through a link to what it points at; what is no regular file (a pipe, a device) is written to, never replaced.
-    """
-    path = path.resolve() if path.is_symlink() else path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.exists() and not path.is_file():
-        path.write_text(text, encoding="utf-8")
-        return
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -1,0 +1,136 @@
+"""Files of a user: one way to open them, to parse JSON and TOML, and to write them.
+
+    data = read_bytes("config.json", "a model's configuration")
+    table = validated("config.json", Schema, parse_json(data, "config.json"))
+
+Every function raises InvalidInputError with one line that names the file. Only regular files are read: a pipe or a
+device could block for ever or never end.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import tomllib
+from pathlib import Path
+from typing import Any, BinaryIO, NoReturn, TypeVar
+
+from wsesim.errors import InvalidInputError
+
+MOST_TEXT_BYTES = 64 << 20
+"""Limit for files that are read whole: texts, tables, configurations."""
+
+T = TypeVar("T")
+
+_KINDS = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+
+
+def open_file(path: str | Path, what: str) -> BinaryIO:
+    """A regular file, open for reading. `what` says what it should be, as in "a placement".
+
+    Raises InvalidInputError for a file that is absent, cannot be read, or is a folder, pipe or device. Never blocks.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe without a writer does not block
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
+        raise InvalidInputError(f"{path}: cannot be read as {what}: {_reason(error)}") from None
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(mode):
+        return os.fdopen(descriptor, "rb")
+    os.close(descriptor)
+    kind = next((name for is_kind, name in _KINDS if is_kind(mode)), "no regular file")
+    raise InvalidInputError(f"{path}: cannot be read as {what}: it is {kind}; give a file")
+
+
+def read_bytes(path: str | Path, what: str, most_bytes: int = MOST_TEXT_BYTES) -> bytes:
+    """The contents of a regular file. Raises InvalidInputError as `open_file`, and beyond `most_bytes`."""
+    with open_file(path, what) as file:
+        try:
+            data = file.read(most_bytes + 1)
+        except OSError as error:
+            raise InvalidInputError(f"{path}: cannot be read as {what}: {_reason(error)}") from None
+    if len(data) > most_bytes:
+        raise InvalidInputError(f"{path}: cannot be read as {what}: it is larger than {most_bytes:,} bytes")
+    return data
+
+
+def read_text(path: str | Path, what: str, most_bytes: int = MOST_TEXT_BYTES) -> str:
+    """The contents of a regular file in UTF-8. Raises InvalidInputError as `read_bytes`, and for other bytes."""
+    try:
+        return read_bytes(path, what, most_bytes).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InvalidInputError(f"{path}: cannot be read as {what}: byte {error.start} is not UTF-8") from None
+
+
+def parse_json(text: str | bytes, name: str) -> Any:
+    """The value of a JSON text; `name` stands before what is wrong with it.
+
+    Raises InvalidInputError for what is not JSON by RFC 8259 (NaN, Infinity, bytes that are not UTF-8), for numbers
+    of thousands of digits and for nesting that is too deep.
+    """
+    try:
+        return json.loads(text, parse_constant=_refuse_constant)
+    except RecursionError:
+        raise InvalidInputError(f"{name}: is nested too deeply to be read") from None
+    except ValueError as error:  # JSONDecodeError, UnicodeDecodeError, a number with too many digits
+        raise InvalidInputError(f"{name}: is not JSON: {_first_line(error)}") from None
+
+
+def parse_toml(text: str, name: str) -> dict[str, Any]:
+    """The table of a TOML text; `name` stands before what is wrong with it. Raises InvalidInputError."""
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise InvalidInputError(f"{name}: is nested too deeply to be read") from None
+    except ValueError as error:  # TOMLDecodeError, a number with too many digits
+        raise InvalidInputError(f"{name}: is not TOML: {_first_line(error)}") from None
+
+
+def validated(name: str, schema: type[T], value: object) -> T:
+    """`value` as the pydantic model or type `schema`. Raises InvalidInputError that names the first wrong entry."""
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        return TypeAdapter(schema).validate_python(value)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        place = ".".join(str(part)[:60] for part in first["loc"])
+        shown = "" if first["type"] == "missing" else f", not {first['input']!r:.60}"
+        raise InvalidInputError(f"{name}: {place and place + ': '}{first['msg']}{shown}") from None
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes beside `path` first, then moves it there: nobody ever reads half a file.
+
+    Through a link to what it points at; what is no regular file (a pipe, a device) is written to, never replaced.
+    """
+    path = path.resolve() if path.is_symlink() else path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and not path.is_file():
+        path.write_text(text, encoding="utf-8")
+        return
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _refuse_constant(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no JSON number")
+
+
+def _reason(error: OSError | ValueError) -> str:
+    return getattr(error, "strerror", None) or _first_line(error)
+
+
+def _first_line(error: Exception) -> str:
+    return f"{str(error).splitlines()[0] if str(error) else type(error).__name__:.160}"
