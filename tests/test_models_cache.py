@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from test_models_llama import reference
-from test_models_tokenizers import huggingface_file
+from tokenizer_files import huggingface_file
 
 from wsesim.cache import cache_dir
 from wsesim.errors import UnknownNameError
