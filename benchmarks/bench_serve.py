@@ -65,7 +65,7 @@ def _child(*arguments: str) -> Iterator[Child]:
 
 
 def _body(model: str, **options: Any) -> dict[str, Any]:
-    return {"model": model, "prompt": PROMPT, "max_tokens": TOKENS, **options}
+    return {"model": model, "prompt": PROMPT, "max_tokens": TOKENS, "seed": 0, **options}
 
 
 async def _one(client: httpx.AsyncClient, url: str, body: dict[str, Any]) -> str:
@@ -155,7 +155,7 @@ def _vanishing() -> list[Row]:
 async def _leave(url: str, count: int) -> None:
     """`count` streams, each left after its first event."""
     raw = json.dumps(_body("tiny", stream=True, max_tokens=200)).encode()
-    head = f"POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {len(raw)}"
+    head = f"POST /v1/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(raw)}"
     host, port = url.removeprefix("http://").split(":")
 
     async def one() -> None:

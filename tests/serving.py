@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
 from wsesim.runtime.loop import Engine
+from wsesim.serve.access import access_of
 from wsesim.serve.api import Api
 from wsesim.serve.app import make_app
 from wsesim.serve.deployment import Deployment
@@ -74,10 +75,15 @@ class Gate:
 
 
 @contextmanager
-def served(api: Api, **options: Any) -> Iterator[str]:
-    """The base URL of a server on loopback that runs in a thread; it has ended when the block has."""
+def served(
+    api: Api, *, address: str = "127.0.0.1", hosts: Sequence[str] = (), origins: Sequence[str] = (), **options: Any
+) -> Iterator[str]:
+    """The base URL of a server on loopback that runs in a thread; it has ended when the block has.
+
+    hosts, origins: what the user allows. `address`: what it would be bound to elsewhere.
+    """
     bound = listen("127.0.0.1", 0)
-    server = Server(make_app(api, **options))
+    server = Server(make_app(api, access=access_of(address, hosts, origins), **options))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
     thread.start()
     try:

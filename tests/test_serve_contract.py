@@ -55,7 +55,8 @@ def oai(api: Api) -> Iterator[openai.OpenAI]:
 
 
 def ask(client: Any, **options: Any) -> Any:
-    return client.completions.create(**{"model": "tiny", "prompt": PROMPT, "max_tokens": 8} | options)
+    """A reply. Without a seed in `options` it is 0; None asks without one."""
+    return client.completions.create(**{"model": "tiny", "prompt": PROMPT, "max_tokens": 8, "seed": 0} | options)
 
 
 def text(client: Any, **options: Any) -> str:
@@ -151,9 +152,49 @@ def test_a_saved_program_is_served_with_its_own_slots(tmp_path: Path) -> None:
         wsesim.Client(str(path), sequences=2)
 
 
-@pytest.mark.parametrize("options", [{}, {"seed": 3}, {"temperature": 0.7, "top_p": 0.5}, {"top_p": 0}])
+@pytest.mark.parametrize("options", [{}, {"temperature": 0.7, "top_p": 0.5}, {"top_p": 0}])
 def test_same_seed_same_text(client: Client, options: dict[str, Any]) -> None:
-    assert text(client, **options) == text(client, **options)
+    assert text(client, seed=3, **options) == text(client, seed=3, **options)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_calls_without_a_seed_differ_and_can_be_repeated(client: Client, stream: bool) -> None:
+    def said(**options: Any) -> tuple[int, list[str]]:
+        replies = ask(client, max_tokens=16, min_tokens=-1, stream=stream, **options)
+        replies = list(replies) if stream else [replies]
+        (seed,) = {reply.wsesim_seed for reply in replies}
+        assert not any("wsesim_seed" in reply.to_json() for reply in replies)
+        texts: dict[int, str] = {}
+        for choice in (choice for reply in replies for choice in reply.choices):
+            texts[choice.index] = texts.get(choice.index, "") + choice.text
+        return seed, list(texts.values())
+
+    drawn = [said(n=2, seed=None) for _ in range(3)]
+    assert len({seed for seed, _ in drawn}) == 3 and len({text for _, texts in drawn for text in texts}) == 6
+    assert all(0 <= seed < 2**53 for seed, _ in drawn)  # a JavaScript client's own numbers
+    assert [said(n=2, seed=seed) for seed, _ in drawn] == drawn
+
+
+@pytest.mark.parametrize("seed", [None, 7, -1])
+def test_a_header_says_the_seed_to_every_client(sdk: cerebras.Cerebras, oai: openai.OpenAI, seed: int | None) -> None:
+    for each in (sdk, oai):
+        for make, more in (
+            (each.completions, {"prompt": PROMPT}),
+            (each.chat.completions, {"messages": [{"role": "user", "content": "hi"}]}),
+        ):
+            options = {"model": "tiny", "max_tokens": 8, **more}
+            raw = make.with_raw_response.create(**options, **({} if seed is None else {"seed": seed}))
+            said = int(raw.headers["x-wsesim-seed"])
+            assert said == seed or (seed is None and 0 <= said < 2**53)
+            again = make.create(**options, seed=said)
+            assert again.choices == raw.parse().choices
+            with make.with_streaming_response.create(**options, seed=said, stream=True) as streamed:
+                assert streamed.headers["x-wsesim-seed"] == str(said)
+
+
+def test_the_command_line_and_python_keep_seed_0(client: Client) -> None:
+    made = [tiny_session(4).complete(PROMPT, max_tokens=8, temperature=1.0).text for _ in range(2)]
+    assert made == [text(client, seed=0)] * 2
 
 
 def test_seeds_differ_and_negative_ones_count(client: Client) -> None:
@@ -163,7 +204,7 @@ def test_seeds_differ_and_negative_ones_count(client: Client) -> None:
 
 
 def test_no_temperature_is_one_and_zero_is_greedy(client: Client) -> None:
-    assert text(client) == text(client, temperature=1.0) == text(client, temperature=None, top_p=None, seed=None)
+    assert text(client) == text(client, temperature=1.0) == text(client, temperature=None, top_p=None)
     assert text(client, temperature=0, seed=1) == text(client, temperature=0, seed=2) == text(client, top_p=0)
 
 
@@ -448,7 +489,8 @@ def test_asynchronous_clients_do_it_all_at_once(api: Api, client: Client) -> Non
 
 def talk(client: Any, *contents: str, **options: Any) -> Any:
     messages = [{"role": ("user", "assistant")[i % 2], "content": c} for i, c in enumerate(contents)]
-    return client.chat.completions.create(**{"model": "tiny", "messages": messages, "max_tokens": 8} | options)
+    body = {"model": "tiny", "messages": messages, "max_tokens": 8, "seed": 0}
+    return client.chat.completions.create(**body | options)
 
 
 def test_a_chat_is_its_template_s_text(sdk: cerebras.Cerebras, oai: openai.OpenAI, client: Client) -> None:

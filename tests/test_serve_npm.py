@@ -1,8 +1,13 @@
-"""The npm client, unmodified, against a server on loopback. Needs node and npm; elsewhere these tests are skipped."""
+"""The npm client, unmodified, against a server on loopback. Needs node, npm and its registry.
+
+Without node or npm these tests are skipped. Where the client cannot be installed they are skipped too, except in CI:
+there (`CI` is set in the environment) they fail.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -20,13 +25,25 @@ CALL = {"model": "tiny", "prompt": "It was a dark", "max_tokens": 4, "seed": 1}
 pytestmark = pytest.mark.skipif(not (shutil.which("node") and shutil.which("npm")), reason="node and npm are not here")
 
 
+INSTALL = ["npm", "install", "--no-audit", "--no-fund", "--no-package-lock", "--fetch-timeout=30000"]
+RETRIES = ["--fetch-retries=1", "--fetch-retry-mintimeout=1000", "--fetch-retry-maxtimeout=5000"]
+
+
+def installed(folder: Path, ci: bool) -> Path:
+    """The script beside an installation of the client. Without one it skips, and in CI it fails."""
+    command = [*INSTALL, *([] if ci else RETRIES), "--prefix", str(folder), PACKAGE]
+    try:
+        subprocess.run(command, check=True, capture_output=True, text=True, timeout=300)
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+        said = error.stderr.strip() if isinstance(error, subprocess.CalledProcessError) else str(error)
+        reason = f"npm cannot install {PACKAGE} (is its registry reachable?): {said.partition(chr(10))[0]}"
+        (pytest.fail if ci else pytest.skip)(reason)
+    return Path(shutil.copy(SCRIPT, folder))
+
+
 @pytest.fixture(scope="module")
 def script(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The script beside an installation of the client."""
-    folder = tmp_path_factory.mktemp("npm")
-    command = ["npm", "install", "--no-audit", "--no-fund", "--no-package-lock", "--prefix", str(folder), PACKAGE]
-    subprocess.run(command, check=True, capture_output=True, timeout=300)
-    return Path(shutil.copy(SCRIPT, folder))
+    return installed(tmp_path_factory.mktemp("npm"), bool(os.environ.get("CI")))
 
 
 @pytest.fixture(scope="module")
@@ -69,3 +86,13 @@ def test_each_event_arrives_before_the_next_one_is_made(script: Path) -> None:
                 assert len(json.loads(client.stdout.readline())["choices"][0]["text"]) == 1
                 assert gate.passes <= passes + 1
             assert json.loads(client.stdout.readline())["usage"]
+
+
+@pytest.mark.parametrize(("ci", "outcome"), [(False, pytest.skip.Exception), (True, pytest.fail.Exception)])
+def test_without_the_registry_these_tests_are_skipped_and_fail_in_ci(
+    ci: bool, outcome: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("npm_config_registry", "http://127.0.0.1:9")  # the port of `discard`: nobody listens
+    monkeypatch.setenv("npm_config_fetch_retries", "0")
+    with pytest.raises(outcome, match=r"npm cannot install @cerebras.*: npm (ERR!|error)"):
+        installed(tmp_path, ci)

@@ -22,7 +22,7 @@ from wsesim.serve.app import make_app
 from wsesim.serve.connection import LEAST_BYTES, Connection
 from wsesim.serve.stream import DONE, FILLER
 
-BODY = {"model": "tiny", "prompt": "It was a dark", "max_tokens": 8}
+BODY = {"model": "tiny", "prompt": "It was a dark", "max_tokens": 8, "seed": 0}
 ENORMOUS = {**BODY, "n": 2, "logprobs": 20, "max_tokens": 200, "min_tokens": -1}
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -53,7 +53,7 @@ def connect(url: str, sent: bytes = b"", receive_bytes: int | None = None) -> so
 
 def post(body: dict[str, Any], version: str = "1.1", **more: Any) -> bytes:
     raw = json.dumps(body | more).encode()
-    head = f"POST /v1/completions HTTP/{version}\r\nhost: x\r\ncontent-type: application/json\r\n"
+    head = f"POST /v1/completions HTTP/{version}\r\nhost: localhost\r\ncontent-type: application/json\r\n"
     return f"{head}content-length: {len(raw)}\r\n\r\n".encode() + raw
 
 
@@ -153,7 +153,7 @@ def test_a_connection_without_a_whole_header_is_closed(monkeypatch: pytest.Monke
         slow.close()
         assert read_all(connect(url)) == b""
         assert read_all(connect(url, b"GET /hea")) == b""
-        assert read_all(connect(url, b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n")).startswith(b"HTTP/1.1 200")
+        assert read_all(connect(url, b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n")).startswith(b"HTTP/1.1 200")
         gate.let(8)
         assert b'"finish_reason":"length"' in read_all(running)  # it took longer than that, and was not closed
 
@@ -238,10 +238,10 @@ def test_clients_that_leave_are_counted_and_nothing_is_logged(caplog: pytest.Log
 
 def test_a_target_may_be_absolute() -> None:
     with served(tiny_api()) as url:
-        for target in ("http://x/health", "HTTP://x:80/v1/v1/models?format=default", "/health"):
-            with connect(url, f"GET {target} HTTP/1.1\r\nhost: y\r\n\r\n".encode()) as client:
+        for target in ("http://localhost/health", "HTTP://localhost:80/v1/v1/models?format=default"):
+            with connect(url, f"GET {target} HTTP/1.1\r\nhost: elsewhere\r\n\r\n".encode()) as client:
                 assert client.recv(65536).startswith(b"HTTP/1.1 200")
-        with connect(url, b"GET http://x HTTP/1.1\r\nhost: y\r\n\r\n") as client:
+        with connect(url, b"GET http://localhost HTTP/1.1\r\nhost: elsewhere\r\n\r\n") as client:
             assert b"GET / is not a route" in read_until(client, b"}}")
 
 
@@ -258,6 +258,74 @@ def test_every_answer_has_one_request_id() -> None:
     assert [answer.status_code for answer in answers] == [404, 405, 200, 307, 200, 400]
     ids = [answer.headers.get_list("x-request-id") for answer in answers]
     assert all(len(found) == 1 for found in ids) and len({found[0] for found in ids}) == len(ids)
+
+
+# What is no HTTP
+
+POST = b"POST /v1/completions HTTP/1.1\r\nhost: localhost\r\n"
+CHUNKED = b"transfer-encoding: chunked\r\n"
+NEXT = b"GET /metrics HTTP/1.1\r\nhost: localhost\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "code", "said"),
+    [
+        (b"\x16\x03\x01\x02\x00\x01", 400, "invalid_http", "illegal request line"),  # TLS
+        (b"HELLO\r\n\r\n", 400, "invalid_http", "illegal request line"),
+        (b"GET /health HTTP/1.1\r\n\r\n", 400, "invalid_http", "Missing mandatory Host: header"),
+        (b"GET / HTTP/1.1\r\nhost: localhost\r\nhost: a\r\n\r\n", 400, "invalid_http", "Found multiple Host"),
+        (POST + b"bad\r\n\r\n", 400, "invalid_http", "illegal header line"),
+        (POST + b"content-length: 1x\r\n\r\n", 400, "invalid_http", "bad Content-Length"),
+        (POST + b"content-length: 1\r\ncontent-length: 2\r\n\r\n", 400, "invalid_http", "conflicting Content-Length"),
+        (POST + b"a: " + b"x" * 70_000, 431, "header_too_large", "a header of more than 16,384 bytes"),
+        (POST + b"transfer-encoding: gzip\r\n\r\n", 501, "unsupported_transfer_encoding", "Only Transfer-Encoding: "),
+        (POST + CHUNKED + b"\r\nxyz\r\n", 400, "invalid_http", "illegal chunk header"),
+        (
+            POST + CHUNKED + b"content-length: 2\r\n\r\n2\r\n{}\r\n0\r\n\r\n" + NEXT,
+            400,
+            "invalid_http",
+            "Content-Length and Transfer-Encoding are both given",
+        ),
+        (
+            POST.replace(b"1.1", b"1.0") + CHUNKED + b"\r\n0\r\n\r\n" + NEXT,
+            400,
+            "invalid_http",
+            "HTTP/1.0 has no Transfer-Encoding",
+        ),
+    ],
+)
+def test_what_is_no_http_is_an_api_error_and_one_line_of_the_log(
+    sent: bytes, status: int, code: str, said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with served(tiny_api()) as url:
+        client = connect(url, sent)
+        host, port = client.getsockname()
+        answer = read_all(client)
+    head, _, raw = answer.partition(b"\r\n\r\n")
+    assert head.startswith(f"HTTP/1.1 {status} ".encode()) and b"\r\nx-request-id: " in head
+    assert b"\r\nconnection: close" in head.lower() and answer.count(b"HTTP/1.1 ") == 1
+    assert (b"x-should-retry: false" in head) == (status >= 500)
+    body = json.loads(raw)
+    assert (body["code"], body["error"]["message"]) == (code, body["message"])
+    assert body["message"].startswith(f"the request is not read: {said}")
+    (line,) = caplog.messages
+    assert line == f"{host}:{port}: {body['message']}" and "\n" not in line and len(line) < 300
+
+
+def test_a_head_request_that_is_no_http_has_an_answer_without_a_body() -> None:
+    with served(tiny_api()) as url:
+        answer = read_all(connect(url, POST.replace(b"POST", b"HEAD") + CHUNKED + b"content-length: 2\r\n\r\n"))
+    assert answer.startswith(b"HTTP/1.1 400 ") and answer.endswith(b"\r\n\r\n")
+
+
+def test_what_follows_an_answer_and_is_no_http_ends_the_connection(caplog: pytest.LogCaptureFixture) -> None:
+    with served(tiny_api()) as url:
+        client = connect(url, POST.replace(b"completions", b"nowhere") + CHUNKED + b"\r\n")
+        read_until(client, b"}}")
+        client.sendall(b"xyz\r\n")
+        assert read_all(client) == b""
+        assert httpx.get(url + "/health").status_code == 200
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
 
 
 # The command

@@ -5,24 +5,26 @@ from __future__ import annotations
 import asyncio
 import hmac
 import logging
-import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import unquote
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from wsesim.serve import results
+from wsesim.serve.access import Access
 from wsesim.serve.api import Api
 from wsesim.serve.bodies import decompressed, parsed, too_large
 from wsesim.serve.calls import Call
 from wsesim.serve.client import AsyncStream, open_stream
 from wsesim.serve.errors import BROKEN, NO_ROUTE, TOO_SLOW, WRONG_KEY, WRONG_METHOD, ApiError
+from wsesim.serve.front import Front, error_response
 from wsesim.serve.limits import Quota
 from wsesim.serve.metrics import Metrics
 from wsesim.serve.openapi import document
@@ -32,8 +34,6 @@ from wsesim.serve.stream import EventStream, disconnected
 log = logging.getLogger("wsesim.serve")
 
 Handler = Callable[[Request], Awaitable[Any]]
-DOUBLED = "/v1/v1/"
-BARE = ("/completions", "/chat/completions", "/models")
 
 
 class Service:
@@ -97,7 +97,7 @@ class Service:
             call = await asyncio.to_thread(lambda: prepare(unpacked(request, raw, self.api.limits.body_bytes)))
             quota.take(call.tokens)
             stream = _Metered(await self._open(call, quota), self.metrics, quota, call)
-            return EventStream(stream, _text_from(call)) if call.stream else await whole_reply(request, stream, call)
+            return EventStream(stream, _headers_of(call)) if call.stream else await whole_reply(request, stream, call)
 
         return answer
 
@@ -177,7 +177,7 @@ async def whole_reply(request: Request, stream: _Metered, call: Call) -> Respons
         await asyncio.wait((reading, leaving), return_when=asyncio.FIRST_COMPLETED)
         if not reading.done():
             raise ClientDisconnect
-        return _result(stream.running.chunks.whole(reading.result()), _text_from(call))
+        return _result(stream.running.chunks.whole(reading.result()), _headers_of(call))
     finally:
         leaving.cancel()
         reading.cancel()
@@ -209,16 +209,8 @@ def unpacked(request: Request, raw: bytes, most_bytes: int) -> dict[str, Any]:
     return parsed(decompressed(raw, encoding, most_bytes), request.headers.get("content-type", ""))
 
 
-def error_response(error: ApiError, headers: dict[str, str] | None = None) -> Response:
-    """Both forms of body; the connection ends where the rest of a body is not read."""
-    extra = {**(headers or {}), **error.headers()}
-    if error.status in (408, 413):
-        extra["connection"] = "close"
-    return JSONResponse(error.body(), error.status, extra)
-
-
-def make_app(api: Api, keys: Sequence[str] = ()) -> Starlette:
-    """The application; when it ends, what runs is finished."""
+def make_app(api: Api, keys: Sequence[str] = (), access: Access | None = None) -> Starlette:
+    """The application; when it ends, what runs is finished. Without `access` any Host and any web page may call."""
     service = Service(api, keys)
 
     @asynccontextmanager
@@ -234,39 +226,17 @@ def make_app(api: Api, keys: Sequence[str] = ()) -> Starlette:
 
     app = Starlette(routes=service.routes(), lifespan=lifespan, exception_handlers={HTTPException: refused})
     app.state.service = service
-    app.add_middleware(_Front)
+    if access is not None and access.origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=sorted(access.origins),
+            allow_methods=("GET", "POST"),
+            allow_headers=("*",),
+            allow_private_network=True,
+            expose_headers=("*",),
+        )
+    app.add_middleware(Front, access=access)
     return app
-
-
-class _Front:
-    """What stands before the routes: targets become paths, and every answer has a request id."""
-
-    def __init__(self, app: Any) -> None:
-        self._app = app
-
-    async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
-        async def identified(message: MutableMapping[str, Any]) -> None:
-            if message["type"] == "http.response.start":
-                name = (b"x-request-id", uuid.uuid4().hex.encode())
-                message = {**message, "headers": [*message["headers"], name]}
-            await send(message)
-
-        if scope["type"] == "http":
-            await self._app({**scope, "path": _path(scope["path"])}, receive, identified)
-        else:
-            await self._app(scope, receive, send)
-
-
-def _path(target: str) -> str:
-    """The path of a target that is one, or is absolute (RFC 9112, 3.2.2).
-
-    A kindness to base URLs: what a Cerebras client asks for whose ends in /v1, and OpenAI's whose does not, is served.
-    """
-    scheme, _, rest = target.partition("://")
-    path = "/" + rest.partition("/")[2] if scheme.lower() in ("http", "https") else target
-    if path.startswith(DOUBLED):
-        return path[3:]
-    return f"/v1{path}" if path.startswith(BARE) else path
 
 
 def _result(result: results.Result, headers: dict[str, str] | None = None) -> Response:
@@ -274,6 +244,7 @@ def _result(result: results.Result, headers: dict[str, str] | None = None) -> Re
     return Response(body, media_type="application/json", headers=headers)
 
 
-def _text_from(call: Call) -> dict[str, str]:
+def _headers_of(call: Call) -> dict[str, str]:
+    """What a reply says of its call beside its body."""
     name = call.deployment.text_from
-    return {"x-wsesim-text-from": name} if name else {}
+    return {"x-wsesim-seed": str(call.seed), **({"x-wsesim-text-from": name} if name else {})}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +15,9 @@ from wsesim.serve.deployment import Deployment
 from wsesim.serve.errors import CONTEXT_LENGTH, WRONG_FORMAT, ApiError
 from wsesim.serve.schema import MAX_CHOICES, ChatRequest, CompletionRequest, SamplingFields
 
+SEED_BITS = 53
+"""Of a drawn seed: a JavaScript client sends any such number back as it is."""
+
 _SMALLEST = sys.float_info.min  # a top_p that only the likeliest token reaches
 
 
@@ -21,7 +25,8 @@ _SMALLEST = sys.float_info.min  # a top_p that only the likeliest token reaches
 class Call:
     """One call of the API: texts `first` to last, `per_prompt` of each prompt; `kept` of these are answered with.
 
-    `echoes` are the prompts' texts, where they are part of the answer. `chat` tells the shape of the reply.
+    `seed` was asked for, or else drawn for this call. `echo`: the prompts' texts are part of the answer. `chat` tells
+    the shape of the reply.
     """
 
     deployment: Deployment
@@ -29,6 +34,7 @@ class Call:
     prompts: tuple[tuple[int, ...], ...]
     per_prompt: int
     kept: int
+    seed: int
     stream: bool
     chat: bool = False
     echo: bool = False
@@ -54,12 +60,14 @@ def completion_call(body: CompletionRequest, deployment: Deployment) -> Call:
     if made > kept and body.stream:
         raise _wrong("best_of", "the best of several texts cannot be streamed; set stream to false or best_of to n")
     prompts = _prompt_ids(body.prompt, deployment)
+    seed = _seed_of(body)
     return Call(
         deployment,
-        _requests(body, deployment, prompts, made, bool(body.echo), body.logprobs),
+        _requests(body, seed, deployment, prompts, made, bool(body.echo), body.logprobs),
         prompts,
         made,
         kept,
+        seed,
         bool(body.stream),
         echo=bool(body.echo),
         logprobs=body.logprobs,
@@ -89,8 +97,14 @@ def chat_call(body: ChatRequest, deployment: Deployment) -> Call:
         raise _wrong("top_logprobs", "it needs logprobs to be true")
     logprobs = (body.top_logprobs or 0) if body.logprobs else None
     prompts, count = (tuple(ids),), body.n or 1
-    requests = _requests(body, deployment, prompts, count, False, logprobs)
-    return Call(deployment, requests, prompts, count, count, bool(body.stream), chat=True, logprobs=logprobs)
+    seed = _seed_of(body)
+    requests = _requests(body, seed, deployment, prompts, count, False, logprobs)
+    return Call(deployment, requests, prompts, count, count, seed, bool(body.stream), chat=True, logprobs=logprobs)
+
+
+def _seed_of(body: SamplingFields) -> int:
+    """One seed a call: its texts draw from streams of their own."""
+    return secrets.randbits(SEED_BITS) if body.seed is None else body.seed
 
 
 def _role(role: str) -> str:
@@ -133,6 +147,7 @@ def _check_length(characters: int, deployment: Deployment) -> None:
 
 def _requests(
     body: SamplingFields,
+    seed: int,
     deployment: Deployment,
     prompts: Sequence[tuple[int, ...]],
     per_prompt: int,
@@ -145,7 +160,7 @@ def _requests(
     made = []
     for number, ids in enumerate(prompts):
         for choice in range(per_prompt):
-            request = _request(body, ids, number * per_prompt + choice, echo, logprobs, deployment)
+            request = _request(body, seed, ids, number * per_prompt + choice, echo, logprobs, deployment)
             _check(request, deployment)
             made.append(request)
     return tuple(made)
@@ -153,6 +168,7 @@ def _requests(
 
 def _request(
     body: SamplingFields,
+    seed: int,
     ids: tuple[int, ...],
     choice: int,
     echo: bool,
@@ -164,7 +180,7 @@ def _request(
     sampling = SamplingOptions(
         temperature=1.0 if body.temperature is None else body.temperature,
         top_p=1.0 if body.top_p is None else max(body.top_p, _SMALLEST),
-        seed=(body.seed or 0) % 2**64,
+        seed=seed % 2**64,
         frequency_penalty=body.frequency_penalty or 0.0,
         presence_penalty=body.presence_penalty or 0.0,
         logit_bias=_biases(body.logit_bias or {}, deployment.tokenizer.vocab_size),

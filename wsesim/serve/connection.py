@@ -1,13 +1,22 @@
-"""A connection: uvicorn's HTTP over h11, which bounds how long a client may send no header and read no reply."""
+"""A connection: uvicorn's HTTP over h11. It bounds how long a client may send no header and read no reply, and
+answers what is no HTTP with an error of the API."""
 
 from __future__ import annotations
 
 import asyncio
+import json
+import logging
 from collections.abc import Callable
 from typing import Any
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from wsesim.serve.errors import ApiError
+from wsesim.serve.front import request_id
+from wsesim.serve.wire import Wire
+
+log = logging.getLogger("wsesim.serve")
 
 LEAST_BYTES = 64 * 1024
 """What a client takes within the limit; where less waits for it, all of that."""
@@ -21,6 +30,7 @@ class Connection(H11Protocol):
 
     def __init__(self, *args: Any, write_s: float, idle_s: float, **options: Any) -> None:
         super().__init__(*args, **options)
+        self.conn: Wire = Wire(self._refuse)
         self._write_s = write_s
         self._idle_s = idle_s
         self._owed = 0
@@ -45,6 +55,19 @@ class Connection(H11Protocol):
     def abort(self) -> None:
         """Ends it, whatever waits to be sent."""
         self.transport.abort()
+
+    # A client that sends no HTTP
+
+    def _refuse(self, error: ApiError) -> None:
+        """Answers, if no other answer has begun, and closes."""
+        if self.transport.is_closing():
+            return
+        log.warning("%s: %s", _peer(self.client), error.message)
+        extra = {"content-type": "application/json", **error.headers()}
+        headers = [(name.encode(), value.encode()) for name, value in extra.items()]
+        headers += [*self.server_state.default_headers, (b"x-request-id", request_id())]
+        self.transport.write(self.conn.answer(error, headers, json.dumps(error.body()).encode()))
+        self.transport.close()
 
     # A client that sends nothing
 
@@ -115,3 +138,11 @@ class Connection(H11Protocol):
     def _never(self, call: Callable[[], None]) -> None:
         if call in self._timers:
             self._timers.pop(call).cancel()
+
+
+def _peer(address: tuple[str, int] | None) -> str:
+    """host:port, or [host]:port."""
+    if address is None:
+        return "a client without an address"
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

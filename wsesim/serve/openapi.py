@@ -23,10 +23,12 @@ _ERROR = {
     },
 }
 _FORMAT = {"name": "format", "in": "query", "schema": {"enum": list(FORMATS)}}
+_SEED = {"description": "The seed that was asked for or drawn", "schema": {"type": "string", "pattern": "^-?[0-9]+$"}}
 _EVENT = {"type": "object", "properties": {"data": {"type": "string"}}, "required": ["data"]}
 _ERRORS = {
     "400": "The body is wrong: what and where is in the message",
     "401": "Wrong API key",
+    "403": "A Host or a web page that is not allowed",
     "404": "No such model or route",
     "405": "No such method",
     "408": "The body did not arrive in time",
@@ -80,6 +82,7 @@ def _call(refs: dict[Any, Any], body: type, reply: type) -> dict[str, Any]:
         "responses": {
             "200": {
                 "description": "The reply, or its chunks as server-sent events",
+                "headers": {"x-wsesim-seed": _SEED},
                 "content": {
                     "application/json": {"schema": refs[reply]},
                     "text/event-stream": {"schema": _EVENT},
@@ -95,7 +98,7 @@ def _get(summary: str, ref: Any) -> dict[str, Any]:
         "summary": summary,
         "responses": {
             "200": {"description": "OK", "content": {"application/json": {"schema": ref}}},
-            **_errors("400", "401"),
+            **_errors("400", "401", "403"),
         },
         "parameters": [_FORMAT],
     }

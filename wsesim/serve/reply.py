@@ -27,7 +27,7 @@ class Chunks:
         self.generated = 0
         self._sums = [0.0] * len(call.requests)
         served = call.deployment
-        self._head = _head(served.name, served.fingerprint, served.text_from)
+        self._head = _head(served.name, served.fingerprint, served.text_from) | {"wsesim_seed": call.seed}
 
     @property
     def done(self) -> bool:

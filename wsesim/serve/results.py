@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, SerializeAsAny
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny
 
 
 class Result(BaseModel):
@@ -56,7 +56,9 @@ class Choice(Result):
 
 
 class Completion(Result):
-    """A completion, or a chunk of one. `wsesim_text_from`: the model whose text stands in for `model`'s own."""
+    """A completion, or a chunk of one. `wsesim_text_from`: the model whose text stands in for `model`'s own.
+    `wsesim_seed`: the seed that was asked for or drawn; not in the body on the wire, where a header has it.
+    """
 
     id: str
     choices: list[Choice]
@@ -67,6 +69,7 @@ class Completion(Result):
     usage: Usage | None = None
     time_info: TimeInfo | None = None
     wsesim_text_from: str | None = None
+    wsesim_seed: int | None = Field(None, exclude=True)
 
 
 class TokenLogprob(Result):
@@ -99,7 +102,7 @@ class ChatChoice(Result):
 
 
 class ChatCompletion(Result):
-    """A chat completion, or a chunk of one."""
+    """A chat completion, or a chunk of one. `wsesim_` as in a Completion."""
 
     id: str
     choices: list[ChatChoice]
@@ -110,6 +113,7 @@ class ChatCompletion(Result):
     usage: Usage | None = None
     time_info: TimeInfo | None = None
     wsesim_text_from: str | None = None
+    wsesim_seed: int | None = Field(None, exclude=True)
 
 
 class Model(Result):

@@ -105,7 +105,9 @@ class SamplingFields(BaseModel):
     )
     temperature: Temperature | None = Field(None, description="Default 1; 0 takes the likeliest token.")
     top_p: Fraction | None = Field(None, description="Default 1; 0 takes the likeliest token.")
-    seed: Seed | None = Field(None, description="Same seed and parameters, same text; unset counts as 0.")
+    seed: Seed | None = Field(
+        None, description="Same seed and parameters, same text; unset: one is drawn, see x-wsesim-seed."
+    )
     stop: Stops | None = Field(None, description="Up to 4 sequences that end the text, not in it.")
     n: Choices | None = Field(None, description="Texts for each prompt, default 1.")
     frequency_penalty: Penalty | None = None

@@ -1,0 +1,64 @@
+"""Wire: HTTP/1.1 as h11 reads it, stricter about a body's length. What is no HTTP becomes an error of the API."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import h11
+
+from wsesim.serve.errors import BAD_HTTP, HEADER_TOO_LARGE, NO_SUCH_CODING, ApiError
+
+MOST_HEADER_BYTES = 16 * 1024
+_KINDS = {431: HEADER_TOO_LARGE, 501: NO_SUCH_CODING}
+
+
+class Wire(h11.Connection):
+    """A server's side of a connection. `refuse` hears of what is no HTTP; nothing comes after that.
+
+    uvicorn would answer in plain text and log a line that does not say who sent it.
+    """
+
+    def __init__(self, refuse: Callable[[ApiError], None]) -> None:
+        super().__init__(h11.SERVER, MOST_HEADER_BYTES)
+        self._refuse = refuse
+        self.method = b""
+
+    def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
+        try:
+            event = super().next_event()
+            if isinstance(event, h11.Request):
+                self.method = event.method
+                _check_length(event)
+        except h11.RemoteProtocolError as error:
+            self._refuse(_as_api_error(error))
+            return h11.NEED_DATA
+        return event
+
+    def answer(self, error: ApiError, headers: list[tuple[bytes, bytes]], body: bytes) -> bytes:
+        """The bytes of a last answer; none where another one has begun."""
+        if self.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
+            return b""
+        last = [*headers, (b"content-length", str(len(body)).encode()), (b"connection", b"close")]
+        events = [h11.Response(status_code=error.status, headers=last), h11.EndOfMessage()]
+        if self.method != b"HEAD":
+            events.insert(1, h11.Data(data=body))
+        return b"".join(self.send(event) or b"" for event in events)
+
+
+def _check_length(request: h11.Request) -> None:
+    """Raises RemoteProtocolError where two servers may disagree about where the body ends (RFC 9112, 6.1)."""
+    names = {name for name, _ in request.headers}
+    if b"transfer-encoding" not in names:
+        return
+    if b"content-length" in names:
+        raise h11.RemoteProtocolError("Content-Length and Transfer-Encoding are both given")
+    if request.http_version < b"1.1":
+        raise h11.RemoteProtocolError("HTTP/1.0 has no Transfer-Encoding")
+
+
+def _as_api_error(error: h11.RemoteProtocolError) -> ApiError:
+    kind = _KINDS.get(error.error_status_hint, BAD_HTTP)
+    said = str(error).partition(": bytearray(")[0].partition(": b'")[0][:200]
+    if kind is HEADER_TOO_LARGE:
+        said = f"a header of more than {MOST_HEADER_BYTES:,} bytes"
+    return ApiError(kind, f"the request is not read: {said}")
