@@ -4,6 +4,7 @@
     ├── InvalidInputError
     │   ├── GraphSyntaxError             text that is not a Graph, with its line
     │   ├── ExportError                  a torch module that cannot be exported in the form that is read
+    │   ├── ExportedFileError            a file that torch.export.save has not written, or that is damaged
     │   ├── UnsupportedOperatorError     operators that the compiler does not know, all of them at once
     │   ├── OnnxFileError                a file that is no ONNX model, or one that breaks the format's rules
     │   ├── MissingBufferError           a buffer without a value and no way to compute it
@@ -41,6 +42,14 @@ class GraphSyntaxError(InvalidInputError):
 
 class ExportError(InvalidInputError):
     """A torch module that could not be exported, or not in the form that the compiler reads."""
+
+
+class ExportedFileError(InvalidInputError):
+    """A file that torch.export.save has not written, or that is damaged; `reason` is said by its first line."""
+
+    def __init__(self, path: object, reason: Exception) -> None:
+        first = (str(reason).strip().splitlines() or [type(reason).__name__])[0]
+        super().__init__(f"{path}: cannot be read as a file of torch.export.save: {first:.200}")
 
 
 class OnnxFileError(InvalidInputError):

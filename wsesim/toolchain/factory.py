@@ -39,18 +39,10 @@ def module_from(model: str) -> tuple[Any, str]:
 
 def exported_from(model: str) -> Graph:
     """The raw Graph of MODEL, a file that torch.export.save has written. Raises a WsesimError for any other file."""
-    import torch
-
+    from wsesim_compiler.frontends.exported import read_exported
     from wsesim_compiler.frontends.torch_export import from_exported
 
-    if not is_file(Path(model)):
-        raise InvalidInputError(f"{model}: there is no such file; torch.export.save writes one")
-    try:
-        program = torch.export.load(model)
-    except Exception as error:  # torch raises what its parts of the file raise
-        reason = str(error).strip().split("\n")[0] or type(error).__name__
-        raise InvalidInputError(f"{model}: torch.export.load cannot read it: {reason:.200}") from error
-    return from_exported(program, Path(model).stem)
+    return from_exported(read_exported(Path(model)), Path(model).stem)
 
 
 def _require_module(made: object, model: str) -> None:
