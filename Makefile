@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 SOURCES := wsesim compiler models examples tests benchmarks
+CASES ?= 100000
 
-.PHONY: help demo test check bench refresh clean
+.PHONY: help demo test check fuzz bench refresh clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -23,7 +24,7 @@ demo: $(VENV)/base  ## text and modelled times on a simulated wafer
 	$(BIN)/wsesim complete "It was a dark and stormy night" --max-tokens 40
 
 # Tests of a checkout share compiled kernels of their own; what a user runs keeps them in the user's cache.
-test check bench refresh: export NUMBA_CACHE_DIR ?= $(CURDIR)/.numba_cache
+test check fuzz bench refresh: export NUMBA_CACHE_DIR ?= $(CURDIR)/.numba_cache
 
 test: $(VENV)/dev  ## the test suite (without what is marked slow)
 	$(BIN)/pytest -m "not slow" -n auto --dist loadscope
@@ -32,6 +33,9 @@ check: $(VENV)/dev  ## lint, format, types
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/mypy
+
+fuzz: $(VENV)/dev  ## damaged files for every reader, 100,000 (CASES=N): none may fail
+	$(BIN)/python -m tests.fuzz --cases $(CASES)
 
 bench: $(VENV)/dev  ## measured figures, medians and ratios, with the machine they were measured on
 	$(BIN)/python -m benchmarks

@@ -1,0 +1,72 @@
+"""What came of a case: accepted, a clean error, or one of the ways to fail."""
+
+from __future__ import annotations
+
+import traceback
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.fuzz.area import Read
+from wsesim.errors import WsesimError
+
+ACCEPTED, CLEAN, MESSAGE, TRACEBACK, HANG, CRASH = KINDS = (
+    "accepted",
+    "clean",
+    "message",
+    "traceback",
+    "hang",
+    "crash",
+)
+"""`clean` is a WsesimError of one line, `message` one of several or of none, or a line that is too long to read."""
+
+FAILURES = (MESSAGE, TRACEBACK, HANG, CRASH)
+LONGEST_MESSAGE = 1000  # characters: a name or a value that is echoed whole
+ROOT = Path(__file__).resolve().parents[2]
+_OURS = tuple(str(ROOT / folder) for folder in ("wsesim", "compiler", "models"))
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """`what` is the error, `place` the line that raised it: the innermost of ours, else the innermost of all."""
+
+    kind: str
+    what: str = ""
+    place: str = ""
+
+
+def judged(read: Read, path: Path) -> Verdict:
+    """What `read` makes of the file. A warning counts as a traceback, as it does in the tests."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            read(path)
+    except WsesimError as error:
+        message = str(error)
+        sound = len(message.splitlines()) == 1 and len(message) <= LONGEST_MESSAGE
+        return Verdict(CLEAN, type(error).__name__) if sound else Verdict(MESSAGE, f"{message!r:.200}", _place(error))
+    except MemoryError as error:
+        return Verdict(CRASH, f"MemoryError: {error!s:.200}", _place(error))
+    except BaseException as error:  # a panic of a native library is no Exception
+        return Verdict(TRACEBACK, f"{type(error).__name__}: {_shown(error)}", _place(error))
+    return Verdict(ACCEPTED)
+
+
+def _shown(error: BaseException) -> str:
+    try:
+        return f"{str(error)!r:.200}"
+    except Exception:
+        return "an error whose text cannot be made"
+
+
+def _place(error: BaseException) -> str:
+    return place([(frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(error.__traceback__)])
+
+
+def place(frames: list[tuple[str, int]]) -> str:
+    """file:line of the innermost frame of this project, else of the innermost of all; frames come outermost first."""
+    ours = [frame for frame in frames if frame[0].startswith(_OURS)]
+    if not frames:
+        return ""
+    name, line = (ours or frames)[-1]
+    return f"{name.removeprefix(f'{ROOT}/')}:{line}"

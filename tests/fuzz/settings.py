@@ -1,0 +1,276 @@
+"""Areas of what a user writes or a run remembers: machines, placements, defects, remembered steps, command lines."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+from contextlib import redirect_stderr, redirect_stdout
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from random import Random
+
+from tests.fuzz.area import Area
+from tests.fuzz.damage import NUMBER_WORDS, damage_bytes, damage_json, damage_toml, one_to_three
+from wsesim.errors import WsesimError
+
+MACHINES = ("toy4x4", "wse3")
+
+_EXTRAS = b"""
+dead = [[0, 0], [3, 2]]
+dead_rows = [1]
+dead_columns = [2]
+slow = [[1, 1, 2], [2, 3, "3/2"]]
+"""
+
+
+@cache
+def _machine_seeds() -> tuple[bytes, ...]:
+    """Presets, and one with all that a user may add."""
+    presets = resources.files("wsesim.machine") / "presets"
+    toy, wse3 = ((presets / f"{name}.toml").read_bytes() for name in MACHINES)
+    return toy, wse3, toy.replace(b"\n[fabric]", _EXTRAS + b"\n[fabric]")
+
+
+def _read_machine(path: Path) -> None:
+    from wsesim.machine import load_machine
+
+    machine = load_machine(str(path))
+    assert len(machine.dead) <= machine.columns * machine.rows
+    hash(machine)
+
+
+_DEFECTS = (
+    b"dead = [[0, 1], [3, 3], [2, 0]]\ndead_rows = [2]\ndead_columns = [0, 1]\n",
+    b"# one\ndead = [\n  [1, 1],\n]\n",
+)
+
+
+def _read_defects(path: Path) -> None:
+    from wsesim.machine import load_machine, with_defects
+
+    for name in MACHINES:
+        with_defects(load_machine(name), str(path))
+
+
+@cache
+def _placement_seeds() -> tuple[bytes, ...]:
+    """What the compiler prints, and one with collectives."""
+    from tests.fuzz.graphs import stages
+
+    placed = stages()["place"].encode() + b"\n"
+    collectives = b"""
+[collectives]
+"layer0.qkv" = "ring"
+"layer1.o" = { decode = "chain", prefill = "two_phase:2" }
+"""
+    return placed, placed + collectives
+
+
+def _read_placement(path: Path) -> None:
+    """Parsed, and where that goes well, placed on its wafer."""
+    from tests.fuzz.graphs import MACHINE, write_text
+    from wsesim.toolchain.compiling import compile_from
+    from wsesim.toolchain.words import Lowering
+
+    graph = write_text("recognize", path.parent)
+    compile_from(str(graph), Lowering(machine=MACHINE, max_context=64, placement=str(path)))
+
+
+def _step_seeds() -> tuple[bytes, ...]:
+    steps = {"decode 1 64": {"cycles": 900, "logits_cycles": 800, "busy_cycles": 900}}
+    return (json.dumps(steps | {"prefill 1 5": {"cycles": 5000, "logits_cycles": 4000, "busy_cycles": 5000}}).encode(),)
+
+
+class _Simulated:
+    """A Timing whose steps are all known: the file decides what is remembered of them."""
+
+    def decode_key(self, context: int, candidates: int) -> tuple[object, ...]:
+        return ("decode", candidates, context)
+
+    def decode(self, context: int, candidates: int) -> object:
+        return _KNOWN
+
+    def prefill_times(self, tokens: int, candidates: int) -> object:
+        return _KNOWN
+
+    def forget_steps(self) -> None:
+        """There is nothing to forget."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Step:
+    cycles: int = 7
+    logits_cycles: int = 7
+    busy_cycles: int = 7
+
+
+_KNOWN = _Step()
+
+
+def _read_steps(path: Path) -> None:
+    """Steps of which some are in the file; then the file is written anew."""
+    from wsesim.toolchain.steps import RememberedSteps
+
+    steps = RememberedSteps(_Simulated(), path)  # type: ignore[arg-type]
+    for step in (steps.decode(64, 1), steps.prefill(5, 1), steps.decode(3, 1)):
+        assert all(type(value) is int for value in (step.cycles, step.logits_cycles, step.busy_cycles))
+
+
+_FIXED = {
+    "compile": ("compile", "tiny", "--machine", "toy4x4"),
+    "simulate": ("simulate", "tiny", "--machine", "toy4x4"),
+    "complete": ("complete", "Once", "--model", "tiny", "--machine", "toy4x4", "--max-tokens", "2"),
+    "serve": ("serve", "--model", "tiny", "--machine", "toy4x4"),
+    "machines": ("machines",),
+    "models": ("models",),
+}
+"""What stands before the options, so that no case compiles or runs a large model."""
+
+_OPTIONS = {
+    "compile": ("--print", "place", "-o", "out.txt", "--batch", "2"),
+    "simulate": ("--phase", "prefill", "--tokens", "3", "--batch", "1", "--in-flight", "1", "--json", "--congestion"),
+    "complete": ("--temperature", "0.5", "--top-p", "0.9", "--seed", "3", "--stop", "x", "--dtype", "bf16", "--json"),
+    "serve": (
+        "--host",
+        "127.0.0.1",
+        "--port",
+        "0",
+        "--api-key",
+        "k",
+        "--queue",
+        "4",
+        "--body-bytes",
+        "9",
+        "--body-s",
+        "1",
+    ),
+    "machines": (),
+    "models": (),
+}
+_LOWERING = (
+    *("--strategy", "shared", "--max-context", "64", "--sequences", "2", "--timing-dtype", "fp16", "--kv", "shift"),
+    *("--kv-dtype", "int8", "--softmax", "fused", "--collective", "two_phase:2", "--order", "row_major"),
+)
+_WORDS = (
+    *NUMBER_WORDS,
+    *(
+        "",
+        " ",
+        "-",
+        "--",
+        "---",
+        "\0",
+        "\ud800",
+        "é",
+        "a\nb",
+        "x" * 5000,
+        "/dev/zero",
+        "/dev/null",
+        ".",
+        "..",
+        "nothing",
+    ),
+    *(
+        "4x4",
+        "0x0",
+        "-1x2",
+        "9999999999x1",
+        "1x",
+        "x1",
+        "auto",
+        "ring",
+        "streamed_tree",
+        "two_phase:0",
+        "two_phase:99999",
+    ),
+    *(
+        "hybrid",
+        "pipelined",
+        "shared",
+        "concat",
+        "fp32",
+        "wse2",
+        "toy4x4",
+        "decode",
+        "prefill",
+        "graph",
+        "--help",
+        "--version",
+    ),
+    *(
+        "--block",
+        "--layers-per-block",
+        "--stop-after",
+        "emit",
+        "--placement",
+        "--defects",
+        "--from",
+        "--machine",
+        "--sensitivity",
+        "--weights",
+    ),
+    *("--write-s", "--requests-per-day", "--tokens-per-minute", "--text-from", "--print=", "--batch=2", "-o=", "@file"),
+)
+
+
+def _option_seeds() -> tuple[bytes, ...]:
+    lines = [(word, *options, *(_LOWERING if len(options) > 1 else ())) for word, options in _OPTIONS.items()]
+    return tuple(json.dumps(line).encode() for line in lines)
+
+
+def _damage_options(rng: Random, data: bytes) -> bytes:
+    """Some of the options, with words replaced, dropped, doubled and moved; what stands before them stays."""
+    word, *options = json.loads(data)
+    pairs = [options[i : i + 2] for i in range(0, len(options), 2)]
+    kept = [w for pair in rng.sample(pairs, min(len(pairs), rng.randrange(4))) for w in pair]
+    for _ in range(rng.choice((1, 1, 2, 3))):
+        at, kind = rng.randrange(len(kept) + 1), rng.randrange(5)
+        if kind < 2 and at < len(kept):
+            kept[at] = rng.choice(_WORDS)
+        elif kind == 2:
+            kept[at : at + 1] = []
+        elif kind == 3:
+            kept.insert(at, rng.choice((*options, *_WORDS)))
+        else:
+            kept[at:at] = [rng.choice(_LOWERING[::2]), rng.choice(_WORDS)]
+    return json.dumps([word, *kept]).encode()
+
+
+def _read_options(path: Path) -> None:
+    """The command in this process. Its refusal is what it prints from `error:` on."""
+    from wsesim.cli import main
+
+    word, *options = json.loads(path.read_bytes())
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err):
+        try:
+            status = main([*_FIXED[word], *options])
+        except SystemExit as left:  # argparse's way
+            status = left.code
+    if status in (0, None):
+        return
+    said = err.getvalue()
+    assert status == 2 and "error: " in said, (status, said[-500:])
+    refusal = said[said.index("error: ") + len("error: ") :].removesuffix("\n")
+    if refusal == "out of memory":
+        raise MemoryError(refusal)
+    raise WsesimError(refusal)
+
+
+AREAS = (
+    Area("machine", "machine.toml", _machine_seeds, damage_toml, _read_machine),
+    Area("placement", "placement.toml", _placement_seeds, damage_toml, _read_placement, share=0.5),
+    Area("defects", "defects.toml", lambda: _DEFECTS, damage_toml, _read_defects),
+    Area("steps", "steps.json", _step_seeds, one_to_three(*[damage_json] * 5, damage_bytes), _read_steps),
+    Area(
+        "options",
+        "arguments.json",
+        _option_seeds,
+        _damage_options,
+        _read_options,
+        share=0.1,
+        warm=lambda seed: b"complete" not in seed and b"serve" not in seed,
+    ),
+)

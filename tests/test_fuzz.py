@@ -1,0 +1,113 @@
+"""Damaged files of every kind: no reader fails. And the harness, held against readers that do."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fuzz.judge import FAILURES, KINDS, ROOT
+
+
+def run(*arguments: str, module: str = "tests.fuzz") -> subprocess.CompletedProcess[str]:
+    """The harness in a process of its own: it forks, and this one has threads."""
+    command = [sys.executable, "-m", module, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=os.environ | {"PYTHONPATH": PATHS})
+
+
+PATHS = os.pathsep.join((str(ROOT), os.environ.get("PYTHONPATH", "")))
+
+
+def found(folder: Path, cases: int, *areas: str) -> dict[str, Any]:
+    """What the readers of these areas made of so many files."""
+    only = [word for area in areas for word in ("--only", area)]
+    ran = run("--json", "--jobs", "1", "--cases", str(cases), "--failures", str(folder), *only)
+    assert ran.stdout, ran.stderr
+    summary: dict[str, Any] = json.loads(ran.stdout)
+    assert not summary["failures"], "\n".join(map(str, summary["failures"]))
+    assert ran.returncode == 0, ran.stderr
+    assert all(row["clean"] for row in summary["areas"].values())
+    return summary["areas"]
+
+
+# A class each, so that pytest-xdist hands them to different processes.
+
+
+class TestRequests:
+    def test_bodies(self, tmp_path: Path) -> None:
+        found(tmp_path, 1000, "http-body")
+
+
+@cache
+def probes() -> dict[str, Any]:
+    ran = run("--json", "--cases", "16", "--jobs", "2", "--hang-s", "0.5", module="tests.fuzz_probes")
+    assert ran.returncode == 1, ran.stderr
+    return json.loads(ran.stdout)
+
+
+EXPECTED = {
+    "accepts": "accepted",
+    "refuses": "clean",
+    "refuses_in_two_lines": "message",
+    "echoes": "message",
+    "raises": "traceback",
+    "panics": "traceback",
+    "warns": "traceback",
+    "loops": "hang",
+    "waits_in_native_code": "hang",
+    "takes_memory": "crash",
+    "recurses": "traceback",
+    "leaves": "crash",
+    "writes_elsewhere": "traceback",
+    "runs_a_program": "traceback",
+    "calls": "traceback",
+}
+
+
+class TestHarness:
+    @pytest.mark.parametrize(("reader", "kind"), EXPECTED.items(), ids=EXPECTED)
+    def test_what_a_reader_does_is_told(self, reader: str, kind: str) -> None:
+        counts = probes()["areas"][reader]
+        assert {name: counts[name] for name in KINDS if counts[name]} == {kind: 1}
+        failures = [failure for failure in probes()["failures"] if failure["area"] == reader]
+        assert [failure["kind"] for failure in failures] == [kind] * (kind in FAILURES)
+
+    @pytest.mark.parametrize("reader", ["raises", "loops", "waits_in_native_code", "takes_memory", "recurses"])
+    def test_the_place_is_told(self, reader: str) -> None:
+        (failure,) = (failure for failure in probes()["failures"] if failure["area"] == reader)
+        file, _, line = failure["place"].rpartition(":")
+        assert file.endswith("fuzz_probes.py") and f"def {reader}(" in text_before(Path(ROOT, file), int(line))
+
+    def test_cases_after_a_crash_are_run(self) -> None:
+        ran = run("--json", "--only", "aborts_now_and_then", "--cases", "9", module="tests.fuzz_probes")
+        summary = json.loads(ran.stdout)
+        counts = summary["areas"]["aborts_now_and_then"]
+        assert (counts["crash"], counts["accepted"]) == (3, 6)
+        (failure,) = summary["failures"]
+        assert (failure["what"], failure["case"], failure["count"]) == ("SIGABRT", 1, 3)
+
+    def test_a_case_is_run_again_with_its_traceback(self, tmp_path: Path) -> None:
+        words = "--only", "raises", "--case", "7", "--seed", "3", "--failures"
+        first, second = (run(*words, str(tmp_path / name), module="tests.fuzz_probes") for name in "ab")
+        assert first.returncode == 1 and "fuzz_probes.py" in first.stderr and "ValueError: wrong" in first.stderr
+        assert second.stderr == first.stderr
+        kept = [(tmp_path / name / "raises-7-a.txt").read_bytes() for name in "ab"]
+        assert kept[0] == kept[1]
+
+    def test_failures_are_kept_and_the_table_says_where(self, tmp_path: Path) -> None:
+        ran = run("--only", "raises", "--cases", "5", "--failures", str(tmp_path), module="tests.fuzz_probes")
+        assert ran.returncode == 1
+        assert [path.name for path in tmp_path.iterdir()] == ["raises-0-a.txt"]
+        assert str(tmp_path) in ran.stdout and "--only raises --case 0 --seed 0" in ran.stdout
+
+
+def text_before(path: Path, line: int) -> str:
+    """The nearest line that begins a function, at this line or before it."""
+    lines = path.read_text(encoding="utf-8").splitlines()[:line]
+    return next(text for text in reversed(lines) if text.startswith("def "))
