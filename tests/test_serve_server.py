@@ -280,6 +280,7 @@ NEXT = b"GET /metrics HTTP/1.1\r\nhost: localhost\r\n\r\n"
         (POST + b"a: " + b"x" * 70_000, 431, "header_too_large", "a header of more than 16,384 bytes"),
         (POST + b"transfer-encoding: gzip\r\n\r\n", 501, "unsupported_transfer_encoding", "Only Transfer-Encoding: "),
         (POST + CHUNKED + b"\r\nxyz\r\n", 400, "invalid_http", "illegal chunk header"),
+        (NEXT[:-2] + CHUNKED + b"\r\nxyz\r\n", 400, "invalid_http", "illegal chunk header"),  # a body nobody reads
         (
             POST + CHUNKED + b"content-length: 2\r\n\r\n2\r\n{}\r\n0\r\n\r\n" + NEXT,
             400,
@@ -310,6 +311,14 @@ def test_what_is_no_http_is_an_api_error_and_one_line_of_the_log(
     assert body["message"].startswith(f"the request is not read: {said}")
     (line,) = caplog.messages
     assert line == f"{host}:{port}: {body['message']}" and "\n" not in line and len(line) < 300
+
+
+@pytest.mark.parametrize("asked", [b"h2c", b"websocket"])
+def test_an_upgrade_is_ignored(asked: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    more = b"connection: upgrade, close\r\nupgrade: " + asked + b"\r\n\r\n"
+    with served(tiny_api()) as url:
+        assert read_all(connect(url, NEXT.removesuffix(b"\r\n") + more)).startswith(b"HTTP/1.1 200 ")
+    assert not caplog.records
 
 
 def test_a_head_request_that_is_no_http_has_an_answer_without_a_body() -> None:

@@ -56,6 +56,9 @@ class Connection(H11Protocol):
         """Ends it, whatever waits to be sent."""
         self.transport.abort()
 
+    def _unsupported_upgrade_warning(self) -> None:
+        """Says nothing: a server may ignore Upgrade (RFC 9110, 7.8), and clients ask for HTTP/2 this way."""
+
     # A client that sends no HTTP
 
     def _refuse(self, error: ApiError) -> None:
@@ -63,6 +66,9 @@ class Connection(H11Protocol):
         if self.transport.is_closing():
             return
         log.warning("%s: %s", _peer(self.client), error.message)
+        if self.answering:  # its body is what is no HTTP: the application sends nothing more
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
         extra = {"content-type": "application/json", **error.headers()}
         headers = [(name.encode(), value.encode()) for name, value in extra.items()]
         headers += [*self.server_state.default_headers, (b"x-request-id", request_id())]
