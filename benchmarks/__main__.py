@@ -16,7 +16,7 @@ from benchmarks import (
 )
 from benchmarks.machine import machine_text
 from benchmarks.row import Row
-from wsesim.report.tables import aligned
+from wsesim.tables import aligned
 
 ALL: dict[str, Callable[[], list[Row]]] = {
     "commands": bench_commands.rows,

@@ -15,7 +15,7 @@ from pathlib import Path
 from tests.programs import program
 from wsesim.engine.timing import Timing
 from wsesim.engine.wafer import Memory
-from wsesim.report.tables import aligned
+from wsesim.tables import aligned
 
 HELD = Path(__file__).with_name("regression.json")
 

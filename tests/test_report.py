@@ -6,20 +6,25 @@ import dataclasses
 import json
 import math
 from fractions import Fraction
-from itertools import pairwise
+from itertools import pairwise, product
+from typing import Any
 
 import pytest
 
+import wsesim
 from tests.programs import UNTIED, on_machine, program
 from wsesim.engine.path import PathStep, step_path
 from wsesim.engine.timing import Step, Timing
 from wsesim.engine.wafer import Memory
 from wsesim.machine.machine import SlowPE
 from wsesim.program import Program
-from wsesim.report.bounds import lower_bounds, multiply_adds
+from wsesim.report.bounds import MachineBounds, lower_bounds, machine_bounds, multiply_adds
 from wsesim.report.program import program_text
 from wsesim.report.report import KINDS, Report, report
-from wsesim.report.tables import aligned, report_text, si_bytes, si_seconds
+from wsesim.report.schema import SCHEMA_VERSION
+from wsesim.report.stretches import operator_of, stretches
+from wsesim.report.tables import report_text
+from wsesim.tables import si_bytes, si_seconds
 from wsesim_models.config import CONFIGS
 
 CONFIGURATIONS = [
@@ -90,6 +95,51 @@ def test_no_bound_is_above_the_cycles(made: Program) -> None:
         assert 0 < bounds.arithmetic_cycles <= step.cycles
         assert 0 < bounds.dependent_cycles <= step.cycles
         assert 0 < bounds.distance_cycles <= step.cycles
+        anywhere = machine_bounds(made, step)
+        assert anywhere.arithmetic_cycles <= step.cycles
+        assert 0 < anywhere.spread_cycles <= step.cycles
+
+
+@pytest.mark.parametrize("model", ["tiny", UNTIED])
+def test_bounds_of_the_machine_do_not_depend_on_the_placement(model: str) -> None:
+    """Strategies, shapes, collectives, softmax and chunk differ; the bounds do not, and those of the placements do."""
+    ways: list[tuple[str, dict[str, Any]]] = [
+        ("pipelined", {}),
+        ("pipelined", {"block": (16, 2), "softmax": "fused"}),
+        ("pipelined", {"block": (2, 64), "prefill_chunk": 3}),
+        ("shared", {"collective": "chain", "kv": "shift"}),
+    ]
+    here, anywhere = set(), set()
+    for strategy, options in ways:
+        made = program(model, "wse3", strategy, **options)
+        timing = Timing(made)
+        steps = timing.decode(40), timing.prefill(9)
+        anywhere.add(tuple(machine_bounds(made, step) for step in steps))
+        here.add(tuple(lower_bounds(made, step) for step in steps))
+        assert all(machine_bounds(made, s).arithmetic_cycles <= s.cycles for s in steps)
+        assert all(machine_bounds(made, s).spread_cycles <= s.cycles for s in steps)
+    assert len(anywhere) == 1 and len(here) == len(ways)
+
+
+def test_bounds_of_the_machine_by_hand() -> None:
+    """tiny over 16 cached tokens on sixteen PEs of one multiply-add a cycle: five parts, each around the best PE."""
+    made = program("tiny", "toy4x4")
+    attention = 2 * 32 * 32 + 2 * 32 * 16 + 2 * 17 * 32
+    parts = [attention, 3 * 32 * 64, attention, 3 * 32 * 64, 32 * 256]
+    found = machine_bounds(made, Timing(made).decode(16))
+    assert found == MachineBounds(16, sum(parts) // 16, int(sum(map(fastest_spread, parts))))
+    one_dead = on_machine(made, dead=frozenset({(3, 3)}))
+    assert machine_bounds(one_dead, Timing(made).decode(16)).arithmetic_cycles == sum(parts) // 15
+
+
+def fastest_spread(products: int) -> float:
+    """The least T with enough cycles left on all PEs, (T - hops) each, over all PEs of toy4x4 to begin on."""
+    best = float("inf")
+    for x, y in product(range(4), range(4)):
+        hops = sorted(abs(x - a) + abs(y - b) for a, b in product(range(4), range(4)))
+        reached = [(products + sum(hops[:n])) / n for n in range(1, 17)]
+        best = min(best, min(reached))
+    return best
 
 
 def test_bounds_hold_without_contention_and_with_stragglers(made: Program) -> None:
@@ -174,6 +224,11 @@ def test_json_has_the_figures_at_its_top(shown: Report) -> None:
     assert said["cycles"] == shown.cycles == sum(said["critical_path_cycles"].values())
     assert sum(operator["cycles"] for operator in said["operators"]) == shown.cycles
     assert set(said["lower_bounds_cycles"]) == {"arithmetic", "dependent", "distance"}
+    assert said["machine_lower_bounds_cycles"] == {
+        "arithmetic": shown.machine_bounds.arithmetic_cycles,
+        "spread": shown.machine_bounds.spread_cycles,
+    }
+    assert (said["schema_version"], said["wsesim_version"]) == (SCHEMA_VERSION, wsesim.__version__)
     assert (said["model"], said["machine"], said["phase"]) == ("tiny", "toy4x4", shown.phase)
     assert said["program"] == program("tiny", "toy4x4").fingerprint()
 
@@ -181,7 +236,9 @@ def test_json_has_the_figures_at_its_top(shown: Report) -> None:
 def test_text_contains_the_figures(shown: Report) -> None:
     text = report_text(shown)
     figures = [f"{shown.cycles:,}", f"{shown.tokens_per_second:,.1f}", si_seconds(shown.seconds), shown.timing_dtype]
-    figures += [f"{bound:,}" for bound in dataclasses.astuple(shown.bounds)]
+    figures += [
+        f"{bound:,}" for bounds in (shown.bounds, shown.machine_bounds) for bound in dataclasses.astuple(bounds)
+    ]
     for figure in figures:
         assert figure in text
     lines = [line.split() for line in text.splitlines()]
@@ -192,20 +249,37 @@ def test_text_contains_the_figures(shown: Report) -> None:
     assert ["sum", f"{shown.cycles:,}", "100.0", "%"] in [line[:4] for line in lines]
 
 
-def test_the_longest_stretches_are_shown_in_the_order_of_time(shown: Report) -> None:
-    text = report_text(shown, path_steps=5)
-    rows = text.partition("longest stretches\n")[2].splitlines()[1:6]
-    starts = [int(row.split()[0].replace(",", "")) for row in rows]
-    cycles = [int(row.split()[-1].replace(",", "")) for row in rows]
-    assert starts == sorted(starts)
-    assert max(cycles) == max(longest_stretches(shown.path))
+def test_stretches_are_grouped_by_operator_and_kind(shown: Report) -> None:
+    """Their cycles sum to the step's, and the longest of each is on the path where it is said to be."""
+    found = stretches(shown.path)
+    assert len({(s.operator, s.kind) for s in found}) == len(found)
+    assert sum(s.cycles for s in found) == shown.cycles
+    assert [s.cycles for s in found] == sorted((s.cycles for s in found), reverse=True)
+    assert max(s.longest_cycles for s in found) == max(longest_stretches(shown.path))
+    for share in shown.shares:
+        for kind, cycles in zip(KINDS, share.by_kind, strict=True):
+            assert sum(s.cycles for s in found if (s.operator, s.kind) == (share.operator, kind)) == cycles
+    for s in found:
+        begun = [part for part in shown.path if part.start_cycle == s.start_cycle]
+        assert [(part.segment, part.kind, part.pe) for part in begun] == [(s.segment, s.kind, s.pe)]
+        assert s.longest_cycles * s.count >= s.cycles >= s.longest_cycles + s.count - 1
+
+
+def test_no_group_of_stretches_is_shown_twice() -> None:
+    """Layers are alike: their stretches are one row, with their number."""
+    made = program("smollm2-135m", "wse3")
+    text = report_text(report(made, Timing(made).decode(16)), groups=5)
+    head, *rows = text.partition("longest stretch of each")[2].splitlines()[1:7]
+    assert head.split()[:5] == ["operator", "kind", "stretches", "cycles", "longest"]
+    assert len({tuple(row.split()[:2]) for row in rows}) == 5
+    assert all(int(row.split()[2]) % 30 == 0 for row in rows)
 
 
 def longest_stretches(path: tuple[PathStep, ...]) -> list[int]:
     """Cycles of neighbouring steps of one segment, operator and kind."""
     found, last = [0], None
     for part in path:
-        what = (part.segment, part.label, part.kind)
+        what = (part.segment, operator_of(part), part.kind)
         if what == last:
             found[-1] += part.cycles
         else:
@@ -226,7 +300,3 @@ def test_program_text_names_blocks_and_bytes() -> None:
 def test_units_suit_the_size() -> None:
     assert [si_seconds(s) for s in (2.0, 0.0123, 4.56e-6, 7e-9, 0.0)] == ["2 s", "12.3 ms", "4.56 us", "7 ns", "0 ns"]
     assert [si_bytes(b) for b in (12, 49152, 5 * 10**6, 21_950_000_000)] == ["12 B", "49.15 kB", "5 MB", "21.95 GB"]
-
-
-def test_columns_are_aligned() -> None:
-    assert aligned([("a", "1", "22"), ("bbb", "333")], indent="") == "a      1  22\nbbb  333"

@@ -229,7 +229,7 @@ def serve_command(options: argparse.Namespace) -> int:
 
 def models_command(options: argparse.Namespace) -> int:
     del options
-    from wsesim.report.tables import aligned
+    from wsesim.tables import aligned
     from wsesim_models.cache import known
 
     rows = [("model", "parameters", "layers", "width", "context", "weights")]
@@ -262,7 +262,7 @@ class _Progress:
 def machines_command(options: argparse.Namespace) -> int:
     del options
     from wsesim.machine import load_machine, machine_names
-    from wsesim.report.tables import aligned, si_bytes
+    from wsesim.tables import aligned, si_bytes
 
     rows = [("machine", "PEs usable", "clock", "room a PE", "in all", "hop", "cycles/wavelet")]
     for name in machine_names():

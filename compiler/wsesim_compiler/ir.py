@@ -14,9 +14,12 @@ nodes.
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
+
+from wsesim.tables import Table
 
 TOKENS = "T"
 """The symbolic dimension: the number of new tokens."""
@@ -167,6 +170,14 @@ class Graph:
             constants=tuple(c for c in self.constants if c.name in wanted),
             nodes=tuple(n for n in self.nodes if n.name in wanted),
         )
+
+    def __repr__(self) -> str:
+        return f"<Graph {self.name}: {len(self.nodes):,} nodes, {len(self.parameters):,} parameters>"
+
+    def _repr_html_(self) -> str:
+        counts = Counter(node.op for node in self.nodes).most_common()
+        rows = [("operator", "nodes"), *((op, f"{count:,}") for op, count in counts)]
+        return Table(repr(self)[1:-1], tuple(rows), heading=True).html()
 
     def __str__(self) -> str:
         from wsesim_compiler.text import print_graph  # text.py needs the classes above

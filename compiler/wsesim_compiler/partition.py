@@ -11,6 +11,7 @@ import dataclasses
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+from wsesim.tables import Table
 from wsesim_compiler.ir import Graph, Node
 
 
@@ -65,6 +66,13 @@ class Partition:
         """With the halves of those layers of which `names` has one as stages of their own."""
         stages = (s.halves if any(half.name in names for half in s.halves) else (s,) for s in self.stages)
         return dataclasses.replace(self, stages=tuple(stage for group in stages for stage in group))
+
+    def __repr__(self) -> str:
+        return f"<Partition of {self.graph.name}: {len(self.stages)} stages>"
+
+    def _repr_html_(self) -> str:
+        rows = [("stage", "kind", "kernels"), *((s.name, s.kind, str(len(s.fused))) for s in self.stages)]
+        return Table(repr(self)[1:-1], tuple(rows), heading=True).html()
 
     def __str__(self) -> str:
         from wsesim_compiler.partition_text import print_partition  # which needs the classes above

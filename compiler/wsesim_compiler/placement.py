@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from wsesim.machine import Machine
 from wsesim.program.kernels import Kernel
 from wsesim.program.program import Block, BlockMemory, ColourUse, Feedback, Transfer
+from wsesim.tables import Table
 from wsesim_compiler.options import Collectives, Options, PlacedBlock
 from wsesim_compiler.partition import Partition, Stage
 from wsesim_compiler.placement_file import placement_text
@@ -49,6 +50,14 @@ class Placement:
 
     def kernels_on(self, placed: PlacedBlock) -> tuple[Kernel, ...]:
         return tuple(k for s in self.partition.stages if s.name in placed.stages for k in self.kernels_of(s))
+
+    def __repr__(self) -> str:
+        return f"<Placement of {self.partition.graph.name} on {self.machine.name}: {len(self.blocks)} blocks>"
+
+    def _repr_html_(self) -> str:
+        rows = [("block", "PEs", "axis", "stages")]
+        rows += [(p.block.name, str(p.block.rect), p.block.axis, " ".join(p.stages)) for p in self.blocks]
+        return Table(repr(self)[1:-1], tuple(rows), heading=True).html()
 
     def __str__(self) -> str:
         """A placement file, and as comments what follows from it."""

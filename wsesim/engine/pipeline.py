@@ -51,7 +51,7 @@ class Flow:
     """The steady state: `tokens` come out every `cycles` (a batch counts as one token here).
 
     latencies: of these tokens, from the first block's beginning with the id to the next id's being back.
-    settled_after: rounds before the repetition began.
+    settled_after: rounds before the repetition began. most_at_once: tokens for which there are blocks.
     """
 
     in_flight: int
@@ -64,6 +64,13 @@ class Flow:
     settled_after: int
     late_requests: int
     link_events: int
+    most_at_once: int
+
+    def __repr__(self) -> str:
+        return (
+            f"<Flow of {self.in_flight} in flight: a period of {float(self.period_cycles):,.1f} cycles, "
+            f"a latency of {float(self.latency_cycles):,.1f}>"
+        )
 
     @property
     def period_cycles(self) -> Fraction:
@@ -79,6 +86,17 @@ class Flow:
     def bottleneck(self) -> BlockUse:
         """The block that works longest for a token; the first of several."""
         return max(self.blocks, key=lambda use: use.busy_cycles)
+
+    def most_gain(self, alone_cycles: int) -> Fraction:
+        """Share of the period that more tokens in flight can save at most; `alone_cycles` is a lone token's latency.
+
+        0 where tokens wait for each other already, or for a block. No period is below what the busiest block works for
+        a token, nor below a lone token's latency over `most_at_once`.
+        """
+        if self.latency_cycles > alone_cycles or self.in_flight * self.period_cycles != self.latency_cycles:
+            return Fraction(0)
+        shortest = max(self.bottleneck.busy_cycles, Fraction(alone_cycles, self.most_at_once))
+        return max(Fraction(0), 1 - shortest / self.period_cycles)
 
 
 def pipeline(timing: Timing, in_flight: int, context: int, candidates: int = GREEDY, batch: int = 1) -> Flow:
@@ -183,8 +201,8 @@ class _Run:
         block = self.visits[sequence.visit].block
         if self.occupied.get(block, sequence.number) != sequence.number:
             return False
-        ring = sequence.visit == 0 and block in {v.block for v in self.visits[1:]}
-        return not ring or len({*self.occupied, block}) < len({v.block for v in self.visits if v.block})
+        first = sequence.visit == 0 and _returns(self.visits)
+        return not first or len({*self.occupied, block}) < len(_blocks(self.visits))
 
     def _go(self, sequence: _Sequence, done: _Round) -> None:
         visit = self.visits[sequence.visit]
@@ -221,6 +239,15 @@ class _Run:
         return DeadlockError(waiting, len(self.sequences))
 
 
+def _blocks(visits: Sequence[Visit]) -> set[str]:
+    return {visit.block for visit in visits if visit.block}
+
+
+def _returns(visits: Sequence[Visit]) -> bool:
+    """Whether a token comes back to its first block, so that tokens could wait for each other in a ring."""
+    return visits[0].block in {visit.block for visit in visits[1:]}
+
+
 def _flow(
     rounds: list[_Round], first: int, visits: tuple[Visit, ...], in_flight: int, batch: int, context: int
 ) -> Flow:
@@ -241,4 +268,5 @@ def _flow(
         settled_after=first,
         late_requests=sum(done.late_requests for done in period),
         link_events=sum(done.link_events for done in period),
+        most_at_once=len(_blocks(visits)) - _returns(visits),
     )

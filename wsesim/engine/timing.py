@@ -46,6 +46,10 @@ class Step:
     busy_cycles: int
     runs: tuple[SegmentRun, ...]
 
+    def __repr__(self) -> str:
+        what = f"over {self.context:,} cached" if self.phase == DECODE else f"of {self.tokens:,} tokens"
+        return f"<Step: {self.phase} {what}, {self.cycles:,} cycles in {len(self.runs):,} segments>"
+
     @property
     def late_requests(self) -> int:
         """Requests that a segment made before an earlier segment's last on the same link: 0 means exact."""
@@ -121,6 +125,10 @@ class Timing:
         self._segments: dict[tuple[object, ...], Segment] = {}
         self._steps: dict[tuple[object, ...], Step] = {}
         self._settled: defaultdict[tuple[int, ...], list[Settled]] = defaultdict(list)
+
+    def __repr__(self) -> str:
+        links = " with links that are always free" if self.free_links else ""
+        return f"<Timing of {self.program.model} on {self.program.machine.name}, {self.program.strategy}{links}>"
 
     def decode(self, context: int, candidates: int = GREEDY, batch: int = 1) -> Step:
         """One token of each of `batch` sequences, with `context` tokens of each in the KV cache before it.

@@ -38,6 +38,10 @@ class SegmentRun:
     late_requests: int
     credit: tuple[int, int] | None = None  # PE that the sources waited for before they could send
 
+    def __repr__(self) -> str:
+        how = "remembered" if self.remembered else "simulated"
+        return f"<SegmentRun {self.segment.name}: cycles {self.base:,} to {self.end:,}, {how}>"
+
     @property
     def end(self) -> int:
         return self.base + self.effect.end_cycles

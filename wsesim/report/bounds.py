@@ -1,8 +1,12 @@
-"""Lower bounds: closed forms that no run can beat, printed beside every simulated figure."""
+"""Lower bounds, printed beside every simulated figure: of one placement, and of the whole machine.
+
+A bound of a placement holds for every run of that Program: no other schedule on the same blocks takes less. A bound of
+the machine holds for every placement of the model on it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,13 +14,15 @@ import numpy as np
 from wsesim.engine.taskgraph import COMPUTE, TaskGraph
 from wsesim.engine.timing import Step
 from wsesim.engine.wafer import SegmentRun
-from wsesim.program.kernels import Linear
+from wsesim.machine import Machine
+from wsesim.program.kernels import Linear, RMSNorm
 from wsesim.program.program import Program
+from wsesim.report.padding import multiply_adds_done, needed_multiply_adds
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Cycles of one step.
+    """Cycles of one step that no run of this placement goes below.
 
     `arithmetic`: the weights' multiply-adds, spread over all PEs of the blocks at the FMA rate, nothing else.
     `dependent`: the vector operations of each kernel, one kernel after the other, without any network.
@@ -28,6 +34,29 @@ class Bounds:
     distance_cycles: int
 
 
+@dataclass(frozen=True, slots=True)
+class MachineBounds:
+    """Cycles of one step that no placement of this model on this machine goes below.
+
+    `arithmetic`: the multiply-adds of weights and attention, spread over all `pes` at the FMA rate, nothing else.
+    `spread`: the halves of the layers and the head, one after the other, each spreading from one PE.
+
+    Both assume one wafer, the timing dtype's FMA rate, and nothing about SRAM, launches, ramps, links or blocks. `pes`
+    are usable and alive.
+
+    Why `spread` holds: each of these parts begins with an RMSNorm, whose scale needs every value that the part before
+    made, and every multiply-add of the part needs that scale. So no multiply-add of a part begins before the last one
+    of the part before it has ended, plus the hops from that one's PE to its own. Within T cycles a PE at d hops has
+    time for rate * (T - d * hop_cycles) multiply-adds, and around one PE of the usable rectangle there are at most as
+    many at each distance as around its middle. The part takes at least the T in which they suffice. One token makes
+    the whole way; of a prompt, the last.
+    """
+
+    pes: int
+    arithmetic_cycles: int
+    spread_cycles: int
+
+
 def lower_bounds(program: Program, step: Step) -> Bounds:
     """Bounds of a decode step, or of a whole prefill, whose last chunk has to make the way of any token."""
     last = _last_pass(step)
@@ -37,6 +66,42 @@ def lower_bounds(program: Program, step: Step) -> Bounds:
         sum(_dependent_cycles(_graphs(run)) for run in last),
         sum(min(map(_shortest_way, _graphs(run))) for run in last) * hop_cycles,
     )
+
+
+def machine_bounds(program: Program, step: Step) -> MachineBounds:
+    """Bounds of the same step for every placement of the Program's model on its machine."""
+    machine, rate = program.machine, _fma_rate(program)
+    pes = machine.usable.pes - sum(machine.usable.has(x, y) for x, y in machine.dead)
+    positions = step.context + 1 if step.phase == "decode" else step.tokens
+    spread = sum(_spread_cycles(machine, products / rate) for products in _parts(program, positions))
+    return MachineBounds(pes, int(multiply_adds_done(program, step).needed / (pes * rate)), int(spread))
+
+
+def _parts(program: Program, positions: int) -> Iterator[int]:
+    """Multiply-adds of one token, the last of `positions`, between one RMSNorm and the next."""
+    products = 0
+    for kernel in program.kernels:
+        if isinstance(kernel, RMSNorm):
+            yield products
+            products = 0
+        products += needed_multiply_adds(kernel, positions)
+    yield products
+
+
+def _spread_cycles(machine: Machine, busy_cycles: float) -> float:
+    """Until `busy_cycles` of one PE's work are done by one PE and those around it, each as soon as hops reach it."""
+    usable = machine.usable
+    at_distance = np.convolve(_distances(usable.columns), _distances(usable.rows))
+    reached = np.arange(len(at_distance)) * machine.fabric.hop_cycles
+    pes, delay = np.cumsum(at_distance), np.cumsum(at_distance * reached)
+    done = pes * reached - delay  # by all PEs nearer than each distance, when it is reached
+    last = int(np.searchsorted(done, busy_cycles, side="right")) - 1
+    return float((busy_cycles + delay[last]) / pes[last])
+
+
+def _distances(length: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """Of a line's places, how many lie at each distance from its middle."""
+    return np.bincount(np.abs(np.arange(length) - length // 2))
 
 
 def _graphs(run: SegmentRun) -> list[TaskGraph]:
@@ -61,13 +126,17 @@ def _products(program: Program, *, head: bool) -> int:
     return sum(k.layout.size * output.layout.size for k in linears for output in k.outputs)
 
 
+def _fma_rate(program: Program) -> float:
+    """Multiply-adds of one PE in a cycle."""
+    fma = program.machine.op("fma")
+    return float(fma.rate_fp32 if program.timing_dtype == "fp32" else fma.rate_fp16)
+
+
 def _arithmetic_cycles(program: Program, step: Step) -> int:
     """Of a prompt only the last token visits the head."""
-    fma = program.machine.op("fma")
-    rate = fma.rate_fp32 if program.timing_dtype == "fp32" else fma.rate_fp16
     logits = step.tokens if step.phase == "decode" else 1
     products = step.tokens * _products(program, head=False) + logits * _products(program, head=True)
-    return int(products / (program.pes * rate))
+    return int(products / (program.pes * _fma_rate(program)))
 
 
 def _dependent_cycles(graphs: Iterable[TaskGraph]) -> int:

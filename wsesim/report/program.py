@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from wsesim.program.program import Program
-from wsesim.report.tables import aligned, si_bytes
+from wsesim.tables import aligned, si_bytes
 
 
 def program_text(program: Program) -> str:

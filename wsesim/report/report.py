@@ -11,9 +11,11 @@ from wsesim.engine.path import PathStep, step_path
 from wsesim.engine.pipeline import Flow
 from wsesim.engine.timing import Step
 from wsesim.program.program import Program
-from wsesim.report.bounds import Bounds, lower_bounds
+from wsesim.report.bounds import Bounds, MachineBounds, lower_bounds, machine_bounds
 from wsesim.report.padding import MultiplyAdds, multiply_adds_done
+from wsesim.report.schema import stamped
 from wsesim.report.sensitivity import Elasticity
+from wsesim.report.stretches import operator_of
 
 KINDS = ("compute", "launch", "network", "wait", "reroute")
 
@@ -31,8 +33,9 @@ class Share:
 class Report:
     """`cycles` from token to token (prefill: from the prompt to the first id); the shares sum to them exactly.
 
+    `print(report)` prints the table of the command line.
+    `bounds` hold for this placement, `machine_bounds` for every placement of the model on this machine.
     `tokens` are those of the prompt, or in a decode step those of the batch, each of its own sequence.
-
     `sram_free_bytes`: of each block, those that its fullest PE has left for weights, cache and buffers.
     Where they were asked for: `flow`, the steady state of several steps in flight; `free_cycles` and `free_flow`, the
     same with links and ramps that are never busy; `sensitivity` to the machine's constants.
@@ -55,6 +58,7 @@ class Report:
     shares: tuple[Share, ...]
     path: tuple[PathStep, ...]
     bounds: Bounds
+    machine_bounds: MachineBounds
     late_requests: int
     link_events: int
     multiply_adds: MultiplyAdds
@@ -108,8 +112,28 @@ class Report:
         """Cycles of the critical path by kind; they sum to its length."""
         return {kind: sum(s.by_kind[i] for s in self.shares) for i, kind in enumerate(KINDS)}
 
+    def __repr__(self) -> str:
+        step = f"decode over {self.context:,} cached" if self.phase == "decode" else f"prefill of {self.tokens:,}"
+        return (
+            f"<Report {self.model} on {self.machine}, {step}: {self.cycles_per_token:,.0f} cycles a token, "
+            f"{self.tokens_per_second:,.0f} tokens/s>"
+        )
+
+    def __str__(self) -> str:
+        from wsesim.report.tables import report_text  # which needs the class above
+
+        return report_text(self)
+
+    def _repr_html_(self) -> str:
+        from wsesim.report.tables import report_html
+
+        return report_html(self)
+
     def to_json(self) -> dict[str, Any]:
         """Plain values; the figures that scripts ask for stand at the top."""
+        return stamped(self._figures())
+
+    def _figures(self) -> dict[str, Any]:
         return {
             "tokens_per_second": self.tokens_per_second,
             "cycles_per_token": self.cycles_per_token,
@@ -137,6 +161,10 @@ class Report:
                 "arithmetic": self.bounds.arithmetic_cycles,
                 "dependent": self.bounds.dependent_cycles,
                 "distance": self.bounds.distance_cycles,
+            },
+            "machine_lower_bounds_cycles": {
+                "arithmetic": self.machine_bounds.arithmetic_cycles,
+                "spread": self.machine_bounds.spread_cycles,
             },
             "critical_path_cycles": self.by_kind(),
             "operators": [
@@ -196,6 +224,7 @@ def report(
         shares=_shares(path),
         path=path,
         bounds=lower_bounds(program, step),
+        machine_bounds=machine_bounds(program, step),
         late_requests=step.late_requests,
         link_events=step.link_events,
         multiply_adds=multiply_adds_done(program, step),
@@ -211,13 +240,6 @@ def _shares(path: tuple[PathStep, ...]) -> tuple[Share, ...]:
     """Operators by their cycles, most first; all layers' parts of one operator together."""
     cycles: dict[str, dict[str, int]] = defaultdict(lambda: dict.fromkeys(KINDS, 0))
     for step in path:
-        cycles[_operator(step)][step.kind] += step.cycles
+        cycles[operator_of(step)][step.kind] += step.cycles
     shares = [Share(name, sum(parts.values()), tuple(parts.values())) for name, parts in cycles.items()]
     return tuple(sorted(shares, key=lambda s: (-s.cycles, s.operator)))
-
-
-def _operator(step: PathStep) -> str:
-    """Sending and receiving between blocks are one operator, the transfer; the id's way back another."""
-    if step.segment == "feedback":
-        return "feedback"
-    return "transfer" if step.label in ("send", "receive") else step.label

@@ -1,123 +1,55 @@
-"""Text for people: tables of reports and completions."""
+"""A Report for people: the tables that the command line and `print(report)` show, and a notebook's shorter ones."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from itertools import groupby
-from textwrap import fill
+from collections.abc import Iterator
+from textwrap import wrap
 
-from wsesim.engine.path import PathStep
 from wsesim.engine.pipeline import Flow
 from wsesim.report.report import KINDS, Report
 from wsesim.report.sensitivity import Elasticity
+from wsesim.report.stretches import stretches
+from wsesim.tables import Table, html_of, si_bytes, si_seconds, text_of
+
+GROUPS_SHOWN = 12
 
 
-def aligned(rows: Iterable[Sequence[str]], indent: str = "  ") -> str:
-    """Columns: the first flush left, the others flush right."""
-    rows = [tuple(row) for row in rows]
-    widths = [max(len(row[i]) for row in rows if i < len(row)) for i in range(max(map(len, rows)))]
-    return "\n".join(
-        indent
-        + "  ".join(
-            cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=False))
-        )
-        for row in rows
-    )
+def report_text(report: Report, groups: int = GROUPS_SHOWN) -> str:
+    """The whole report: figures, bounds, operators, stretches of the critical path by operator and kind."""
+    return text_of(_tables(report, groups))
 
 
-def si_seconds(seconds: float) -> str:
-    """Seconds with the unit that suits their size."""
-    for unit, scale in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
-        if seconds >= scale:
-            return f"{seconds / scale:.4g} {unit}"
-    return f"{seconds / 1e-9:.4g} ns"
+def report_html(report: Report) -> str:
+    """Figures, bounds and operators as HTML tables."""
+    return html_of((_figures(report), *_bounds(report), _operators(report)))
 
 
-def si_bytes(count: int) -> str:
-    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= scale:
-            return f"{count / scale:.4g} {unit}"
-    return f"{count} B"
+def _tables(report: Report, groups: int) -> Iterator[Table]:
+    yield _figures(report)
+    yield from _bounds(report)
+    yield _operators(report)
+    yield _stretches(report, groups)
+    if report.free_cycles is not None:
+        yield _congestion(report, report.free_cycles)
+    if report.flow:
+        yield _flow(report, report.flow)
+    if report.sensitivity:
+        yield _sensitivity(report.sensitivity)
 
 
-def report_text(report: Report, path_steps: int = 12) -> str:
-    """The whole report: figures, operators, bounds, the longest stretches of the critical path."""
+def _figures(report: Report) -> Table:
     what = f"over {report.context} cached" if report.phase == "decode" else f"of {report.tokens} tokens"
-    bounds = report.bounds
-    head = [
+    return Table(
         f"{report.model} on {report.machine}, {report.strategy}, {report.phase} {what}, batch {report.batch}, "
         f"timing in {report.timing_dtype}",
-        aligned(
-            [
-                ("cycles", f"{report.cycles:,}", f"{report.cycles_per_token:,.0f} a token"),
-                ("time", si_seconds(report.seconds), f"{si_seconds(report.seconds_per_token)} a token"),
-                ("tokens/s", f"{report.tokens_per_second:,.1f}", f"clock {report.clock_hz / 1e6:g} MHz"),
-                ("PEs", f"{report.pes:,}", f"{si_bytes(report.sram_bytes)} of SRAM"),
-                _headroom(report),
-                ("padding", f"{100 * report.multiply_adds.padding_share:.1f} %", "of the multiply-adds"),
-            ]
+        (
+            ("cycles", f"{report.cycles:,}", f"{report.cycles_per_token:,.0f} a token"),
+            ("time", si_seconds(report.seconds), f"{si_seconds(report.seconds_per_token)} a token"),
+            ("tokens/s", f"{report.tokens_per_second:,.1f}", f"clock {report.clock_hz / 1e6:g} MHz"),
+            ("PEs", f"{report.pes:,}", f"{si_bytes(report.sram_bytes)} of SRAM"),
+            _headroom(report),
+            ("padding", f"{100 * report.multiply_adds.padding_share:.1f} %", "of the multiply-adds"),
         ),
-        "lower bounds (cycles, share of what it took)",
-        aligned(
-            _bound(name, cycles, report)
-            for name, cycles in (
-                ("arithmetic: multiply-adds on all PEs of the blocks", bounds.arithmetic_cycles),
-                ("dependent: vector operations, no network", bounds.dependent_cycles),
-                ("distance: hops between blocks, no operation", bounds.distance_cycles),
-            )
-        ),
-        "critical path by operator (cycles)",
-        _operators(report),
-        f"critical path: the {path_steps} longest stretches",
-        _stretches(report.path, path_steps),
-        f"  {report.late_requests:,} of {report.link_events:,} link requests came out of order between segments",
-        *(_congestion(report, report.free_cycles) if report.free_cycles is not None else ()),
-        *(_flow(report, report.flow) if report.flow else ()),
-        *(_sensitivity(report.sensitivity) if report.sensitivity else ()),
-    ]
-    return "\n".join(head)
-
-
-def _congestion(report: Report, free_cycles: int) -> tuple[str]:
-    cycles = report.cycles - free_cycles
-    share = f"{100 * cycles / report.cycles:.1f} %"
-    return (f"  congestion: {cycles:,} cycles ({share}); with links and ramps always free it took {free_cycles:,}",)
-
-
-def _sensitivity(found: tuple[Elasticity, ...]) -> tuple[str, str]:
-    """Constants by the size of their elasticity; those that moved nothing in one line."""
-    rows = [("constant", "from", "to", "cycles", "elasticity")]
-    for e in (e for e in found if e.raised_cycles != e.cycles):
-        size = "-" if e.elasticity is None else f"{float(e.elasticity):+.4f}"
-        rows.append(
-            (e.constant, f"{float(e.value):g}", f"{float(e.raised):g}", f"{e.raised_cycles - e.cycles:+,}", size)
-        )
-    still = ", ".join(e.constant for e in found if e.raised_cycles == e.cycles)
-    unmoved = fill(f"no cycle more or less: {still}", 110, initial_indent="  ", subsequent_indent="    ")
-    return "sensitivity: per cent of the cycles per per cent of a constant", aligned(rows) + f"\n{unmoved}" * bool(
-        still
-    )
-
-
-def _flow(report: Report, flow: Flow) -> tuple[str, str, str]:
-    """The steady state: distance of tokens at the output, and the block that works longest for one."""
-    rows = [
-        (name, f"{float(cycles):,.1f} cycles", si_seconds(float(cycles) / report.clock_hz))
-        for name, cycles in (("period", flow.period_cycles), ("latency", flow.latency_cycles))
-    ]
-    busy = flow.bottleneck.busy_cycles
-    share = f"{100 * float(busy / flow.period_cycles):.1f} % of the time"
-    rows.append((f"bottleneck {flow.bottleneck.block}", f"{float(busy):,.1f} cycles", share))
-    if flow.period_cycles * flow.in_flight == flow.latency_cycles:
-        rows.append(("not full", "no token waits for another", "more in flight shorten the period"))
-    rows.append(("tokens/s", f"{report.flow_tokens_per_second(flow):,.1f}", "of all sequences"))
-    if report.free_flow is not None:
-        rows.append(("with free links", f"{float(report.free_flow.period_cycles):,.1f} cycles", "a period"))
-    late = f"{flow.late_requests:,} of {flow.link_events:,} link requests"
-    return (
-        f"steady state, {flow.in_flight} in flight, batch {flow.batch} each",
-        aligned(rows),
-        f"  {late} came out of order between segments: they may have waited too long",
     )
 
 
@@ -127,31 +59,98 @@ def _headroom(report: Report) -> tuple[str, str, str]:
     return "SRAM free", f"{free:,} B", f"on the fullest PE of {block}"
 
 
-def _bound(name: str, cycles: int, report: Report) -> tuple[str, str, str]:
-    return name, f"{cycles:,}", f"{100 * cycles / max(1, report.cycles):.1f} %"
+def _bounds(report: Report) -> tuple[Table, Table]:
+    """Cycles, and their share of what the run took."""
+    here, anywhere = report.bounds, report.machine_bounds
+
+    def row(name: str, cycles: int) -> tuple[str, str, str]:
+        return name, f"{cycles:,}", f"{100 * cycles / max(1, report.cycles):.1f} %"
+
+    return (
+        Table(
+            "lower bounds of this placement (cycles, share of what it took)",
+            (
+                row("arithmetic: the weights' multiply-adds on all PEs of the blocks", here.arithmetic_cycles),
+                row("dependent: vector operations, no network", here.dependent_cycles),
+                row("distance: hops between blocks, no operation", here.distance_cycles),
+            ),
+        ),
+        Table(
+            f"lower bounds of any placement on {report.machine} (cycles, share of what this one took)",
+            (
+                row(f"arithmetic: all multiply-adds on all {anywhere.pes:,} usable PEs", anywhere.arithmetic_cycles),
+                row("spread: half layer after half layer, each spreading hop by hop", anywhere.spread_cycles),
+            ),
+        ),
+    )
 
 
-def _operators(report: Report) -> str:
+def _operators(report: Report) -> Table:
     rows: list[tuple[str, ...]] = [("operator", "cycles", "share", *KINDS)]
     total = sum(s.cycles for s in report.shares)
     for share in report.shares:
         parts = (f"{c:,}" for c in share.by_kind)
         rows.append((share.operator, f"{share.cycles:,}", f"{100 * share.cycles / total:.1f} %", *parts))
     rows.append(("sum", f"{total:,}", "100.0 %", *(f"{c:,}" for c in report.by_kind().values())))
-    return aligned(rows)
+    return Table("critical path by operator (cycles)", tuple(rows), heading=True)
 
 
-def _stretches(path: tuple[PathStep, ...], count: int) -> str:
-    """Neighbouring steps of one kind and operator are one stretch."""
-    stretches = []
-    for (segment, label, kind), steps in groupby(path, key=lambda s: (s.segment, s.label, s.kind)):
-        found = list(steps)
-        cycles = sum(s.cycles for s in found)
-        stretches.append((cycles, found[0].start_cycle, segment, label, kind, found[0].pe, found[-1].to_pe))
-    longest = sorted(stretches, reverse=True)[:count]
-    rows = [("at cycle", "segment", "operator", "kind", "from PE", "to PE", "cycles")]
+def _stretches(report: Report, groups: int) -> Table:
+    """Of each operator and kind: how many stretches, their cycles, and the longest one."""
+    found = stretches(report.path)
+    shown = found[:groups]
+    rows = [("operator", "kind", "stretches", "cycles", "longest", "at cycle", "segment", "from PE", "to PE")]
     rows += [
-        (f"{start:,}", segment, label, kind, f"{pe[0]},{pe[1]}", f"{to[0]},{to[1]}", f"{cycles:,}")
-        for cycles, start, segment, label, kind, pe, to in sorted(longest, key=lambda s: s[1])
+        (s.operator, s.kind, f"{s.count:,}", f"{s.cycles:,}", f"{s.longest_cycles:,}", f"{s.start_cycle:,}",
+         s.segment, f"{s.pe[0]},{s.pe[1]}", f"{s.to_pe[0]},{s.to_pe[1]}")
+        for s in shown
+    ]  # fmt: skip
+    rest = sum(s.cycles for s in found[groups:])
+    more = f"; {len(found) - len(shown)} more groups have {rest:,} cycles" if len(found) > len(shown) else ""
+    late = f"{report.late_requests:,} of {report.link_events:,} link requests came out of order between segments"
+    return Table(
+        f"critical path by operator and kind, and the longest stretch of each{more}", tuple(rows), True, (late,)
+    )
+
+
+def _congestion(report: Report, free_cycles: int) -> Table:
+    cycles = report.cycles - free_cycles
+    share = f"{100 * cycles / report.cycles:.1f} %"
+    said = f"congestion: {cycles:,} cycles ({share}); with links and ramps always free it took {free_cycles:,}"
+    return Table("", notes=(said,))
+
+
+def _flow(report: Report, flow: Flow) -> Table:
+    """The steady state: distance of tokens at the output, and the block that works longest for one."""
+    rows = [
+        (name, f"{float(cycles):,.1f} cycles", si_seconds(float(cycles) / report.clock_hz))
+        for name, cycles in (("period", flow.period_cycles), ("latency", flow.latency_cycles))
     ]
-    return aligned(rows)
+    busy = flow.bottleneck.busy_cycles
+    share = f"{100 * float(busy / flow.period_cycles):.1f} % of the time"
+    rows.append((f"bottleneck {flow.bottleneck.block}", f"{float(busy):,.1f} cycles", share))
+    if gain := flow.most_gain(report.cycles):
+        said = f"more in flight may shorten the period, by {100 * float(gain):.1f} % at most"
+        rows.append(("not full", "no token waits for another", said))
+    rows.append(("tokens/s", f"{report.flow_tokens_per_second(flow):,.1f}", "of all sequences"))
+    if report.free_flow is not None:
+        rows.append(("with free links", f"{float(report.free_flow.period_cycles):,.1f} cycles", "a period"))
+    late = f"{flow.late_requests:,} of {flow.link_events:,} link requests"
+    return Table(
+        f"steady state, {flow.in_flight} in flight, batch {flow.batch} each",
+        tuple(rows),
+        notes=(f"{late} came out of order between segments: they may have waited too long",),
+    )
+
+
+def _sensitivity(found: tuple[Elasticity, ...]) -> Table:
+    """Constants by the size of their elasticity; those that moved nothing in one line."""
+    rows = [("constant", "from", "to", "cycles", "elasticity")]
+    for e in (e for e in found if e.raised_cycles != e.cycles):
+        size = "-" if e.elasticity is None else f"{float(e.elasticity):+.4f}"
+        rows.append(
+            (e.constant, f"{float(e.value):g}", f"{float(e.raised):g}", f"{e.raised_cycles - e.cycles:+,}", size)
+        )
+    still = ", ".join(e.constant for e in found if e.raised_cycles == e.cycles)
+    unmoved = wrap(f"no cycle more or less: {still}", 108, subsequent_indent="  ") if still else ()
+    return Table("sensitivity: per cent of the cycles per per cent of a constant", tuple(rows), True, tuple(unmoved))

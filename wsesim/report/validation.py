@@ -10,7 +10,8 @@ from statistics import median
 from typing import Any
 
 from wsesim.report.published import Measurement
-from wsesim.report.tables import aligned
+from wsesim.report.schema import stamped
+from wsesim.tables import Table, aligned
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,20 @@ class Validation:
     rows: tuple[Row, ...]
     left_out: tuple[tuple[Measurement, str], ...]
 
+    def __repr__(self) -> str:
+        shown = [group for group in self.groups if self.rows_of(group)]
+        outside = sum(not self.holds(group) for group in shown)
+        return (
+            f"<Validation: {len(self.rows):,} rows in {len(shown)} groups, {outside} outside their bands, "
+            f"{len(self.left_out):,} rows not simulated>"
+        )
+
+    def __str__(self) -> str:
+        return validation_text(self)
+
+    def _repr_html_(self) -> str:
+        return Table("validation", tuple(_summaries(self)), heading=True).html()
+
     def rows_of(self, group: Group) -> tuple[Row, ...]:
         return tuple(row for row in self.rows if row.group == group.name)
 
@@ -95,14 +110,12 @@ class Validation:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
-        return {
-            "ok": self.ok,
-            "groups": [self._group_json(group) for group in self.groups if self.rows_of(group)],
-            "left_out": [
-                {"table": m.table, "workload": dict(m.workload), "metric": m.metric, "reason": reason}
-                for m, reason in self.left_out
-            ],
-        }
+        left_out = [
+            {"table": m.table, "workload": dict(m.workload), "metric": m.metric, "reason": reason}
+            for m, reason in self.left_out
+        ]
+        groups = [self._group_json(group) for group in self.groups if self.rows_of(group)]
+        return stamped({"ok": self.ok, "groups": groups, "left_out": left_out})
 
     def _group_json(self, group: Group) -> dict[str, Any]:
         middle, worst = self.errors(group)
@@ -141,6 +154,17 @@ def validation_text(validation: Validation) -> str:
             parts.append(f"{group.name}: {group.title}\n{tables}\n  {summary(validation, group)}")
     parts.append("not simulated\n" + aligned(_reasons(validation)))
     return "\n\n".join(parts)
+
+
+def _summaries(validation: Validation) -> list[tuple[str, ...]]:
+    """One row a group."""
+    rows: list[tuple[str, ...]] = [("group", "rows", "median error", "worst error", "band")]
+    for group in validation.groups:
+        if own := validation.rows_of(group):
+            middle, worst = validation.errors(group)
+            band = "none" if group.band is None else "inside" if validation.holds(group) else "OUTSIDE"
+            rows.append((group.name, str(len(own)), f"{middle:.1f} %", f"{worst:.1f} %", band))
+    return rows
 
 
 def _median_and_worst(rows: Sequence[Row]) -> tuple[float, float]:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from wsesim.execute.sampling import GREEDY, History, likeliest, logprob, sample
 from wsesim.machine import Machine
 from wsesim.program.kernels import DECODE, PREFILL
@@ -14,9 +16,9 @@ from wsesim.runtime.protocols import Arithmetic, Tokenizer
 from wsesim.runtime.request import Request
 from wsesim.runtime.stop import StopFilter
 from wsesim.runtime.times import Times, request_times
+from wsesim.tables import Table, aligned, shortened, si_seconds
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
 Alternatives = tuple[tuple[int, float], ...]
@@ -54,6 +56,38 @@ class Completion:
     times: Times
     execute_wall_s: float
     simulate_wall_s: float
+
+    def __repr__(self) -> str:
+        tokens, total = len(self.token_ids), si_seconds(self.times.total_s)
+        return f"<Completion {shortened(self.text, 40)}: {tokens} tokens, {self.finish_reason}, {total} modelled>"
+
+    def __str__(self) -> str:
+        """The text, then the modelled times."""
+        return f"{self.text}\n\n{aligned(self.rows())}"
+
+    def _repr_html_(self) -> str:
+        return Table(self.text, self.rows()).html()
+
+    def rows(self) -> tuple[tuple[str, ...], ...]:
+        """Token counts, modelled times and rates, and what they took on this computer, in words."""
+        tokens, times = len(self.token_ids), self.times
+        rate = tokens / times.completion_s if times.completion_s else 0.0
+        named = (("queue", times.queue_s), ("prompt", times.prompt_s), ("completion", times.completion_s))
+        return (
+            ("tokens", f"{self.prompt_tokens} prompt", f"{tokens} completion", f"finish: {self.finish_reason}"),
+            ("time", *(f"{name} {si_seconds(seconds)}" for name, seconds in (*named, ("total", times.total_s)))),
+            ("rate", f"{rate:,.1f} tokens/s", *_per_token(times.token_s[1:] or times.token_s)),
+            ("this computer", f"execution {self.execute_wall_s:.2f} s", f"simulation {self.simulate_wall_s:.2f} s"),
+        )
+
+
+def _per_token(seconds: tuple[float, ...]) -> tuple[str, ...]:
+    if not seconds:
+        return ()
+    return (
+        f"mean {si_seconds(float(np.mean(seconds)))} a token",
+        f"p99 {si_seconds(float(np.percentile(seconds, 99)))}",
+    )
 
 
 @dataclass(frozen=True, slots=True)
