@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from benchmarks.row import Row
+from wsesim.cache import cache_dir
 
 MEASURED = """
 import runpy, sys
@@ -57,11 +58,11 @@ def rows() -> list[Row]:
 
 
 def _run(*words: str, cache: str | None = None, until_byte: int = 1) -> Finished:
-    """One command in a process of its own; `cache` is its own empty cache directory (numba's stays).
+    """One command in a process of its own; `cache` is its own empty cache directory (compiled kernels stay).
 
     `first_output_s` is the time to byte `until_byte` of its output.
     """
-    environment = dict(os.environ) | ({"WSESIM_CACHE_DIR": cache} if cache else {})
+    environment = {"NUMBA_CACHE_DIR": str(cache_dir())} | os.environ | ({"WSESIM_CACHE_DIR": cache} if cache else {})
     began = time.perf_counter()
     process = subprocess.Popen(
         [sys.executable, "-c", MEASURED, *words],

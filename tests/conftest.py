@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from wsesim.cache import cache_dir
+
 if TYPE_CHECKING:
     from wsesim_compiler.ir import Graph
     from wsesim_models.config import LlamaConfig
+
+# Tests that take an empty cache do not compile the kernels again.
+os.environ.setdefault("NUMBA_CACHE_DIR", str(cache_dir()))
 
 GOLDEN = Path(__file__).parent / "golden"
 

@@ -13,7 +13,6 @@ import pytest
 import wsesim
 from tests.command_line import TOY, run, start
 from wsesim import __version__
-from wsesim.cache import use_numba_cache
 from wsesim.machine import machine_names
 from wsesim.program import parse_program
 from wsesim.program.text import load_program
@@ -57,7 +56,6 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def elsewhere(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No command of this file sees the user's cache, but for numba's, or writes where the tests lie."""
-    use_numba_cache()
     monkeypatch.setenv("WSESIM_CACHE_DIR", str(cache))
     monkeypatch.chdir(tmp_path)
 

@@ -12,7 +12,6 @@ import wsesim
 from tests.command_line import TOY, Outcome, run
 from tests.programs import ORACLE
 from tests.test_placement_file import LAYER0_ATTN, LAYER0_FFN, LAYER1, TABLE, Recognised
-from wsesim.cache import use_numba_cache
 from wsesim.errors import InvalidInputError
 from wsesim.machine import load_machine
 from wsesim_compiler.lower import lower
@@ -26,7 +25,6 @@ Capsys = pytest.CaptureFixture[str]
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No command of this file sees the user's cache, but for numba's, or writes where the tests lie."""
-    use_numba_cache()
     monkeypatch.setenv("WSESIM_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     Path("halves.toml").write_text("\n".join(("[blocks]", TABLE, LAYER0_ATTN, LAYER0_FFN, LAYER1)))

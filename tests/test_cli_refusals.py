@@ -15,7 +15,6 @@ from safetensors.numpy import save_file
 import wsesim
 from tests.command_line import TOY, Outcome, run
 from tests.programs import program, recognised_graph
-from wsesim.cache import use_numba_cache
 from wsesim.errors import WsesimError
 from wsesim_models.config import CONFIGS
 from wsesim_models.weights.random import random_weights
@@ -46,7 +45,6 @@ FILES = {
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """An empty cache, and a folder of files that are not what they should be."""
-    use_numba_cache()  # the user's, for all that was compiled before
     monkeypatch.setenv("WSESIM_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
     monkeypatch.chdir(tmp_path)
     for name, text in FILES.items():

@@ -295,14 +295,6 @@ def test_other_threads_run_beside_every_kernel():
     assert all(kernel.targetoptions.get("nogil") for kernel in public_kernels().values())
 
 
-def test_compiled_kernels_call_only_their_own_file():
-    """numba's cache does not see a change in another file, and would keep the old code."""
-    for module in (kernels, tiles, values):
-        for item in vars(module).values():
-            if hasattr(item, "py_func"):
-                assert item.py_func.__module__ == module.__name__
-
-
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 @pytest.mark.parametrize("length", [1, 2, 3, 5, 16, 37, 164])
 def test_schedule_is_the_reduction_bit_for_bit(length, algorithm):

@@ -16,7 +16,15 @@ PACKAGES = {
     "wsesim_compiler": ROOT / "compiler" / "wsesim_compiler",
     "wsesim_models": ROOT / "models" / "wsesim_models",
 }
-LEAVES = ("wsesim.errors", "wsesim.files", "wsesim.cache", "wsesim.tables")
+LEAVES = (
+    "wsesim.errors",
+    "wsesim.files",
+    "wsesim.cache",
+    "wsesim.digests",
+    "wsesim.jit",
+    "wsesim.signals",
+    "wsesim.tables",
+)
 """Modules that import nothing of wsesim but each other."""
 ALLOWED_BELOW = ("wsesim.machine", "wsesim.program", *LEAVES)
 COMPOSITION_ROOT = ("wsesim.toolchain", "wsesim.cli", "wsesim.commands")

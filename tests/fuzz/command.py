@@ -57,9 +57,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def _settle(folder: Path) -> None:
     """One thread in every library, and caches of this run's own; compiled kernels are those of the user."""
-    from wsesim.cache import use_numba_cache
+    from wsesim.cache import cache_dir
 
-    use_numba_cache()
+    os.environ.setdefault("NUMBA_CACHE_DIR", str(cache_dir()))
     os.environ.update({f"{library}_NUM_THREADS": "1" for library in _THREADS})
     places = {name: str(folder / name.lower()) for name in ("WSESIM_CACHE_DIR", "TMPDIR", "TORCHINDUCTOR_CACHE_DIR")}
     os.environ.update({"TOKENIZERS_PARALLELISM": "false", **places})
@@ -104,11 +104,11 @@ def _run_all(areas: Sequence[Area], options: argparse.Namespace, folder: Path) -
     from tests.fuzz.area import damaged
     from tests.fuzz.run import Settings, run
     from tests.fuzz.table import Summary
-    from wsesim.cache import use_numba_cache
+    from wsesim.cache import kernels_dir
 
     work, shared = (
         folder / "work",
-        (use_numba_cache(), *map(Path, (os.environ["WSESIM_CACHE_DIR"], os.environ["TMPDIR"]))),
+        (kernels_dir(), *map(Path, (os.environ["WSESIM_CACHE_DIR"], os.environ["TMPDIR"]))),
     )
     work.mkdir()
     seeds = {area: tuple(area.make_seeds()) for area in areas}

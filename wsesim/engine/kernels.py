@@ -11,11 +11,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from numba import njit
-
 from wsesim.engine.records import Constants, World
 from wsesim.engine.state import NEVER
 from wsesim.engine.taskgraph import ACTIVATED, BLOCKING, LAUNCHED
+from wsesim.jit import njit
 
 SLOT_BITS: Final = 12
 SLOTS: Final = 1 << SLOT_BITS
@@ -27,8 +26,8 @@ AHEAD: Final = 64  # events whose records are read together
 NOW, RELEASED, LINK_EVENTS, PREFETCHED, WAITING = 0, 1, 2, 3, 4
 
 # Without reference counts: the arrays are the caller's, and counting them took more than half of the time.
-compiled = njit(cache=True, _nrt=False)
-inlined = njit(cache=True, _nrt=False, inline="always")
+compiled = njit(_nrt=False)
+inlined = njit(_nrt=False, inline="always")
 
 
 @compiled

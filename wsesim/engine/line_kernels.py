@@ -8,15 +8,14 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from numba import njit
-
 from wsesim.engine.kernels import LINK_EVENTS, NOW, RELEASED, run
 from wsesim.engine.loads import store_tasks
 from wsesim.engine.records import Constants, World
 from wsesim.engine.state import NEVER
+from wsesim.jit import njit
 
-compiled = njit(cache=True, _nrt=False)
-inlined = njit(cache=True, _nrt=False, inline="always")
+compiled = njit(_nrt=False)
+inlined = njit(_nrt=False, inline="always")
 
 
 class Fields(NamedTuple):

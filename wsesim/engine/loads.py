@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba import njit
-
 from wsesim.engine.state import NEVER
 from wsesim.engine.taskgraph import LAUNCHED
+from wsesim.jit import njit
 
-compiled = njit(cache=True, _nrt=False)
+compiled = njit(_nrt=False)
 
 
 @compiled

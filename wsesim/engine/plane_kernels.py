@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from numba import njit
-
 from wsesim.engine.state import NEVER
+from wsesim.jit import njit
 
-compiled = njit(cache=True, _nrt=False)
-inlined = njit(cache=True, _nrt=False, inline="always")
+compiled = njit(_nrt=False)
+inlined = njit(_nrt=False, inline="always")
 
 ODD1: Final = -7046029254386353131
 ODD2: Final = -4658895280553007687

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba import njit
-
 from wsesim.engine.taskgraph import ACTIVATED, BLOCKING, COLLECTIVE, STREAM
+from wsesim.jit import njit
 
-compiled = njit(cache=True, _nrt=False)
+compiled = njit(_nrt=False)
 
 
 @compiled

@@ -12,17 +12,17 @@ from __future__ import annotations
 from typing import Any, Final, NamedTuple
 
 import numpy as np
-from numba import njit
 
 from wsesim.engine.line_kernels import Fields
 from wsesim.engine.records import Constants
 from wsesim.engine.state import NEVER
 from wsesim.engine.taskgraph import EAST, NORTH, SOUTH, WEST, Int64, steps
+from wsesim.jit import njit
 
 MOST_TRIES: Final = 64  # per line
 
-compiled = njit(cache=True, _nrt=False)
-inlined = njit(cache=True, _nrt=False, inline="always")
+compiled = njit(_nrt=False)
+inlined = njit(_nrt=False, inline="always")
 
 
 class Paths(NamedTuple):

@@ -1,5 +1,1 @@
 """Arithmetic: a Program computed tile by tile, in the order in which the wafer's PEs would add."""
-
-from wsesim.cache import use_numba_cache
-
-use_numba_cache()

@@ -1,8 +1,7 @@
 """The kernels that multiply with no matrix. Values are flat float32, a token a row, laid out; padding is
 zero.
 
-Each fills an array of the caller's; `reference` has its NumPy twin of the same name and arguments. A compiled
-kernel calls only what stands in its own file: numba's cache notices a change in no other.
+Each fills an array of the caller's; `reference` has its NumPy twin of the same name and arguments.
 """
 
 from __future__ import annotations
@@ -10,8 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from wsesim.jit import njit
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int32]
@@ -41,7 +41,7 @@ _FP16_NORMAL = np.float32(2.0**-14)
 _FP16_OVERFLOW = np.float32(65520.0)  # rounds to the first number beyond the largest fp16
 
 
-@njit(cache=True, forceinline=True)
+@njit(forceinline=True)
 def exp32(x: Any) -> Any:
     """exp in float32 (Cephes' polynomial, 1e-7 relative): multiplications and additions in a fixed order, no
     libm."""
@@ -53,7 +53,7 @@ def exp32(x: Any) -> Any:
     return (p * (r * r) + r + _ONE) * power
 
 
-@njit(cache=True, forceinline=True)
+@njit(forceinline=True)
 def bf16_bits(x: Any) -> Any:
     """The bits of the nearest bf16, ties to even."""
     bits = np.float32(x).view(np.uint32)
@@ -61,13 +61,13 @@ def bf16_bits(x: Any) -> Any:
     return np.uint16(np.uint32(bits + np.uint32(0x7FFF) + odd) >> np.uint32(16))
 
 
-@njit(cache=True, forceinline=True)
+@njit(forceinline=True)
 def nearest_bf16(x: Any) -> Any:
     """x rounded to the nearest bf16, ties to even."""
     return np.uint32(np.uint32(bf16_bits(x)) << np.uint32(16)).view(np.float32)
 
 
-@njit(cache=True, forceinline=True)
+@njit(forceinline=True)
 def nearest_fp16(x: Any) -> Any:
     """x rounded to the nearest fp16, ties to even; beyond 65504 it is infinite."""
     magnitude = abs(x)
@@ -83,7 +83,7 @@ def nearest_fp16(x: Any) -> Any:
     return rounded if x >= 0 else -rounded
 
 
-@njit(cache=True, forceinline=True)
+@njit(forceinline=True)
 def merge_scalar(stack: Floats, height: int, own: Any, children: int) -> int:
     """Pushes own + the last `children` entries, the deepest first, in their place; returns the new height."""
     base = height - children
@@ -93,7 +93,7 @@ def merge_scalar(stack: Floats, height: int, own: Any, children: int) -> int:
     return base + 1
 
 
-@njit(cache=True, forceinline=True)
+@njit(forceinline=True)
 def around_scalar(stack: Floats, positions: int, place: int) -> Any:
     """The sum of `positions` entries, from the one at `place` on, around to the one before it."""
     total = stack[place]
@@ -102,7 +102,7 @@ def around_scalar(stack: Floats, positions: int, place: int) -> Any:
     return total
 
 
-@njit(cache=True, error_model="numpy", nogil=True)
+@njit(error_model="numpy", nogil=True)
 def rmsnorm(
     tokens: int,
     source: Floats,
@@ -131,7 +131,7 @@ def rmsnorm(
             target[t * row + i] = source[t * row + i] * scale * weight[i]
 
 
-@njit(cache=True, error_model="numpy", nogil=True)
+@njit(error_model="numpy", nogil=True)
 def qk_norm(
     tokens: int,
     source: Floats,
@@ -172,7 +172,7 @@ def qk_norm(
                     target[at] = source[at] * scale * weight[p * features + i]
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def rope(tokens: int, source: Floats, pairs: Ints, cos: Floats, sin: Floats, half: int, target: Floats) -> None:
     """Turns places (2i, 2i + 1) by the angle of rotation pairs[i] < half of each token; -1 is padding.
 
@@ -191,21 +191,21 @@ def rope(tokens: int, source: Floats, pairs: Ints, cos: Floats, sin: Floats, hal
                 target[at + 1] = b * c + a * s
 
 
-@njit(cache=True, error_model="numpy", nogil=True)
+@njit(error_model="numpy", nogil=True)
 def swiglu(tokens: int, gate: Floats, up: Floats, row: int, target: Floats) -> None:
     """target = gate / (1 + exp(-gate)) * up."""
     for i in range(tokens * row):
         target[i] = gate[i] / (_ONE + exp32(-gate[i])) * up[i]
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def add(tokens: int, left: Floats, right: Floats, row: int, target: Floats) -> None:
     """target = left + right."""
     for i in range(tokens * row):
         target[i] = left[i] + right[i]
 
 
-@njit(cache=True, forceinline=True, error_model="numpy")
+@njit(forceinline=True, error_model="numpy")
 def _softmax_row(
     source: Floats,
     so: Any,
@@ -239,7 +239,7 @@ def _softmax_row(
         target[so + c] = target[so + c] / total
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def softmax(
     tokens: int,
     context: int,
@@ -269,7 +269,7 @@ def softmax(
         _softmax_row(source, _U(r * capacity), low, seen, spans, po, _U(step), order, children, start, sums, target)
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def line_exponentials(
     tokens: int,
     source: Floats,
@@ -302,7 +302,7 @@ def line_exponentials(
             factors[fo + line] = exp32(factors[fo + line] - highest)
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def add_bias(tokens: int, bias: Floats, target: Floats) -> None:
     """Adds `bias` [row], zero where there is padding, to each token's row of `target`, in place."""
     row = len(bias)
@@ -311,7 +311,7 @@ def add_bias(tokens: int, bias: Floats, target: Floats) -> None:
             target[t * row + i] = target[t * row + i] + bias[i]
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def reslice(tokens: int, source: Floats, row: int, places: Ints, target: Floats) -> None:
     """target's places take those of source's row that `places` names, -1 padding: a change of layout."""
     width = len(places)
@@ -320,21 +320,21 @@ def reslice(tokens: int, source: Floats, row: int, places: Ints, target: Floats)
             target[t * width + i] = source[t * row + places[i]] if places[i] >= 0 else _ZERO
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def round_bf16(tokens: int, values: Floats, row: int) -> None:
     """Each value to the nearest bf16, in place."""
     for i in range(tokens * row):
         values[i] = nearest_bf16(values[i])
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def round_fp16(tokens: int, values: Floats, row: int) -> None:
     """Each value to the nearest fp16, in place."""
     for i in range(tokens * row):
         values[i] = nearest_fp16(values[i])
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def narrow_bf16(source: Floats, target: NDArray[np.uint16]) -> None:
     """target = the bf16 bits nearest to source."""
     for i in range(len(source)):

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from wsesim.errors import UnknownNameError
@@ -22,6 +21,7 @@ from wsesim.execute.memory import aligned_zeros
 from wsesim.execute.merges import linear_schedule
 from wsesim.execute.threads import prange
 from wsesim.execute.tiles import PANEL
+from wsesim.jit import njit
 from wsesim.program import Program
 from wsesim.program.kernels import Embed, Linear, QKNorm, RMSNorm, WeightRef, kernel_weights
 from wsesim.program.layout import Heads, Layout, ceil_div
@@ -188,7 +188,7 @@ def _panels(kernel: Linear) -> tuple[int, ...]:
     return tuple(ceil_div(row_of(output.layout), PANEL) for output in kernel.outputs)
 
 
-@njit(cache=True, parallel=True)
+@njit(parallel=True)
 def _pack(matrix: Any, rows: NDArray[np.int32], columns: NDArray[np.int32], out: Any) -> None:
     """out [panel, column, PANEL] flat = matrix[row, column] of each place, zero where either is padding."""
     inputs = len(columns)

@@ -16,11 +16,12 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic, overload
 from numpy.typing import NDArray
 
 from wsesim.execute.threads import prange
+from wsesim.jit import njit
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int32]
@@ -46,7 +47,7 @@ def widen(weight: Any) -> Any:
     return np.float32(weight)
 
 
-@njit(cache=True, forceinline=True)
+@njit(forceinline=True)
 def widen_fp16(weight: Any) -> Any:
     """fp16 bits as float32; infinities and NaNs, which no weight is, are not kept."""
     bits = np.uint32(np.uint16(weight))
@@ -64,7 +65,7 @@ def _widen(weight: Any) -> Any:
     return lambda weight: np.float32(weight)
 
 
-@njit(cache=True, forceinline=True)
+@njit(forceinline=True)
 def accumulate(x: Floats, xo: Any, w: Any, wo: Any, k: Any, sums: Floats, so: Any, to: Any) -> None:
     """The sum over i < k, ascending, of x[xo + i] * w[wo + i * PANEL + n]: written to sums[so:], or added to
     what is at sums[to:] if that is elsewhere. Four rows a pass, what is left over first."""
@@ -82,7 +83,7 @@ def accumulate(x: Floats, xo: Any, w: Any, wo: Any, k: Any, sums: Floats, so: An
         _four_rows(x, xo + i, w, wo + i * _N, sums, so)
 
 
-@njit(cache=True, forceinline=True)
+@njit(forceinline=True)
 def _first_rows(x: Floats, xo: Any, w: Any, wo: Any, rows: Any, sums: Floats, to: Any, onto: Any) -> None:
     """One to four rows begin a sum."""
     x0 = x[xo]
@@ -112,7 +113,7 @@ def _first_rows(x: Floats, xo: Any, w: Any, wo: Any, rows: Any, sums: Floats, to
         sums[to + n] = s if onto is None else s + sums[to + n]
 
 
-@njit(cache=True, forceinline=True)
+@njit(forceinline=True)
 def _four_rows(x: Floats, xo: Any, w: Any, wo: Any, sums: Floats, so: Any) -> None:
     """Four more rows go on with a sum."""
     x0, x1, x2, x3 = x[xo], x[xo + _1], x[xo + _2], x[xo + _3]
@@ -123,7 +124,7 @@ def _four_rows(x: Floats, xo: Any, w: Any, wo: Any, sums: Floats, so: Any) -> No
         sums[so + n] = s + x3 * widen(w[wo + _N3 + n])
 
 
-@njit(cache=True, forceinline=True)
+@njit(forceinline=True)
 def _last_rows(x: Floats, xo: Any, w: Any, wo: Any, sums: Floats, so: Any, to: Any) -> None:
     """Four rows end a sum, which is added to another."""
     x0, x1, x2, x3 = x[xo], x[xo + _1], x[xo + _2], x[xo + _3]
@@ -135,7 +136,7 @@ def _last_rows(x: Floats, xo: Any, w: Any, wo: Any, sums: Floats, so: Any, to: A
         sums[to + n] = s + sums[to + n]
 
 
-@njit(cache=True, forceinline=True)
+@njit(forceinline=True)
 def visit(x: Floats, xo: Any, w: Any, wo: Any, k: Any, stack: Floats, so: Any, height: Any, children: Any) -> None:
     """A position's partial sum and its last `children` stack entries, the deepest first, become one entry."""
     top, low = so + height * _N, so + (height - children) * _N
@@ -148,7 +149,7 @@ def visit(x: Floats, xo: Any, w: Any, wo: Any, k: Any, stack: Floats, so: Any, h
             stack[low + n] = stack[top + n]
 
 
-@njit(cache=True, forceinline=True)
+@njit(forceinline=True)
 def around(stack: Floats, so: Any, positions: Any, place: Any) -> Any:
     """The sum of one column's `positions` entries, from the one at `place` on, around to the one before it."""
     total = stack[so + place * _N]
@@ -158,7 +159,7 @@ def around(stack: Floats, so: Any, positions: Any, place: Any) -> Any:
     return total
 
 
-@njit(cache=True, forceinline=True)
+@njit(forceinline=True)
 def line_sum(
     x: Floats,
     xo: Any,
@@ -183,7 +184,7 @@ def line_sum(
         height = height - count + _1
 
 
-@njit(cache=True, forceinline=True)
+@njit(forceinline=True)
 def _copied(w: Any, wo: Any, k: Any, scratch: Floats, co: Any) -> Any:
     for row in range(_0, k * _N, _N):
         for n in range(_N):
@@ -219,13 +220,13 @@ def prefetch(typingctx: Any, array: Any, index: Any) -> Any:
     return types.void(array, index), codegen
 
 
-@njit(cache=True, forceinline=True)
+@njit(forceinline=True)
 def _prefetch_rows(w: Any, wo: Any, first: Any, last: Any) -> None:
     for i in range(first * _N, last * _N, _U(_LINE_BYTES // w.itemsize)):
         prefetch(w, wo + i)
 
 
-@njit(cache=True, forceinline=True)
+@njit(forceinline=True)
 def _panel_of_tokens(
     tokens: Any,
     x: Floats,
@@ -257,7 +258,7 @@ def _panel_of_tokens(
         height = height - count + _1
 
 
-@njit(cache=True)
+@njit()
 def _panels(first: Any, last: Any, so: Any, co: Any, rest: Any) -> None:
     tokens, x, w, scales, k, order, children, stored, starts, places, stack, entry, scratch, out = rest
     positions = _U(len(order))
@@ -278,7 +279,7 @@ def _panels(first: Any, last: Any, so: Any, co: Any, rest: Any) -> None:
                 out[start + t * stride + n] = y * scales[panel * _N + n] if scales.size else y
 
 
-@njit(cache=True, parallel=True, nogil=True)
+@njit(parallel=True, nogil=True)
 def linear(
     tokens: int,
     x: Floats,
@@ -314,7 +315,7 @@ def linear(
             _panels(first, last, _U(worker) * T * entry, _U(worker) * K * _N, rest)
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def embed(tokens: int, ids: NDArray[np.int64], table: Any, scales: Floats, places: Ints, target: Floats) -> None:
     """Row t of target = row ids[t] of `table` [vocabulary, features]; places: the feature of each place, -1
     padding."""
@@ -326,7 +327,7 @@ def embed(tokens: int, ids: NDArray[np.int64], table: Any, scales: Floats, place
             target[t * row + i] = widen(table[ids[t], feature]) * scale if feature >= 0 else _ZERO
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def append_keys(tokens: int, context: int, key: Floats, row: int, places: Ints, keys: Floats) -> None:
     """Writes `tokens` keys as positions context, context + 1, ...; places: where each cached feature lies in
     a row."""
@@ -337,7 +338,7 @@ def append_keys(tokens: int, context: int, key: Floats, row: int, places: Ints, 
             keys[(block * size + i) * PANEL + column] = key[t * row + places[i]]
 
 
-@njit(cache=True, forceinline=True)
+@njit(forceinline=True)
 def _around_line(stack: Floats, so: Any, positions: Any, held: Any, head: Any, together: Any) -> None:
     """`around` for the columns of a block that a line holds; each is an element of the line's vector."""
     begin, first, rank, end, step = held
@@ -348,7 +349,7 @@ def _around_line(stack: Floats, so: Any, positions: Any, held: Any, head: Any, t
         rank = rank + _1
 
 
-@njit(cache=True)
+@njit()
 def _score_blocks(first: Any, last: Any, so: Any, rest: Any) -> None:
     tokens, context, window, query, starts, repeat, row, width, features = rest[:9]
     keys, scale, order, children, stored, spans, step, along, together, stack, capacity, target = rest[9:]
@@ -375,7 +376,7 @@ def _score_blocks(first: Any, last: Any, so: Any, rest: Any) -> None:
                     target[to + n] = stack[so + n] * scale
 
 
-@njit(cache=True, parallel=True, nogil=True)
+@njit(parallel=True, nogil=True)
 def score(
     tokens: int,
     context: int,

@@ -8,10 +8,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from wsesim.execute.threads import prange
+from wsesim.jit import njit
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int32]
@@ -22,7 +22,7 @@ _0, _1 = np.uint64(0), np.uint64(1)
 _ZERO = np.float32(0.0)
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def append_values(tokens: int, context: int, value: Floats, row: int, places: Ints, values: Floats) -> None:
     """Writes `tokens` values as positions context, context + 1, ...; places as for the keys."""
     size = len(places)
@@ -31,7 +31,7 @@ def append_values(tokens: int, context: int, value: Floats, row: int, places: In
             values[(context + t) * size + i] = value[t * row + places[i]]
 
 
-@njit(cache=True, forceinline=True)
+@njit(forceinline=True)
 def _line_of_values(probabilities: Floats, values: Floats, at: Any, sums: Floats, so: Any) -> None:
     """sums[so:][:size] = the line's positions, ascending, of probability * value; zero where it has none."""
     po, first, end, step, vo, row, size = at
@@ -48,7 +48,7 @@ def _line_of_values(probabilities: Floats, values: Floats, at: Any, sums: Floats
             sums[so + n] = sums[so + n] + p * values[at + n]
 
 
-@njit(cache=True, forceinline=True)
+@njit(forceinline=True)
 def _merge_lines(stack: Floats, base: Any, children: Any, size: Any) -> None:
     """`tiles.merge` for entries of `size`; base: where the deepest child lies."""
     top, low = base + children * size, base
@@ -63,7 +63,7 @@ def _merge_lines(stack: Floats, base: Any, children: Any, size: Any) -> None:
             stack[low + n] = stack[top + n]
 
 
-@njit(cache=True, forceinline=True)
+@njit(forceinline=True)
 def _around(stack: Floats, so: Any, positions: Any, size: Any, place: Any) -> Any:
     """`tiles.around` for entries of `size`."""
     total = stack[so + place * size]
@@ -73,7 +73,7 @@ def _around(stack: Floats, so: Any, positions: Any, size: Any, place: Any) -> An
     return total
 
 
-@njit(cache=True)
+@njit()
 def _weighted_rows(first: Any, last: Any, so: Any, rest: Any) -> None:
     probabilities, heads, capacity, spans, step, values = rest[:6]
     repeat, row, places, order, children, starts, stack, target = rest[6:]
@@ -94,7 +94,7 @@ def _weighted_rows(first: Any, last: Any, so: Any, rest: Any) -> None:
             target[t * row + _U(places[head * size + n])] = stack[so + n]
 
 
-@njit(cache=True, parallel=True, nogil=True)
+@njit(parallel=True, nogil=True)
 def weighted_sum(
     tokens: int,
     probabilities: Floats,
@@ -132,7 +132,7 @@ def weighted_sum(
             _weighted_rows(first, last, _U(worker * depth * (len(places) // heads)), rest)
 
 
-@njit(cache=True)
+@njit()
 def _flash_rows(first: Any, last: Any, so: Any, rest: Any) -> None:
     exponentials, factors, heads, capacity, spans, step, values = rest[:7]
     repeat, row, places, order, children, starts, stack, target = rest[7:]
@@ -162,7 +162,7 @@ def _flash_rows(first: Any, last: Any, so: Any, rest: Any) -> None:
             target[t * row + _U(places[head * size + n])] = stack[so + n] / stack[so + size]
 
 
-@njit(cache=True, parallel=True, error_model="numpy", nogil=True)
+@njit(parallel=True, error_model="numpy", nogil=True)
 def flash_sum(
     tokens: int,
     exponentials: Floats,

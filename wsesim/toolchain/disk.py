@@ -11,7 +11,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
 
-from wsesim.cache import kernels_are_compiled
 from wsesim.errors import WsesimError
 
 T = TypeVar("T")
@@ -43,7 +42,9 @@ def file_state(path: Path) -> tuple[object, ...] | None:
 
 def say_if_compiling(say: Callable[[str], None]) -> None:
     """What the first run of all waits for."""
-    if not kernels_are_compiled():
+    from wsesim.jit import is_compiled
+
+    if not is_compiled("wsesim.engine.kernels.run"):
         say("compiling the simulator's kernels, once: about half a minute")
 
 

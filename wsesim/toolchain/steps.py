@@ -6,14 +6,13 @@ fingerprint and by the engine's own source, so that a change of either forgets i
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
 
+from wsesim.cache import keep, read_kept
 from wsesim.engine.timing import Step, StepCycles, Timing
-from wsesim.files import write_whole
 
 
 class RememberedSteps:
@@ -22,7 +21,7 @@ class RememberedSteps:
     def __init__(self, timing: Timing, path: Path | None) -> None:
         self._timing = timing
         self._path = path
-        self._steps = _read(path)
+        self._steps = (path and read_kept(path, _parse)) or {}
 
     def prefill(self, tokens: int, candidates: int) -> StepCycles:
         return self._step(("prefill", candidates, tokens), lambda: self._timing.prefill_times(tokens, candidates))
@@ -41,20 +40,11 @@ class RememberedSteps:
         return self._steps[name]
 
     def _write(self) -> None:
-        """A disk that takes nothing costs only that nothing is remembered."""
-        if self._path is None:
-            return
-        with contextlib.suppress(OSError):
-            write_whole(self._path, json.dumps({name: dataclasses.asdict(s) for name, s in self._steps.items()}))
+        if self._path is not None:
+            keep(self._path, json.dumps({name: dataclasses.asdict(s) for name, s in self._steps.items()}))
 
 
-def _read(path: Path | None) -> dict[str, StepCycles]:
-    """What the file holds; a file that is not ours, or from another version, holds nothing."""
-    if path is None or not path.is_file():
-        return {}
-    try:
-        kept = json.loads(path.read_text(encoding="utf-8"))
-        fields = [field.name for field in dataclasses.fields(StepCycles)]
-        return {name: StepCycles(*(int(step[field]) for field in fields)) for name, step in kept.items()}
-    except (OSError, ValueError, TypeError, AttributeError, KeyError):
-        return {}
+def _parse(data: bytes) -> dict[str, StepCycles]:
+    fields = [field.name for field in dataclasses.fields(StepCycles)]
+    steps = json.loads(data)
+    return {name: StepCycles(*(int(step[field]) for field in fields)) for name, step in steps.items()}

@@ -1,0 +1,93 @@
+"""`njit` that keeps what it compiles in files of our own.
+
+numba's own cache does not notice edits in other files, and one damaged file of it breaks every later run. Here the
+name of a kernel's file holds a digest of its module's source and of all that this module imports. The file begins with
+a checksum, so that damaged machine code is never run. Damaged or absent, the kernel is compiled again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numba
+from numba.core.compiler import CompileResult
+from numba.core.serialize import dumps
+from numba.core.sigutils import normalize_signature
+
+from wsesim.cache import keep, kernels_dir, read_kept
+from wsesim.digests import sources_digest
+
+_CHECKSUM_BYTES = 32
+
+
+def njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
+    """numba's `njit` with these options, and with a KernelCache in place of numba's."""
+
+    def compiled(function: Callable[..., Any]) -> Any:
+        kernel: Any = numba.njit(**options)(function)
+        if kernel is not function:  # as with NUMBA_DISABLE_JIT
+            kernel._cache = KernelCache(function)
+        return kernel
+
+    return compiled
+
+
+class KernelCache:
+    """The compiled code of one function, a file for each signature. A numba Dispatcher calls it as its cache."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        assert function.__closure__ is None, f"{function.__qualname__}: values of a closure are in no digest"
+        self._function = function
+
+    @property
+    def cache_path(self) -> str:
+        return str(kernels_dir())
+
+    def load_overload(self, signature: Any, target_context: Any) -> Any:
+        """The CompileResult for a signature, None if it is not kept."""
+        target_context.refresh()
+        return read_kept(
+            self._file(signature, target_context.codegen()),
+            lambda data: CompileResult._rebuild(target_context, *pickle.loads(_checked(data))),
+        )
+
+    def save_overload(self, signature: Any, result: Any) -> None:
+        """Keeps a CompileResult, if that can be."""
+        assert not result.lifted and not result.library.has_dynamic_globals, "addresses of this process are not kept"
+        code = dumps(result._reduce())
+        keep(self._file(signature, result.codegen), hashlib.sha256(code).digest() + code)
+
+    def flush(self) -> None:
+        """Nothing is forgotten: a file with the same name holds the same code."""
+
+    def _file(self, signature: Any, codegen: Any) -> Path:
+        name = f"{self._function.__module__}.{self._function.__qualname__}"
+        compiler = (numba.__version__, sys.implementation.cache_tag, *codegen.magic_tuple())
+        place = self._function.__code__.co_firstlineno
+        stated = f"{place} {normalize_signature(signature)} {compiler}"
+        digest = sources_digest(self._function.__module__)
+        return kernels_dir() / f"{_stem(name, digest)}-{hashlib.sha256(stated.encode()).hexdigest()[:16]}.nbc"
+
+
+def is_compiled(kernel: str) -> bool:
+    """Whether a kernel, such as `wsesim.engine.kernels.run`, is kept as its sources are now."""
+    stem = _stem(kernel, sources_digest(kernel.rpartition(".")[0]))
+    return any(kernels_dir().glob(f"{stem}-*.nbc"))
+
+
+def _stem(name: str, digest: str) -> str:
+    readable = re.sub(r"[^\w.]+", "_", name)
+    return f"{readable}-{digest[:16]}"
+
+
+def _checked(data: bytes) -> bytes:
+    code = data[_CHECKSUM_BYTES:]
+    if hashlib.sha256(code).digest() != data[:_CHECKSUM_BYTES]:
+        raise ValueError("the checksum is another")
+    return code
