@@ -74,7 +74,7 @@ class Summary:
         return {"areas": rows, "failures": [{name: getattr(f, name) for name in names} for f in self.failures()]}
 
     def text(self) -> str:
-        from wsesim.report.tables import aligned
+        from wsesim.tables import aligned
 
         rows = [
             _cells(row.area, row.kinds, f"{row.slowest_s:.2f} (case {row.slowest_case})") for row in self.rows.values()
@@ -89,7 +89,7 @@ def _cells(area: str, kinds: Counter[str], slowest: str) -> tuple[str, ...]:
 
 
 def _failures_text(failures: Sequence[Failure]) -> list[str]:
-    from wsesim.report.tables import aligned
+    from wsesim.tables import aligned
 
     if not failures:
         return []
