@@ -154,13 +154,17 @@ def test_head_and_embedding_lie_anywhere(recognised: Recognised) -> None:
 SYNTAX = {
     "no TOML": ("[blocks", "mine.toml: not TOML"),
     "no blocks": ("prefill_chunk = 1", "there is no block; one is name = { x = 0"),
-    "unknown field": ("[block]", "unknown field 'block'; known: strategy, prefill_chunk, "),
+    "unknown field": ("[block]", "unknown field 'block' (did you mean blocks?); known: strategy, prefill_chunk, "),
     "blocks no table": ("blocks = 3", "blocks is 3, not a table"),
     "block no table": ("[blocks]\na = 3", "block a is 3, not a table with x, y"),
     "block without rows": ('[blocks]\na = {x=0, y=0, columns=1, stages=["embed"]}', "block a: field 'rows' is missing"),
     "unknown of block": (
         '[blocks]\na = {x=0, y=0, columns=1, rows=1, z=1, stages=["embed"]}',
-        "block a: unknown field 'z'; known: name, x",
+        "block a: unknown field 'z'; known: x, y, columns, rows, axis, stages",
+    ),
+    "misspelt of block": (
+        '[blocks]\na = {x=0, y=0, colums=1, rows=1, stages=["embed"]}',
+        "block a: unknown field 'colums' (did you mean columns?); known: x, y, columns, rows, axis, stages",
     ),
     "a place no number": ('[blocks]\na = {x="0", y=0, columns=1, rows=1, stages=["embed"]}', "'x' is '0', not of type"),
     "empty": ('[blocks]\na = {x=0, y=0, columns=0, rows=1, stages=["embed"]}', "a is 0 x 1 PEs; columns and rows"),

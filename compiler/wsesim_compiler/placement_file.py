@@ -13,6 +13,7 @@ layer0 = { x = 0, y = 1, columns = 2, rows = 3, axis = "rows", stages = ["layer0
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import json
 import re
 import tomllib
@@ -25,6 +26,7 @@ from wsesim_compiler.errors import PlacementFileError
 from wsesim_compiler.options import AUTO, EXPLICIT, Collectives, Options, PlacedBlock
 
 FIELDS = ("strategy", "prefill_chunk", "collective", "blocks", "collectives")
+BLOCK_FIELDS = ("x", "y", "columns", "rows", "axis", "stages")
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -77,8 +79,7 @@ def _phases(kernel: str, stated: object) -> Collectives:
 
 
 def _stated(table: dict[str, Any], options: Options) -> Options:
-    for extra in sorted(set(table) - set(FIELDS)):
-        raise ValueError(f"unknown field {extra!r}; known: {', '.join(FIELDS)}")
+    _check_fields(table, FIELDS)
     blocks = _table(table, "blocks")
     if not blocks:
         raise ValueError(
@@ -103,6 +104,10 @@ def _block(name: str, fields: object) -> PlacedBlock:
         raise ValueError(f"block {name!r:.60}: a name is of letters, digits, _ and -")
     if not isinstance(fields, dict):
         raise ValueError(f"block {name} is {fields!r:.60}, not a table with x, y, columns, rows and stages")
+    try:
+        _check_fields(fields, BLOCK_FIELDS)
+    except ValueError as error:
+        raise ValueError(f"block {name}: {error}") from None
     where: Mapping[str, Any] = {"axis": AXES[0], **{k: v for k, v in fields.items() if k != "stages"}}
     stages = fields.get("stages")
     if not isinstance(stages, list) or not stages or not all(isinstance(stage, str) for stage in stages):
@@ -116,6 +121,14 @@ def _block(name: str, fields: object) -> PlacedBlock:
     if block.axis not in AXES:
         raise ValueError(f"block {name}: axis is {block.axis!r:.60}; it is one of {', '.join(AXES)}")
     return PlacedBlock(block, tuple(stages))
+
+
+def _check_fields(table: Mapping[str, Any], known: tuple[str, ...]) -> None:
+    """Raises ValueError for the first field that is not known, with the nearest one."""
+    for extra in sorted(set(table) - set(known)):
+        nearest = difflib.get_close_matches(extra, known, n=1)
+        meant = f" (did you mean {nearest[0]}?)" if nearest else ""
+        raise ValueError(f"unknown field {extra!r:.60}{meant}; known: {', '.join(known)}")
 
 
 def _table(table: dict[str, Any], field: str) -> dict[str, Any]:

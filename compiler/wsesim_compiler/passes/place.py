@@ -20,6 +20,7 @@ from wsesim_compiler.errors import PlacementError
 from wsesim_compiler.options import Options, PlacedBlock
 from wsesim_compiler.partition import Partition, Stage
 from wsesim_compiler.passes.ground import Ground, grounds
+from wsesim_compiler.passes.grow import missing_pes
 from wsesim_compiler.passes.place_by_hand import fits_by_hand, place_by_hand, short_of_bytes
 from wsesim_compiler.passes.probe import Probe, block_name
 from wsesim_compiler.passes.refuse import smallest_change
@@ -71,7 +72,8 @@ def place(partition: Partition, machine: Machine, options: Options) -> Placement
 
 
 def _refused(partition: Partition, machine: Machine, options: Options, shortage: str) -> PlacementError:
-    change = smallest_change(partition, machine, options, fits)
+    larger = missing_pes(partition, machine, options) if options.blocks else ""
+    change = smallest_change(partition, machine, options, fits, larger)
     short = f"{partition.graph.name} does not fit {machine.name} as {options.strategy}: {shortage}"
     return PlacementError(f"{short}. Smallest change that fits: {change}")
 

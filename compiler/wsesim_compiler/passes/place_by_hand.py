@@ -13,7 +13,7 @@ from itertools import chain, combinations
 from wsesim.machine import Machine
 from wsesim_compiler.errors import PlacementFileError
 from wsesim_compiler.memory import block_memory
-from wsesim_compiler.options import Options
+from wsesim_compiler.options import Options, PlacedBlock
 from wsesim_compiler.partition import Partition
 from wsesim_compiler.passes.refuse import out_of_bytes
 from wsesim_compiler.placement import Placement
@@ -30,6 +30,12 @@ def place_by_hand(partition: Partition, machine: Machine, options: Options) -> P
 def fits_by_hand(partition: Partition, machine: Machine, options: Options) -> bool:
     """Whether every block has the bytes for its stages."""
     return not short_of_bytes(partition, machine, options)
+
+
+def block_bytes(partition: Partition, machine: Machine, options: Options, placed: PlacedBlock) -> int:
+    """Bytes that the fullest PE of a block needs for its stages; the block need not be one of the options'."""
+    placement = Placement(_cut(partition, options), machine, options, (placed,))
+    return block_memory(placed.block, placement.kernels_on(placed), options, options.prefill_chunk or 1).total_bytes
 
 
 def short_of_bytes(partition: Partition, machine: Machine, options: Options) -> str:

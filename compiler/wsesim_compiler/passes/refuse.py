@@ -40,16 +40,24 @@ def out_of_bytes(machine: Machine, options: Options, block: Block, kernels: tupl
     )
 
 
-def smallest_change(partition: Partition, machine: Machine, options: Options, fits: Fits) -> str:
-    """The first of ever larger changes with which the model fits, in words that say all of it."""
+def smallest_change(
+    partition: Partition, machine: Machine, options: Options, fits: Fits, larger_blocks: str = ""
+) -> str:
+    """The first of ever larger changes with which the model fits, in words that say all of it.
+
+    `larger_blocks`: what makes a placement by hand fit; it is said first, and no placement is given up then.
+    """
 
     @lru_cache(maxsize=256)
     def changed_fits(changed: Options) -> bool:
         return fits(partition, machine, changed)
 
     for changed in _changes(options, changed_fits):
+        if larger_blocks and changed.blocks != options.blocks:
+            return larger_blocks
         if changed_fits(changed):
-            return _said(options, changed)
+            said = _said(options, changed)
+            return f"{larger_blocks}; or {said}" if larger_blocks else said
     return _other_machine(partition, machine, options, fits)
 
 
