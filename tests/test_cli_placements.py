@@ -91,7 +91,7 @@ REFUSED = {
         ("--placement", "halves.toml", "--defects", "dead.toml"),
         "block ffn (2 x 1 at (0, 3)) is on the dead PE (0, 3)",
     ),
-    "no defects": (("--defects", "absent.toml"), "defects absent.toml of toy4x4: "),
+    "no defects": (("--defects", "absent.toml"), "absent.toml: cannot be read as defects of toy4x4: "),
     "over its SRAM": (("--placement", "halves.toml", "--sequences", "99"), "bytes on a PE, 32,768 are there"),
     "unknown strategy": (("--strategy", "explicit"), "unknown strategy 'explicit'; known: "),
 }

@@ -9,3 +9,8 @@ from wsesim.machine.machine import Host as Host
 from wsesim.machine.machine import Machine as Machine
 from wsesim.machine.machine import OpCost as OpCost
 from wsesim.machine.machine import Rect as Rect
+from wsesim.machine.settings import parse_setting as parse_setting
+from wsesim.machine.text import Difference as Difference
+from wsesim.machine.text import differences as differences
+from wsesim.machine.text import differences_text as differences_text
+from wsesim.machine.text import machine_text as machine_text

@@ -10,11 +10,11 @@ Neither the PE nor its router works: nothing is placed on it, and no route cross
 from __future__ import annotations
 
 import dataclasses
-import tomllib
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
+from wsesim.errors import InvalidInputError
+from wsesim.files import parse_toml, read_text
 from wsesim.machine.errors import MachineFileError
 from wsesim.machine.machine import Machine, Rect
 
@@ -25,12 +25,15 @@ DEFECTS = ("dead", "dead_rows", "dead_columns")
 def with_defects(machine: Machine, path: str) -> Machine:
     """The machine with the dead PEs of the file at `path` added to its own. Raises MachineFileError."""
     try:
-        table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        table = parse_toml(read_text(path, f"defects of {machine.name}"), path)
         for extra in sorted(set(table) - set(DEFECTS)):
             raise ValueError(f"unknown field {extra!r}; known: {', '.join(DEFECTS)}")
-        return dataclasses.replace(machine, dead=machine.dead | dead_pes(table, machine.usable))
-    except (OSError, ValueError, RecursionError) as error:  # no file, no text, no TOML, no defects
-        raise MachineFileError(f"defects {path} of {machine.name}: {error}") from None
+        dead = machine.dead | dead_pes(table, machine.usable)
+    except InvalidInputError as error:  # no file, no text, no TOML
+        raise MachineFileError(str(error)) from None
+    except ValueError as error:
+        raise MachineFileError(f"{path}: cannot be read as defects of {machine.name}: {error}") from None
+    return dataclasses.replace(machine, dead=dead, base=machine.base or machine)
 
 
 def dead_pes(table: dict[str, Any], usable: Rect) -> frozenset[tuple[int, int]]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 
@@ -104,9 +104,13 @@ class SlowPE:
     factor: Fraction
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Machine:
-    """One wafer. Cycles are the unit of everything; `clock_hz` alone turns them into seconds."""
+    """One wafer. Cycles are the unit of everything; `clock_hz` alone turns them into seconds.
+
+    docs/machines.md defines every field. `base` is what this machine was derived from, by a file's `base`, `with_` or
+    `--set`; reports say what differs from it. It is no part of the value: machines of equal numbers are equal.
+    """
 
     name: str
     columns: int
@@ -129,10 +133,31 @@ class Machine:
     assumptions: tuple[str, ...] = ()
     dead: frozenset[tuple[int, int]] = frozenset()
     slow: tuple[SlowPE, ...] = ()
-    _cost: dict[str, OpCost] = field(init=False, repr=False, compare=False, hash=False)
+    base: Machine | None = field(default=None, compare=False)
+    _cost: dict[str, OpCost] = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_cost", dict(self.ops))
+
+    def __repr__(self) -> str:
+        return f"Machine({self.name}, {self.columns} x {self.rows} PEs, {self.clock_hz / 1e6:g} MHz)"
+
+    def __str__(self) -> str:
+        from wsesim.machine.text import machine_text
+
+        return machine_text(self)
+
+    def with_(self, changes: Mapping[str, object], *, name: str | None = None) -> Machine:
+        """This machine with other values of some fields, spelt as in TOML.
+
+            load_machine("wse3").with_({"fabric.hop_cycles": 1, "op.fma.fp16": 4})
+
+        It is called `name`, or as this one with a `+` behind it. Raises MachineFileError for a field that is unknown,
+        of another type, or out of range.
+        """
+        from wsesim.machine.settings import changed
+
+        return changed(self, changes, name)
 
     def op(self, name: str) -> OpCost:
         return self._cost[name]
@@ -150,10 +175,10 @@ class Machine:
         return cycles / self.clock_hz
 
     def fingerprint(self) -> str:
-        """Twelve hex digits over every number of the machine."""
-        numbers = dataclasses.replace(self, assumptions=(), dead=frozenset())
-        stated = (numbers, tuple(sorted(self.dead)))
-        return hashlib.sha256(repr(stated).encode()).hexdigest()[:12]
+        """Twelve hex digits over the name and every number of the machine."""
+        from wsesim.machine.text import canonical_text
+
+        return hashlib.sha256(canonical_text(self).encode()).hexdigest()[:12]
 
 
 def dtype_bytes(dtype: str) -> int:

@@ -145,7 +145,8 @@ class Program:
 
     def fingerprint(self) -> str:
         """Hex digits over model, machine, placement, numerics and the Program's version."""
-        stated = f"{VERSION}\n{self.machine.fingerprint()}\n{self}"
+        itself = dataclasses.replace(self, machine=dataclasses.replace(self.machine, base=None))
+        stated = f"{VERSION}\n{self.machine.fingerprint()}\n{itself}"
         return hashlib.sha256(stated.encode()).hexdigest()[:20]
 
     def __str__(self) -> str:

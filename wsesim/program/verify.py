@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from itertools import combinations, groupby
 from typing import Any
 
-from wsesim.machine.load import check_machine
 from wsesim.machine.machine import TIMING_DTYPES
+from wsesim.machine.rules import check_machine
 from wsesim.program.collectives import is_collective
 from wsesim.program.errors import ProgramRuleError, SramError
 from wsesim.program.kernels import (

@@ -8,13 +8,13 @@ rates.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from wsesim.machine import Fabric, Machine, OpCost
+from wsesim.machine import Machine
+from wsesim.machine.values import machine_from, values_of
 
 STEP = Fraction(11, 10)
 
@@ -62,28 +62,12 @@ def sensitivity(machine: Machine, cycles_of: Callable[[Machine], int]) -> tuple[
 
 
 def _changes(machine: Machine) -> Iterator[tuple[str, Number, Number, Machine]]:
-    """Name, value and raised value of each constant, and the machine that has it raised."""
-    for name in (f.name for f in dataclasses.fields(machine) if f.name.endswith("_cycles")):
-        value = getattr(machine, name)
-        yield name, value, _raised(value), dataclasses.replace(machine, **{name: _raised(value)})
-    for name, value, raised, fabric in _fabrics(machine.fabric):
-        yield name, value, raised, dataclasses.replace(machine, fabric=fabric)
-    for op, cost in machine.ops:
-        for field in dataclasses.fields(OpCost):
-            value = getattr(cost, field.name)
-            changed = dataclasses.replace(cost, **{field.name: _raised(value)})
-            ops = tuple((name, changed if name == op else other) for name, other in machine.ops)
-            yield f"{op}.{field.name}", value, _raised(value), dataclasses.replace(machine, ops=ops)
-
-
-def _fabrics(fabric: Fabric) -> Iterator[tuple[str, Number, Number, Fabric]]:
-    for name in ("hop_cycles", "ramp_send_cycles", "ramp_receive_cycles", "turn_cycles", "queue_wavelets"):
-        value = getattr(fabric, name)
-        yield name, value, _raised(value), dataclasses.replace(fabric, **{name: _raised(value)})
-    wavelet = Fraction(fabric.wavelet_numerator, fabric.wavelet_denominator)
-    slower = wavelet * STEP
-    changed = dataclasses.replace(fabric, wavelet_numerator=slower.numerator, wavelet_denominator=slower.denominator)
-    yield "wavelet_cycles", wavelet, slower, changed
+    """Field, value and raised value of each constant, and the machine that has it raised."""
+    values = values_of(machine)
+    for path, value in values.items():
+        if path.endswith("_cycles") or path.startswith(("fabric.", "op.")):
+            raised = _raised(value)
+            yield path, value, raised, machine_from(machine.name, {**values, path: raised}, machine.base)
 
 
 def _raised(value: Number) -> Number:

@@ -100,13 +100,15 @@ def _finished_program(model: str | Program, lowering: Lowering, observe: Observe
 
 def _remembered_program(model: str, machine: Machine, lowering: Lowering, say: Say) -> Program:
     """Of a name by its constants, of a file by what is in it and what lies beside it."""
+    from wsesim.machine.text import whole_text
     from wsesim.program.text import load_program, save_program
     from wsesim_models.config import config
 
     stated = config(model) if is_name(model) else file_state(Path(model))
     if stated is None:  # the reader says what is wrong with it
         return _lower(_understand(model, unobserved, say), machine, lowering, model, unobserved)
-    path = kept_file("programs", Path(model).name, (stated, machine, options_of(model, lowering)), PROGRAM_SOURCES)
+    decided = (stated, whole_text(machine), options_of(model, lowering))
+    path = kept_file("programs", Path(model).name, decided, PROGRAM_SOURCES)
     kept = read_kept(path, load_program)
     if kept is not None:
         return kept
