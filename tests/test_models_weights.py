@@ -120,7 +120,7 @@ def with_header(path: Path, header: object) -> Path:
     [
         ({"dtype": "F8_E4M3", "shape": [4], "data_offsets": [0, 4]}, "is F8_E4M3; supported element types"),
         ({"dtype": "F32", "shape": [4], "data_offsets": [0, 4]}, "needs 16 bytes, its header gives it 4"),
-        ({"dtype": "F32", "shape": [4]}, "entry of w is damaged"),
+        ({"dtype": "F32", "shape": [4]}, "tensor w: data_offsets: Field required"),
         ({"dtype": "F32", "shape": [100], "data_offsets": [0, 400]}, "w needs 400 bytes, 64 are there"),
     ],
 )
@@ -146,18 +146,17 @@ def test_check_lists_everything_at_once() -> None:
     arrays["model.layers.0.self_attn.q_proj.bias"] = np.zeros(32, np.float32)
     with pytest.raises(MismatchError) as caught:
         check_weights(ArrayWeights(arrays), TINY)
-    assert str(caught.value).splitlines() == [
-        "these are not the weights of tiny:",
-        f"  {QUERY} is [32, 16], expected [32, 32]",
-        "  model.norm.weight is missing, expected [32]",
-        "  model.layers.0.self_attn.q_proj.bias [32] is not part of this model",
-    ]
+    assert str(caught.value) == (
+        f"these are not the weights of tiny: {QUERY} is [32, 16], expected [32, 32]; "
+        "model.norm.weight is missing, expected [32]; "
+        "model.layers.0.self_attn.q_proj.bias [32] is not part of this model"
+    )
 
 
-def test_check_lists_eight_and_counts_the_rest() -> None:
-    with pytest.raises(MismatchError, match="and 12 more") as caught:
+def test_check_lists_four_and_counts_the_rest() -> None:
+    with pytest.raises(MismatchError, match="and 16 more") as caught:
         check_weights(ArrayWeights({}), TINY)
-    assert len(str(caught.value).splitlines()) == 10
+    assert str(caught.value).count(" is missing") == 4
 
 
 def test_head_beside_a_tied_embedding_has_to_be_its_copy() -> None:

@@ -102,9 +102,16 @@ def validated(name: str, schema: type[T], value: object) -> T:
         return TypeAdapter(schema).validate_python(value)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
-        place = ".".join(str(part)[:60] for part in first["loc"])
-        shown = "" if first["type"] == "missing" else f", not {first['input']!r:.60}"
-        raise InvalidInputError(f"{name}: {place and place + ': '}{first['msg']}{shown}") from None
+        place = ".".join(shown(part) for part in first["loc"])
+        found = "" if first["type"] == "missing" else f", not {first['input']!r:.60}"
+        words = first["msg"].split(" or instance of ")[0]  # what pydantic adds to it is the name of a class
+        raise InvalidInputError(f"{name}: {place and place + ': '}{words}{found}") from None
+
+
+def shown(name: object) -> str:
+    """A name out of a file as a message shows it: on one line, cut to 60 characters."""
+    text = str(name)[:60]
+    return text if text.isprintable() else repr(text)[1:-1]
 
 
 def write_whole(path: Path, data: str | bytes) -> None:

@@ -7,7 +7,24 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from wsesim.errors import UnknownNameError
+from wsesim.errors import InvalidInputError, UnknownNameError
+
+_MOST = {
+    "vocab_size": 1 << 24,
+    "dim": 1 << 20,
+    "layers": 1 << 12,
+    "heads": 1 << 16,
+    "kv_heads": 1 << 16,
+    "head_dim": 1 << 16,
+    "ffn_dim": 1 << 24,
+    "max_context": 1 << 40,
+}
+"""Limits of a LlamaConfig's sizes, well above every published model."""
+
+
+def _within(field: str, value: float, least: float, most: float) -> None:
+    if not least <= value <= most:  # NaN is within nothing
+        raise InvalidInputError(f"{field} is {value}, expected {least} to {most}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +35,15 @@ class RopeScaling:
     low_freq_factor: float
     high_freq_factor: float
     original_max_position: int
+
+    def __post_init__(self) -> None:
+        for name in ("factor", "low_freq_factor", "high_freq_factor", "original_max_position"):
+            _within(f"rope_scaling.{name}", getattr(self, name), 0 if name == "low_freq_factor" else 1, 2**31)
+        if self.high_freq_factor <= self.low_freq_factor:
+            raise InvalidInputError(
+                f"rope_scaling.high_freq_factor is {self.high_freq_factor}, expected more than "
+                f"low_freq_factor, {self.low_freq_factor}"
+            )
 
     def scaled(self, frequency: float) -> float:
         """One inverse frequency: kept if fast, divided by `factor` if slow, blended between the two."""
@@ -54,6 +80,19 @@ class LlamaConfig:
     qk_norm: bool = False
     qkv_bias: bool = False
     window: int | None = None
+
+    def __post_init__(self) -> None:
+        """Raises InvalidInputError that names the field whose rule is broken."""
+        for name, most in _MOST.items():
+            _within(name, getattr(self, name), 1, most)
+        _within("norm_eps", self.norm_eps, 0.0, 1.0)
+        _within("rope_theta", self.rope_theta, 1.0, 1e15)
+        if self.window is not None:
+            _within("window", self.window, 1, 2**40)
+        if self.heads % self.kv_heads:
+            raise InvalidInputError(f"heads is {self.heads}, expected a multiple of kv_heads, {self.kv_heads}")
+        if self.head_dim % 2:
+            raise InvalidInputError(f"head_dim is {self.head_dim}, expected an even number: RoPE turns pairs")
 
     def inv_freq(self) -> tuple[float, ...]:
         """The [head_dim / 2] rotations in radians per token, rounded once to float32.

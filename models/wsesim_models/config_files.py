@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from wsesim.errors import InvalidInputError
 from wsesim_models.config import LlamaConfig, RopeScaling
 from wsesim_models.errors import InvalidFileError
+from wsesim_models.reading import MOST_JSON_BYTES, checked, parsed, read
 from wsesim_models.weights import gguf_in
 from wsesim_models.weights.gguf_header import GGUFHeader, read_header
+
+if TYPE_CHECKING:
+    from wsesim_models.schemas import LlamaFile, Rope
 
 _FREE_FIELDS = {"name", "max_context"}
 """Fields that do not change the arithmetic."""
@@ -34,7 +41,7 @@ def config_at(path: str | Path) -> LlamaConfig | None:
     if gguf:
         return config_from_gguf(gguf)
     folder = path if path.is_dir() else path.parent
-    return config_from_folder(folder) if (folder / "config.json").is_file() else None
+    return config_from_folder(folder) if os.path.exists(folder / "config.json") else None
 
 
 def differences(found: LlamaConfig, expected: LlamaConfig) -> list[str]:
@@ -47,92 +54,120 @@ def differences(found: LlamaConfig, expected: LlamaConfig) -> list[str]:
 def config_from_folder(path: str | Path) -> LlamaConfig:
     """From `path`/config.json, as Hugging Face writes it (rope_scaling of old, rope_parameters of new).
 
-    Raises InvalidFileError for another model type and for variants that this module does not compute.
+    Raises InvalidFileError for another model type, for variants that this module does not compute, and for sizes
+    that break a rule of LlamaConfig.
     """
+    from wsesim_models.schemas import LlamaFile, ModelKind
+
     file = Path(path) / "config.json"
+    entries = parsed(read(file, "a model's configuration", MOST_JSON_BYTES), str(file))
+    kind = checked(str(file), ModelKind, entries).model_type
+    if kind not in MODEL_TYPES:
+        known = ", ".join(map(repr, MODEL_TYPES))
+        raise InvalidFileError(f"{file} is not a Llama: model_type is {kind!r:.60}, expected one of {known}")
+    llama = checked(str(file), LlamaFile, entries)
+    _refuse_variants(file, llama)
+    with _rules_of(str(file)):
+        return _from_entries(kind, file, llama)
+
+
+@contextmanager
+def _rules_of(name: str) -> Iterator[None]:
+    """Says in which file a rule of LlamaConfig is broken."""
     try:
-        entries = dict(json.loads(file.read_bytes()))
-        _refuse_variants(file, entries)
-        return _from_entries(file.parent.name, file, entries)
-    except (ValueError, TypeError) as error:
-        raise InvalidFileError(f"{file} is not a model's configuration: it is not a JSON object") from error
-    except KeyError as error:
-        raise InvalidFileError(f"{file} lacks {error}") from error
+        yield
+    except InvalidFileError:
+        raise
+    except InvalidInputError as error:
+        raise InvalidFileError(f"{name}: {error}") from None
 
 
-def _refuse_variants(file: Path, entries: dict[str, Any]) -> None:
-    if entries.get("model_type") not in MODEL_TYPES:
-        found, known = entries.get("model_type"), ", ".join(map(repr, MODEL_TYPES))
-        raise InvalidFileError(f"{file} is not a Llama: model_type is {found!r}, expected one of {known}")
+def _refuse_variants(file: Path, llama: LlamaFile) -> None:
     expected = {"hidden_act": "silu", "attention_bias": False, "mlp_bias": False, "use_sliding_window": False}
     for key, value in expected.items():
-        if (found := entries.get(key, value)) != value:
-            raise InvalidFileError(f"{file} is not a plain Llama: {key} is {found!r}, expected {value!r}")
+        if (found := getattr(llama, key)) != value:
+            raise InvalidFileError(f"{file} is not a plain Llama: {key} is {found!r:.60}, expected {value!r}")
 
 
-def _from_entries(name: str, file: Path, entries: dict[str, Any]) -> LlamaConfig:
-    heads, dim = int(entries["num_attention_heads"]), int(entries["hidden_size"])
-    rope = entries.get("rope_parameters") or entries.get("rope_scaling") or {}
+def _from_entries(kind: str, file: Path, llama: LlamaFile) -> LlamaConfig:
+    from wsesim_models.schemas import Rope
+
+    heads, dim = llama.num_attention_heads, llama.hidden_size
+    entries = llama.rope_parameters or llama.rope_scaling or {}
+    rope = checked(f"{file}: RoPE", Rope, entries)
     return LlamaConfig(
-        name=name,
-        vocab_size=int(entries["vocab_size"]),
+        name=file.parent.name,
+        vocab_size=llama.vocab_size,
         dim=dim,
-        layers=int(entries["num_hidden_layers"]),
+        layers=llama.num_hidden_layers,
         heads=heads,
-        kv_heads=int(entries.get("num_key_value_heads") or heads),
-        head_dim=int(entries.get("head_dim") or dim // heads),
-        ffn_dim=int(entries["intermediate_size"]),
-        norm_eps=float(entries.get("rms_norm_eps", 1e-6)),
-        rope_theta=float(rope.get("rope_theta") or entries.get("rope_theta") or 10000.0),
-        rope_scaling=_scaling(file, rope),
-        tied=bool(entries.get("tie_word_embeddings", False)),
-        max_context=int(entries.get("max_position_embeddings", 2048)),
-        qk_norm=entries["model_type"] == "qwen3",
-        qkv_bias=entries["model_type"] == "qwen2",
-        window=entries.get("sliding_window") if entries["model_type"] == "mistral" else None,
+        kv_heads=heads if llama.num_key_value_heads is None else llama.num_key_value_heads,
+        head_dim=_head_dim(dim, heads) if llama.head_dim is None else llama.head_dim,
+        ffn_dim=llama.intermediate_size,
+        norm_eps=llama.rms_norm_eps,
+        rope_theta=rope.rope_theta or llama.rope_theta or 10000.0,
+        rope_scaling=_scaling(file, rope, entries),
+        tied=bool(llama.tie_word_embeddings),
+        max_context=llama.max_position_embeddings,
+        qk_norm=kind == "qwen3",
+        qkv_bias=kind == "qwen2",
+        window=llama.sliding_window if kind == "mistral" else None,
     )
 
 
-def _scaling(file: Path, rope: dict[str, Any]) -> RopeScaling | None:
-    kind = rope.get("rope_type", rope.get("type", "default"))
+def _head_dim(dim: int, heads: int) -> int:
+    """Where a file does not say it."""
+    if heads < 1 or dim % heads:
+        raise InvalidInputError(f"dim is {dim}, expected a multiple of heads, {heads}, where head_dim is not given")
+    return dim // heads
+
+
+def _scaling(file: Path, rope: Rope, entries: dict[str, Any]) -> RopeScaling | None:
+    from wsesim_models.schemas import Llama3Rope
+
+    kind = rope.rope_type or rope.type or "default"
     if kind == "default":
         return None
     if kind != "llama3":
-        raise InvalidFileError(f"{file}: RoPE scaling {kind!r} is not computed here; default and llama3 are")
+        raise InvalidFileError(f"{file}: RoPE scaling {kind!r:.60} is not computed here; default and llama3 are")
+    found = checked(f"{file}: RoPE", Llama3Rope, entries)
     return RopeScaling(
-        float(rope["factor"]),
-        float(rope["low_freq_factor"]),
-        float(rope["high_freq_factor"]),
-        int(rope["original_max_position_embeddings"]),
+        found.factor, found.low_freq_factor, found.high_freq_factor, found.original_max_position_embeddings
     )
 
 
 def config_from_gguf(path: str | Path) -> LlamaConfig:
     """From a GGUF file's metadata.
 
-    Raises InvalidFileError for another architecture and for a RoPE scaling that is not Llama 3.1's.
+    Raises InvalidFileError for another architecture, for a RoPE scaling that is not Llama 3.1's, and for sizes that
+    break a rule of LlamaConfig.
     """
     header = read_header(path)
     header.check_architecture()
-    heads, dim = int(header.need("llama.attention.head_count")), int(header.need("llama.embedding_length"))
-    head_dim = int(header.get("llama.attention.key_length", dim // heads))
-    config = LlamaConfig(
-        name=str(header.get("general.name", header.path.stem)),
+    _refuse_scaling_type(header)
+    with _rules_of(header.path.name):
+        config = _from_metadata(header)
+        return dataclasses.replace(config, rope_scaling=_scaling_from_table(header, config))
+
+
+def _from_metadata(header: GGUFHeader) -> LlamaConfig:
+    heads, dim = header.integer("llama.attention.head_count"), header.integer("llama.embedding_length")
+    head_dim = header.integer("llama.attention.key_length", None)
+    return LlamaConfig(
+        name=header.text("general.name", header.path.stem),
         vocab_size=_vocab_size(header),
         dim=dim,
-        layers=int(header.need("llama.block_count")),
+        layers=header.integer("llama.block_count"),
         heads=heads,
-        kv_heads=int(header.get("llama.attention.head_count_kv", heads)),
-        head_dim=head_dim,
-        ffn_dim=int(header.need("llama.feed_forward_length")),
-        norm_eps=_decimal(header.need("llama.attention.layer_norm_rms_epsilon")),
-        rope_theta=_decimal(header.get("llama.rope.freq_base", 10000.0)),
+        kv_heads=header.integer("llama.attention.head_count_kv", heads),
+        head_dim=_head_dim(dim, heads) if head_dim is None else head_dim,
+        ffn_dim=header.integer("llama.feed_forward_length"),
+        norm_eps=_decimal(header.number("llama.attention.layer_norm_rms_epsilon")),
+        rope_theta=_decimal(header.number("llama.rope.freq_base", 10000.0)),
         rope_scaling=None,
         tied="output.weight" not in header.tensors,
-        max_context=int(header.need("llama.context_length")),
+        max_context=header.integer("llama.context_length"),
     )
-    _refuse_scaling_type(header)
-    return dataclasses.replace(config, rope_scaling=_scaling_from_table(header, config))
 
 
 def _decimal(value: float) -> float:
@@ -143,13 +178,13 @@ def _decimal(value: float) -> float:
 def _vocab_size(header: GGUFHeader) -> int:
     if "token_embd.weight" in header.tensors:
         return header.tensors["token_embd.weight"].shape[0]
-    return int(header.need("llama.vocab_size"))
+    return header.integer("llama.vocab_size")
 
 
 def _refuse_scaling_type(header: GGUFHeader) -> None:
-    kind = header.get("llama.rope.scaling.type", "none")
+    kind = header.text("llama.rope.scaling.type", "none")
     if kind != "none":
-        raise InvalidFileError(f"{header.path.name}: RoPE scaling {kind!r} is not computed here")
+        raise InvalidFileError(f"{header.path.name}: RoPE scaling {kind!r:.60} is not computed here")
 
 
 def _scaling_from_table(header: GGUFHeader, config: LlamaConfig) -> RopeScaling | None:
@@ -160,7 +195,9 @@ def _scaling_from_table(header: GGUFHeader, config: LlamaConfig) -> RopeScaling 
     count = config.head_dim // 2
     if tensor.type_number != 0 or tensor.shape != (count,):
         raise InvalidFileError(f"{header.path.name}: rope_freqs.weight is not {count} F32 numbers")
-    table = np.fromfile(header.path, "<f4", count, offset=tensor.offset)
+    table = header.file.array("<f4", tensor.offset, (count,))
+    if not np.all((table >= 1) & (table < 2**31)):
+        raise InvalidFileError(f"{header.path.name}: rope_freqs.weight has numbers that are no divisors of RoPE")
     scaling = RopeScaling(float(table.max()), 1.0, 4.0, 8192)
     scaled = dataclasses.replace(config, rope_scaling=scaling).inv_freq()
     if not np.allclose(np.array(config.inv_freq()) / table, scaled, rtol=1e-5, atol=0):

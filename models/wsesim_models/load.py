@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,7 +38,7 @@ def load(name: str, weights_path: str | Path | None = None) -> LoadedModel:
     Raises UnknownNameError, MissingWeightsError, MissingTokenizerError, InvalidFileError, MismatchError.
     """
     model = config(name)
-    path = Path(weights_path).expanduser() if weights_path else at_hand(name)
+    path = Path(os.path.expanduser(weights_path)) if weights_path else at_hand(name)
     if path is None and name == "tiny":
         return LoadedModel(model, tiny_weights(), byte_tokenizer(), None)
     if path is None:
@@ -75,7 +76,7 @@ def _check_constants(path: Path, model: LlamaConfig) -> None:
     found = config_at(path)
     lines = differences(found, model) if found else []
     if lines:
-        raise MismatchError("\n  ".join([f"{path} is not {model.name}:", *lines]))
+        raise MismatchError(f"{path} is not {model.name}: {'; '.join(lines)}")
 
 
 def _check_vocabulary(tokenizer: Tokenizer, model: LlamaConfig) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from wsesim_models.errors import InvalidFileError, MissingTokenizerError
@@ -30,13 +31,13 @@ def open_tokenizer(path: str | Path) -> Tokenizer:
 
     Raises MissingTokenizerError where there is none, InvalidFileError for what cannot be read.
     """
-    path = Path(path).expanduser()
-    if not path.exists():
+    path = Path(os.path.expanduser(path))
+    if not os.path.exists(path):
         raise MissingTokenizerError(f"no tokenizer at {path}: there is no such file or folder")
     if path.suffix == ".gguf" or (path.suffix in _OPENERS and path.name.startswith("tokenizer")):
         return _OPENERS[path.suffix](path)
     folder = path if path.is_dir() else path.parent
-    found = [folder / name for name in _BESIDE_WEIGHTS if (folder / name).is_file()]
+    found = [folder / name for name in _BESIDE_WEIGHTS if os.path.exists(folder / name)]
     found += _only_gguf(folder) if path.is_dir() else []
     if not found:
         raise MissingTokenizerError(

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
-from wsesim_models.errors import ChatTemplateError
+from wsesim_models.errors import ChatTemplateError, InvalidFileError
+
+MOST_TEMPLATE_CHARACTERS = 1 << 17
+"""Eight times the longest template of a published model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,28 +21,29 @@ class ChatTemplate:
     eos_token: str
 
     def render(self, messages: Sequence[Mapping[str, str]]) -> str:
-        """The text up to where the assistant answers. Raises ChatTemplateError for what the template refuses."""
-        import jinja2
-        from jinja2.sandbox import ImmutableSandboxedEnvironment
+        """The text up to where the assistant answers.
 
-        environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[_LOOP_CONTROLS])
-        environment.globals["raise_exception"] = _refuse
+        Raises ChatTemplateError for what the template refuses, and for a template that is wrong or asks for too much.
+        """
+        from wsesim_models.tokenizers.sandbox import rendered
+
         try:
-            template = environment.from_string(self.source)
-            return template.render(
+            return rendered(
+                self.source,
                 messages=[dict(message) for message in messages],
                 bos_token=self.bos_token,
                 eos_token=self.eos_token,
                 add_generation_prompt=True,
             )
-        except jinja2.TemplateError as error:
-            raise ChatTemplateError(f"the model's chat template refuses these messages: {error}") from None
+        except Exception as error:  # a template is a program: it can fail in any way
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            raise ChatTemplateError(f"the model's chat template refuses these messages: {reason}") from None
 
 
-_LOOP_CONTROLS = "jinja2.ext.loopcontrols"
-
-
-def _refuse(message: str) -> Any:
-    import jinja2
-
-    raise jinja2.TemplateError(message)
+def chat_template(where: Path, source: str, bos_token: str, eos_token: str) -> ChatTemplate:
+    """The template that lies in the file `where`. Raises InvalidFileError for one that is far too long."""
+    if len(source) > MOST_TEMPLATE_CHARACTERS:
+        raise InvalidFileError(
+            f"{where}: the chat template has {len(source)} characters, expected at most {MOST_TEMPLATE_CHARACTERS}"
+        )
+    return ChatTemplate(source, bos_token, eos_token)

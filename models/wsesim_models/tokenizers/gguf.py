@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from wsesim.errors import UnknownNameError
 from wsesim_models.errors import InvalidFileError
-from wsesim_models.tokenizers.chat import ChatTemplate
+from wsesim_models.reading import refused_by, shown
+from wsesim_models.tokenizers.chat import ChatTemplate, chat_template
 from wsesim_models.tokenizers.huggingface import wrap
 from wsesim_models.tokenizers.meta import LLAMA3_PATTERN
 from wsesim_models.tokenizers.tokenizer import Tokenizer, end_ids
@@ -30,52 +31,68 @@ def open_gguf(path: str | Path) -> Tokenizer:
     that is not byte-level BPE.
     """
     header = read_header(path)
-    model, pre = header.get("tokenizer.ggml.model"), str(header.get("tokenizer.ggml.pre", "default"))
+    model, pre = header.text("tokenizer.ggml.model", None), header.text("tokenizer.ggml.pre", "default")
     if model != "gpt2":
-        raise InvalidFileError(f"{header.path.name} has a {model!r} vocabulary; only byte-level BPE (gpt2) is read")
+        raise InvalidFileError(f"{header.path.name} has a {model!r:.60} vocabulary; only byte-level BPE (gpt2) is read")
     if pre not in PRE_TOKENIZERS:
-        raise UnknownNameError("pre-tokenizer", pre, PRE_TOKENIZERS)
-    special = _of_kind(header, _CONTROL)
-    declared = [header.get(f"tokenizer.ggml.{key}") for key in _END_KEYS]
+        raise UnknownNameError("pre-tokenizer", shown(pre), PRE_TOKENIZERS)
+    tokens = header.texts("tokenizer.ggml.tokens")
+    special = _of_kind(header, tokens, _CONTROL)
+    declared = [_id(header, tokens, key) for key in _END_KEYS]
     eos_ids = end_ids(special, (token_id for token_id in declared if token_id is not None))
     # llama.cpp adds BOS for Llama 3 unless the file says otherwise.
-    add_bos = bool(header.get("tokenizer.ggml.add_bos_token", pre != "smollm"))
-    return wrap(
-        _backend(header, pre, special), header.get("tokenizer.ggml.bos_token_id"), eos_ids, add_bos, _chat(header)
-    )
+    add_bos = header.flag("tokenizer.ggml.add_bos_token", pre != "smollm")
+    backend = _backend(header, pre, tokens, special)
+    return wrap(header.path, backend, _id(header, tokens, "bos_token_id"), eos_ids, add_bos, _chat(header, tokens))
 
 
-def _chat(header: GGUFHeader) -> ChatTemplate | None:
-    source = header.get("tokenizer.chat_template")
-    return ChatTemplate(source, _token(header, "bos"), _token(header, "eos")) if isinstance(source, str) else None
+def _id(header: GGUFHeader, tokens: list[str], key: str) -> int | None:
+    token_id = header.integer(f"tokenizer.ggml.{key}", None)
+    if token_id is not None and not 0 <= token_id < len(tokens):
+        raise InvalidFileError(
+            f"{header.path.name}: tokenizer.ggml.{key} is {token_id}, expected 0 to {len(tokens) - 1}"
+        )
+    return token_id
 
 
-def _token(header: GGUFHeader, name: str) -> str:
-    token = header.get(f"tokenizer.ggml.{name}_token_id")
-    return "" if token is None else str(header.need("tokenizer.ggml.tokens")[token])
+def _chat(header: GGUFHeader, tokens: list[str]) -> ChatTemplate | None:
+    source = header.text("tokenizer.chat_template", None)
+    if source is None:
+        return None
+    first, last = (_id(header, tokens, key) for key in ("bos_token_id", "eos_token_id"))
+    names = ("" if token_id is None else tokens[token_id] for token_id in (first, last))
+    return chat_template(header.path, source, *names)
 
 
-def _backend(header: GGUFHeader, pre: str, special: dict[str, int]) -> tokenizers.Tokenizer:
+def _backend(header: GGUFHeader, pre: str, tokens: list[str], special: dict[str, int]) -> tokenizers.Tokenizer:
     import tokenizers
 
-    vocabulary = {token: token_id for token_id, token in enumerate(header.need("tokenizer.ggml.tokens"))}
-    merges = [_pair(merge) for merge in header.need("tokenizer.ggml.merges")]
-    # Llama 3 takes a piece that is a token as it is, whether or not the merges lead there.
-    rules = tokenizers.models.BPE(vocabulary, merges, ignore_merges=pre != "smollm")
-    backend = tokenizers.Tokenizer(rules)
-    backend.pre_tokenizer = _pre_tokenizer(pre)
-    backend.add_special_tokens([*special])
-    backend.add_tokens([tokenizers.AddedToken(t, normalized=False) for t in _of_kind(header, _USER_DEFINED)])
+    vocabulary = {token: token_id for token_id, token in enumerate(tokens)}
+    merges = [_pair(header, vocabulary, merge) for merge in header.texts("tokenizer.ggml.merges")]
+    defined = _of_kind(header, tokens, _USER_DEFINED)
+    with refused_by("tokenizers", header.path):
+        # Llama 3 takes a piece that is a token as it is, whether or not the merges lead there.
+        rules = tokenizers.models.BPE(vocabulary, merges, ignore_merges=pre != "smollm")
+        backend = tokenizers.Tokenizer(rules)
+        backend.pre_tokenizer = _pre_tokenizer(pre)
+        backend.add_special_tokens([*special])
+        backend.add_tokens([tokenizers.AddedToken(token, normalized=False) for token in defined])
     return backend
 
 
-def _pair(merge: str) -> tuple[str, str]:
+def _pair(header: GGUFHeader, vocabulary: dict[str, int], merge: str) -> tuple[str, str]:
     first, _, second = merge.partition(" ")
+    if not {first, second, first + second} <= vocabulary.keys():
+        raise InvalidFileError(f"{header.path.name}: the merge {merge!r:.60} is outside the vocabulary")
     return first, second
 
 
-def _of_kind(header: GGUFHeader, kind: int) -> dict[str, int]:
-    tokens, kinds = header.need("tokenizer.ggml.tokens"), header.get("tokenizer.ggml.token_type", [])
+def _of_kind(header: GGUFHeader, tokens: list[str], kind: int) -> dict[str, int]:
+    kinds = header.integers("tokenizer.ggml.token_type")
+    if kinds and len(kinds) != len(tokens):
+        raise InvalidFileError(
+            f"{header.path.name}: tokenizer.ggml.token_type has {len(kinds)} entries for {len(tokens)} tokens"
+        )
     return {tokens[token_id]: token_id for token_id, found in enumerate(kinds) if found == kind}
 
 

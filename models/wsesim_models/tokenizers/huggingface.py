@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
+from wsesim.files import MOST_TEXT_BYTES, read_text, shown
 from wsesim_models.errors import InvalidFileError
+from wsesim_models.reading import MOST_JSON_BYTES, checked, invalid_file, parsed, read, refused_by
 from wsesim_models.tokenizers.byte_level import bytes_of
-from wsesim_models.tokenizers.chat import ChatTemplate
-from wsesim_models.tokenizers.tokenizer import Tokenizer, end_ids, pieces_of
+from wsesim_models.tokenizers.chat import MOST_TEMPLATE_CHARACTERS, ChatTemplate, chat_template
+from wsesim_models.tokenizers.tokenizer import Tokenizer, check_ids, end_ids, pieces_of
 
 if TYPE_CHECKING:
     import tokenizers
+
+T = TypeVar("T")
 
 _BEGINNINGS = ("<|begin_of_text|>", "<|im_start|>")
 
@@ -30,26 +33,31 @@ def open_huggingface(path: str | Path) -> Tokenizer:
     special = {str(t.content): int(i) for i, t in backend.get_added_tokens_decoder().items() if t.special}
     beside = _Beside(path.parent, special)
     bos_id = beside.bos_id()
-    return wrap(backend, bos_id, end_ids(special, beside.eos_ids()), beside.add_bos(backend, bos_id), beside.chat())
+    add_bos = beside.add_bos(path, backend, bos_id)
+    return wrap(path, backend, bos_id, end_ids(special, beside.eos_ids()), add_bos, beside.chat())
 
 
 def wrap(
+    path: Path,
     backend: tokenizers.Tokenizer,
     bos_id: int | None,
     eos_ids: frozenset[int],
     add_bos: bool,
     chat: ChatTemplate | None = None,
 ) -> Tokenizer:
-    """A byte-level tokenizer of the `tokenizers` package as one of ours."""
-    by_id = {token_id: bytes_of(token) for token, token_id in backend.get_vocab(False).items()}
-    for token_id, token in backend.get_added_tokens_decoder().items():
-        by_id[token_id] = b"" if token.special else token.content.encode()
+    """A byte-level tokenizer of the `tokenizers` package, read from `path`, as one of ours."""
+    added = backend.get_added_tokens_decoder()
+    ids = backend.get_vocab(False) | {token.content: token_id for token_id, token in added.items()}
+    check_ids(path, ids, bos_id)
+    by_id = {token_id: bytes_of(token) for token, token_id in ids.items()}
+    by_id |= {token_id: b"" if token.special else token.content.encode() for token_id, token in added.items()}
 
     # A batch of one: unlike `encode` it lets other threads run meanwhile. Nothing is to be done in parallel.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
     def split(text: str) -> list[int]:
-        return list(backend.encode_batch([text], add_special_tokens=False)[0].ids)
+        with refused_by("tokenizers", path):
+            return list(backend.encode_batch([text], add_special_tokens=False)[0].ids)
 
     return Tokenizer(split, pieces_of(by_id), bos_id, eos_ids, add_bos, chat)
 
@@ -57,17 +65,19 @@ def wrap(
 def _read(path: Path) -> tokenizers.Tokenizer:
     import tokenizers
 
-    try:
-        text = path.read_text(encoding="utf-8")
-        decoder = json.loads(text).get("decoder") or {}
-        backend = tokenizers.Tokenizer.from_str(text)
-    except Exception as error:  # the package raises bare Exceptions
-        raise InvalidFileError(f"{path} is not a tokenizer that can be read: {error}") from error
-    if decoder.get("type") != "ByteLevel":
-        raise InvalidFileError(f"{path} decodes by {decoder.get('type')}; only ByteLevel vocabularies are read")
-    # Files keep whatever lengths their maker trained with.
-    backend.no_truncation()
-    backend.no_padding()
+    from wsesim_models.schemas import TokenizerFile
+
+    text = read(path, "a tokenizer", MOST_TEXT_BYTES)
+    file = checked(str(path), TokenizerFile, parsed(text, str(path)))
+    decoder = file.decoder.type if file.decoder else None
+    if decoder != "ByteLevel":
+        raise InvalidFileError(f"{path} decodes by {shown(decoder)}; only ByteLevel vocabularies are read")
+    check_ids(path, file.model.vocab | {token.content: token.id for token in file.added_tokens}, None)
+    with refused_by("tokenizers", path):
+        backend = tokenizers.Tokenizer.from_str(text.decode())
+        # Files keep whatever lengths their maker trained with.
+        backend.no_truncation()
+        backend.no_padding()
     return backend
 
 
@@ -75,54 +85,45 @@ class _Beside:
     """What the files beside a tokenizer.json say of its first and last tokens."""
 
     def __init__(self, folder: Path, special: dict[str, int]) -> None:
+        from wsesim_models.schemas import SpecialIds, TokenizerConfig
+
         self._folder = folder
         self._special = special
-        self._tokenizer = _json(folder / "tokenizer_config.json")
-        self._model = _json(folder / "config.json")
-        self._generation = _json(folder / "generation_config.json")
+        self._tokenizer = _json(folder / "tokenizer_config.json", TokenizerConfig)
+        self._model = _json(folder / "config.json", SpecialIds)
+        self._generation = _json(folder / "generation_config.json", SpecialIds)
 
     def bos_id(self) -> int | None:
-        named = self._named("bos_token")
+        named = self._special.get(self._tokenizer.bos_token or "")
         if named is not None:
             return named
-        if isinstance(self._model.get("bos_token_id"), int):
-            return int(self._model["bos_token_id"])
+        if self._model.bos_token_id is not None:
+            return self._model.bos_token_id
         return next((self._special[name] for name in _BEGINNINGS if name in self._special), None)
 
     def eos_ids(self) -> set[int]:
-        named = self._named("eos_token")
-        ids = set() if named is None else {named}
-        for entries in (self._model, self._generation):
-            declared = entries.get("eos_token_id")
-            ids |= {declared} if isinstance(declared, int) else set(declared or ())
-        return ids
+        named = self._special.get(self._tokenizer.eos_token or "")
+        return {*self._model.eos_token_id, *self._generation.eos_token_id, *(() if named is None else (named,))}
 
-    def add_bos(self, backend: tokenizers.Tokenizer, bos_id: int | None) -> bool:
-        declared = self._tokenizer.get("add_bos_token")
-        if isinstance(declared, bool):
-            return declared
-        return bos_id is not None and backend.encode("", add_special_tokens=True).ids[:1] == [bos_id]
+    def add_bos(self, path: Path, backend: tokenizers.Tokenizer, bos_id: int | None) -> bool:
+        if self._tokenizer.add_bos_token is not None:
+            return self._tokenizer.add_bos_token
+        with refused_by("tokenizers", path):
+            return bos_id is not None and backend.encode("", add_special_tokens=True).ids[:1] == [bos_id]
 
     def chat(self) -> ChatTemplate | None:
         """The template in chat_template.jinja or tokenizer_config.json."""
         file = self._folder / "chat_template.jinja"
-        source = file.read_text(encoding="utf-8") if file.is_file() else self._tokenizer.get("chat_template")
+        where, source = self._folder / "tokenizer_config.json", self._tokenizer.chat_template
+        if os.path.exists(file):
+            with invalid_file():
+                where, source = file, read_text(file, "a chat template", 4 * MOST_TEMPLATE_CHARACTERS)
         if not isinstance(source, str):
             return None
-        return ChatTemplate(source, self._content("bos_token"), self._content("eos_token"))
-
-    def _named(self, key: str) -> int | None:
-        return self._special.get(self._content(key))
-
-    def _content(self, key: str) -> str:
-        token = self._tokenizer.get(key)
-        return str((token.get("content") if isinstance(token, dict) else token) or "")
+        return chat_template(where, source, self._tokenizer.bos_token or "", self._tokenizer.eos_token or "")
 
 
-def _json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        return dict(json.loads(path.read_bytes()))
-    except (ValueError, TypeError) as error:
-        raise InvalidFileError(f"{path} is not a JSON object") from error
+def _json(path: Path, schema: type[T]) -> T:
+    """The file's entries, or those of an empty one where there is none."""
+    entries = parsed(read(path, "a JSON file", MOST_JSON_BYTES), str(path)) if os.path.exists(path) else {}
+    return checked(str(path), schema, entries)

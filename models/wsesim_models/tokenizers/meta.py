@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from pathlib import Path
 
+from wsesim.files import MOST_TEXT_BYTES
 from wsesim_models.errors import InvalidFileError
+from wsesim_models.reading import read, refused_by
 from wsesim_models.tokenizers.tokenizer import Tokenizer, end_ids, pieces_of
 
 LLAMA3_PATTERN = (
@@ -39,13 +40,16 @@ def open_meta(path: str | Path) -> Tokenizer:
     """
     import tiktoken
 
-    ranks = _ranks(Path(path))
+    path = Path(path)
+    ranks = _ranks(path)
     special = {name: len(ranks) + index for index, name in enumerate(_special_names())}
-    encoding = tiktoken.Encoding("llama3", pat_str=LLAMA3_PATTERN, mergeable_ranks=ranks, special_tokens=special)
+    with refused_by("tiktoken", path):
+        encoding = tiktoken.Encoding("llama3", pat_str=LLAMA3_PATTERN, mergeable_ranks=ranks, special_tokens=special)
     by_id = {rank: token for token, rank in ranks.items()} | dict.fromkeys(special.values(), b"")
 
     def split(text: str) -> list[int]:
-        return list(encoding.encode(text, allowed_special="all"))
+        with refused_by("tiktoken", path):
+            return list(encoding.encode(text, allowed_special="all"))
 
     return Tokenizer(split, pieces_of(by_id), special[_NAMED[0]], end_ids(special, ()), True)
 
@@ -57,10 +61,13 @@ def _special_names() -> list[str]:
 
 def _ranks(path: Path) -> dict[bytes, int]:
     try:
-        pairs = [line.split() for line in path.read_bytes().splitlines() if line]
+        pairs = [line.split() for line in read(path, "Llama 3's tokenizer.model", MOST_TEXT_BYTES).splitlines() if line]
         ranks = {base64.b64decode(token, validate=True): int(rank) for token, rank in pairs}
-    except (ValueError, binascii.Error) as error:
+    except ValueError as error:
         raise InvalidFileError(f"{path} is not Llama 3's tokenizer.model: lines of base64 and rank") from error
-    if sorted(ranks.values()) != list(range(len(ranks))) or len(ranks) < 256:
+    if sorted(ranks.values()) != list(range(len(ranks))):
         raise InvalidFileError(f"{path} is damaged or truncated: its ranks are not 0, 1, 2, .. without a gap")
+    absent = [value for value in range(256) if bytes([value]) not in ranks]
+    if absent:  # tiktoken panics over them
+        raise InvalidFileError(f"{path} is damaged or truncated: it has no token for the single byte {absent[0]}")
     return ranks

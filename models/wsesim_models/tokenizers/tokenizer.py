@@ -6,7 +6,10 @@ import codecs
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 
+from wsesim_models.errors import InvalidFileError
+from wsesim_models.reading import shown
 from wsesim_models.tokenizers.chat import ChatTemplate
 
 _END_OF_GENERATION = ("<|endoftext|>", "<|im_end|>", "<|end_of_text|>", "<|eot_id|>", "<|eom_id|>")
@@ -90,8 +93,23 @@ def end_ids(special: Mapping[str, int], declared: Iterable[int]) -> frozenset[in
     return frozenset(declared) | {special[name] for name in _END_OF_GENERATION if name in special}
 
 
+def check_ids(path: Path, ids: Mapping[str, int], bos_id: int | None) -> None:
+    """The ids of tokens by their texts leave no more holes than there are tokens, and BOS is one of them.
+
+    Raises InvalidFileError for others: what is made for each id up to the highest would be as large as that id.
+    """
+    beyond = 2 * len(ids)
+    wrong = next((token for token, token_id in ids.items() if not 0 <= token_id < beyond), None)
+    if wrong is not None:
+        raise InvalidFileError(
+            f"{path}: token {shown(wrong)} has the id {ids[wrong]}, expected 0 to {beyond - 1} for {len(ids)} tokens"
+        )
+    if bos_id is not None and bos_id > max(ids.values(), default=-1):
+        raise InvalidFileError(f"{path}: BOS is the id {bos_id}, expected 0 to {max(ids.values(), default=-1)}")
+
+
 def pieces_of(by_id: Mapping[int, bytes]) -> tuple[bytes, ...]:
-    """The bytes of ids 0, 1, .. up to the highest; holes are empty."""
+    """The bytes of ids 0, 1, .. up to the highest; holes are empty. `check_ids` comes first."""
     return tuple(by_id.get(token_id, b"") for token_id in range(max(by_id, default=-1) + 1))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Protocol
 
@@ -49,8 +50,8 @@ def open_weights(path: str | Path) -> Weights:
 
     Raises MissingWeightsError where there is nothing, InvalidFileError for what cannot be read.
     """
-    path = Path(path).expanduser()
-    if not path.exists():
+    path = Path(os.path.expanduser(path))
+    if not os.path.exists(path):
         raise MissingWeightsError(f"no weights at {path}: there is no such file or folder")
     gguf = gguf_in(path)
     if gguf:

@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from wsesim_models.config import LlamaConfig
 from wsesim_models.errors import MismatchError
+from wsesim_models.reading import shown
 from wsesim_models.weights import Weights, widen
 
-_LISTED = 8
+_LISTED = 4
 _COMPARED_ROWS = 16
 _HEAD, _EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
 
@@ -25,8 +26,8 @@ def check_weights(store: Weights, config: LlamaConfig) -> None:
     if problems:
         rest = len(problems) - _LISTED
         more = [f"and {rest} more"] if rest > 0 else []
-        listed = "\n  ".join([*problems[:_LISTED], *more])
-        raise MismatchError(f"these are not the weights of {config.name}:\n  {listed}")
+        listed = "; ".join([*problems[:_LISTED], *more])
+        raise MismatchError(f"these are not the weights of {config.name}: {listed}")
 
 
 def _problems(store: Weights, config: LlamaConfig) -> Iterator[str]:
@@ -38,7 +39,7 @@ def _problems(store: Weights, config: LlamaConfig) -> Iterator[str]:
             yield f"{name} is {list(store.shape(name))}, expected {list(shape)}"
     for name in sorted(present - shapes.keys()):
         if not _harmless(name, store):
-            yield f"{name} {list(store.shape(name))} is not part of this model"
+            yield f"{shown(name)} {list(store.shape(name))} is not part of this model"
 
 
 def _harmless(name: str, store: Weights) -> bool:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsesim_models.errors import InvalidFileError
+from wsesim_models.reading import MappedFile, shown
 from wsesim_models.weights.arrays import RawArray, fingerprint, widen
 from wsesim_models.weights.gguf_header import GGUFHeader, GGUFTensor, read_header
 
@@ -54,13 +55,18 @@ class GGUFWeights:
     def __init__(self, path: str | Path) -> None:
         header = read_header(path)
         _check_kind(header)
-        self._path = header.path
-        self._heads = int(header.need("llama.attention.head_count"))
-        self._kv_heads = int(header.get("llama.attention.head_count_kv", self._heads))
-        kept = [tensor for tensor in header.tensors.values() if tensor.name not in _NOT_WEIGHTS]
-        self._tensors = {_huggingface_name(tensor.name): tensor for tensor in kept}
-        for tensor in kept:
-            _check_tensor(header.path, tensor)
+        self._file = header.file
+        self._heads = header.integer("llama.attention.head_count")
+        self._kv_heads = header.integer("llama.attention.head_count_kv", self._heads)
+        self._tensors: dict[str, GGUFTensor] = {}
+        for tensor in header.tensors.values():
+            name = _huggingface_name(tensor.name)
+            if name in self._tensors:
+                raise InvalidFileError(f"{header.path.name} has the tensor {name} twice, once as {shown(tensor.name)}")
+            if name not in _NOT_WEIGHTS:
+                _check_tensor(header.file, tensor)
+                _check_heads(header.path, tensor, self._rotated_heads(name))
+                self._tensors[name] = tensor
 
     def names(self) -> tuple[str, ...]:
         return tuple(self._tensors)
@@ -84,7 +90,7 @@ class GGUFWeights:
         return fingerprint((name, _kind(t).name, t.shape, self._stored(t)) for name, t in tensors)
 
     def _stored(self, tensor: GGUFTensor) -> NDArray[np.uint8]:
-        return np.memmap(self._path, np.uint8, "r", tensor.offset, (_stored_bytes(tensor),))
+        return self._file.array(np.uint8, tensor.offset, (_stored_bytes(tensor),))
 
     def _dequantised(self, tensor: GGUFTensor) -> NDArray[np.float32]:
         from gguf.quants import dequantize
@@ -93,9 +99,14 @@ class GGUFWeights:
         return np.asarray(dequantize(rows, _kind(tensor)), np.float32)
 
     def _in_order(self, name: str, values: RawArray) -> RawArray:
+        heads = self._rotated_heads(name)
+        return values if heads is None else _unpermuted(values, heads)
+
+    def _rotated_heads(self, name: str) -> int | None:
+        """How many heads of rows the tensor has that llama.cpp stores in another order, None for all other tensors."""
         if name.endswith("q_proj.weight"):
-            return _unpermuted(values, self._heads)
-        return _unpermuted(values, self._kv_heads) if name.endswith("k_proj.weight") else values
+            return self._heads
+        return self._kv_heads if name.endswith("k_proj.weight") else None
 
 
 def _unpermuted(values: RawArray, heads: int) -> RawArray:
@@ -133,27 +144,31 @@ def _block(tensor: GGUFTensor) -> tuple[int, int]:
 
 def _check_kind(header: GGUFHeader) -> None:
     header.check_architecture()
-    parts = header.get("split.count", 1)
+    parts = header.integer("split.count", 1)
     if parts > 1:
         raise InvalidFileError(f"{header.path.name} is one of {parts} parts: merge them with llama-gguf-split --merge")
 
 
-def _check_tensor(path: Path, tensor: GGUFTensor) -> None:
+def _check_tensor(file: MappedFile, tensor: GGUFTensor) -> None:
+    where = f"{file.path.name}: tensor {shown(tensor.name)}"
     try:
         name = _kind(tensor).name
     except ValueError:
         name = f"type {tensor.type_number}"
     if name not in SUPPORTED:
-        raise InvalidFileError(
-            f"{path.name}: tensor {tensor.name} is {name}; supported element types are {', '.join(SUPPORTED)}"
-        )
+        raise InvalidFileError(f"{where} is {name}; supported element types are {', '.join(SUPPORTED)}")
     if tensor.shape[-1] % _block(tensor)[0]:
-        raise InvalidFileError(
-            f"{path.name}: tensor {tensor.name} has rows of {tensor.shape[-1]}, "
-            f"{name} needs multiples of {_block(tensor)[0]}"
-        )
-    there, needed = path.stat().st_size - tensor.offset, _stored_bytes(tensor)
+        raise InvalidFileError(f"{where} has rows of {tensor.shape[-1]}, {name} needs multiples of {_block(tensor)[0]}")
+    there, needed = file.size_bytes - tensor.offset, _stored_bytes(tensor)
     if there < needed:
         raise InvalidFileError(
-            f"{path.name} is truncated: tensor {tensor.name} needs {needed} bytes, {max(there, 0)} are there"
+            f"{file.path.name} is truncated: tensor {shown(tensor.name)} needs {needed} bytes, "
+            f"{max(there, 0)} are there"
+        )
+
+
+def _check_heads(path: Path, tensor: GGUFTensor, heads: int | None) -> None:
+    if heads is not None and (heads < 1 or len(tensor.shape) != 2 or tensor.shape[0] % (2 * heads)):
+        raise InvalidFileError(
+            f"{path.name}: tensor {tensor.name} is {list(tensor.shape)}, expected rows of {heads} heads of an even size"
         )

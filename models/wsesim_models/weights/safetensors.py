@@ -5,39 +5,44 @@ Read here rather than by the `safetensors` package because its NumPy side has no
 
 from __future__ import annotations
 
-import json
 import math
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wsesim_models.errors import InvalidFileError, MissingWeightsError
+from wsesim_models.reading import MOST_JSON_BYTES, MappedFile, checked, parsed, read, shown
 from wsesim_models.weights.arrays import RawArray, fingerprint, widen
+
+if TYPE_CHECKING:
+    from wsesim_models.schemas import TensorEntry
 
 _TYPES: dict[str, tuple[str, Any]] = {
     "F32": ("f32", np.dtype("<f4")),
     "F16": ("f16", np.dtype("<f2")),
     "BF16": ("bf16", np.dtype("<u2")),
 }
-_HEADER_LIMIT_BYTES = 100_000_000  # the format's own limit
+_MOST_HEADER_BYTES = 16 << 20
+"""The format allows 100 MB. The largest Llama in one file needs 0.2 MB."""
+_LISTED = 4
 
 
 @dataclass(frozen=True, slots=True)
 class _Tensor:
     """Where a tensor lies: `start` counts from the beginning of the file."""
 
-    path: Path
+    file: MappedFile
     dtype: str
     shape: tuple[int, ...]
     start: int
 
     def array(self) -> RawArray:
-        stored = _TYPES[self.dtype][1]
-        return np.memmap(self.path, stored, "r", self.start, self.shape)
+        return self.file.array(_TYPES[self.dtype][1], self.start, self.shape)
 
 
 class SafetensorsWeights:
@@ -52,8 +57,8 @@ class SafetensorsWeights:
         for file in _files(Path(path)):
             for name, tensor in _tensors(file):
                 if name in self._tensors:
-                    other = self._tensors[name].path.name
-                    raise InvalidFileError(f"tensor {name} is both in {other} and in {file.name}")
+                    other = self._tensors[name].file.path.name
+                    raise InvalidFileError(f"tensor {shown(name)} is both in {other} and in {file.name}")
                 self._tensors[name] = tensor
 
     def names(self) -> tuple[str, ...]:
@@ -75,7 +80,7 @@ class SafetensorsWeights:
 
 
 def _files(path: Path) -> list[Path]:
-    if path.is_file():
+    if not path.is_dir():
         return _shards(path) if path.suffix == ".json" else [path]
     indices = sorted(path.glob("*.safetensors.index.json"))
     if len(indices) > 1:
@@ -87,54 +92,56 @@ def _files(path: Path) -> list[Path]:
 
 
 def _shards(index: Path) -> list[Path]:
-    try:
-        names = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
-    except (ValueError, KeyError, AttributeError) as error:
-        raise InvalidFileError(f"{index.name} is not an index of shards: it needs a weight_map") from error
-    missing = [name for name in names if not (index.parent / name).is_file()]
+    from wsesim_models.schemas import ShardIndex
+
+    entries = parsed(read(index, "an index of shards", MOST_JSON_BYTES), index.name)
+    names = sorted(set(checked(index.name, ShardIndex, entries).weight_map.values()))
+    missing = [shown(name) for name in names if not os.path.exists(index.parent / name)]
     if missing:
-        raise MissingWeightsError(f"{index.name} names shards that are not beside it: {', '.join(missing)}")
+        rest = f" and {len(missing) - _LISTED} more" if len(missing) > _LISTED else ""
+        listed = ", ".join(missing[:_LISTED])
+        raise MissingWeightsError(f"{index.name} names shards that are not beside it: {listed}{rest}")
     return [index.parent / name for name in names]
 
 
 def _tensors(path: Path) -> Iterable[tuple[str, _Tensor]]:
-    header, data_start = _header(path)
-    data_bytes = path.stat().st_size - data_start
-    for name, entry in header.items():
+    from wsesim_models.schemas import TensorEntry
+
+    file = MappedFile.at(path)
+    header, data_start = _header(file)
+    for name, found in header.items():
         if name != "__metadata__":
-            yield name, _tensor(path, name, entry, data_start, data_bytes)
+            entry = checked(f"{path.name}: tensor {shown(name)}", TensorEntry, found)
+            yield name, _tensor(file, name, entry, data_start)
 
 
-def _header(path: Path) -> tuple[dict[str, Any], int]:
-    with path.open("rb") as file:
-        size = int.from_bytes(file.read(8), "little")
-        text = file.read(size) if 2 <= size <= _HEADER_LIMIT_BYTES else b""
-    if not text:
-        raise InvalidFileError(f"{path.name} is not a safetensors file: it does not begin with a header")
-    if len(text) < size:
-        raise InvalidFileError(f"{path.name} ends inside its header of {size} bytes, {len(text)} are there")
-    try:
-        return dict(json.loads(text)), 8 + size
-    except (ValueError, TypeError) as error:
-        raise InvalidFileError(f"{path.name} is not a safetensors file: its header is not JSON") from error
-
-
-def _tensor(path: Path, name: str, entry: dict[str, Any], data_start: int, data_bytes: int) -> _Tensor:
-    try:
-        dtype, shape, (start, end) = entry["dtype"], tuple(map(int, entry["shape"])), entry["data_offsets"]
-    except (KeyError, TypeError, ValueError) as error:
-        raise InvalidFileError(f"{path.name}: the header's entry of {name} is damaged") from error
-    if dtype not in _TYPES:
+def _header(file: MappedFile) -> tuple[dict[str, Any], int]:
+    name = file.path.name
+    size = int.from_bytes(file.array(np.uint8, 0, (min(8, file.size_bytes),)).tobytes(), "little")
+    if file.size_bytes < 8 or size < 2:
+        raise InvalidFileError(f"{name} is not a safetensors file: it does not begin with a header")
+    if size > _MOST_HEADER_BYTES:
         raise InvalidFileError(
-            f"{path.name}: tensor {name} is {dtype}; supported element types are {', '.join(_TYPES)}"
+            f"{name} is not a safetensors file: its header of {size} bytes is larger than {_MOST_HEADER_BYTES}"
         )
-    needed = math.prod(shape) * _TYPES[dtype][1].itemsize
-    if end - start != needed or start < 0:
+    if size > file.size_bytes - 8:
+        raise InvalidFileError(f"{name} ends inside its header of {size} bytes, {file.size_bytes - 8} are there")
+    header = parsed(file.array(np.uint8, 8, (size,)).tobytes(), f"{name}: the header")
+    return checked(f"{name}: the header", dict[str, Any], header), 8 + size
+
+
+def _tensor(file: MappedFile, name: str, entry: TensorEntry, data_start: int) -> _Tensor:
+    where, shape, (start, end) = f"{file.path.name}: tensor {shown(name)}", tuple(entry.shape), entry.data_offsets
+    if entry.dtype not in _TYPES:
+        raise InvalidFileError(f"{where} is {shown(entry.dtype)}; supported element types are {', '.join(_TYPES)}")
+    needed = math.prod(shape) * _TYPES[entry.dtype][1].itemsize
+    if end - start != needed:
         raise InvalidFileError(
-            f"{path.name}: tensor {name} of shape {list(shape)} in {dtype} needs {needed} bytes, "
-            f"its header gives it {end - start}"
+            f"{where} of shape {list(shape)} in {entry.dtype} needs {needed} bytes, its header gives it {end - start}"
         )
-    if end > data_bytes:
-        there = max(data_bytes - start, 0)
-        raise InvalidFileError(f"{path.name} is truncated: tensor {name} needs {needed} bytes, {there} are there")
-    return _Tensor(path, dtype, shape, data_start + start)
+    there = file.size_bytes - data_start - start
+    if there < needed:
+        raise InvalidFileError(
+            f"{file.path.name} is truncated: tensor {shown(name)} needs {needed} bytes, {max(there, 0)} are there"
+        )
+    return _Tensor(file, entry.dtype, shape, data_start + start)
