@@ -96,7 +96,8 @@ class GGUFWeights:
         from gguf.quants import dequantize
 
         rows = self._stored(tensor).reshape(*tensor.shape[:-1], -1)
-        return np.asarray(dequantize(rows, _kind(tensor)), np.float32)
+        with np.errstate(all="ignore"):  # a damaged scale may be NaN or infinite, as a plain weight may
+            return np.asarray(dequantize(rows, _kind(tensor)), np.float32)
 
     def _in_order(self, name: str, values: RawArray) -> RawArray:
         heads = self._rotated_heads(name)

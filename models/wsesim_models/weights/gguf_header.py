@@ -188,7 +188,7 @@ class _Cursor:
     def times(self, count: int, what: str) -> range:
         """As many turns as the file says that it has `what`, of which each takes a few bytes."""
         if count > len(self._data) - self.offset:
-            self._reading = f"{count} {what} of {self._reading}"
+            self._reading = f"{count} {what}"
             raise self._too_short()
         return range(count)
 
@@ -219,7 +219,7 @@ class _Cursor:
         if depth > _MOST_NESTED_ARRAYS:
             raise self._damaged(f"has arrays nested deeper than {_MOST_NESTED_ARRAYS}")
         if kind in (_STRING, _ARRAY):
-            return [self._value(kind, depth) for _ in self.times(count, "elements")]
+            return [self._value(kind, depth) for _ in self.times(count, f"elements of {self._reading}")]
         dtype = np.dtype(self._layout(kind))
         values: list[Any] = np.frombuffer(self.take(count * dtype.itemsize), dtype).tolist()
         return values
