@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,8 +16,8 @@ from wsesim.serve.app import make_app
 from wsesim.serve.deployment import Deployment
 from wsesim.serve.limits import Limits
 from wsesim.serve.server import Server, listen
-from wsesim.toolchain.running import Session, open_session
 from wsesim.toolchain.serving import deployment_of
+from wsesim.toolchain.session import Session, open_session
 from wsesim_models.tokenizers import Tokenizer
 from wsesim_models.tokenizers.chat import ChatTemplate
 
@@ -42,7 +43,7 @@ def tiny_deployment(slots: int = 4, name: str = "tiny", arithmetic: Any = None, 
     t = session.tokenizer
     assert isinstance(t, Tokenizer)
     tokenizer = Tokenizer(t.split, t.pieces, t.bos_id, t.eos_ids, t.add_bos, TEMPLATE if chat else None)
-    session = Session(name, None, session.fingerprint, session.program, engine, tokenizer)
+    session = dataclasses.replace(session, model=name, engine=engine, tokenizer=tokenizer)
     return deployment_of(session)
 
 

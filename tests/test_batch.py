@@ -95,8 +95,8 @@ def test_bounds_of_a_batch_count_all_its_multiply_adds(made: Program) -> None:
 @pytest.mark.parametrize(
     ("options", "batch", "said"),
     [
-        ({"sequences": 2, "batch": 2}, 3, "places for 2; compile with --sequences 3"),
-        ({"sequences": 8, "batch": 2}, 4, "buffers are for a batch of 2; compile with --batch 4"),
+        ({"sequences": 2, "batch": 2}, 3, "places for 2; compile with `sequences=3`"),
+        ({"sequences": 8, "batch": 2}, 4, "buffers are for a batch of 2; compile with `batch=4`"),
         ({"sequences": 8}, 0, "each is at least 1"),
     ],
 )
@@ -106,9 +106,9 @@ def test_a_batch_that_the_program_is_not_made_for_is_refused(options: dict[str, 
 
 
 def test_options_refuse_more_tokens_than_sequences() -> None:
-    with pytest.raises(InvalidInputError, match="give --sequences 4"):
+    with pytest.raises(InvalidInputError, match="give `sequences=4`"):
         Options(sequences=2, batch=4).check()
-    with pytest.raises(InvalidInputError, match="batch is 0"):
+    with pytest.raises(InvalidInputError, match="`batch` is 0"):
         Options(batch=0).check()
 
 

@@ -16,7 +16,7 @@ from wsesim import __version__
 from wsesim.machine import machine_names
 from wsesim.program import parse_program
 from wsesim.program.text import load_program
-from wsesim.toolchain import STAGES
+from wsesim.toolchain.options import STAGES
 from wsesim_compiler.text import parse_graph
 from wsesim_models.config import CONFIGS
 
@@ -226,7 +226,8 @@ def test_a_program_stands_for_its_model_in_python_too() -> None:
 
 def test_simulate_json_has_its_figures_at_the_top(capsys: Capsys) -> None:
     report = json.loads(run(capsys, "simulate", "tiny", *TOY, "--context", "20", "--json").out)
-    assert list(report)[:3] == ["tokens_per_second", "cycles_per_token", "seconds_per_token"]
+    stated = ["schema_version", "wsesim_version", "tokens_per_second", "cycles_per_token", "seconds_per_token"]
+    assert list(report)[:5] == stated
     assert report["cycles_per_token"] == report["cycles"]
     assert report["seconds_per_token"] == report["cycles"] / report["clock_hz"]
     assert report["tokens_per_second"] == pytest.approx(1 / report["seconds_per_token"])

@@ -83,10 +83,13 @@ REFUSED = {
     "no TOML": (("--placement", "bad.toml"), "placement bad.toml: not TOML: "),
     "a strategy too": (
         ("--placement", "halves.toml", "--strategy", "shared"),
-        "--strategy goes without --placement: halves.toml says it, or decides it",
+        "--strategy and --placement exclude each other: halves.toml decides it",
     ),
-    "a block too": (("--placement", "halves.toml", "--block", "2x2"), "--block goes without --placement"),
-    "a collective too": (("--placement", "halves.toml", "--collective", "tree"), "--collective goes without"),
+    "a block too": (("--placement", "halves.toml", "--block", "2x2"), "--block and --placement exclude each other"),
+    "a collective too": (
+        ("--placement", "halves.toml", "--collective", "tree"),
+        "--collective and --placement exclude each other",
+    ),
     "dead": (
         ("--placement", "halves.toml", "--defects", "dead.toml"),
         "block ffn (2 x 1 at (0, 3)) is on the dead PE (0, 3)",

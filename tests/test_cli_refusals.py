@@ -97,25 +97,28 @@ RANGES = [
     (("complete", "hi", "--temperature", "1.6"), "temperature is 1.6, it must be from 0 to 1.5"),
     (("complete", "hi", "--temperature", "-0.1"), "temperature is -0.1"),
     (("complete", "hi", "--temperature", "nan"), "temperature is nan"),
-    (("complete", "hi", "--max-tokens", "-1"), "max_tokens is -1; it is at least 0"),
+    (("complete", "hi", "--max-tokens", "-1"), "--max-tokens is -1; it is at least 0"),
     (("complete", "hi", "--top-p", "0"), "top_p is 0.0, it must be above 0"),
     (("complete", "hi", "--top-p", "1.01"), "top_p is 1.01"),
     (("complete", "hi", "--seed", "-1"), "seed is -1"),
     (("complete", "hi", *(word for s in "abcde" for word in ("--stop", s))), "stop takes up to 4 sequences"),
     (("complete", "hi", "--stop", ""), "none of them empty"),
-    ((*TINY, "--max-context", "0"), "max_context is 0; it is at least 1"),
+    ((*TINY, "--max-context", "0"), "--max-context is 0; it is at least 1"),
     ((*TINY, "--max-context", "257"), "--max-context 257: tiny was made for 256 tokens"),
-    ((*TINY, "--sequences", "-1"), "sequences is -1; it is at least 1"),
-    ((*TINY, "--batch", "2"), "batch 2 has a token of as many sequences, but sequences is 1; give --sequences 2"),
-    (("simulate", "tiny", *TOY, "--batch", "0"), "batch is 0; it is at least 1"),
-    (("simulate", "tiny", *TOY, "--phase", "prefill", "--batch", "2"), "batch 2 says nothing of a prefill"),
+    ((*TINY, "--sequences", "-1"), "--sequences is -1; it is at least 1"),
+    ((*TINY, "--batch", "2"), "--batch 2 takes a token of as many sequences, but --sequences is 1; give --sequences 2"),
+    (("simulate", "tiny", *TOY, "--batch", "0"), "--batch is 0; it is at least 1"),
+    (("simulate", "tiny", *TOY, "--phase", "prefill", "--batch", "2"), "--batch 2: one prompt goes through at a time"),
     (
         ("simulate", "tiny", *TOY, "--context", "256"),
-        "1 new tokens over 256 cached do not fit",
+        "--context 256: it is from 0 to 255, with --max-context 256: one position is for the new token",
     ),
-    (("simulate", "tiny", *TOY, "--context", "-1"), "over -1 cached"),
-    (("simulate", "tiny", *TOY, "--phase", "prefill", "--tokens", "0"), "0 new tokens"),
-    (("simulate", "tiny", *TOY, "--phase", "prefill", "--tokens", "257"), "257 new tokens"),
+    (("simulate", "tiny", *TOY, "--context", "-1"), "--context -1: it is from 0 to 255"),
+    (("simulate", "tiny", *TOY, "--phase", "prefill", "--tokens", "0"), "--tokens 0: it is from 1 to 256"),
+    (
+        ("simulate", "tiny", *TOY, "--phase", "prefill", "--tokens", "257"),
+        "from 1 to 256, with --max-context 256",
+    ),
 ]
 FILES_REFUSED = [
     (("compile", "notes.txt"), "notes.txt is not a saved Program"),
@@ -182,17 +185,17 @@ def test_a_mistake_is_named(capsys: Capsys, arguments: tuple[str, ...], said: st
         ((), "the following arguments are required: COMMAND"),
         (("complete",), "the following arguments are required: PROMPT"),
         (("complte", "hi"), "invalid choice: 'complte'"),
-        (("complete", "hi", "--temperature", "warm"), "argument --temperature: invalid float value: 'warm'"),
-        (("complete", "hi", "--max-tokens", "1.5"), "argument --max-tokens: invalid int value: '1.5'"),
-        (("simulate", "tiny", "--batches", "1"), "unrecognized arguments: --batches"),
+        (("complete", "hi", "--temperature", "warm"), "argument --temperature: 'warm' is not a number"),
+        (("complete", "hi", "--max-tokens", "1.5"), "argument --max-tokens: '1.5' is not an integer"),
+        (("simulate", "tiny", "--batches", "1"), "unknown argument '--batches'; did you mean --batch?"),
         (("models", "push", "tiny"), "invalid choice: 'push'"),
-        (("machines", "toy4x4"), "unrecognized arguments: toy4x4"),
+        (("machines", "toy4x4"), "unknown argument 'toy4x4'"),
     ],
 )
-def test_a_wrong_word_is_answered_with_the_usage(capsys: Capsys, arguments: tuple[str, ...], said: str) -> None:
+def test_a_wrong_word_is_answered_in_one_line(capsys: Capsys, arguments: tuple[str, ...], said: str) -> None:
     err = refused(capsys, *arguments).err
     assert said in err
-    assert err.startswith("usage: wsesim")
+    assert err.count("\n") == 1 and "; see wsesim" in err and err.endswith(" --help\n")
 
 
 def test_a_model_that_does_not_fit(capsys: Capsys) -> None:

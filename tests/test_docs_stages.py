@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from wsesim.toolchain import STAGES
+from wsesim.toolchain.options import STAGES
 
 PAGE = (Path(__file__).parents[1] / "docs" / "stages.md").read_text(encoding="utf-8")
 EXCERPTS = dict(re.findall(r"^## (\w+)\n.*?^```text\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import re
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.programs import ORACLE, recognised_graph
+from wsesim.errors import keyword
 from wsesim.machine import Machine, load_machine
 from wsesim.program import Program
 from wsesim_compiler.errors import PlacementError
@@ -41,15 +43,9 @@ def refusal(graph: Graph, machine: Machine, options: Options) -> str:
 def advised(message: str, options: Options) -> Options | None:
     """The options with the smallest change of a refusal applied; None where it is about the machine."""
     advice = message.split("Smallest change that fits: ")[1]
-    flags = dict(re.findall(r"--([a-z-]+) (\S+)", advice))
-    if advice.startswith("no --"):
-        flags[advice.removeprefix("no --").replace("-", "_")] = None
-    if not flags:
-        return None
-    kinds = {"max_context": int, "sequences": int, "batch": int, "layers_per_block": int}
-    named = {name.replace("-", "_"): value for name, value in flags.items()}
-    assert " ".join(f"--{n} {v}" for n, v in flags.items() if v) in advice, "nothing else is said"
-    return dataclasses.replace(options, **{n: kinds.get(n, lambda v: v)(v) for n, v in named.items()})
+    named = {name: ast.literal_eval(value) for name, value in re.findall(r"`(\w+)=([^`]*)`", advice)}
+    assert " ".join(keyword(name, value) for name, value in named.items()) in advice, "nothing else is said"
+    return dataclasses.replace(options, **named) if named else None
 
 
 def assert_says_what_is_missing(message: str, machine: Machine) -> None:
@@ -161,15 +157,15 @@ def test_8b_is_on_the_edge_of_a_wse2(sequences: int, recognised: Recognised) -> 
 @pytest.mark.parametrize(
     ("config", "options", "advice"),
     [
-        ({}, {"sequences": 40}, "--sequences 10"),
-        ({}, {"max_context": 8192}, "--max-context "),
-        ({}, {"max_context": 8192, "sequences": 12}, "--max-context "),
-        ({}, {"max_context": 64, "sequences": 4000}, "--sequences "),
-        ({}, {"block": (4, 2)}, "no --block"),
-        ({}, {"block": (2, 2), "prefill_chunk": 200}, "no --prefill-chunk"),
-        ({"layers": 13}, {"max_context": 64}, "--strategy shared"),
-        ({"layers": 20}, {"strategy": "shared", "max_context": 32}, "--timing-dtype int8"),
-        ({"vocab_size": 6144}, {"timing_dtype": "fp32"}, "--timing-dtype int8"),
+        ({}, {"sequences": 40}, "`sequences=10`"),
+        ({}, {"max_context": 8192}, "`max_context="),
+        ({}, {"max_context": 8192, "sequences": 12}, "`max_context="),
+        ({}, {"max_context": 64, "sequences": 4000}, "`sequences="),
+        ({}, {"block": (4, 2)}, "`block=None`"),
+        ({}, {"block": (2, 2), "prefill_chunk": 200}, "`prefill_chunk=None`"),
+        ({"layers": 13}, {"max_context": 64}, "`strategy='shared'`"),
+        ({"layers": 20}, {"strategy": "shared", "max_context": 32}, "`timing_dtype='int8'`"),
+        ({"vocab_size": 6144}, {"timing_dtype": "fp32"}, "`timing_dtype='int8'`"),
         ({"ffn_dim": 2304}, {"timing_dtype": "int8", "max_context": 64, "strategy": "shared"}, "sram_bytes of "),
         ({"vocab_size": 16384}, {}, "3 wafers or more"),
         ({"vocab_size": 16384, "tied": False}, {}, "5 wafers or more"),
@@ -196,8 +192,8 @@ def test_both_sequences_and_context_go_where_neither_alone_suffices(recognised: 
     graph = recognised("tiny")
     options = Options(max_context=65536, sequences=400)
     message = refusal(graph, TOY, options)
-    assert "fits: --max-context " in message
-    assert message.endswith(" --sequences 1")
+    assert "fits: `max_context=" in message
+    assert message.endswith(" `sequences=1`")
     changed = advised(message, options)
     assert changed
     lower(graph, TOY, changed, ORACLE)

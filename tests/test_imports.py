@@ -27,7 +27,7 @@ LEAVES = (
 )
 """Modules that import nothing of wsesim but each other."""
 ALLOWED_BELOW = ("wsesim.machine", "wsesim.program", *LEAVES)
-COMPOSITION_ROOT = ("wsesim.toolchain", "wsesim.cli", "wsesim.commands")
+COMPOSITION_ROOT = ("wsesim.toolchain", "wsesim.cli")
 HEAVY = ("torch", "numba", "networkx", "httpx", "matplotlib")
 
 

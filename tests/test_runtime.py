@@ -7,6 +7,7 @@ import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +25,8 @@ from wsesim.runtime.request import Request
 from wsesim.runtime.run import Completion, Heard, Token
 from wsesim.runtime.stop import StopFilter
 from wsesim.serve.reply import completion_reply
-from wsesim.toolchain.running import Session, make_request
+from wsesim.toolchain.options import RequestOptions
+from wsesim.toolchain.session import Session, new_request
 from wsesim_models.tokenizers import Tokenizer
 
 GREEDY = SamplingOptions()
@@ -319,7 +321,7 @@ def test_a_late_request_finds_the_wafer_free() -> None:
 def test_a_session_s_requests_come_one_after_the_other() -> None:
     """Without an arrival of its own a request does not wait, and costs what it would cost alone."""
     machine = engine([7] * 9)
-    session = Session("m", None, "f", None, machine, machine.tokenizer)  # type: ignore[arg-type]
+    session = Session("m", None, "f", None, machine, machine.tokenizer, None)  # type: ignore[arg-type]
     first, second = (session.complete("abc", max_tokens=3).completion.times for _ in range(2))
     assert (first.queue_s, first.total_s) == (second.queue_s, second.total_s)
     assert second.admitted_s == first.finished_s + 2.0
@@ -372,11 +374,8 @@ def test_the_longest_prompt_leaves_room_for_one_token() -> None:
     ("wrong", "said"),
     [
         (request(0), "the prompt is empty"),
-        (request(8), r"8 tokens, the compiled context 8.*--max-context"),
+        (request(8), r"8 tokens, the compiled context 8.*`max_context`"),
         (request(70), "70 tokens"),
-        (request(max_tokens=-1), "max_tokens is -1"),
-        (request(stop=tuple("abcde")), "up to 4"),
-        (request(stop=("a", "")), "none of them empty"),
     ],
 )
 def test_a_request_that_cannot_run_is_refused_before_any_arithmetic(wrong: Request, said: str) -> None:
@@ -384,6 +383,21 @@ def test_a_request_that_cannot_run_is_refused_before_any_arithmetic(wrong: Reque
     with pytest.raises(RequestError, match=said):
         machine.run(wrong)
     assert (machine.arithmetic.fed, machine.cycles.asked) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"max_tokens": -1}, "`max_tokens` is -1"),
+        ({"stop": tuple("abcde")}, "up to 4"),
+        ({"stop": ("a", "")}, "none of them empty"),
+        ({"min_tokens": -1}, "min_tokens is -1"),
+        ({"arrival_s": -1.0}, "arrival_s is -1.0"),
+    ],
+)
+def test_a_request_that_no_wafer_can_run_is_not_made(wrong: dict[str, Any], said: str) -> None:
+    with pytest.raises(RequestError, match=said):
+        request(**wrong)
 
 
 @pytest.mark.parametrize(
@@ -396,11 +410,11 @@ def test_a_request_that_cannot_run_is_refused_before_any_arithmetic(wrong: Reque
 )
 def test_sampling_outside_its_range_is_refused(options: dict[str, float]) -> None:
     with pytest.raises(SamplingRangeError, match=next(iter(options))):
-        make_request([1], **options)
+        new_request(RequestOptions(**options))
 
 
 def test_stops_are_one_text_or_several_or_none() -> None:
-    assert [make_request([1], stop=s).stop for s in ("ab", ["a", "b"], None)] == [("ab",), ("a", "b"), ()]
+    assert [new_request(RequestOptions(stop=s)).stop for s in ("ab", ["a", "b"], None)] == [("ab",), ("a", "b"), ()]
 
 
 def test_a_text_does_not_end_before_its_least_tokens() -> None:

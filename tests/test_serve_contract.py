@@ -24,6 +24,7 @@ from wsesim.serve.api import Api
 from wsesim.serve.client import AsyncClient, Client
 from wsesim.serve.errors import ApiError
 from wsesim.toolchain import serving
+from wsesim.toolchain.options import Lowering, TextOptions
 
 PROMPT = "It was a dark and stormy night"
 
@@ -116,11 +117,12 @@ def test_what_is_served_without_a_model(
 ) -> None:
     asked = []
 
-    def open_slots(model: str, *, weights: Any = None, text_from: Any = None, **_: Any) -> Any:
-        asked.append((model, weights, getattr(text_from, "model", text_from)))
+    def start_session(model: str, text: TextOptions, lowering: Lowering, *, lender: Any, **_: Any) -> Any:
+        asked.append((model, text.weights, lender.model if lender else text.text_from))
         return dataclasses.replace(tiny_session(4), model=model)
 
-    monkeypatch.setattr(serving, "open_slots", open_slots)
+    monkeypatch.setattr(serving, "start_session", start_session)
+    monkeypatch.setattr(serving, "with_slots", lambda model, lowering: lowering)
     said: list[str] = []
     served = serving.open_api(**given, say=said.append)
     assert asked == opened
@@ -129,17 +131,15 @@ def test_what_is_served_without_a_model(
 
 @pytest.mark.parametrize("room", range(10))
 def test_as_many_slots_as_fit_are_opened(room: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    def compile(model: str, *, sequences: int, **options: Any) -> None:
-        assert options == {"machine": "wse3"}
-        if sequences > room:
+    def compile_model(model: str, lowering: Lowering) -> None:
+        assert lowering.machine == "wse2" and lowering.sequences is not None
+        if lowering.sequences > room:
             raise DoesNotFitError("too many")
 
-    opened = []
-    monkeypatch.setattr(serving, "compile", compile)
-    monkeypatch.setattr(serving, "open_session", lambda model, **options: opened.append(options))
-    serving.open_slots("tiny", machine="wse3", dtype="bf16")
-    serving.open_slots("tiny", machine="wse3", sequences=3)
-    assert [options["sequences"] for options in opened] == [min(max(room, 1), 8), 3]
+    monkeypatch.setattr(serving, "compile_model", compile_model)
+    unstated = serving.with_slots("tiny", Lowering(machine="wse2"))
+    stated = serving.with_slots("tiny", Lowering(machine="wse2", sequences=3))
+    assert (unstated.sequences, stated.sequences) == (min(max(room, 1), 8), 3)
 
 
 def test_a_saved_program_is_served_with_its_own_slots(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from wsesim.errors import InvalidInputError, UnknownNameError
+from wsesim.errors import InvalidInputError, UnknownNameError, keyword
 from wsesim.machine.machine import TIMING_DTYPES
 from wsesim.program.collectives import COLLECTIVES, is_collective
 from wsesim.program.kv import KV_DTYPES, POLICIES, KVCache
@@ -89,18 +89,19 @@ class Options:
         for collective in (self.collective, *stated):
             if collective != AUTO and not is_collective(collective):
                 raise UnknownNameError("collective", collective, (AUTO, *COLLECTIVES), "or two_phase:GROUPS")
-        counts = ("max_context", "sequences", "layers_per_block", "candidates", "batch")
-        for name in counts:
+        for name in ("max_context", "sequences", "layers_per_block", "candidates", "batch"):
             if getattr(self, name) < 1:
-                raise InvalidInputError(f"{name} is {getattr(self, name)}; it is at least 1")
+                raise InvalidInputError(f"`{name}` is {getattr(self, name)}; it is at least 1")
         if self.batch > self.sequences:
             raise InvalidInputError(
-                f"batch {self.batch} has a token of as many sequences, but sequences is {self.sequences}; "
-                f"give --sequences {self.batch}"
+                f"{keyword('batch', self.batch)} takes a token of as many sequences, but `sequences` is "
+                f"{self.sequences}; give {keyword('sequences', self.batch)}"
             )
         if self.layers_per_block > 1 and self.strategy != "hybrid":
-            raise InvalidInputError(f"layers_per_block {self.layers_per_block} goes with strategy hybrid")
+            raise InvalidInputError(
+                f"{keyword('layers_per_block', self.layers_per_block)} goes with {keyword('strategy', 'hybrid')}"
+            )
         if self.prefill_chunk is not None and self.prefill_chunk < 1:
             raise InvalidInputError(f"prefill_chunk is {self.prefill_chunk}; it is at least 1")
         if self.block is not None and min(self.block) < 1:
-            raise InvalidInputError(f"block is {self.block}; both sides are at least 1")
+            raise InvalidInputError(f"`block` is {self.block}; both sides are at least 1")

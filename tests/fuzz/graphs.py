@@ -128,7 +128,7 @@ def _graph_seeds() -> tuple[bytes, ...]:
 
 def _read_text(path: Path) -> None:
     from wsesim.toolchain.compiling import compile_from
-    from wsesim.toolchain.words import Lowering
+    from wsesim.toolchain.options import Lowering
 
     compile_from(str(path), Lowering(machine=MACHINE, max_context=64))
 

@@ -72,7 +72,7 @@ def _read_placement(path: Path) -> None:
     """Parsed, and where that goes well, placed on its wafer."""
     from tests.fuzz.graphs import MACHINE, write_text
     from wsesim.toolchain.compiling import compile_from
-    from wsesim.toolchain.words import Lowering
+    from wsesim.toolchain.options import Lowering
 
     graph = write_text("recognize", path.parent)
     compile_from(str(graph), Lowering(machine=MACHINE, max_context=64, placement=str(path)))

@@ -22,6 +22,7 @@ from wsesim.engine.occupancy import Occupancy, busy_cycles
 from wsesim.engine.repetition import Repetition
 from wsesim.engine.taskgraph import Int64
 from wsesim.engine.wafer import Memory, SegmentRun, Wafer
+from wsesim.errors import keyword
 from wsesim.program.kernels import DECODE, PREFILL, Kernel, Sample, Score
 from wsesim.program.kv import KVCache
 from wsesim.program.program import Program
@@ -295,11 +296,11 @@ def check_batch(program: Program, batch: int, in_flight: int = 1) -> None:
     if batch * in_flight > program.sequences:
         raise SequencesError(
             f"batch {batch}, in flight {in_flight}: every token is of its own sequence, and the KV cache has places "
-            f"for {program.sequences}; compile with --sequences {batch * in_flight}"
+            f"for {program.sequences}; compile with {keyword('sequences', batch * in_flight)}"
         )
     if batch > program.batch:
         raise SequencesError(
-            f"batch {batch}: the buffers are for a batch of {program.batch}; compile with --batch {batch}"
+            f"batch {batch}: the buffers are for a batch of {program.batch}; compile with {keyword('batch', batch)}"
         )
 
 

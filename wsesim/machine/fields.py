@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import lru_cache
 from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
@@ -25,12 +25,14 @@ def build(cls: Callable[..., T], values: Mapping[str, Any]) -> T:
 
 
 def is_a(value: Any, hint: Any) -> bool:
-    """Whether a value is of an annotated type: numbers, strings, classes, unions, tuples and frozensets of them."""
+    """Whether a value is of an annotated type: numbers, strings, classes, unions and containers of them."""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is UnionType:
         return any(is_a(value, choice) for choice in arguments)
     if origin is tuple and arguments[-1] is not Ellipsis:
         return isinstance(value, tuple) and len(value) == len(arguments) and all(map(is_a, value, arguments))
+    if origin is Sequence:
+        return isinstance(value, list | tuple) and all(is_a(item, arguments[0]) for item in value)
     if origin in (tuple, frozenset):
         return isinstance(value, origin) and all(is_a(item, arguments[0]) for item in value)
     if hint is float:

@@ -18,7 +18,8 @@ class Request:
 
     `max_tokens` None runs to the end of the text or of the context. The end of the text cannot come before
     `min_tokens`. `arrival_s` is virtual time, None the clock's own now. `logprobs`: so many likeliest tokens are named
-    with every token; `prompt_logprobs`: and with those of the prompt, which then runs a token at a time.
+    with every token; `prompt_logprobs`: and with those of the prompt, which then runs a token at a time. Raises
+    RequestError for a value outside its range.
     """
 
     prompt_ids: tuple[int, ...]
@@ -30,22 +31,24 @@ class Request:
     logprobs: int = 0
     prompt_logprobs: bool = False
 
-    def limit(self, max_context: int) -> int:
-        """Tokens that may be generated. Raises RequestError for what cannot run."""
-        room = max_context - len(self.prompt_ids)
+    def __post_init__(self) -> None:
         if self.arrival_s is not None and not 0 <= self.arrival_s <= LATEST_ARRIVAL_S:
             raise RequestError(f"arrival_s is {self.arrival_s}; it is a time from 0 to {LATEST_ARRIVAL_S:g} s")
+        if self.max_tokens is not None and self.max_tokens < 0:
+            raise RequestError(f"`max_tokens` is {self.max_tokens}; it is at least 0")
+        if self.min_tokens < 0 or self.logprobs < 0:
+            raise RequestError(f"min_tokens is {self.min_tokens}, logprobs {self.logprobs}; both are at least 0")
+        if len(self.stop) > MAX_STOPS or not all(self.stop):
+            raise RequestError(f"`stop` takes up to {MAX_STOPS} sequences, none of them empty")
+
+    def limit(self, max_context: int) -> int:
+        """Tokens that may be generated. Raises RequestError for a prompt that is empty or too long."""
+        room = max_context - len(self.prompt_ids)
         if not self.prompt_ids:
             raise RequestError("the prompt is empty; give at least one token of text")
         if room < (0 if self.max_tokens == 0 else 1):
             raise RequestError(
                 f"the prompt has {len(self.prompt_ids)} tokens, the compiled context {max_context} "
-                "(one is needed for the answer); shorten the prompt or raise --max-context"
+                "(one is needed for the answer); shorten the prompt or raise `max_context`"
             )
-        if self.max_tokens is not None and self.max_tokens < 0:
-            raise RequestError(f"max_tokens is {self.max_tokens}; it is at least 0")
-        if self.min_tokens < 0 or self.logprobs < 0:
-            raise RequestError(f"min_tokens is {self.min_tokens}, logprobs {self.logprobs}; both are at least 0")
-        if len(self.stop) > MAX_STOPS or not all(self.stop):
-            raise RequestError(f"stop takes up to {MAX_STOPS} sequences, none of them empty")
         return room if self.max_tokens is None else min(self.max_tokens, room)

@@ -160,8 +160,11 @@ def _requests(
     made = []
     for number, ids in enumerate(prompts):
         for choice in range(per_prompt):
-            request = _request(body, seed, ids, number * per_prompt + choice, echo, logprobs, deployment)
-            _check(request, deployment)
+            try:
+                request = _request(body, seed, ids, number * per_prompt + choice, echo, logprobs, deployment)
+                _check(request, deployment)
+            except RequestError as error:
+                raise ApiError(WRONG_FORMAT, str(error)) from None
             made.append(request)
     return tuple(made)
 
@@ -206,15 +209,12 @@ def _biases(given: dict[str, float], vocabulary: int) -> tuple[tuple[int, float]
 
 
 def _check(request: Request, deployment: Deployment) -> None:
-    """Raises ApiError; the context is the API's own case, with the service's words."""
+    """Raises RequestError, or ApiError with the service's words for a context that is too long."""
     limit = deployment.engine.max_context
     needed = len(request.prompt_ids) + (1 if request.max_tokens is None else request.max_tokens)
     if needed > limit:
         raise _too_long(str(needed), limit)
-    try:
-        request.limit(limit)
-    except RequestError as error:
-        raise ApiError(WRONG_FORMAT, str(error)) from None
+    request.limit(limit)
 
 
 def _too_long(length: str, limit: int) -> ApiError:

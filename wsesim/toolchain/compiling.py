@@ -1,8 +1,4 @@
-"""MODEL -> Program, remembered on disk by everything that decides it.
-
-MODEL is a name of `wsesim models`, an `.onnx` file, `file.py:factory` (a callable that returns a torch module), or a
-saved Program.
-"""
+"""MODEL -> Program, remembered on disk by everything that decides it. `sources` says what MODEL may be."""
 
 from __future__ import annotations
 
@@ -11,26 +7,32 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wsesim.errors import InvalidInputError
+from wsesim.files import read_text
+from wsesim.machine import Machine
 from wsesim.toolchain.disk import file_state, kept_file, read_kept, say_if_compiling
-from wsesim.toolchain.words import (
+from wsesim.toolchain.options import (
+    DEFAULT_MACHINE,
     DEFAULT_MODEL,
     Lowering,
     check_types,
-    check_words,
+    chosen,
+    public,
+)
+from wsesim.toolchain.sources import (
+    check_model,
     is_exported,
     is_factory,
     is_name,
     is_onnx,
     is_saved_program,
-    lowering_of,
     machine_of,
     options_of,
 )
 
 if TYPE_CHECKING:
-    from wsesim.machine import Machine
     from wsesim.program import Program
     from wsesim_compiler.ir import Graph
+    from wsesim_compiler.options import Options
 
 GRAPH_SOURCES = ("wsesim_compiler", "wsesim.program", "wsesim.machine", "wsesim_models.llama")
 PROGRAM_SOURCES = (*GRAPH_SOURCES, "wsesim.toolchain.onnx_model", "wsesim.engine")  # which is asked what choices cost
@@ -47,29 +49,71 @@ def unobserved(stage: str, value: Any) -> None:
     del stage, value
 
 
+@public(Lowering)
 def compile(
-    model: str | Program = DEFAULT_MODEL, *, observe: Observe = unobserved, say: Say = silent, **lowering: Any
+    model: str | Program = DEFAULT_MODEL,
+    *,
+    machine: str | Machine = DEFAULT_MACHINE,
+    strategy: str = "pipelined",
+    layers_per_block: int | None = None,
+    block: tuple[int, int] | None = None,
+    order: str = "serpentine",
+    placement: str | None = None,
+    defects: str | None = None,
+    max_context: int | None = None,
+    sequences: int | None = None,
+    batch: int = 1,
+    timing_dtype: str = "fp16",
+    kv: str = "interleaved",
+    kv_dtype: str | None = None,
+    softmax: str = "two_pass",
+    collective: str = "auto",
+    observe: Observe = unobserved,
+    say: Say = silent,
 ) -> Program:
-    """The Program of `model`; keywords as in Lowering. Remembered on disk by everything that decides it.
+    """The Program of `model`: where its layers lie on the wafer, and what each PE does.
 
-    `observe` is called with each stage's name and result, and turns the disk's memory off. Raises WsesimError.
+    It is remembered on disk by everything that decides it. Raises WsesimError for what is wrong with the options or
+    the model, DoesNotFitError if the model does not fit.
+
+    Args:
+        model: a name of `wsesim models`, file.py:factory, an .onnx or .pt2 file, a saved Program, or a Program.
+        machine: a preset's name, a .toml file, or a Machine.
+        strategy: "pipelined" (each layer, or half of it, on its own block), "shared" (all layers on one block) or
+            "hybrid" (`layers_per_block` layers share a block).
+        layers_per_block: with strategy "hybrid".
+        block: (columns, rows) of a block of layers. None: the compiler's choice.
+        order: "serpentine" or "row_major", of the blocks.
+        placement: a TOML file that says what lies where, instead of a strategy.
+        defects: a TOML file of dead PEs.
+        max_context: tokens of a sequence. None: 8192, or the model's limit.
+        sequences: sequences in the KV cache. None: 1.
+        batch: sequences whose tokens make a decode step together.
+        timing_dtype: "fp16", "bf16", "int8" or "fp32", of vector operations and wavelets.
+        kv: where the KV cache lies: "interleaved", "shift" or "concat".
+        kv_dtype: "fp16", "bf16" or "int8". None: the timing dtype.
+        softmax: "two_pass", or "fused" into the scan over the values.
+        collective: "auto" or one for all kernels, such as "chain" or "streamed_two_phase:8".
+        observe: called with each stage's name and result; the Program is then compiled, not read from disk.
+        say: called with lines on what takes a while.
     """
-    return compile_model(model, lowering_of(**lowering), observe=observe, say=say)
+    return compile_model(model, chosen(Lowering, locals()), observe=observe, say=say)
 
 
 def compile_model(
     model: str | Program, lowering: Lowering, *, observe: Observe = unobserved, say: Say = silent
 ) -> Program:
-    """As `compile`, with the keywords as one value."""
+    """As `compile`, with the options as one value."""
     from wsesim.program import Program
 
     check_types({"model": model}, {"model": str | Program})
     if not isinstance(model, str) or is_saved_program(model):
         return _finished_program(model, lowering, observe)
-    machine = check_words(model, lowering)
+    check_model(model)
+    machine, options = machine_of(lowering), options_of(model, lowering)
     if observe is unobserved and (is_name(model) or is_onnx(model) or is_exported(model)):
-        return _remembered_program(model, machine, lowering, say)
-    return _lower(_understand(model, observe, say), machine, lowering, model, observe)
+        return _remembered_program(model, machine, options, say)
+    return _lower(_understand(model, observe, say), machine, options, observe)
 
 
 def compile_from(path: str, lowering: Lowering, *, observe: Observe = unobserved) -> Program:
@@ -78,11 +122,7 @@ def compile_from(path: str, lowering: Lowering, *, observe: Observe = unobserved
     from wsesim_compiler.lower import from_text, lower_partition
 
     machine = machine_of(lowering)
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidInputError(f"{path}: cannot be read as a Graph or Partition: {error}") from None
-    split = from_text(text, observe)
+    split = from_text(read_text(path, "a Graph or Partition"), observe)
     return lower_partition(split, machine, options_of(split.graph.name, lowering), EngineOracle(), observe)
 
 
@@ -98,7 +138,7 @@ def _finished_program(model: str | Program, lowering: Lowering, observe: Observe
     return program
 
 
-def _remembered_program(model: str, machine: Machine, lowering: Lowering, say: Say) -> Program:
+def _remembered_program(model: str, machine: Machine, options: Options, say: Say) -> Program:
     """Of a name by its constants, of a file by what is in it and what lies beside it."""
     from wsesim.machine.text import whole_text
     from wsesim.program.text import load_program, save_program
@@ -106,15 +146,15 @@ def _remembered_program(model: str, machine: Machine, lowering: Lowering, say: S
 
     stated = config(model) if is_name(model) else file_state(Path(model))
     if stated is None:  # the reader says what is wrong with it
-        return _lower(_understand(model, unobserved, say), machine, lowering, model, unobserved)
-    decided = (stated, whole_text(machine), options_of(model, lowering))
+        return _lower(_understand(model, unobserved, say), machine, options, unobserved)
+    decided = (stated, whole_text(machine), options)
     path = kept_file("programs", Path(model).name, decided, PROGRAM_SOURCES)
     kept = read_kept(path, load_program)
     if kept is not None:
         return kept
     graph = _remembered_graph(model, say) if is_name(model) else _understand(model, unobserved, say)
     say_if_compiling(say)
-    program = _lower(graph, machine, lowering, model, unobserved)
+    program = _lower(graph, machine, options, unobserved)
     save_program(program, path)
     return program
 
@@ -168,8 +208,8 @@ def _torch_module(model: str) -> tuple[Any, str]:
         return Llama(known), known.name
 
 
-def _lower(graph: Graph, machine: Machine, lowering: Lowering, model: str, observe: Observe) -> Program:
+def _lower(graph: Graph, machine: Machine, options: Options, observe: Observe) -> Program:
     from wsesim.toolchain.oracle import EngineOracle
     from wsesim_compiler.lower import lower
 
-    return lower(graph, machine, options_of(model, lowering), EngineOracle(), observe)
+    return lower(graph, machine, options, EngineOracle(), observe)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wsesim.errors import InvalidInputError, UnknownNameError
-from wsesim.toolchain.words import is_file
+from wsesim.toolchain.sources import is_file
 
 if TYPE_CHECKING:
     from wsesim_compiler.ir import Graph

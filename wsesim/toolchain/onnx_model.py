@@ -42,6 +42,6 @@ def load_onnx(model: str) -> tuple[OnnxWeights, Tokenizer]:
     if missing:
         raise InvalidInputError(
             f"{model} lacks the external data of {missing[0]} and {len(missing) - 1} more weights; put it beside "
-            "the file, or give --weights PATH, its safetensors or GGUF, or --text-from MODEL, another model's text"
+            "the file, or give `weights=PATH`, its safetensors or GGUF, or `text_from=MODEL`, another model's text"
         )
     return weights, open_tokenizer(Path(model))

@@ -2,78 +2,120 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from wsesim.errors import DoesNotFitError
+from wsesim.machine import Machine
 from wsesim.serve.api import Api
 from wsesim.serve.client import AsyncClient as _AsyncClient
 from wsesim.serve.client import Client as _Client
 from wsesim.serve.deployment import Deployment
 from wsesim.serve.limits import Limits
-from wsesim.toolchain.compiling import Say, compile, silent
-from wsesim.toolchain.running import Session, open_session
-from wsesim.toolchain.words import DEFAULT_MODEL, check_types, is_saved_program
+from wsesim.toolchain.compiling import Say, compile_model, silent
+from wsesim.toolchain.options import (
+    DEFAULT_MACHINE,
+    DEFAULT_MODEL,
+    Lowering,
+    TextOptions,
+    chosen,
+    public,
+)
+from wsesim.toolchain.session import Progress, Session, start_session
+from wsesim.toolchain.sources import is_saved_program
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
 
 BIG_MODEL = "llama3.1-8b"
 MOST_SLOTS = 8
-_NOT_COMPILED = ("weights", "text_from", "dtype", "progress")
 
 
+@public(TextOptions, Lowering)
 def open_api(
     model: str | None = None,
     *,
     weights: str | None = None,
     text_from: str | None = None,
+    dtype: str = "fp32",
+    machine: str | Machine = DEFAULT_MACHINE,
+    strategy: str = "pipelined",
+    layers_per_block: int | None = None,
+    block: tuple[int, int] | None = None,
+    order: str = "serpentine",
+    placement: str | None = None,
+    defects: str | None = None,
+    max_context: int | None = None,
+    sequences: int | None = None,
+    timing_dtype: str = "fp16",
+    kv: str = "interleaved",
+    kv_dtype: str | None = None,
+    softmax: str = "two_pass",
+    collective: str = "auto",
     limits: Limits | None = None,
     say: Say = silent,
-    **options: Any,
+    progress: Progress | None = None,
 ) -> Api:
-    """The facade's core over simulated wafers, one a model. Options: those of `open_session`.
+    """The facade's core over simulated wafers, one for each model.
 
-    Without `model`: smollm2-135m, and llama3.1-8b with its text from smollm2-135m, from another model (`text_from`), or
-    its own (`weights`). Without `sequences` a wafer has as many slots, up to 8, as the model leaves room for.
+    Args:
+        model: as in `wsesim.compile`. None: smollm2-135m, and llama3.1-8b with its own text (`weights`), or that of
+            `text_from`, or that of smollm2-135m.
+        weights, text_from, dtype: as in `wsesim.open_session`.
+        sequences: slots of a wafer. None: as many as the model leaves room for, up to 8.
+        machine, ..., collective: as in `wsesim.compile`.
+        limits: what one client may ask for.
+        say: called with lines on what takes a while.
+        progress: called with the bytes that were pulled, and all.
     """
-    check_types(
-        {"model": model, "weights": weights, "text_from": text_from},
-        {"model": str | None, "weights": str | None, "text_from": str | None},
-    )
+    values = locals()
+    return start_api(model, chosen(TextOptions, values), chosen(Lowering, values), limits, say, progress)
+
+
+def start_api(
+    model: str | None,
+    text: TextOptions,
+    lowering: Lowering,
+    limits: Limits | None = None,
+    say: Say = silent,
+    progress: Progress | None = None,
+) -> Api:
+    """As `open_api`, with the options as values."""
+
+    def open_slots(name: str, source: TextOptions, lender: Session | None = None) -> Session:
+        slots = with_slots(name, lowering)
+        return start_session(name, source, slots, lender=lender, say=say, progress=progress)
+
     if model is not None:
-        sessions = [open_slots(model, weights=weights, text_from=text_from, say=say, **options)]
+        sessions = [open_slots(model, text)]
     else:
-        small = open_slots(DEFAULT_MODEL, say=say, **options)
-        lent = small if weights is None and text_from is None else text_from
-        sessions = [small, open_slots(BIG_MODEL, weights=weights, text_from=lent, say=say, **options)]
+        small = open_slots(DEFAULT_MODEL, TextOptions(dtype=text.dtype))
+        lender = small if text.weights is None and text.text_from is None else None
+        sessions = [small, open_slots(BIG_MODEL, text, lender)]
     for session in sessions:
         say(_served(session))
     return Api([deployment_of(session) for session in sessions], limits)
 
 
-def open_slots(model: str, *, sequences: int | None = None, **options: Any) -> Session:
-    """A session with `sequences` slots, or with as many as fit, up to MOST_SLOTS; a saved Program has its own."""
-    if sequences is None and is_saved_program(model):
-        return open_session(model, **options)
-    if sequences is None:
-        sequences = most_slots(model, **{word: value for word, value in options.items() if word not in _NOT_COMPILED})
-    return open_session(model, sequences=sequences, **options)
+def with_slots(model: str, lowering: Lowering) -> Lowering:
+    """With as many sequences as the model leaves room for, up to MOST_SLOTS, unless they are stated.
 
-
-def most_slots(model: str, **options: Any) -> int:
-    """How many sequences the model leaves room for, at least 1 and up to MOST_SLOTS, by halving what is unknown."""
+    A saved Program has its own.
+    """
+    if lowering.sequences is not None or is_saved_program(model):
+        return lowering
     fits, too_many = 0, MOST_SLOTS + 1
     tried = MOST_SLOTS
     while too_many - fits > 1:
         try:
-            compile(model, sequences=tried, **options)
+            compile_model(model, dataclasses.replace(lowering, sequences=tried))
             fits = tried
         except DoesNotFitError:
             too_many = tried
         tried = (fits + too_many) // 2
-    return max(fits, 1)
+    return dataclasses.replace(lowering, sequences=max(fits, 1))
 
 
 def deployment_of(session: Session) -> Deployment:
@@ -88,37 +130,112 @@ def deployment_of(session: Session) -> Deployment:
 
 
 class Client(_Client):
-    """`wsesim.Client(model=...)`: completions of the API's shape in process. Options: those of `open_api`."""
+    """`wsesim.Client(model=...)`: completions of the API's shape in process. Keywords: as in `open_api`."""
 
-    def __init__(self, model: str | None = None, **options: Any) -> None:
-        super().__init__(open_api(model, **options))
+    @public(TextOptions, Lowering)
+    def __init__(
+        self,
+        model: str | None = None,
+        *,
+        weights: str | None = None,
+        text_from: str | None = None,
+        dtype: str = "fp32",
+        machine: str | Machine = DEFAULT_MACHINE,
+        strategy: str = "pipelined",
+        layers_per_block: int | None = None,
+        block: tuple[int, int] | None = None,
+        order: str = "serpentine",
+        placement: str | None = None,
+        defects: str | None = None,
+        max_context: int | None = None,
+        sequences: int | None = None,
+        timing_dtype: str = "fp16",
+        kv: str = "interleaved",
+        kv_dtype: str | None = None,
+        softmax: str = "two_pass",
+        collective: str = "auto",
+        limits: Limits | None = None,
+        say: Say = silent,
+    ) -> None:
+        values = locals()
+        super().__init__(start_api(model, chosen(TextOptions, values), chosen(Lowering, values), limits, say))
 
 
 class AsyncClient(_AsyncClient):
     """`wsesim.AsyncClient(model=...)`: as Client, awaited. It compiles before it returns."""
 
-    def __init__(self, model: str | None = None, **options: Any) -> None:
-        super().__init__(open_api(model, **options))
+    @public(TextOptions, Lowering)
+    def __init__(
+        self,
+        model: str | None = None,
+        *,
+        weights: str | None = None,
+        text_from: str | None = None,
+        dtype: str = "fp32",
+        machine: str | Machine = DEFAULT_MACHINE,
+        strategy: str = "pipelined",
+        layers_per_block: int | None = None,
+        block: tuple[int, int] | None = None,
+        order: str = "serpentine",
+        placement: str | None = None,
+        defects: str | None = None,
+        max_context: int | None = None,
+        sequences: int | None = None,
+        timing_dtype: str = "fp16",
+        kv: str = "interleaved",
+        kv_dtype: str | None = None,
+        softmax: str = "two_pass",
+        collective: str = "auto",
+        limits: Limits | None = None,
+        say: Say = silent,
+    ) -> None:
+        values = locals()
+        super().__init__(start_api(model, chosen(TextOptions, values), chosen(Lowering, values), limits, say))
 
 
+@public(TextOptions, Lowering)
 def connect(
     client: type[Any] | None = None,
     *,
     client_options: dict[str, Any] | None = None,
     api: Api | None = None,
-    **options: Any,
+    model: str | None = None,
+    weights: str | None = None,
+    text_from: str | None = None,
+    dtype: str = "fp32",
+    machine: str | Machine = DEFAULT_MACHINE,
+    strategy: str = "pipelined",
+    layers_per_block: int | None = None,
+    block: tuple[int, int] | None = None,
+    order: str = "serpentine",
+    placement: str | None = None,
+    defects: str | None = None,
+    max_context: int | None = None,
+    sequences: int | None = None,
+    timing_dtype: str = "fp16",
+    kv: str = "interleaved",
+    kv_dtype: str | None = None,
+    softmax: str = "two_pass",
+    collective: str = "auto",
+    limits: Limits | None = None,
+    say: Say = silent,
 ) -> Any:
-    """The user's own client (default: cerebras.cloud.sdk.Cerebras; also AsyncCerebras, openai.OpenAI, AsyncOpenAI),
-    bound to simulated wafers in process.
+    """The user's own client, bound to simulated wafers in process.
 
-    client_options: the client's own. Options: those of `open_api`, whose result may be given as `api` instead. What is
-    opened here ends when the client is closed or dropped; an `api` that was given does not.
+    What is opened here ends when the client is closed or dropped; an `api` that was given does not.
+
+    Args:
+        client: its class. None: cerebras.cloud.sdk.Cerebras; also AsyncCerebras, openai.OpenAI and AsyncOpenAI.
+        client_options: the client's own keywords.
+        api: the result of `open_api`, instead of the keywords that follow.
+        model, ..., say: as in `open_api`.
     """
     from wsesim.serve.app import make_app
     from wsesim.serve.connect import bound
     from wsesim.serve.transport import Line
 
-    served = api or open_api(**options)
+    values = locals()
+    served = api or start_api(model, chosen(TextOptions, values), chosen(Lowering, values), limits, say)
     workers = list(served.workers.values())
 
     def check() -> None:

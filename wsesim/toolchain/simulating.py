@@ -4,55 +4,90 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from wsesim.errors import InvalidInputError, UnknownNameError
+from wsesim.errors import InvalidInputError, UnknownNameError, keyword
+from wsesim.machine import Machine
 from wsesim.program.layout import ceil_div
-from wsesim.toolchain.compiling import Say, compile, silent
-from wsesim.toolchain.running import make_timing
-from wsesim.toolchain.words import DEFAULT_MODEL, check_types, is_saved_program
+from wsesim.toolchain.compiling import Say, compile_model, silent
+from wsesim.toolchain.options import (
+    DEFAULT_MACHINE,
+    DEFAULT_MODEL,
+    PHASES,
+    Lowering,
+    StepOptions,
+    chosen,
+    public,
+)
+from wsesim.toolchain.session import make_timing
+from wsesim.toolchain.sources import is_saved_program
 
 if TYPE_CHECKING:
     from wsesim.engine.pipeline import Flow
     from wsesim.engine.timing import Step, Timing
-    from wsesim.machine import Machine
     from wsesim.program import Program
     from wsesim.report.report import Report
 
-PHASES = ("decode", "prefill")
 DEFAULT_CACHED = 512
 DEFAULT_PROMPT = 128
 MANY_CHUNKS = 200
 
 
+@public(StepOptions, Lowering)
 def simulate(
     model: str | Program = DEFAULT_MODEL,
     *,
     phase: str = "decode",
     context: int | None = None,
     tokens: int | None = None,
-    batch: int = 1,
     in_flight: int = 1,
     congestion: bool = False,
     sensitivity: bool = False,
+    machine: str | Machine = DEFAULT_MACHINE,
+    strategy: str = "pipelined",
+    layers_per_block: int | None = None,
+    block: tuple[int, int] | None = None,
+    order: str = "serpentine",
+    placement: str | None = None,
+    defects: str | None = None,
+    max_context: int | None = None,
+    sequences: int | None = None,
+    batch: int = 1,
+    timing_dtype: str = "fp16",
+    kv: str = "interleaved",
+    kv_dtype: str | None = None,
+    softmax: str = "two_pass",
+    collective: str = "auto",
     say: Say = silent,
-    **lowering: Any,
 ) -> Report:
-    """The modelled cycles of one decode step over `context` cached tokens, or of the prefill of `tokens` tokens.
+    """The modelled cycles of one step of `model`, and where they went. No weights are needed.
 
-    None is 512 cached tokens, 128 of a prompt, or as many as the compiled context has room for. `batch` tokens, each
-    of its own sequence, make the decode step together; a Program must have been compiled for as many. With `in_flight`
-    the report has the steady state of as many steps in different blocks at once, with `congestion` what waiting for
-    links costs (a second run), with `sensitivity` the elasticity of each of the machine's constants (a run for each).
+    Args:
+        model: as in `wsesim.compile`.
+        phase: "decode" (one token over `context` cached ones) or "prefill" (a prompt of `tokens`).
+        context: tokens in the KV cache before a decode step. None: 512, or as many as there is room for.
+        tokens: tokens of a prefill. None: 128, or as many as there is room for.
+        in_flight: decode steps of other sequences in different blocks at once; the report has their steady state.
+        congestion: simulate with free links too; the report says what waiting for links costs.
+        sensitivity: simulate with each constant of the machine 10 % higher; the report has the elasticities.
+        batch: sequences whose tokens make the decode step together. A Program must be compiled for as many.
+        machine, ..., collective: as in `wsesim.compile`.
+        say: called with lines on what takes a while.
     """
-    check_types({"context": context, "tokens": tokens}, {"context": int | None, "tokens": int | None})
-    check_step(phase, batch, in_flight)
-    program = program_for(model, batch, say, **lowering)
-    new, before = _step_size(program.max_context, phase, context, tokens)
-    chunks = ceil_div(new, program.prefill_chunk) if phase == "prefill" else 1
+    values = locals()
+    return simulate_model(model, chosen(StepOptions, values), chosen(Lowering, values), say=say)
+
+
+def simulate_model(model: str | Program, step: StepOptions, lowering: Lowering, *, say: Say = silent) -> Report:
+    """As `simulate`, with the options as values."""
+    check_step(step, lowering.batch)
+    program = program_for(model, lowering, say)
+    new, before = _step_size(program.max_context, step)
+    chunks = ceil_div(new, program.prefill_chunk) if step.phase == "prefill" else 1
     if chunks > MANY_CHUNKS:
         say(f"running each of the prompt's {chunks:,} chunks through the wafer, which may take minutes")
-    return _report(_Question(program, phase, new, before, batch, in_flight), congestion, sensitivity)
+    question = _Question(program, step.phase, new, before, lowering.batch, step.in_flight)
+    return _report(question, step.congestion, step.sensitivity)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,37 +142,33 @@ def _report(question: _Question, congestion: bool, sensitivity: bool) -> Report:
     )
 
 
-def check_step(phase: str, batch: int, in_flight: int = 1) -> None:
-    """Raises what is wrong with the words of a step, before anything is compiled."""
-    check_types(
-        {"phase": phase, "batch": batch, "in_flight": in_flight}, {"phase": str, "batch": int, "in_flight": int}
-    )
-    if phase not in PHASES:
-        raise UnknownNameError("phase", phase, PHASES)
-    for word, count in (("batch", batch), ("in_flight", in_flight)):
-        if count != 1 and phase != "decode":
-            raise InvalidInputError(f"{word} {count} says nothing of a {phase}: one prompt goes through at a time")
+def check_step(step: StepOptions, batch: int) -> None:
+    """Raises what is wrong with the options of a step, before anything is compiled."""
+    if step.phase not in PHASES:
+        raise UnknownNameError("phase", step.phase, PHASES)
+    for name, count in (("batch", batch), ("in_flight", step.in_flight)):
+        if count != 1 and step.phase != "decode":
+            raise InvalidInputError(f"{keyword(name, count)}: one prompt goes through at a time, so it is 1 in prefill")
 
 
-def program_for(model: str | Program, batch: int, say: Say = silent, **lowering: Any) -> Program:
-    """The Program of `model` with buffers for `batch` tokens; a finished one as it is."""
+def program_for(model: str | Program, lowering: Lowering, say: Say = silent) -> Program:
+    """The Program of `model` with buffers for the batch of the options; a finished one as it is."""
     finished = not isinstance(model, str) or is_saved_program(model)
-    words: dict[str, Any] = lowering if finished else {**lowering, "batch": batch}
-    return compile(model, say=say, **words)
+    return compile_model(model, dataclasses.replace(lowering, batch=1) if finished else lowering, say=say)
 
 
-def _step_size(max_context: int, phase: str, context: int | None, tokens: int | None) -> tuple[int, int]:
+def _step_size(max_context: int, step: StepOptions) -> tuple[int, int]:
     """New and cached tokens of a step. Raises InvalidInputError."""
-    if (tokens if phase == "decode" else context) is not None:
-        other, own = ("--tokens", "--context") if phase == "decode" else ("--context", "--tokens")
-        raise InvalidInputError(f"{other} says nothing of a {phase}; give {own}")
-    if phase == "decode":
-        new, before = 1, min(DEFAULT_CACHED, max_context - 1) if context is None else context
-    else:
-        new, before = min(DEFAULT_PROMPT, max_context) if tokens is None else tokens, 0
-    if new < 1 or before < 0 or new + before > max_context:
+    decode = step.phase == "decode"
+    other, own = ("tokens", "context") if decode else ("context", "tokens")
+    if getattr(step, other) is not None:
+        raise InvalidInputError(f"`{other}` is not an option of {step.phase}; give `{own}`")
+    asked, least = getattr(step, own), 0 if decode else 1
+    most = max_context - 1 if decode else max_context
+    size = min(DEFAULT_CACHED if decode else DEFAULT_PROMPT, most) if asked is None else asked
+    if not least <= size <= most:
+        why = ": one position is for the new token" if decode else ""
         raise InvalidInputError(
-            f"{new} new tokens over {before} cached do not fit the compiled context of {max_context}; "
-            "at least one is new (--context, --tokens, --max-context)"
+            f"{keyword(own, size)}: it is from {least} to {most}, with {keyword('max_context', max_context)}{why}"
         )
-    return new, before
+    return (1, size) if decode else (size, 0)

@@ -8,6 +8,7 @@ from functools import lru_cache
 from math import prod
 from typing import Any
 
+from wsesim.errors import keyword
 from wsesim.machine import Machine
 from wsesim.machine.machine import dtype_bytes
 from wsesim.program.kernels import Kernel
@@ -19,10 +20,6 @@ from wsesim_compiler.partition import Partition
 
 Fits = Callable[[Partition, Machine, Options], bool]
 
-_CHANGED = (
-    *("strategy", "layers_per_block", "max_context", "sequences", "batch", "kv", "kv_dtype"),
-    *("timing_dtype", "block", "prefill_chunk"),
-)
 CONTEXT_STEP = 128
 SRAM_STEP = 256
 
@@ -105,17 +102,13 @@ def _changes(options: Options, fits: Callable[[Options], bool]) -> Iterator[Opti
 
 
 def _said(options: Options, changed: Options) -> str:
-    """The fields that differ, as the command line spells them."""
+    """The options that differ, with their new values."""
     if options.blocks and not changed.blocks:
-        return f"no --placement, --strategy {changed.strategy}"
+        return f"{keyword('placement', None)} {keyword('strategy', changed.strategy)}"
     if options.blocks and options.prefill_chunk != changed.prefill_chunk:
         return "no prefill_chunk in the placement's file"
-    words = []
-    for field in _CHANGED:
-        value = getattr(changed, field)
-        if value != getattr(options, field):
-            words.append(f"no --{field.replace('_', '-')}" if value is None else f"--{field.replace('_', '-')} {value}")
-    return " ".join(words)
+    names = (field.name for field in dataclasses.fields(Options))
+    return " ".join(keyword(n, getattr(changed, n)) for n in names if getattr(changed, n) != getattr(options, n))
 
 
 def largest(limit: int, holds: Callable[[int], bool]) -> int:

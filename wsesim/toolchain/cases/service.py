@@ -42,6 +42,6 @@ def _program() -> Program:
 
 @cache
 def _steps() -> RememberedSteps:
-    from wsesim.toolchain.running import make_steps
+    from wsesim.toolchain.session import make_steps
 
     return make_steps(_program())

@@ -8,35 +8,34 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from wsesim.errors import InvalidInputError, UnknownNameError
-from wsesim.toolchain import DEFAULT_MODEL, STAGES, Lowering
+from wsesim.toolchain.options import (
+    DEFAULT_MODEL,
+    STAGES,
+    Lowering,
+    RequestOptions,
+    StepOptions,
+    TextOptions,
+    check_values,
+    chosen,
+    options_in,
+)
 
 if TYPE_CHECKING:
     from wsesim.program import Program
     from wsesim.runtime.run import Completion, Token
-    from wsesim.toolchain import Session
+    from wsesim.toolchain.session import Session
+
+Group = TypeVar("Group")
 
 
-def _lowering(options: argparse.Namespace) -> dict[str, Any]:
-    words = (
-        "machine",
-        "strategy",
-        "max_context",
-        "sequences",
-        "timing_dtype",
-        "kv",
-        "kv_dtype",
-        "softmax",
-        "collective",
-        "order",
-        "layers_per_block",
-        "block",
-        "placement",
-        "defects",
-    )
-    return {word: getattr(options, word) for word in words}
+def _group(group: type[Group], options: argparse.Namespace) -> Group:
+    """The options of one group of the table."""
+    values = chosen(group, vars(options))
+    check_values({name: getattr(values, name) for name in options_in(group)}, options_in(group))
+    return values
 
 
 def _say(line: str) -> None:
@@ -44,31 +43,18 @@ def _say(line: str) -> None:
 
 
 def complete_command(options: argparse.Namespace) -> int:
-    from wsesim.toolchain import check_request, open_session
+    from wsesim.toolchain.session import check_prompt, new_request, start_session
 
-    request = {
-        "max_tokens": options.max_tokens,
-        "temperature": options.temperature,
-        "top_p": options.top_p,
-        "seed": options.seed,
-        "stop": tuple(options.stop),
-    }
-    check_request(options.prompt, **request)
-    session = open_session(
-        options.model,
-        weights=options.weights,
-        text_from=options.text_from,
-        dtype=options.dtype,
-        say=_say,
-        progress=_Progress(),
-        **_lowering(options),
-    )
+    check_prompt(options.prompt)
+    request = new_request(_group(RequestOptions, options))
+    text, lowering = _group(TextOptions, options), _group(Lowering, options)
+    session = start_session(options.model, text, lowering, say=_say, progress=_Progress())
     if session.text_from:
         _say(f"text from {session.text_from}, times of {session.model}: token counts are {session.text_from}'s")
     if options.json:
-        print(json.dumps(session.complete(options.prompt, **request).to_json()))
+        print(json.dumps(session.answer(options.prompt, request).to_json()))
         return 0
-    tokens = session.stream(options.prompt, **request)
+    tokens = session.run(options.prompt, request)
     print(options.prompt, end="", flush=True)
     _print_answer(session, tokens)
     return 0
@@ -88,10 +74,11 @@ def _print_answer(session: Session, tokens: Iterator[Token | Completion]) -> Non
 
 
 def compile_command(options: argparse.Namespace) -> int:
-    from wsesim.toolchain import compile_from, compile_model, is_saved_program
+    from wsesim.toolchain.compiling import compile_from, compile_model
+    from wsesim.toolchain.sources import is_saved_program
 
     _check_compile(options)
-    lowering = Lowering(**_lowering(options), batch=options.batch)
+    lowering = _group(Lowering, options)
     observe = _Observer(options.print_stage, options.stop_after)
     watched = {"observe": observe} if options.print_stage or options.stop_after else {}
     try:
@@ -163,23 +150,15 @@ def simulate_command(options: argparse.Namespace) -> int:
     import time
 
     from wsesim.report.tables import report_text
-    from wsesim.toolchain import check_step, program_for, simulate, warm_up
+    from wsesim.toolchain.session import warm_up
+    from wsesim.toolchain.simulating import check_step, program_for, simulate_model
 
-    check_step(options.phase, options.batch, options.in_flight)
-    program = program_for(options.model, options.batch, _say, **_lowering(options))
+    step, lowering = _group(StepOptions, options), _group(Lowering, options)
+    check_step(step, lowering.batch)
+    program = program_for(options.model, lowering, _say)
     jit_s = warm_up()
     began = time.perf_counter()
-    report = simulate(
-        program,
-        phase=options.phase,
-        context=options.context,
-        tokens=options.tokens,
-        batch=options.batch,
-        in_flight=options.in_flight,
-        congestion=options.congestion,
-        sensitivity=options.sensitivity,
-        say=_say,
-    )
+    report = simulate_model(program, step, Lowering(batch=lowering.batch), say=_say)
     wall_s = time.perf_counter() - began
     if options.json:
         print(json.dumps(report.to_json() | {"jit_wall_s": jit_s, "simulate_wall_s": wall_s}))
@@ -209,20 +188,12 @@ def validate_command(options: argparse.Namespace) -> int:
 def serve_command(options: argparse.Namespace) -> int:
     from wsesim.serve.limits import Limits
     from wsesim.serve.server import listen, run
-    from wsesim.toolchain.serving import make_server_app, open_api
+    from wsesim.toolchain.serving import make_server_app, start_api
 
     limits = Limits(**{field.name: getattr(options, field.name) for field in dataclasses.fields(Limits)})
+    text, lowering = _group(TextOptions, options), _group(Lowering, options)
     with listen(options.host, options.port) as bound:
-        api = open_api(
-            options.model,
-            weights=options.weights,
-            text_from=options.text_from,
-            dtype=options.dtype,
-            limits=limits,
-            say=_say,
-            progress=_Progress(),
-            **_lowering(options),
-        )
+        api = start_api(options.model, text, lowering, limits, _say, _Progress())
         run(make_server_app(api, options.api_key), bound, lambda url: _say(f"listening at {url}"))
     return 0
 

@@ -1,0 +1,50 @@
+"""The command line: `wsesim complete | compile | simulate | validate | serve | models | machines`.
+
+A user's mistake is one line on standard error and exit status 2. Ctrl-C is exit status 130.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from collections.abc import Sequence
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; the exit status."""
+    from wsesim.cli.messages import as_typed
+    from wsesim.cli.parser import make_parser
+    from wsesim.errors import WsesimError
+
+    try:
+        options = make_parser().parse(sys.argv[1:] if arguments is None else arguments)
+        _replace_what_cannot_be_written()
+        status = int(options.run(options))
+        sys.stdout.flush()
+        return status
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        _forget_output()
+        return 0  # the reader has what it wanted
+    except (WsesimError, OSError, MemoryError) as error:
+        print(f"error: {as_typed(str(error) or 'out of memory')}", file=sys.stderr)
+        _forget_output()
+        return 2
+
+
+def _replace_what_cannot_be_written() -> None:
+    """Prints `?` for bytes of a prompt that are no text and for characters that the terminal lacks."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+def _forget_output() -> None:
+    """Drops what standard output does not take: Python would try again at its exit, and complain."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

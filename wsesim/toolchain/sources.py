@@ -1,0 +1,136 @@
+"""What MODEL means: a name, a file or a factory; and what is wrong with the options for it, before anything is read.
+
+MODEL is a name of `wsesim models`, `file.py:factory` (a callable that returns a torch module), a `.pt2` file of
+torch.export.save, an `.onnx` file, or a saved Program.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from wsesim.errors import InvalidInputError
+from wsesim.files import read_text
+from wsesim.machine import Machine
+from wsesim.toolchain.options import DEFAULT_CONTEXT, Lowering
+
+if TYPE_CHECKING:
+    from wsesim_compiler.options import Options
+
+_BY_PLACEMENT = ("strategy", "collective", "order", "layers_per_block", "block")
+"""Options that a placement file decides."""
+
+
+def check_model(model: str) -> None:
+    """Raises a WsesimError for a MODEL that means nothing."""
+    from wsesim_models.config import config
+
+    if not (is_name(model) or is_factory(model) or is_onnx(model) or is_exported(model)):
+        _refuse_file(Path(model))
+        config(model)  # raises, naming the models that are known
+
+
+def machine_of(lowering: Lowering) -> Machine:
+    """The machine, with the dead PEs of `defects`. Raises what is wrong with either file."""
+    from wsesim.machine import load_machine, with_defects
+
+    machine = lowering.machine if isinstance(lowering.machine, Machine) else load_machine(lowering.machine)
+    return machine if lowering.defects is None else with_defects(machine, lowering.defects)
+
+
+def options_of(model: str, lowering: Lowering) -> Options:
+    """The compiler's options, checked. Raises InvalidInputError or UnknownNameError."""
+    from wsesim_compiler.options import Options
+
+    decided = {
+        "max_context": _context(model, lowering.max_context),
+        "sequences": 1 if lowering.sequences is None else lowering.sequences,
+        "layers_per_block": _layers_per_block(model, lowering),
+    }
+    same = {f.name for f in dataclasses.fields(Options)} & {f.name for f in dataclasses.fields(Lowering)}
+    options = Options(**{name: getattr(lowering, name) for name in same} | decided)
+    if lowering.placement is not None:
+        options = _placed_by_file(lowering, lowering.placement, options)
+    options.check()
+    return options
+
+
+def _layers_per_block(model: str, lowering: Lowering) -> int:
+    if lowering.layers_per_block is not None:
+        return lowering.layers_per_block
+    if lowering.strategy == "hybrid":
+        from wsesim_models.config import CONFIGS
+
+        layers = CONFIGS[model].layers if model in CONFIGS else None
+        choices = [n for n in range(2, layers) if layers % n == 0] if layers else [2, 4, 8]
+        whose = f"for the {layers} layers of {model}" if layers else "as many as divide the model's layers"
+        listed = ", ".join(map(str, choices))
+        raise InvalidInputError(f"`strategy='hybrid'` needs `layers_per_block`: {listed} ({whose})")
+    return 1
+
+
+def _placed_by_file(lowering: Lowering, path: str, options: Options) -> Options:
+    from wsesim_compiler.placement_file import parse_placement
+
+    for name in _BY_PLACEMENT:
+        if getattr(lowering, name) != getattr(Lowering(), name):
+            raise InvalidInputError(f"`{name}` and `placement` exclude each other: {path} decides it")
+    return parse_placement(read_text(path, "a placement"), path, options)
+
+
+def is_name(model: str) -> bool:
+    """Whether MODEL is in the table of `wsesim models`; a name goes before a file that is called the same."""
+    from wsesim_models.config import CONFIGS
+
+    return model in CONFIGS
+
+
+def is_factory(model: str) -> bool:
+    """Whether MODEL is written as file.py:factory."""
+    return ":" in model
+
+
+def is_onnx(model: str) -> bool:
+    """Whether MODEL is written as an ONNX file."""
+    return model.endswith(".onnx") and not is_name(model)
+
+
+def is_exported(model: str) -> bool:
+    """Whether MODEL is written as a file of torch.export.save."""
+    return model.endswith(".pt2") and not is_name(model)
+
+
+def is_saved_program(model: str) -> bool:
+    """Whether MODEL is a file that begins as a Program's text does."""
+    path = Path(model)
+    if is_name(model) or not is_file(path):
+        return False
+    with path.open("rb") as file:
+        return file.read(8) == b"program "
+
+
+def is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
+
+
+def _refuse_file(path: Path) -> None:
+    """Raises for a file that MODEL cannot be; what it should have been is said in the file's terms."""
+    if path.suffix == ".py":
+        raise InvalidInputError(f"{path}: which callable makes the torch module? Give {path}:factory")
+    if is_file(path):
+        raise InvalidInputError(f"{path} is not a saved Program: that begins with `program` and its version")
+
+
+def _context(model: str, asked: int | None) -> int:
+    from wsesim_models.config import CONFIGS
+
+    own = CONFIGS[model].max_context if model in CONFIGS else None
+    if asked is None:
+        return min(DEFAULT_CONTEXT, own or DEFAULT_CONTEXT)
+    if own is not None and asked > own:
+        raise InvalidInputError(f"`max_context={asked}`: {model} was made for {own} tokens")
+    return asked
