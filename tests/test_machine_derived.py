@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import wsesim
 from tests.programs import program
 from wsesim.errors import InvalidInputError
 from wsesim.machine import (
@@ -31,6 +32,7 @@ from wsesim.machine.rules import LIMITS
 from wsesim.machine.text import whole_text
 from wsesim.machine.values import FIELDS, KINDS, machine_from, read_values, toml_value, values_of
 from wsesim.program.text import parse_program
+from wsesim.report.program import program_text
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "machines" / "wse3-fast-hops.toml"
 WSE3 = load_machine("wse3")
@@ -302,3 +304,30 @@ def test_a_base_must_keep_the_rules(tmp_path: Path) -> None:
     bad = dataclasses.replace(WSE3, wavelet_bytes=0)
     with pytest.raises(MachineFileError, match="base wse3: broken rule: wavelet_bytes is at least 1, not 0"):
         Machine.with_(dataclasses.replace(WSE3, name="mine", base=bad), {"colours": 30})
+
+
+# Reports.
+
+
+def test_reports_of_a_derived_machine_say_what_differs() -> None:
+    made = program("tiny", "toy4x4")
+    derived = dataclasses.replace(made, machine=made.machine.with_({"fabric.hop_cycles": 3, "op.fma.fp16": "3/2"}))
+    report = wsesim.simulate(derived, context=4)
+    line = "  machine: toy4x4 with fabric.hop_cycles 1 -> 3, op.fma.fp16 1 -> 1.5"
+    assert line in str(report).splitlines()
+    assert "tiny on toy4x4+" in str(report).splitlines()[0]
+    assert line in program_text(derived).splitlines()
+    said = report.to_json()
+    assert (said["machine"], said["machine_base"]) == ("toy4x4+", "toy4x4")
+    assert said["machine_differences"] == [
+        {"field": "fabric.hop_cycles", "base": 1, "value": 3},
+        {"field": "op.fma.fp16", "base": "1", "value": "1.5"},
+    ]
+    assert report.cycles != wsesim.simulate(made, context=4).cycles
+
+
+def test_reports_of_a_preset_say_nothing_more() -> None:
+    made = program("tiny", "toy4x4")
+    report = wsesim.simulate(made, context=4)
+    assert "machine:" not in str(report) + program_text(made)
+    assert (report.to_json()["machine_base"], report.to_json()["machine_differences"]) == (None, [])

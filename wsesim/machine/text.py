@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import groupby
+from textwrap import wrap
 from typing import Any
 
 from wsesim.machine.load import is_preset, load_machine, preset_text
@@ -47,9 +48,15 @@ def base_of(machine: Machine) -> Machine | None:
 
 
 def differences_text(machine: Machine) -> str:
-    """As reports print it: `wse3 with fabric.hop_cycles 2 -> 1`. Empty for a machine that differs in nothing."""
+    """As `wse3 with fabric.hop_cycles 2 -> 1`; empty for a machine that differs in nothing."""
     base, found = base_of(machine), differences(machine)
     return f"{base.name} with {', '.join(map(str, found))}" if base is not None and found else ""
+
+
+def machine_notes(machine: Machine) -> tuple[str, ...]:
+    """What reports print below their figures: what a derived machine has otherwise than its base, in lines of 108."""
+    text = differences_text(machine)
+    return tuple(wrap(f"machine: {text}", 108, subsequent_indent="  ")) if text else ()
 
 
 def machine_text(machine: Machine) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from wsesim.machine.text import machine_notes
 from wsesim.program.program import Program
 from wsesim.runtime.run import Completion
 from wsesim.tables import Table, si_bytes
@@ -22,4 +23,4 @@ def completion_table(completion: Completion, program: Program, text_from: str | 
     stand_in = f"\n  the text and the token counts are {text_from}'s, the times {program.model}'s" if text_from else ""
     *modelled, here = completion.rows()
     wafer = ("wafer", f"{program.pes:,} PEs", f"{si_bytes(program.sram_bytes)} of SRAM")
-    return Table(f"{title}{stand_in}", (*modelled, wafer, here))
+    return Table(f"{title}{stand_in}", (*modelled, wafer, here), notes=machine_notes(machine))

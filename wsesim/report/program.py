@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+from wsesim.machine.text import machine_notes
 from wsesim.program.program import Program
 from wsesim.tables import aligned, si_bytes
 
@@ -30,6 +31,7 @@ def program_text(program: Program) -> str:
             f"  {len(program.kernels)} kernels; {kinds['straight']} straight transfers, "
             f"{kinds['reslice']} reslices; {turns}context {program.max_context:,} x {program.sequences}; "
             f"fingerprint {program.fingerprint()}",
+            *(f"  {note}" for note in machine_notes(machine)),
         ]
     )
 

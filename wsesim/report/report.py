@@ -10,6 +10,7 @@ from typing import Any
 from wsesim.engine.path import PathStep, step_path
 from wsesim.engine.pipeline import Flow
 from wsesim.engine.timing import Step
+from wsesim.machine.text import Difference, base_of, differences, machine_notes
 from wsesim.program.program import Program
 from wsesim.report.bounds import Bounds, MachineBounds, lower_bounds, machine_bounds
 from wsesim.report.padding import MultiplyAdds, multiply_adds_done
@@ -36,6 +37,7 @@ class Report:
     `print(report)` prints the table of the command line.
     `bounds` hold for this placement, `machine_bounds` for every placement of the model on this machine.
     `tokens` are those of the prompt, or in a decode step those of the batch, each of its own sequence.
+    `machine_differences`: what a derived machine has otherwise than `machine_base`; `machine_notes` say it in words.
     `sram_free_bytes`: of each block, those that its fullest PE has left for weights, cache and buffers.
     Where they were asked for: `flow`, the steady state of several steps in flight; `free_cycles` and `free_flow`, the
     same with links and ramps that are never busy; `sensitivity` to the machine's constants.
@@ -67,6 +69,9 @@ class Report:
     free_cycles: int | None = None
     free_flow: Flow | None = None
     sensitivity: tuple[Elasticity, ...] = ()
+    machine_base: str | None = None
+    machine_differences: tuple[Difference, ...] = ()
+    machine_notes: tuple[str, ...] = ()
 
     @property
     def seconds(self) -> float:
@@ -143,6 +148,8 @@ class Report:
             "seconds": self.seconds,
             "model": self.model,
             "machine": self.machine,
+            "machine_base": self.machine_base,
+            "machine_differences": [d.to_json() for d in self.machine_differences],
             "strategy": self.strategy,
             "timing_dtype": self.timing_dtype,
             "phase": self.phase,
@@ -207,6 +214,7 @@ def report(
 ) -> Report:
     """The report of one step of `program`; the step's runs have kept their timelines."""
     path = step_path(step, program.machine)
+    base, changes = base_of(program.machine), differences(program.machine)
     return Report(
         model=program.model,
         machine=program.machine.name,
@@ -233,6 +241,9 @@ def report(
         free_cycles=free_cycles,
         free_flow=free_flow,
         sensitivity=sensitivity,
+        machine_base=base.name if base is not None and changes else None,
+        machine_differences=changes,
+        machine_notes=machine_notes(program.machine),
     )
 
 

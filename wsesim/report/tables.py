@@ -50,6 +50,7 @@ def _figures(report: Report) -> Table:
             _headroom(report),
             ("padding", f"{100 * report.multiply_adds.padding_share:.1f} %", "of the multiply-adds"),
         ),
+        notes=report.machine_notes,
     )
 
 
