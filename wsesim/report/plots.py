@@ -18,31 +18,17 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 COLOURS = {"compute": "#4878a8", "launch": "#9ecae1", "network": "#e6863b", "wait": "#b2b2b2", "reroute": "#8c6bb1"}
-ROLES = {"embed": "#6aa56e", "table": "#6aa56e", "head": "#c9a227", "layer": "#4878a8"}
 
 
 def draw_placement(program: Program, axes: Axes) -> None:
-    """Blocks on the wafer, shaded by their share of SRAM in use; arrows are the transfers, dashed the id's way."""
-    from matplotlib.patches import Rectangle
+    """Blocks on the wafer, shaded by their share of SRAM in use; arrows are the transfers, dashed the id's way.
 
-    memory = {m.block: m.total_bytes / program.machine.room_bytes for m in program.memory}
-    for block in program.blocks:
-        role = next((r for r in ROLES if block.name.startswith(r)), "layer")
-        shade = 0.25 + 0.65 * memory[block.name]
-        corner = (block.x, block.y)
-        axes.add_patch(
-            Rectangle(corner, block.columns, block.rows, facecolor=ROLES[role], alpha=shade, edgecolor="white")
-        )
-        axes.text(*_centre(program, block.name), block.name.removeprefix("layer"), ha="center", va="center", fontsize=7)
-    for transfer in program.transfers:
-        _arrow(axes, _centre(program, transfer.source), _centre(program, transfer.target), "-")
-    _arrow(axes, _centre(program, program.feedback.source), _centre(program, program.feedback.target), "--")
-    axes.set_xlim(0, program.machine.columns)
-    axes.set_ylim(program.machine.rows, 0)
-    axes.set_aspect("equal")
-    axes.set_xlabel("PE column")
-    axes.set_ylabel("PE row")
-    axes.set_title(f"{program.model} on {program.machine.name}, {program.strategy}: {program.pes:,} PEs", fontsize=9)
+    Only the part of the wafer around the blocks is shown where they take little of it. A block's name is left out
+    where it would not fit, or would touch an arrow.
+    """
+    from wsesim.report.placement_map import draw_map
+
+    draw_map(program, axes)
 
 
 def draw_shares(reports: Sequence[Report], axes: Axes, positions: Sequence[Any] | None = None) -> None:
@@ -131,13 +117,3 @@ def _frame(program: Program, axes: Axes, title: str) -> None:
     axes.set_xlabel("PE column")
     axes.set_ylabel("PE row")
     axes.set_title(title, fontsize=9)
-
-
-def _centre(program: Program, name: str) -> tuple[float, float]:
-    block = program.block(name)
-    return block.x + block.columns / 2, block.y + block.rows / 2
-
-
-def _arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float], style: str) -> None:
-    arrow = {"arrowstyle": "->", "linestyle": style, "color": "#333333", "lw": 0.8, "shrinkA": 6, "shrinkB": 6}
-    axes.annotate("", end, start, arrowprops=arrow)
