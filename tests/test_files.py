@@ -9,7 +9,7 @@ import pytest
 from pydantic import BaseModel
 
 from wsesim.errors import InvalidInputError
-from wsesim.files import open_file, parse_json, parse_toml, read_bytes, read_text, validated
+from wsesim.files import echoed, open_file, parse_json, parse_toml, read_bytes, read_text, shown, validated
 
 
 def refusal(call: object, *arguments: object) -> str:
@@ -64,3 +64,16 @@ def test_a_schema_names_the_first_entry_that_is_wrong() -> None:
     assert said == "a.json: weight_map.w: Input should be a valid string, not 1"
     assert refusal(validated, "a.json", Schema, {}) == "a.json: weight_map: Field required"
     assert "[1" in refusal(validated, "a.json", Schema, [1] * 10_000)
+
+
+def test_names_and_values_are_shown_on_one_line_and_cut() -> None:
+    assert shown("model.weight") == "model.weight"
+    assert shown("a\nb\ud800") == "a\\nb\\ud800"
+    assert shown("x" * 5000) == "x" * 60
+    nested: object = 1
+    for _ in range(100_000):
+        nested = [nested]
+    assert echoed(nested).startswith("[[[[")
+    assert echoed([1] * 10**6) == "[1, 1, 1, 1, 1, 1, ...]"
+    assert echoed("a\n") == "'a\\n'"
+    assert len(echoed({"k": "x" * 5000})) == 60

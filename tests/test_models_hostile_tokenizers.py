@@ -77,6 +77,14 @@ def test_gguf_vocabularies(key: str, value: bytes, words: str, tmp_path: Path) -
 # --- tokenizer.json and the files beside it
 
 
+REPLACE = {"type": "Replace", "pattern": {"String": "a"}, "content": "aa"}
+BYTES = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": False}
+
+
+def sequence(key: str, part: dict[str, Any], count: int) -> dict[str, Any]:
+    return {"type": "Sequence", key: [part] * count}
+
+
 def tokenizer_json(folder: Path, change: Callable[[dict[str, Any]], object]) -> Path:
     path = huggingface_file(folder)
     entries = json.loads(path.read_bytes())
@@ -106,6 +114,14 @@ def tokenizer_json(folder: Path, change: Callable[[dict[str, Any]], object]) -> 
         (lambda e: e.update(decoder="ByteLevel"), "decoder: Input should be a valid dictionary"),
         (lambda e: e.update(decoder={"type": ["ByteLevel"]}), "decoder.type: Input should be a valid string"),
         (lambda e: e.update(decoder=None), "decodes by None; only ByteLevel"),
+        (lambda e: e.update(normalizer=REPLACE), "normalizer Replace is not run here; Lowercase, NFC"),
+        (lambda e: e.update(normalizer=sequence("normalizers", REPLACE, 40)), "normalizer Replace is not run here"),
+        (lambda e: e.update(normalizer={"type": ["NFC"]}), "normalizer ['NFC'] is not run here"),
+        (lambda e: e.update(normalizer="NFC"), "normalizer is 'NFC', expected an object"),
+        (lambda e: e.update(pre_tokenizer=sequence("pretokenizers", BYTES, 40)), "has ByteLevel more than once"),
+        (lambda e: e.update(pre_tokenizer={"type": "Metaspace"}), "pre_tokenizer Metaspace is not run here"),
+        (lambda e: e.update(post_processor=[1]), "tokenizers refuses it"),
+        (lambda e: e["model"].update(continuing_subword_prefix="x" * 10), "a byte-level vocabulary has none"),
         (lambda e: e.update(truncation={"direction": "Left\n\n"}), "tokenizers refuses it: unknown variant"),
     ],
 )
@@ -118,6 +134,16 @@ def test_tokenizer_json_that_is_none(content: str, tmp_path: Path) -> None:
     path = tmp_path / "tokenizer.json"
     path.write_bytes(content.encode("utf-8", "surrogatepass"))
     refusal(open_tokenizer, path)
+
+
+def test_a_post_processor_is_read_not_run(tmp_path: Path) -> None:
+    """Forty templates, each of which repeats the text and names a token that is not there."""
+    twice = [{"SpecialToken": {"id": "<|eot_id|>", "type_id": 0}}, *[{"Sequence": {"id": "A", "type_id": 0}}] * 2]
+    template = {"type": "TemplateProcessing", "single": twice, "pair": twice, "special_tokens": {}}
+    path = tokenizer_json(tmp_path, lambda e: e.update(post_processor=sequence("processors", template, 40)))
+    (tmp_path / "tokenizer_config.json").write_text('{"bos_token": "<|eot_id|>"}')
+    found = open_tokenizer(path)
+    assert (found.add_bos, found.encode("hello")) == (True, [269, 259])
 
 
 def test_ids_may_leave_holes(tmp_path: Path) -> None:

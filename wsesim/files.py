@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import reprlib
 import stat
 import threading
 import tomllib
@@ -23,6 +24,9 @@ MOST_TEXT_BYTES = 64 << 20
 """Limit for files that are read whole: texts, tables, configurations."""
 
 T = TypeVar("T")
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 60
 
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
@@ -103,9 +107,17 @@ def validated(name: str, schema: type[T], value: object) -> T:
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
         place = ".".join(shown(part) for part in first["loc"])
-        found = "" if first["type"] == "missing" else f", not {first['input']!r:.60}"
+        found = "" if first["type"] == "missing" else f", not {echoed(first['input'])}"
         words = first["msg"].split(" or instance of ")[0]  # what pydantic adds to it is the name of a class
         raise InvalidInputError(f"{name}: {place and place + ': '}{words}{found}") from None
+
+
+def echoed(value: object) -> str:
+    """A value out of a file as a message shows it: its repr on one line, cut to 60 characters.
+
+    Only the first few elements and levels of a list or table are looked at.
+    """
+    return _SHORT.repr(value)[:60]
 
 
 def shown(name: object) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from wsesim.errors import InvalidInputError, WsesimError
-from wsesim.files import open_file, parse_json, read_bytes, shown, validated
+from wsesim.files import open_file, parse_json, read_bytes, validated
 from wsesim_models.errors import InvalidFileError
 
 MOST_JSON_BYTES = 4 << 20
@@ -106,6 +106,3 @@ def _opened(path: Path) -> BinaryIO:
 def _identity(file: BinaryIO) -> tuple[int, tuple[int, ...]]:
     state = os.fstat(file.fileno())
     return state.st_size, (state.st_dev, state.st_ino, state.st_mtime_ns)
-
-
-__all__ = ["MOST_JSON_BYTES", "MappedFile", "checked", "invalid_file", "parsed", "read", "refused_by", "shown"]

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, FailFast, Field
 from pydantic_core import PydanticCustomError
 
-from wsesim.files import shown
+from wsesim.files import echoed, shown
 
 _MOST_DIMENSIONS = 4
 
@@ -41,7 +41,7 @@ def _all(is_right: Callable[[object], bool], words: str) -> AfterValidator:
         wrong = next((key for key, value in table.items() if not is_right(value)), None)
         if wrong is None:
             return table
-        found = repr(table[wrong])[:60]
+        found = echoed(table[wrong])
         raise PydanticCustomError(
             "table", "{key} is {found}, expected {words}", {"key": shown(wrong), "found": found, "words": words}
         )

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wsesim.errors import UnknownNameError
+from wsesim.files import shown
 from wsesim_models.errors import InvalidFileError
-from wsesim_models.reading import refused_by, shown
+from wsesim_models.reading import refused_by
 from wsesim_models.tokenizers.chat import ChatTemplate, chat_template
 from wsesim_models.tokenizers.huggingface import wrap
 from wsesim_models.tokenizers.meta import LLAMA3_PATTERN

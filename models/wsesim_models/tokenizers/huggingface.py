@@ -11,6 +11,7 @@ from wsesim_models.errors import InvalidFileError
 from wsesim_models.reading import MOST_JSON_BYTES, checked, invalid_file, parsed, read, refused_by
 from wsesim_models.tokenizers.byte_level import bytes_of
 from wsesim_models.tokenizers.chat import MOST_TEMPLATE_CHARACTERS, ChatTemplate, chat_template
+from wsesim_models.tokenizers.parts import check_parts, first_added
 from wsesim_models.tokenizers.tokenizer import Tokenizer, check_ids, end_ids, pieces_of
 
 if TYPE_CHECKING:
@@ -29,11 +30,11 @@ def open_huggingface(path: str | Path) -> Tokenizer:
     Raises InvalidFileError for a damaged file and for a vocabulary that is not byte-level.
     """
     path = Path(path)
-    backend = _read(path)
+    backend, first = _read(path)
     special = {str(t.content): int(i) for i, t in backend.get_added_tokens_decoder().items() if t.special}
     beside = _Beside(path.parent, special)
     bos_id = beside.bos_id()
-    add_bos = beside.add_bos(path, backend, bos_id)
+    add_bos = beside.add_bos(bos_id is not None and first is not None and bos_id == backend.token_to_id(first))
     return wrap(path, backend, bos_id, end_ids(special, beside.eos_ids()), add_bos, beside.chat())
 
 
@@ -62,23 +63,27 @@ def wrap(
     return Tokenizer(split, pieces_of(by_id), bos_id, eos_ids, add_bos, chat)
 
 
-def _read(path: Path) -> tokenizers.Tokenizer:
+def _read(path: Path) -> tuple[tokenizers.Tokenizer, str | None]:
+    """The package's tokenizer, and the token that the file puts before a text."""
     import tokenizers
 
     from wsesim_models.schemas import TokenizerFile
 
     text = read(path, "a tokenizer", MOST_TEXT_BYTES)
-    file = checked(str(path), TokenizerFile, parsed(text, str(path)))
+    entries = parsed(text, str(path))
+    file = checked(str(path), TokenizerFile, entries)
     decoder = file.decoder.type if file.decoder else None
     if decoder != "ByteLevel":
         raise InvalidFileError(f"{path} decodes by {shown(decoder)}; only ByteLevel vocabularies are read")
     check_ids(path, file.model.vocab | {token.content: token.id for token in file.added_tokens}, None)
+    check_parts(path, entries)
     with refused_by("tokenizers", path):
         backend = tokenizers.Tokenizer.from_str(text.decode())
-        # Files keep whatever lengths their maker trained with.
+        # Files keep whatever lengths their maker trained with. BOS is added here, if at all.
         backend.no_truncation()
         backend.no_padding()
-    return backend
+        backend.post_processor = None
+    return backend, first_added(path, entries)
 
 
 class _Beside:
@@ -105,11 +110,9 @@ class _Beside:
         named = self._special.get(self._tokenizer.eos_token or "")
         return {*self._model.eos_token_id, *self._generation.eos_token_id, *(() if named is None else (named,))}
 
-    def add_bos(self, path: Path, backend: tokenizers.Tokenizer, bos_id: int | None) -> bool:
-        if self._tokenizer.add_bos_token is not None:
-            return self._tokenizer.add_bos_token
-        with refused_by("tokenizers", path):
-            return bos_id is not None and backend.encode("", add_special_tokens=True).ids[:1] == [bos_id]
+    def add_bos(self, otherwise: bool) -> bool:
+        declared = self._tokenizer.add_bos_token
+        return otherwise if declared is None else declared
 
     def chat(self) -> ChatTemplate | None:
         """The template in chat_template.jinja or tokenizer_config.json."""

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from wsesim.files import shown
 from wsesim_models.errors import InvalidFileError
-from wsesim_models.reading import shown
 from wsesim_models.tokenizers.chat import ChatTemplate
 
 _END_OF_GENERATION = ("<|endoftext|>", "<|im_end|>", "<|end_of_text|>", "<|eot_id|>", "<|eom_id|>")

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from wsesim.files import shown
 from wsesim_models.config import LlamaConfig
 from wsesim_models.errors import MismatchError
-from wsesim_models.reading import shown
 from wsesim_models.weights import Weights, widen
 
 _LISTED = 4

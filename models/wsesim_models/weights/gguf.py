@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from wsesim.files import shown
 from wsesim_models.errors import InvalidFileError
-from wsesim_models.reading import MappedFile, shown
+from wsesim_models.reading import MappedFile
 from wsesim_models.weights.arrays import RawArray, fingerprint, widen
 from wsesim_models.weights.gguf_header import GGUFHeader, GGUFTensor, read_header
 

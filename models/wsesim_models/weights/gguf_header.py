@@ -15,8 +15,9 @@ from typing import Any, TypeGuard, TypeVar
 
 import numpy as np
 
+from wsesim.files import echoed, shown
 from wsesim_models.errors import InvalidFileError
-from wsesim_models.reading import MappedFile, shown
+from wsesim_models.reading import MappedFile
 
 K = TypeVar("K")
 T = TypeVar("T")
@@ -86,7 +87,7 @@ class GGUFHeader:
             raise InvalidFileError(f"{self.path.name} lacks the metadatum {key}")
         found: object = self.metadata[key]
         if not is_right(found):
-            raise InvalidFileError(f"{self.path.name}: {key} is {repr(found)[:60]}, expected {words}")
+            raise InvalidFileError(f"{self.path.name}: {key} is {echoed(found)}, expected {words}")
         return found
 
     def check_architecture(self) -> None:

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from wsesim.files import shown
 from wsesim_models.errors import InvalidFileError, MissingWeightsError
-from wsesim_models.reading import MOST_JSON_BYTES, MappedFile, checked, parsed, read, shown
+from wsesim_models.reading import MOST_JSON_BYTES, MappedFile, checked, parsed, read
 from wsesim_models.weights.arrays import RawArray, fingerprint, widen
 
 if TYPE_CHECKING:
