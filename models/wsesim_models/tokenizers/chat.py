@@ -8,8 +8,8 @@ from pathlib import Path
 
 from wsesim_models.errors import ChatTemplateError, InvalidFileError
 
-MOST_TEMPLATE_CHARACTERS = 1 << 17
-"""Eight times the longest template of a published model."""
+MOST_TEMPLATE_CHARACTERS = 1 << 16
+"""Three times the longest template of a published model."""
 
 
 @dataclass(frozen=True, slots=True)
