@@ -5,18 +5,42 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import os
 from contextlib import redirect_stderr, redirect_stdout
 from functools import cache
 from importlib import resources
 from pathlib import Path
 from random import Random
 
-from tests.fuzz.area import Area
-from tests.fuzz.damage import NUMBER_WORDS, damage_bytes, damage_json, damage_toml, one_to_three
+from tests.fuzz.area import Area, all_of
+from tests.fuzz.damage import (
+    NUMBER_WORDS,
+    TOML_WORDS,
+    damage_bytes,
+    damage_json,
+    damage_text,
+    damage_toml,
+    one_to_three,
+)
 from wsesim.errors import WsesimError
 
-MACHINES = ("toy4x4", "wse3")
+_FEW_PES = 1000
+"""A larger machine is only read: compiling for it takes a second."""
 
+_DERIVED = (
+    b'base = "toy4x4"\nloop_cycles = 3\n[fabric]\nhop_cycles = 2\n[op.exp]\nfp16 = "1/3"\n',
+    b'base = "beside.toml"\nfabric.wavelet_cycles = "9/8"\nop.fma.launch = 4\nassumptions = ["a guess"]\n',
+)
+_BASES = (
+    '"toy4x4"',
+    '"wse3"',
+    '"beside.toml"',
+    '"circle.toml"',
+    '"machine.toml"',
+    '"pipe.toml"',
+    '"../x.toml"',
+    "base",
+)
 _EXTRAS = b"""
 dead = [[0, 0], [3, 2]]
 dead_rows = [1]
@@ -29,29 +53,39 @@ slow = [[1, 1, 2], [2, 3, "3/2"]]
 def _machine_seeds() -> tuple[bytes, ...]:
     """Presets, and one with all that a user may add."""
     presets = resources.files("wsesim.machine") / "presets"
-    toy, wse3 = ((presets / f"{name}.toml").read_bytes() for name in MACHINES)
-    return toy, wse3, toy.replace(b"\n[fabric]", _EXTRAS + b"\n[fabric]")
+    toy, wse3 = ((presets / f"{name}.toml").read_bytes() for name in ("toy4x4", "wse3"))
+    return toy, wse3, wse3.replace(b"\n[fabric]", _EXTRAS + b"\n[fabric]"), *_DERIVED, *_DERIVED
+
+
+def _write_bases(folder: Path) -> None:
+    """What a machine may build on, and what it may not."""
+    (folder / "beside.toml").write_text('base = "toy4x4"\ncolumns = 5\n')
+    (folder / "circle.toml").write_text('base = "machine.toml"\n')
+    os.mkfifo(folder / "pipe.toml")
 
 
 def _read_machine(path: Path) -> None:
     from wsesim.machine import load_machine
 
     machine = load_machine(str(path))
-    assert len(machine.dead) <= machine.columns * machine.rows
-    hash(machine)
+    if machine.columns * machine.rows <= _FEW_PES:
+        _simulate(path.parent, machine=str(path))
 
 
 _DEFECTS = (
-    b"dead = [[0, 1], [3, 3], [2, 0]]\ndead_rows = [2]\ndead_columns = [0, 1]\n",
-    b"# one\ndead = [\n  [1, 1],\n]\n",
+    b"dead = [[0, 1], [3, 3], [0, 0]]\n",
+    b"# two\ndead_rows = [3]\ndead_columns = [3]\n",
+    b"dead = [\n  [3, 3],\n]\ndead_rows = [0]\n",
 )
 
 
 def _read_defects(path: Path) -> None:
     from wsesim.machine import load_machine, with_defects
 
-    for name in MACHINES:
-        with_defects(load_machine(name), str(path))
+    all_of(
+        lambda: with_defects(load_machine("wse3"), str(path)),
+        lambda: _simulate(path.parent, machine="toy4x4", defects=str(path)),
+    )
 
 
 @cache
@@ -69,13 +103,18 @@ def _placement_seeds() -> tuple[bytes, ...]:
 
 
 def _read_placement(path: Path) -> None:
-    """Parsed, and where that goes well, placed on its wafer."""
-    from tests.fuzz.graphs import MACHINE, write_text
+    _simulate(path.parent, machine="toy4x4", placement=str(path))
+
+
+def _simulate(folder: Path, **words: str) -> None:
+    """A step of a small model that is compiled with these words: what is read can be used."""
+    import wsesim
+    from tests.fuzz.graphs import write_text
     from wsesim.toolchain.compiling import compile_from
     from wsesim.toolchain.options import Lowering
 
-    graph = write_text("recognize", path.parent)
-    compile_from(str(graph), Lowering(machine=MACHINE, max_context=64, placement=str(path)))
+    graph = write_text("recognize", folder)
+    wsesim.simulate(compile_from(str(graph), Lowering(max_context=64, **words)), context=3)
 
 
 def _step_seeds() -> tuple[bytes, ...]:
@@ -260,7 +299,14 @@ def _read_options(path: Path) -> None:
 
 
 AREAS = (
-    Area("machine", "machine.toml", _machine_seeds, damage_toml, _read_machine),
+    Area(
+        "machine",
+        "machine.toml",
+        _machine_seeds,
+        one_to_three(*[damage_text((*TOML_WORDS, *_BASES * 3))] * 9, damage_bytes),
+        _read_machine,
+        _write_bases,
+    ),
     Area("placement", "placement.toml", _placement_seeds, damage_toml, _read_placement, share=0.5),
     Area("defects", "defects.toml", lambda: _DEFECTS, damage_toml, _read_defects),
     Area("steps", "steps.json", _step_seeds, one_to_three(*[damage_json] * 5, damage_bytes), _read_steps),
