@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jinja2.nodes
 import pytest
 import tokenizers
 from hostile_files import (
@@ -260,6 +261,20 @@ def test_chat_templates_that_harm(source: str, words: str) -> None:
     said = str(caught.value)
     assert words in said
     assert said.isprintable() and len(said) < MOST_CHARACTERS
+
+
+def test_constants_of_a_chat_template_are_not_folded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Jinja's folding takes cubic time: half a minute for `x` and 400 attributes, before anything is counted."""
+    folded: list[str] = []
+
+    def as_const(node: jinja2.nodes.Getattr, context: object = None) -> None:
+        folded.append(node.attr)
+        raise jinja2.nodes.Impossible
+
+    monkeypatch.setattr(jinja2.nodes.Getattr, "as_const", as_const)
+    template = ChatTemplate("{% if messages[0].content.a %}{% endif %}hi", "", "")
+    assert template.render([{"role": "user", "content": "hi"}]) == "hi"
+    assert not folded
 
 
 def test_counted_templates_say_what_others_do() -> None:

@@ -33,7 +33,11 @@ class _Environment(ImmutableSandboxedEnvironment):
 
     def __init__(self) -> None:
         super().__init__(
-            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"], finalize=self._count
+            trim_blocks=True,
+            lstrip_blocks=True,
+            extensions=["jinja2.ext.loopcontrols"],
+            finalize=self._count,
+            optimized=False,  # folding constants takes cubic time in a chain of attributes, and nothing counts it
         )
         self._cost = 0
         for name in _LEFT_OUT:
