@@ -39,6 +39,15 @@ def found(folder: Path, cases: int, *areas: str) -> dict[str, Any]:
 # A class each, so that pytest-xdist hands them to different processes.
 
 
+class TestModels:
+    def test_weights_and_configurations(self, tmp_path: Path) -> None:
+        found(tmp_path, 2000, "safetensors", "shard-index", "config", "gguf")
+
+    def test_tokenizers(self, tmp_path: Path) -> None:
+        areas = "tokenizer.json", "tokenizer-config", "chat-template", "tokenizer.model", "gguf-tokenizer"
+        found(tmp_path, 2000, *areas)
+
+
 class TestRequests:
     def test_bodies(self, tmp_path: Path) -> None:
         found(tmp_path, 1000, "http-body")

@@ -12,6 +12,7 @@ from importlib import resources
 from pathlib import Path
 from random import Random
 
+from tests.fuzz.apart import apart
 from tests.fuzz.area import Area, all_of
 from tests.fuzz.damage import (
     NUMBER_WORDS,
@@ -254,7 +255,10 @@ _WORDS = (
 )
 
 
+@cache
 def _option_seeds() -> tuple[bytes, ...]:
+    """The parent does not run `complete`, which starts threads; its kernels are compiled all the same."""
+    apart(lambda: _command("complete"))
     lines = [(word, *options, *(_LOWERING if len(options) > 1 else ())) for word, options in _OPTIONS.items()]
     return tuple(json.dumps(line).encode() for line in lines)
 
@@ -279,9 +283,12 @@ def _damage_options(rng: Random, data: bytes) -> bytes:
 
 def _read_options(path: Path) -> None:
     """The command in this process. Its refusal is what it prints from `error:` on."""
+    _command(*json.loads(path.read_bytes()))
+
+
+def _command(word: str, *options: str) -> None:
     from wsesim.cli import main
 
-    word, *options = json.loads(path.read_bytes())
     out, err = io.StringIO(), io.StringIO()
     with redirect_stdout(out), redirect_stderr(err):
         try:
