@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from wsesim.serve.access import access_of
 from wsesim.serve.server import listen, run
 from wsesim.toolchain.serving import make_server_app, open_api
 
@@ -39,7 +40,8 @@ def main(model: str, slots: str, *idle: str) -> None:
     if idle:
         deployment.engine.arithmetic = Idle(deployment.tokenizer.vocab_size)
     with listen("127.0.0.1", 0) as bound:
-        run(make_server_app(api), bound, lambda url: print(url, flush=True))
+        access = access_of(bound.getsockname()[0])
+        run(make_server_app(api, (), access), bound, lambda url: print(url, flush=True))
 
 
 if __name__ == "__main__":

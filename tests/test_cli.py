@@ -109,6 +109,8 @@ def test_a_seed_repeats_a_draw(capsys: Capsys) -> None:
     asked = ("complete", "Once", "--model", "tiny", *TOY, "--json", "--temperature", "1.5", "--max-tokens", "20")
     texts = [json.loads(run(capsys, *asked, "--seed", seed).out)["choices"][0]["text"] for seed in ("1", "1", "2")]
     assert texts[0] == texts[1] != texts[2]
+    largest = run(capsys, *asked, "--seed", str(2**64 - 1))
+    assert largest.status == 0 and json.loads(largest.out)["choices"]
 
 
 def test_text_from_another_model_says_so(capsys: Capsys) -> None:

@@ -487,6 +487,9 @@ def _url(said: str) -> str:
     [
         (("--port", "99999"), "error: --port 99999: a number from 0 to 65535"),
         (("--host", "192.0.2.1"), "error: --host 192.0.2.1 --port 8000"),
+        (("--port", "1_0"), "error: argument --port: '1_0' is not an integer"),
+        (("--allow-host", "http://x"), "error: --allow-host 'http://x': a name or an address without a port"),
+        (("--allow-origin", "ui.example"), "error: --allow-origin 'ui.example': scheme://host or"),
         (("--queue", "-1"), "error: queue is -1"),
         (("--body-bytes", "0"), "error: body_bytes is 0"),
         (("--model", "nope"), "error: unknown model 'nope'"),

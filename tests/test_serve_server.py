@@ -348,9 +348,9 @@ def test_a_host_that_is_no_name_is_one_line(host: str, capsys: pytest.CaptureFix
 
 
 @contextmanager
-def command() -> Iterator[tuple[subprocess.Popen[str], str]]:
+def command(*options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """`wsesim serve` in a process of its own, and its URL."""
-    process = command_line.start(["serve", "--port", "0", "--model", "tiny", "--sequences", "1"])
+    process = command_line.start(["serve", "--port", "0", "--model", "tiny", "--sequences", "1", *options])
     assert process.stderr is not None
     try:
         while "listening at" not in (line := process.stderr.readline()):
@@ -359,6 +359,37 @@ def command() -> Iterator[tuple[subprocess.Popen[str], str]]:
     finally:
         process.kill()
         process.communicate()
+
+
+def test_the_command_s_server_answers_its_own_hosts_and_pages_and_those_that_are_allowed() -> None:
+    def status(**headers: str) -> int:
+        return httpx.get(url + "/health", headers=headers).status_code
+
+    ui = "https://ui.example"
+    with command() as (_, url):
+        assert (status(), status(host="evil.example"), status(origin=ui)) == (200, 403, 403)
+    with command("--allow-host", "a.example", "--allow-host", "b.example", "--allow-origin", ui) as (_, url):
+        assert [status(host=f"{name}.example:80") for name in ("a", "b", "evil")] == [200, 200, 403]
+        assert (status(origin=ui), status(origin="https://evil.example")) == (200, 403)
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0", "::1"])
+def test_the_address_that_the_command_is_bound_to_decides_about_hosts(address: str) -> None:
+    if address == "::1" and not _has_ipv6():
+        pytest.skip("this computer has no IPv6 loopback")
+    with command("--host", address) as (_, url):
+        host = {"host": "wafer.lan"}
+        assert httpx.get(url + "/health").status_code == 200
+        assert httpx.get(url + "/health", headers=host).status_code == (200 if address == "0.0.0.0" else 403)
+        assert httpx.get(url + "/health", headers={"origin": "http://wafer.lan", **host}).status_code == 403
+
+
+def _has_ipv6() -> bool:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
 
 
 def test_a_signal_right_after_the_start_ends_the_server() -> None:

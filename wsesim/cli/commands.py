@@ -186,6 +186,7 @@ def validate_command(options: argparse.Namespace) -> int:
 
 
 def serve_command(options: argparse.Namespace) -> int:
+    from wsesim.serve.access import access_of
     from wsesim.serve.limits import Limits
     from wsesim.serve.server import listen, run
     from wsesim.toolchain.serving import make_server_app, start_api
@@ -193,8 +194,9 @@ def serve_command(options: argparse.Namespace) -> int:
     limits = Limits(**{field.name: getattr(options, field.name) for field in dataclasses.fields(Limits)})
     text, lowering = _group(TextOptions, options), _group(Lowering, options)
     with listen(options.host, options.port) as bound:
+        access = access_of(bound.getsockname()[0], options.allow_host, options.allow_origin)
         api = start_api(options.model, text, lowering, limits, _say, _Progress())
-        run(make_server_app(api, options.api_key), bound, lambda url: _say(f"listening at {url}"))
+        run(make_server_app(api, options.api_key, access), bound, lambda url: _say(f"listening at {url}"))
     return 0
 
 

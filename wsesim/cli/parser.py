@@ -135,6 +135,23 @@ def _add_serve(words: Any) -> None:
     command.add_argument(
         "--api-key", action="append", default=[], metavar="KEY", help="may be given several times (default: any key)"
     )
+    callers = command.add_argument_group("who may call (docs/completions.md)")
+    callers.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="HOST",
+        help="answer this Host too, a name or an address without a port, or *; may be given several times "
+        "(default on loopback: localhost, *.localhost and loopback addresses; on another address: any)",
+    )
+    callers.add_argument(
+        "--allow-origin",
+        action="append",
+        default=[],
+        metavar="ORIGIN",
+        help="let the web pages of this origin call, as https://ui.example, or * for any; may be given several times "
+        "(default: none)",
+    )
     limits = command.add_argument_group("limits")
     for name, text in LIMIT_HELP.items():
         value = getattr(default, name)
@@ -198,7 +215,7 @@ def _parser_of(option: Option) -> Any:
 
 def _integer(text: str) -> int:
     """Decimal digits with or without a sign."""
-    if not re.fullmatch(r"[+-]?[0-9]{1,18}", text):
+    if not re.fullmatch(r"[+-]?[0-9]{1,20}", text):
         raise argparse.ArgumentTypeError(f"{text!r:.60} is not an integer")
     return int(text)
 

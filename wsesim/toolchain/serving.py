@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from wsesim.errors import DoesNotFitError
 from wsesim.machine import Machine
+from wsesim.serve.access import Access
 from wsesim.serve.api import Api
 from wsesim.serve.client import AsyncClient as _AsyncClient
 from wsesim.serve.client import Client as _Client
@@ -246,11 +247,11 @@ def connect(
     return bound(client, line, client_options or {})
 
 
-def make_server_app(api: Api, keys: Sequence[str] = ()) -> Starlette:
-    """The HTTP application over `api`."""
+def make_server_app(api: Api, keys: Sequence[str], access: Access) -> Starlette:
+    """The HTTP application over `api`, for those that `access` lets call."""
     from wsesim.serve.app import make_app
 
-    return make_app(api, keys)
+    return make_app(api, keys, access)
 
 
 def _served(session: Session) -> str:
