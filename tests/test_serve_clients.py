@@ -306,12 +306,12 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[weakref.ref[Api]]:
     """The Apis that connect() opens."""
     found: list[weakref.ref[Api]] = []
 
-    def open_api(*arguments: Any, **options: Any) -> Api:
+    def start_api(*arguments: Any, **options: Any) -> Api:
         api = tiny_api()
         found.append(weakref.ref(api))
         return api
 
-    monkeypatch.setattr(serving, "open_api", open_api)
+    monkeypatch.setattr(serving, "start_api", start_api)
     return found
 
 

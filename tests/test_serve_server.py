@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from typing import Any
 
 import httpx
@@ -303,7 +304,9 @@ def test_what_is_no_http_is_an_api_error_and_one_line_of_the_log(
         host, port = client.getsockname()
         answer = read_all(client)
     head, _, raw = answer.partition(b"\r\n\r\n")
-    assert head.startswith(f"HTTP/1.1 {status} ".encode()) and b"\r\nx-request-id: " in head
+    assert (
+        head.startswith(f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n".encode()) and b"\r\nx-request-id: " in head
+    )
     assert b"\r\nconnection: close" in head.lower() and answer.count(b"HTTP/1.1 ") == 1
     assert (b"x-should-retry: false" in head) == (status >= 500)
     body = json.loads(raw)

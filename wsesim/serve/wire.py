@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from http import HTTPStatus
 
 import h11
 
@@ -39,7 +40,8 @@ class Wire(h11.Connection):
         if self.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             return b""
         last = [*headers, (b"content-length", str(len(body)).encode()), (b"connection", b"close")]
-        events = [h11.Response(status_code=error.status, headers=last), h11.EndOfMessage()]
+        reason = HTTPStatus(error.status).phrase
+        events = [h11.Response(status_code=error.status, headers=last, reason=reason), h11.EndOfMessage()]
         if self.method != b"HEAD":
             events.insert(1, h11.Data(data=body))
         return b"".join(self.send(event) or b"" for event in events)
