@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.command_line import run
 from wsesim.machine import differences_text, load_machine, machine_names
 from wsesim.machine.load import MOST_BASES
 from wsesim.machine.values import COST_FIELDS, FIELDS, KINDS, OPS, value_text, values_of
@@ -61,6 +62,17 @@ def test_the_derived_file_of_the_page_works(tmp_path: Path) -> None:
     made = load_machine(str(tmp_path / "fast.toml"))
     assert (made.name, differences_text(made)) == ("fast", "wse3 with clock_hz 7.5e8 -> 9e8, fabric.hop_cycles 2 -> 1")
     assert f"up to {MOST_BASES - 1} files" in PAGE
+
+
+def test_the_python_of_the_page_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    exec(compile(block("python"), "docs/machines.md", "exec"), {})
+    assert f"\n  {block('text')}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", [line for line in block("sh").splitlines() if " machines " in line])
+def test_the_commands_of_the_page_run(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    done = run(capsys, *command.split()[1:])
+    assert done.status == 0 and done.out.startswith("# wse3+\n")
 
 
 def test_the_line_of_the_page_is_that_of_its_settings() -> None:

@@ -113,7 +113,7 @@ BASES = {
     "a folder": (('base = "folder.toml"',), "folder.toml: cannot be read as a machine: it is a folder"),
     "misspelt field": (
         ('base = "wse3"', "fabric.hop_cycle = 1"),
-        "unknown field 'fabric.hop_cycle'; did you mean fabric.hop_cycles,",
+        "unknown field 'fabric.hop_cycle'; nearest: fabric.hop_cycles,",
     ),
     "out of range": (('base = "wse3"', "fabric.hop_cycles = 0"), "fabric.hop_cycles is from 1 to 10,000, not 0"),
     "another type": (('base = "wse3"', 'rows = "9"'), "field 'rows' is '9', not an integer"),
@@ -162,8 +162,8 @@ def test_what_is_set_back_is_the_preset_again() -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"fabric.hop_cycle": 1}, "machine wse3: unknown field 'fabric.hop_cycle'; did you mean fabric.hop_cycles, "),
-        ({"hop_cycles": 1}, "did you mean fabric.hop_cycles, "),
+        ({"fabric.hop_cycle": 1}, "machine wse3: unknown field 'fabric.hop_cycle'; nearest: fabric.hop_cycles, "),
+        ({"hop_cycles": 1}, "nearest: fabric.hop_cycles, "),
         ({"fabric": {"hop_cycles": 1}}, "unknown field 'fabric'"),
         ({"fabric.hop_cycles": 1.5}, "field 'fabric.hop_cycles' is 1.5, not an integer"),
         ({"fabric.hop_cycles": True}, "field 'fabric.hop_cycles' is True, not an integer"),
@@ -200,7 +200,7 @@ def test_a_setting_is_read_by_its_fields_type(text: str, path: str, value: Any) 
     ("text", "words"),
     [
         ("fabric.hop_cycles", "'fabric.hop_cycles' sets nothing; write FIELD=VALUE, as in fabric.hop_cycles=1"),
-        ("fabric.hop_cycle=1", "did you mean fabric.hop_cycles, "),
+        ("fabric.hop_cycle=1", "nearest: fabric.hop_cycles, "),
         ("fabric.hop_cycles=one", "'fabric.hop_cycles=one': field 'fabric.hop_cycles' is 'one', not an integer"),
         ("fabric.hop_cycles=1.0", "not an integer"),
         ("clock_hz=fast", "field 'clock_hz' is 'fast', not a number"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from collections.abc import Callable
 from typing import Any, get_type_hints
@@ -115,10 +116,48 @@ def test_hybrid_needs_layers_per_block_and_says_the_choices(capsys: Capsys) -> N
         wsesim.compile("llama3.1-8b", strategy="hybrid")
 
 
-def test_every_function_takes_a_machine(capsys: Capsys) -> None:
-    toy = wsesim.load_machine("toy4x4")
-    by_value = wsesim.simulate("tiny", machine=toy, context=3)
-    assert by_value.cycles == wsesim.simulate("tiny", machine="toy4x4", context=3).cycles
+MINE = wsesim.load_machine("toy4x4").with_({"fabric.hop_cycles": 3}, name="mine")
+ON_MINE: dict[Callable[..., Any], Callable[[], object]] = {
+    wsesim.compile: lambda: wsesim.compile("tiny", machine=MINE).machine,
+    wsesim.simulate: lambda: wsesim.simulate(wsesim.compile("tiny", machine=MINE), context=3).cycles,
+    wsesim.complete: lambda: wsesim.complete("hi", model="tiny", machine=MINE, max_tokens=1).program.machine,
+    wsesim.open_session: lambda: wsesim.open_session("tiny", machine=MINE).program.machine,
+    serving.open_api: lambda: said_by(serving.open_api),
+    wsesim.Client.__init__: lambda: said_by(wsesim.Client),
+    wsesim.AsyncClient.__init__: lambda: said_by(wsesim.AsyncClient),
+    wsesim.connect: lambda: said_by(wsesim.connect),
+}
+
+
+def said_by(serve: Callable[..., Any]) -> list[str]:
+    """The lines that name the machine; what was opened is dropped, which closes it."""
+    lines: list[str] = []
+    serve(model="tiny", machine=MINE, say=lines.append)
+    return [line for line in lines if line.startswith("tiny on ")]
+
+
+def test_every_call_that_compiles_is_tried_with_a_machine() -> None:
+    assert set(ON_MINE) == {call for call, groups in CALLS.items() if Lowering in groups}
+
+
+@pytest.mark.parametrize("call", ON_MINE, ids=lambda call: call.__qualname__)
+def test_every_function_takes_a_machine(call: Callable[..., Any]) -> None:
+    """A derived one, which no name means."""
+    found = ON_MINE[call]()
+    if call is wsesim.simulate:
+        assert found == wsesim.simulate("tiny", machine=MINE, context=3).cycles
+        assert found != wsesim.simulate("tiny", machine="toy4x4", context=3).cycles
+    elif isinstance(found, list):
+        assert len(found) == 1 and found[0].startswith("tiny on mine: ")
+    else:
+        assert found == MINE
+
+
+@pytest.mark.parametrize("call", [wsesim.compile, wsesim.simulate, wsesim.open_session])
+def test_the_numbers_of_a_machine_are_checked_before_anything_is_compiled(call: Callable[..., Any]) -> None:
+    wrong = dataclasses.replace(wsesim.load_machine("toy4x4"), wavelet_bytes=0)
+    with pytest.raises(InvalidInputError, match="machine toy4x4: broken rule: wavelet_bytes is at least 1, not 0"):
+        call("tiny", machine=wrong)
 
 
 @pytest.mark.parametrize(

@@ -66,9 +66,11 @@ def _write_bases(folder: Path) -> None:
 
 
 def _read_machine(path: Path) -> None:
-    from wsesim.machine import load_machine
+    from wsesim.machine import load_machine, machine_text
+    from wsesim.machine.load import parse_machine
 
     machine = load_machine(str(path))
+    assert parse_machine(machine_text(machine), machine.name) == machine
     if machine.columns * machine.rows <= _FEW_PES:
         _simulate(path.parent, machine=str(path))
 
@@ -186,12 +188,13 @@ _OPTIONS = {
         "--body-s",
         "1",
     ),
-    "machines": (),
+    "machines": ("--print", "toy4x4", "--set", "fabric.hop_cycles=2"),
     "models": (),
 }
 _LOWERING = (
     *("--strategy", "shared", "--max-context", "64", "--sequences", "2", "--timing-dtype", "fp16", "--kv", "shift"),
     *("--kv-dtype", "int8", "--softmax", "fused", "--collective", "two_phase:2", "--order", "row_major"),
+    *("--set", "op.fma.fp16=5/2"),
 )
 _WORDS = (
     *NUMBER_WORDS,
@@ -259,7 +262,7 @@ _WORDS = (
 def _option_seeds() -> tuple[bytes, ...]:
     """The parent does not run `complete`, which starts threads; its kernels are compiled all the same."""
     apart(lambda: _command("complete"))
-    lines = [(word, *options, *(_LOWERING if len(options) > 1 else ())) for word, options in _OPTIONS.items()]
+    lines = [(w, *options, *(_LOWERING if "--machine" in _FIXED[w] else ())) for w, options in _OPTIONS.items()]
     return tuple(json.dumps(line).encode() for line in lines)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from wsesim.errors import InvalidInputError, UnknownNameError
+from wsesim.machine import load_machine, machine_names, machine_text
 from wsesim.toolchain.options import (
     DEFAULT_MODEL,
     STAGES,
@@ -38,6 +39,15 @@ def _group(group: type[Group], options: argparse.Namespace) -> Group:
     return values
 
 
+def _lowering(options: argparse.Namespace) -> Lowering:
+    """How the model is compiled: on the machine that --machine and --set make together."""
+    lowering = _group(Lowering, options)
+    if not options.settings:
+        return lowering
+    machine = load_machine(options.machine)
+    return dataclasses.replace(lowering, machine=machine.with_(dict(options.settings)))
+
+
 def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
@@ -47,7 +57,7 @@ def complete_command(options: argparse.Namespace) -> int:
 
     check_prompt(options.prompt)
     request = new_request(_group(RequestOptions, options))
-    text, lowering = _group(TextOptions, options), _group(Lowering, options)
+    text, lowering = _group(TextOptions, options), _lowering(options)
     session = start_session(options.model, text, lowering, say=_say, progress=_Progress())
     if session.text_from:
         _say(f"text from {session.text_from}, times of {session.model}: token counts are {session.text_from}'s")
@@ -78,7 +88,7 @@ def compile_command(options: argparse.Namespace) -> int:
     from wsesim.toolchain.sources import is_saved_program
 
     _check_compile(options)
-    lowering = _group(Lowering, options)
+    lowering = _lowering(options)
     observe = _Observer(options.print_stage, options.stop_after)
     watched = {"observe": observe} if options.print_stage or options.stop_after else {}
     try:
@@ -153,7 +163,7 @@ def simulate_command(options: argparse.Namespace) -> int:
     from wsesim.toolchain.session import warm_up
     from wsesim.toolchain.simulating import check_step, program_for, simulate_model
 
-    step, lowering = _group(StepOptions, options), _group(Lowering, options)
+    step, lowering = _group(StepOptions, options), _lowering(options)
     check_step(step, lowering.batch)
     program = program_for(options.model, lowering, _say)
     jit_s = warm_up()
@@ -192,7 +202,7 @@ def serve_command(options: argparse.Namespace) -> int:
     from wsesim.toolchain.serving import make_server_app, start_api
 
     limits = Limits(**{field.name: getattr(options, field.name) for field in dataclasses.fields(Limits)})
-    text, lowering = _group(TextOptions, options), _group(Lowering, options)
+    text, lowering = _group(TextOptions, options), _lowering(options)
     with listen(options.host, options.port) as bound:
         access = access_of(bound.getsockname()[0], options.allow_host, options.allow_origin)
         api = start_api(options.model, text, lowering, limits, _say, _Progress())
@@ -233,9 +243,13 @@ class _Progress:
 
 
 def machines_command(options: argparse.Namespace) -> int:
-    del options
-    from wsesim.machine import load_machine, machine_names
     from wsesim.tables import aligned, si_bytes
+
+    if options.print_machine is not None:
+        print(machine_text(load_machine(options.print_machine).with_(dict(options.settings))), end="")
+        return 0
+    if options.settings:
+        raise InvalidInputError("--set changes the machine that --print prints; give --print, as in --print wse3")
 
     rows = [("machine", "PEs usable", "clock", "room a PE", "in all", "hop", "cycles/wavelet")]
     for name in machine_names():

@@ -12,9 +12,11 @@ from wsesim import __version__
 from wsesim.cli import commands
 from wsesim.cli.messages import flag
 from wsesim.errors import InvalidInputError
+from wsesim.machine import parse_setting
 from wsesim.serve.limits import Limits
 from wsesim.toolchain.options import (
     DEFAULT_MODEL,
+    SET_HELP,
     STAGES,
     Lowering,
     Option,
@@ -175,13 +177,28 @@ def _add_models(words: Any) -> None:
 
 
 def _add_machines(words: Any) -> None:
-    command = words.add_parser("machines", help="the machines that are known", description="Lists the machine presets.")
+    command = words.add_parser(
+        "machines",
+        help="the machines that are known, or one of them as TOML",
+        description="Lists the machine presets, or prints a machine as the TOML that --machine reads.",
+    )
+    command.add_argument(
+        "--print", dest="print_machine", metavar="M", help="prints this machine: a preset's name, or a .toml file"
+    )
+    _add_set(command)
     command.set_defaults(run=commands.machines_command)
 
 
 def _add_lowering(command: argparse.ArgumentParser, without: Collection[str] = ()) -> None:
     group = command.add_argument_group("compilation (not with a saved Program)")
     _add_options(group, Lowering, without=without)
+    _add_set(group)
+
+
+def _add_set(command: argparse._ActionsContainer) -> None:
+    command.add_argument(
+        "--set", action="append", type=_setting, default=[], dest="settings", metavar="FIELD=VALUE", help=SET_HELP
+    )
 
 
 def _add_options(command: argparse._ActionsContainer, *groups: type, without: Collection[str] = ()) -> None:
@@ -228,6 +245,14 @@ def _number(text: str) -> float:
         return float(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r:.60} is not a number") from None
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    """fabric.hop_cycles=1 as its field and value."""
+    try:
+        return parse_setting(text)
+    except InvalidInputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _size(text: str) -> tuple[int, int]:

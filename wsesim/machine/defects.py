@@ -27,7 +27,7 @@ def with_defects(machine: Machine, path: str) -> Machine:
     try:
         table = parse_toml(read_text(path, f"defects of {machine.name}"), path)
         for extra in sorted(set(table) - set(DEFECTS)):
-            raise ValueError(f"unknown field {extra!r}; known: {', '.join(DEFECTS)}")
+            raise ValueError(f"unknown field {extra!r:.80}; known: {', '.join(DEFECTS)}")
         dead = machine.dead | dead_pes(table, machine.usable)
     except InvalidInputError as error:  # no file, no text, no TOML
         raise MachineFileError(str(error)) from None

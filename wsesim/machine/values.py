@@ -106,8 +106,8 @@ def check_field(path: str) -> None:
         return max(SequenceMatcher(None, path, spelling).ratio() for spelling in spellings)
 
     if path not in FIELDS:
-        first, second, third = sorted(FIELDS, key=likeness, reverse=True)[:3]
-        raise ValueError(f"unknown field {path!r}; did you mean {first}, {second} or {third}?")
+        nearest = sorted(FIELDS, key=likeness, reverse=True)[:3]
+        raise ValueError(f"unknown field {path!r:.80}; nearest: {', '.join(nearest)}")
 
 
 def flat(table: Mapping[str, Any], before: str = "") -> dict[str, Any]:
@@ -119,7 +119,7 @@ def flat(table: Mapping[str, Any], before: str = "") -> dict[str, Any]:
         if is_section and not isinstance(value, dict):
             raise ValueError(f"{path!r} is {value!r:.60}, not a table")
         if is_section and before == "op." and key not in OPS:
-            raise ValueError(f"operation {key!r} is unknown; known: {', '.join(OPS)}")
+            raise ValueError(f"operation {key!r:.60} is unknown; known: {', '.join(OPS)}")
         inner = flat(value, f"{path}.") if is_section else {path: value}
         for twice in found.keys() & inner.keys():
             raise ValueError(f"field {twice!r} is given twice")

@@ -122,6 +122,8 @@ class RequestOptions:
 
 
 GROUPS = (Lowering, StepOptions, TextOptions, RequestOptions)
+SET_HELP = "change a field of the machine, as fabric.hop_cycles=1; may be given several times (docs/machines.md)"
+"""Of `--set`, which every command has that takes `--machine`. In Python it is `Machine.with_`."""
 
 
 def options_in(*groups: type) -> dict[str, Option]:

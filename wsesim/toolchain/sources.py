@@ -32,10 +32,12 @@ def check_model(model: str) -> None:
 
 
 def machine_of(lowering: Lowering) -> Machine:
-    """The machine, with the dead PEs of `defects`. Raises what is wrong with either file."""
+    """The machine, with the dead PEs of `defects`. Raises what is wrong with a file, or with a Machine's numbers."""
     from wsesim.machine import load_machine, with_defects
+    from wsesim.machine.rules import check_machine
 
     machine = lowering.machine if isinstance(lowering.machine, Machine) else load_machine(lowering.machine)
+    check_machine(machine)
     return machine if lowering.defects is None else with_defects(machine, lowering.defects)
 
 
