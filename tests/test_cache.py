@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import resource
 import threading
 import time
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.command_line import run
 from wsesim import cache
 from wsesim.cache import UNUSED_S, keep, read_kept
 
@@ -143,3 +145,53 @@ def test_many_threads_keep_one_file(tmp_path: Path, capsys: Capsys) -> None:
     assert None not in seen
     assert [*tmp_path.iterdir()] == [path]
     assert capsys.readouterr().err == ""
+
+
+# commands
+
+COMPILE = ("compile", "tiny", "--machine", "toy4x4")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache that is made by the first command."""
+    monkeypatch.setenv("WSESIM_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "cache"
+
+
+def test_a_command_goes_on_if_the_disk_is_full(folder: Path, small_disk: int, capsys: Capsys) -> None:
+    done = run(capsys, *COMPILE)
+    assert done.status == 0
+    assert "tiny on toy4x4" in done.out
+    for kind in ("graphs", "programs"):
+        assert re.search(rf"^cannot keep {folder}/{kind}/\S+: File too large; going on without$", done.err, re.M)
+    assert [path for path in folder.rglob("*") if path.is_file()] == []
+
+
+def test_an_output_that_cannot_be_written_is_an_error(folder: Path, small_disk: int, capsys: Capsys) -> None:
+    done = run(capsys, *COMPILE, "-o", "out.program")
+    assert (done.status, done.out) == (2, "")
+    assert done.err.splitlines()[-1] == "error: -o out.program: File too large"
+    assert not Path("out.program").exists()
+
+
+def test_a_command_goes_on_without_a_folder_for_its_cache(folder: Path, capsys: Capsys) -> None:
+    folder.write_text("mine")
+    done = run(capsys, *COMPILE)
+    assert (done.status, done.err.count("Not a directory; going on without\n")) == (0, 2)
+    assert folder.read_text() == "mine"
+
+
+def test_folders_in_place_of_kept_files_are_replaced(folder: Path, capsys: Capsys) -> None:
+    first = run(capsys, *COMPILE)
+    kept = [path for path in folder.rglob("*") if path.is_file()]
+    assert {path.parent.name for path in kept} == {"graphs", "programs"}
+    for path in kept:
+        path.unlink()
+        path.mkdir()
+    second = run(capsys, *COMPILE)
+    assert (second.status, second.out) == (0, first.out)
+    assert second.err.count("is damaged or cannot be read: it is made again\n") == 2
+    assert all(path.is_file() for path in kept)
+    assert run(capsys, *COMPILE).err == ""

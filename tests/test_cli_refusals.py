@@ -261,13 +261,6 @@ def test_truncated_weights(capsys: Capsys) -> None:
     assert run(capsys, *HI, "--weights", "tiny.safetensors", "--max-tokens", "1").status == 0
 
 
-def test_a_cache_that_cannot_be(capsys: Capsys, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WSESIM_CACHE_DIR", "notes.txt/cache")
-    done = run(capsys, *TINY)
-    assert (done.status, done.out) == (2, "")
-    assert "Not a directory: 'notes.txt/cache/" in done.err.splitlines()[-1]
-
-
 @pytest.mark.parametrize(
     "call",
     [

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from wsesim import signals
 
 Capsys = pytest.CaptureFixture[str]
+SAVED = str(Path(__file__).parent / "golden" / "tiny" / "emit.txt")
 ENDS = {signal.SIGINT: ("\ninterrupted\n", 130), signal.SIGTERM: ("\nterminated\n", 143)}
 
 
@@ -141,3 +146,69 @@ def test_another_thread_calls_plainly() -> None:
     thread.start()
     thread.join()
     assert found == [5]
+
+
+# commands
+
+AT = """
+import atexit, signal, sys
+
+point, number = sys.argv[1], int(sys.argv[2])
+
+class Finder:
+    def find_spec(self, name, path, target=None):
+        if name == point:
+            signal.raise_signal(number)
+
+if point == "the end":
+    atexit.register(lambda: signal.raise_signal(number))
+sys.meta_path.insert(0, Finder())
+sys.argv[:] = ["wsesim", *sys.argv[3:]]
+
+from wsesim.cli import script
+script()
+"""
+
+
+@pytest.mark.parametrize("number", ENDS)
+@pytest.mark.parametrize("point", ["argparse", "wsesim.cli.parser", "wsesim_models.config", "the end"])
+def test_a_signal_while_python_imports_or_ends(point: str, number: signal.Signals) -> None:
+    command = [sys.executable, "-c", AT, point, str(int(number)), "models"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.stderr, done.returncode) == ENDS[number]
+
+
+def started(command: list[str], cache: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", "print('started', flush=True)\nfrom wsesim.cli import script\nscript()", *command],
+        env=os.environ | {"NUMBA_CACHE_DIR": str(cache), "WSESIM_CACHE_DIR": str(cache)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize("number", ENDS)
+def test_a_signal_while_kernels_are_compiled(tmp_path: Path, number: signal.Signals) -> None:
+    with started(["simulate", SAVED], tmp_path) as process:
+        end = time.monotonic() + 120
+        while not [*tmp_path.rglob("*.nbc")]:
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        process.send_signal(number)
+        err = process.communicate(timeout=60)[1]
+    assert (err, process.returncode) == ENDS[number]
+    assert [*tmp_path.rglob("*.partial")] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("delay_ms", [*range(200, 3000, 100), *range(3000, 20_000, 1000)])
+def test_a_signal_at_any_time(tmp_path: Path, delay_ms: int) -> None:
+    """While it imports, compiles, simulates or prints; after the end it is too late."""
+    with started(["simulate", SAVED], tmp_path) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "started\n"
+        time.sleep(delay_ms / 1000)
+        process.send_signal(signal.SIGINT)
+        err = process.communicate(timeout=60)[1]
+    assert (err, process.returncode) in (ENDS[signal.SIGINT], ("", 0))

@@ -11,9 +11,10 @@ Everything is imported at its first use: `import wsesim` itself loads neither to
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # typing's own takes half of the time in which Ctrl-C is not caught yet
 if TYPE_CHECKING:
+    from typing import Any
+
     from wsesim.machine import Machine as Machine
     from wsesim.machine import load_machine as load_machine
     from wsesim.program import Program as Program

@@ -1,6 +1,6 @@
 """The command line: `wsesim complete | compile | simulate | validate | serve | models | machines`.
 
-A user's mistake is one line on standard error and exit status 2. Ctrl-C is exit status 130.
+A user's mistake is one line on standard error and exit status 2. Ctrl-C is exit status 130, SIGTERM is 143.
 """
 
 from __future__ import annotations
@@ -8,20 +8,28 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import Sequence
+
+from wsesim import signals
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import NoReturn
+
+
+def script() -> NoReturn:
+    """The program `wsesim`: signals end it with their status from here to the end of the process."""
+    signals.exit_at_once()
+    sys.exit(main())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; the exit status."""
-    from wsesim.cli.messages import as_typed
-    from wsesim.cli.parser import make_parser
     from wsesim.errors import WsesimError
 
     try:
-        options = make_parser().parse(sys.argv[1:] if arguments is None else arguments)
-        _replace_what_cannot_be_written()
-        status = int(options.run(options))
-        sys.stdout.flush()
+        status = signals.guarded(lambda: _run(sys.argv[1:] if arguments is None else arguments))
+        _forget_output()  # of an interrupted command; others have flushed it
         return status
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
@@ -30,9 +38,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _forget_output()
         return 0  # the reader has what it wanted
     except (WsesimError, OSError, MemoryError) as error:
+        from wsesim.cli.messages import as_typed
+
         print(f"error: {as_typed(str(error) or 'out of memory')}", file=sys.stderr)
         _forget_output()
         return 2
+
+
+def _run(arguments: Sequence[str]) -> int:
+    from wsesim.cli.parser import make_parser
+
+    options = make_parser().parse(arguments)
+    _replace_what_cannot_be_written()
+    status = int(options.run(options))
+    sys.stdout.flush()
+    return status
 
 
 def _replace_what_cannot_be_written() -> None:

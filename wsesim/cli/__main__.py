@@ -1,8 +1,6 @@
 """`python -m wsesim.cli`."""
 
-import sys
-
-from wsesim.cli import main
+from wsesim.cli import script
 
 if __name__ == "__main__":
-    sys.exit(main())
+    script()

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from wsesim.cache import keep, read_kept
 from wsesim.errors import InvalidInputError
 from wsesim.files import read_text
 from wsesim.machine import Machine
-from wsesim.toolchain.disk import file_state, kept_file, read_kept, say_if_compiling
+from wsesim.toolchain.disk import file_state, kept_file, say_if_compiling
 from wsesim.toolchain.options import (
     DEFAULT_MACHINE,
     DEFAULT_MODEL,
@@ -34,8 +35,19 @@ if TYPE_CHECKING:
     from wsesim_compiler.ir import Graph
     from wsesim_compiler.options import Options
 
-GRAPH_SOURCES = ("wsesim_compiler", "wsesim.program", "wsesim.machine", "wsesim_models.llama")
-PROGRAM_SOURCES = (*GRAPH_SOURCES, "wsesim.toolchain.onnx_model", "wsesim.engine")  # which is asked what choices cost
+GRAPH_SOURCES = (
+    "wsesim_compiler.lower",
+    "wsesim_compiler.text",
+    "wsesim_compiler.frontends.torch_export",
+    "wsesim_models.llama",
+)
+PROGRAM_SOURCES = (
+    *GRAPH_SOURCES,
+    "wsesim_compiler.frontends.exported",
+    "wsesim.program.text",
+    "wsesim.toolchain.onnx_model",
+    "wsesim.toolchain.oracle",
+)
 
 Say = Callable[[str], None]
 Observe = Callable[[str, Any], None]
@@ -141,7 +153,6 @@ def _finished_program(model: str | Program, lowering: Lowering, observe: Observe
 def _remembered_program(model: str, machine: Machine, options: Options, say: Say) -> Program:
     """Of a name by its constants, of a file by what is in it and what lies beside it."""
     from wsesim.machine.text import whole_text
-    from wsesim.program.text import load_program, save_program
     from wsesim_models.config import config
 
     stated = config(model) if is_name(model) else file_state(Path(model))
@@ -149,27 +160,35 @@ def _remembered_program(model: str, machine: Machine, options: Options, say: Say
         return _lower(_understand(model, unobserved, say), machine, options, unobserved)
     decided = (stated, whole_text(machine), options)
     path = kept_file("programs", Path(model).name, decided, PROGRAM_SOURCES)
-    kept = read_kept(path, load_program)
+    kept = read_kept(path, _parse_program)
     if kept is not None:
         return kept
     graph = _remembered_graph(model, say) if is_name(model) else _understand(model, unobserved, say)
     say_if_compiling(say)
     program = _lower(graph, machine, options, unobserved)
-    save_program(program, path)
+    keep(path, str(program))
+    return program
+
+
+def _parse_program(data: bytes) -> Program:
+    from wsesim.program.text import parse_program
+    from wsesim.program.verify import verify_program
+
+    program = parse_program(data.decode())
+    verify_program(program)
     return program
 
 
 def _remembered_graph(model: str, say: Say) -> Graph:
-    from wsesim.files import write_whole
     from wsesim_compiler.text import parse_graph
     from wsesim_models.config import config
 
     path = kept_file("graphs", model, config(model), GRAPH_SOURCES)
-    kept = read_kept(path, lambda file: parse_graph(file.read_text(encoding="utf-8")))
+    kept = read_kept(path, lambda data: parse_graph(data.decode()))
     if kept is not None:
         return kept
     graph = _understand(model, unobserved, say)
-    write_whole(path, str(graph))
+    keep(path, str(graph))
     return graph
 
 

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from wsesim.toolchain.steps import RememberedSteps
     from wsesim_models.weights import Weights
 
-ENGINE_SOURCES = ("wsesim.engine", "wsesim.program", "wsesim.machine")
+STEP_SOURCES = ("wsesim.toolchain.steps", "wsesim.engine.wafer")
 
 Progress = Callable[[int, int], None]  # bytes so far, bytes in all
 
@@ -328,7 +328,7 @@ def make_steps(program: Program) -> RememberedSteps:
     """The cycles of a Program's steps, simulated where the disk does not remember them."""
     from wsesim.toolchain.steps import RememberedSteps
 
-    path = kept_file("steps", program.model, program.fingerprint(), ENGINE_SOURCES)
+    path = kept_file("steps", program.model, program.fingerprint(), STEP_SOURCES)
     return RememberedSteps(make_timing(program, keep_timelines=False), path)
 
 
