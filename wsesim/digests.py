@@ -19,18 +19,18 @@ _IMPORT = re.compile(
 
 
 @lru_cache(maxsize=64)
-def sources_digest(*modules: str) -> str:
+def sources_digest(*modules: str, without: str = "") -> str:
     """SHA-256 of the files of `sources`. Takes some milliseconds at the first call, for a few hundred files."""
     digest = hashlib.sha256()
-    for module, file in sorted(sources(*modules).items()):
+    for module, file in sorted(sources(*modules, without=without).items()):
         digest.update(f"{module}\n".encode() + hashlib.sha256(_text(file).encode()).digest())
     return digest.hexdigest()
 
 
-def sources(*modules: str) -> dict[str, Path]:
+def sources(*modules: str, without: str = "") -> dict[str, Path]:
     """The files of the modules and of every module of ours that they import, at the top or in a function.
 
-    Imports are followed without end. A package stands for its `__init__.py`.
+    Imports are followed without end, but not to the module `without`. A package stands for its `__init__.py`.
     """
     found: dict[str, Path] = {}
     waiting = list(modules)
@@ -38,7 +38,7 @@ def sources(*modules: str) -> dict[str, Path]:
         module = waiting.pop()
         file = _file(module)
         assert file is not None or module not in modules, f"{module} has no source file"
-        if module not in found and file is not None:
+        if module not in (without, *found) and file is not None:
             found[module] = file
             waiting += _imports(file)
     return found

@@ -1,8 +1,8 @@
 """`njit` that keeps what it compiles in files of our own.
 
 numba's own cache does not notice edits in other files, and one damaged file of it breaks every later run. Here the
-name of a kernel's file holds a digest of its module's source and of all that this module imports. The file begins with
-a checksum, so that damaged machine code is never run. Damaged or absent, the kernel is compiled again.
+name of a kernel's file holds a digest of its module's source and of all that this imports (without `wsesim.jit`). The
+file begins with a checksum, so that damaged machine code is never run. Damaged or absent, the kernel is compiled again.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ from numba.core.sigutils import normalize_signature
 
 from wsesim.cache import keep, kernels_dir, read_kept
 from wsesim.digests import sources_digest
+
+VERSION = 1
+"""To be raised when this module changes what is compiled or kept: no digest covers it."""
 
 _CHECKSUM_BYTES = 32
 
@@ -67,23 +70,21 @@ class KernelCache:
         """Nothing is forgotten: a file with the same name holds the same code."""
 
     def _file(self, signature: Any, codegen: Any) -> Path:
-        name = f"{self._function.__module__}.{self._function.__qualname__}"
-        compiler = (numba.__version__, sys.implementation.cache_tag, *codegen.magic_tuple())
-        place = self._function.__code__.co_firstlineno
-        stated = f"{place} {normalize_signature(signature)} {compiler}"
-        digest = sources_digest(self._function.__module__)
-        return kernels_dir() / f"{_stem(name, digest)}-{hashlib.sha256(stated.encode()).hexdigest()[:16]}.nbc"
+        kernel, line = self._function, self._function.__code__.co_firstlineno
+        compiler = (VERSION, numba.__version__, sys.implementation.cache_tag, *codegen.magic_tuple())
+        stated = f"{line} {normalize_signature(signature)} {compiler}"
+        digest = hashlib.sha256(stated.encode()).hexdigest()
+        return kernels_dir() / f"{_stem(kernel.__module__, kernel.__qualname__)}-{digest[:16]}.nbc"
 
 
-def is_compiled(kernel: str) -> bool:
-    """Whether a kernel, such as `wsesim.engine.kernels.run`, is kept as its sources are now."""
-    stem = _stem(kernel, sources_digest(kernel.rpartition(".")[0]))
-    return any(kernels_dir().glob(f"{stem}-*.nbc"))
+def is_compiled(module: str, kernel: str) -> bool:
+    """Whether a kernel, such as `run` of wsesim.engine.kernels, is kept as its sources are now."""
+    return any(kernels_dir().glob(f"{_stem(module, kernel)}-*.nbc"))
 
 
-def _stem(name: str, digest: str) -> str:
-    readable = re.sub(r"[^\w.]+", "_", name)
-    return f"{readable}-{digest[:16]}"
+def _stem(module: str, kernel: str) -> str:
+    readable = re.sub(r"[^\w.]+", "_", f"{module}.{kernel}")
+    return f"{readable}-{sources_digest(module, without=__name__)[:16]}"
 
 
 def _checked(data: bytes) -> bytes:
