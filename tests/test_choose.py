@@ -44,7 +44,7 @@ class Told:
 @pytest.mark.parametrize("favourite", ALGORITHMS)
 def test_the_cheapest_algorithm_is_taken_and_each_kernel_streams_as_it_likes(favourite: str) -> None:
     oracle = Told(favourite)
-    made = lower(recognised_graph(TINY), load_machine("wse3"), Options(max_context=256), oracle)
+    made = lower(recognised_graph(TINY), load_machine("wse3"), Options(max_context=256, block=(12, 16)), oracle)
     for kernel in made.kernels:
         if isinstance(kernel, Linear):
             assert kernel.reduce == f"streamed_{favourite}", "a vector of several elements"

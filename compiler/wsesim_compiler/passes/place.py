@@ -2,16 +2,14 @@
 
 Contract: blocks lie inside the usable rectangle, on no dead PE, do not overlap, and hold their stages in SRAM; layers
 go along the wafer in rows of blocks, serpentine or row-major; the embedding's block lies north of them, the head's
-south (tied: one block, north). Block shapes are the smallest within 10 % of the lowest estimated latency of one token.
-Raises PlacementError if nothing fits.
+south (tied: one block, north). Block shapes are those with the lowest estimated latency of one token; of equals, those
+with the fewest PEs. Raises PlacementError if nothing fits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
-from typing import TypeVar
 
 from wsesim.machine import Machine
 from wsesim.program.layout import ceil_div
@@ -30,10 +28,8 @@ from wsesim_compiler.placement import Placement
 Size = tuple[int, int]
 """(columns, rows)."""
 
-TABLES_TRIED = 4
-SLACK = 1.1
-
-T = TypeVar("T")
+HEIGHTS_TRIED = (1, 2, 3, 4)  # of a vocabulary table's block, as multiples of the lowest that fits
+TABLES_TRIED = 2  # of each of these heights
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +44,10 @@ class Floor:
     per_row: int
 
     @property
-    def layer_pes(self) -> int:
-        return self.layer[0] * self.layer[1]
+    def rank(self) -> tuple[int, int, int]:
+        """The lowest is the best: cycles, then PEs of a layer's block, then those of the tables' blocks."""
+        tables = (self.embed, self.head) if self.head else (self.embed,)
+        return self.cycles, self.layer[0] * self.layer[1], sum(columns * rows for columns, rows in tables)
 
 
 def place(partition: Partition, machine: Machine, options: Options) -> Placement:
@@ -63,7 +61,8 @@ def place(partition: Partition, machine: Machine, options: Options) -> Placement
     found = [floor for ground in grounds(machine) if (floor := _best_floor(probe, ground))]
     if not found:
         raise _refused(partition, machine, options, _shortage(probe))
-    placements = [Placement(partition, machine, options, _blocks(probe, floor)) for floor in _fastest_first(found)]
+    ranked = sorted(found, key=lambda floor: floor.rank)
+    placements = [Placement(partition, machine, options, _blocks(probe, floor)) for floor in ranked]
     for placement in placements:
         if not machine.dead or routable(placement):
             return placement
@@ -94,44 +93,36 @@ def fits(partition: Partition, machine: Machine, options: Options) -> bool:
 def _best_floor(probe: Probe, ground: Ground) -> Floor | None:
     heads = _tables(probe, probe.head, ground) if probe.head else [None]
     plans = (_floor(probe, ground, embed, head) for embed, head in product(_tables(probe, probe.embed, ground), heads))
-    return _smallest_of_the_fast(
-        [plan for plan in plans if plan], lambda plan: plan.cycles, lambda plan: plan.layer_pes
-    )
-
-
-def _fastest_first(floors: list[Floor]) -> list[Floor]:
-    """Of the grounds' floors, the best and then the others by their estimates."""
-    best = _smallest_of_the_fast(floors, lambda floor: floor.cycles, lambda floor: floor.layer_pes)
-    return sorted(floors, key=lambda floor: (floor != best, floor.cycles))
-
-
-def _smallest_of_the_fast(found: list[T], cycles: Callable[[T], int], pes: Callable[[T], int]) -> T | None:
-    """The fewest PEs within SLACK of the lowest estimate: PEs beyond that buy hops, not speed."""
-    if not found:
-        return None
-    limit = SLACK * min(map(cycles, found))
-    return min((f for f in found if cycles(f) <= limit), key=lambda f: (pes(f), cycles(f)))
+    return min((plan for plan in plans if plan), key=lambda plan: plan.rank, default=None)
 
 
 def _tables(probe: Probe, stages: tuple[Stage, ...], ground: Ground) -> list[Size]:
-    """Sizes for a vocabulary table's block: the fastest few, and the flattest, which leaves most rows to the layers."""
-    sizes = {
-        (w, probe.used_rows(h)) for w in _sides(ground.columns) for h in _heights(probe, stages, w, ground.tallest)
-    }
-    ranked = sorted(sizes, key=lambda size: (probe.cycles(stages, size), size))
-    flattest = sorted(sizes, key=lambda size: (size[1], size))[:2]
-    return list(dict.fromkeys([*ranked[:TABLES_TRIED], *flattest]))
+    """Sizes for a vocabulary table's block: of each height the fastest, and the flattest, which leave most rows to the
+    layers.
+    """
+    by_height: dict[int, set[Size]] = {multiple: set() for multiple in HEIGHTS_TRIED}
+    for w in _sides(ground.columns):
+        for multiple, h in zip(HEIGHTS_TRIED, _heights(probe, stages, w, ground.tallest), strict=False):
+            by_height[multiple].add((w, probe.used_rows(h)))
+    fastest = [
+        size
+        for sizes in by_height.values()
+        for size in sorted(sizes, key=lambda size: (probe.cycles(stages, size), size))[:TABLES_TRIED]
+    ]
+    flattest = sorted(set.union(*by_height.values()), key=lambda size: (size[1], size))[:2]
+    return list(dict.fromkeys([*fastest, *flattest]))
 
 
 def _heights(probe: Probe, stages: tuple[Stage, ...], columns: int, limit: int) -> list[int]:
-    """The lowest height that fits, and twice that, up to a limit."""
+    """The lowest height that fits, and multiples of it, up to a limit."""
     low, high = 1, limit
     if not probe.fits(stages, (columns, high)):
         return []
     while low < high:
         middle = (low + high) // 2
         low, high = (low, middle) if probe.fits(stages, (columns, middle)) else (middle + 1, high)
-    return [h for h in (low, 2 * low) if h <= limit and probe.fits(stages, (columns, h))]
+    heights = (multiple * low for multiple in HEIGHTS_TRIED)
+    return [h for h in heights if h <= limit and probe.fits(stages, (columns, h))]
 
 
 def _floor(probe: Probe, ground: Ground, embed: Size, head: Size | None) -> Floor | None:
@@ -143,7 +134,7 @@ def _floor(probe: Probe, ground: Ground, embed: Size, head: Size | None) -> Floo
         for size in _layer_sizes(probe, ground, embed[1], head[1] if head else 0)
         if probe.fits_layers(size)
     ]
-    return _smallest_of_the_fast(floors, lambda floor: floor.cycles, lambda floor: floor.layer_pes)
+    return min(floors, key=lambda floor: floor.rank, default=None)
 
 
 def _flattest(probe: Probe, ground: Ground) -> tuple[int, int] | None:
