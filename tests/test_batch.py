@@ -128,5 +128,5 @@ def test_buffers_grow_with_the_batch_and_only_they() -> None:
 
 def test_the_text_of_a_program_holds_its_batch() -> None:
     made = program("tiny", "toy4x4", sequences=MOST, batch=3)
-    assert parse_program(str(made)) == made
+    assert parse_program(made.text()) == made
     assert made.fingerprint() != dataclasses.replace(made, batch=2).fingerprint()

@@ -145,7 +145,7 @@ def test_every_stage_prints(capsys: Capsys) -> None:
         assert str(parse_graph(texts[stage])) == texts[stage]
     for stage in PLACEMENTS:
         assert "layer1" in texts[stage]
-    assert str(parse_program(texts["emit"])) == texts["emit"]
+    assert parse_program(texts["emit"]).text() == texts["emit"]
 
 
 def test_stop_after_ends_there(capsys: Capsys) -> None:

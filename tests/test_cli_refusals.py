@@ -49,7 +49,7 @@ def elsewhere(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypa
     monkeypatch.chdir(tmp_path)
     for name, text in FILES.items():
         Path(name).write_text(text, encoding="utf-8")
-    saved = str(program("tiny", "toy4x4"))
+    saved = program("tiny", "toy4x4").text()
     Path("saved.program").write_text(saved, encoding="utf-8")
     Path("cut.program").write_text(saved[:2000], encoding="utf-8")
     Path("bent.program").write_text(saved.replace("Linear(", "Linnear(", 1), encoding="utf-8")

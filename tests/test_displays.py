@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from functools import cache
 from html.parser import HTMLParser
 from typing import Any
 
 import pytest
 
+import wsesim
 from tests.programs import ORACLE, program, recognised_graph
 from wsesim.engine.pipeline import pipeline
 from wsesim.engine.timing import Timing
 from wsesim.machine import load_machine
+from wsesim.program.text import parse_program
 from wsesim.report.completion import completion_text
 from wsesim.report.published import measurements
 from wsesim.report.report import Report, report
@@ -21,6 +24,7 @@ from wsesim.report.validation import Band, Case, Group, Validation, validate, va
 from wsesim.runtime.run import Completion
 from wsesim.runtime.times import Times
 from wsesim.tables import Table, aligned
+from wsesim.toolchain.compiling import stage_text
 from wsesim_compiler.lower import lower
 from wsesim_compiler.options import Options
 from wsesim_models.config import CONFIGS
@@ -58,6 +62,7 @@ def everything() -> dict[str, Any]:
     step = timing.decode(16)
     return {
         "<Report tiny on toy4x4, decode over 16 cached: ": a_report(),
+        "<Program tiny on toy4x4, pipelined: 3 blocks, 16 PEs, context 256": program("tiny", "toy4x4"),
         "<Flow of 2 in flight: a period of ": a_report().flow,
         "<Timing of tiny on toy4x4, pipelined": timing,
         "<Step: decode over 16 cached, ": step,
@@ -71,7 +76,7 @@ def everything() -> dict[str, Any]:
     }
 
 
-WITH_HTML = ("Report", "Validation", "Completion", "Graph", "Partition", "Placement")
+WITH_HTML = ("Report", "Program", "Validation", "Completion", "Graph", "Partition", "Placement")
 
 
 def test_a_repr_is_one_short_line_that_says_what_it_is() -> None:
@@ -93,6 +98,27 @@ def test_print_shows_the_tables_of_the_command_line() -> None:
     rows = {line.split()[0]: line.split() for line in text.splitlines()[3:]}
     for line in completion_text(a_completion(), made, None).splitlines()[1:]:
         assert line.split()[0] == "wafer" or rows[line.split()[0]] == line.split()
+
+
+def test_a_program_prints_as_a_table_and_its_text_parses_back() -> None:
+    made = program("smollm2-135m", "wse3")
+    assert len(str(made).splitlines()) < 8 and f"{made.pes:,} PEs in 31 blocks" in str(made)
+    assert parse_program(made.text()) == made
+    assert stage_text(made) == made.text() and stage_text(everything()["<Graph tiny: "]).startswith("graph")
+
+
+@pytest.mark.usefixtures("smollm2_path")
+def test_a_session_and_its_answers_show_what_they_are() -> None:
+    session = wsesim.open_session("tiny", text_from="smollm2-135m")
+    assert repr(session) == ("<Session of tiny on wse3: text and token counts of smollm2-135m, 1 slots of 256 tokens>")
+    assert str(session.program) in str(session) and "1 slots of 256 tokens" in str(session)
+    answer = session.complete("Once", max_tokens=3)
+    assert re.fullmatch(r"<Answer '.*' of smollm2-135m: 3 tokens, [\d.]+ .?s modelled for tiny>", repr(answer))
+    table = completion_text(answer.completion, answer.program, "smollm2-135m")
+    assert str(answer) == f"{answer.text}\n\n{table}"
+    for value in (session, answer):
+        assert len(repr(value)) <= MOST
+        assert {"table", "tr"} <= Reader(value._repr_html_()).tags <= {"table", "caption", "tr", "td", "th"}
 
 
 class Reader(HTMLParser):
@@ -133,6 +159,7 @@ def test_notebooks_get_tables_without_any_other_resource() -> None:
 def test_html_is_escaped() -> None:
     evil = [
         dataclasses.replace(a_report(), model=EVIL, machine=EVIL),
+        dataclasses.replace(program("tiny", "toy4x4"), model=EVIL),
         a_completion(EVIL),
         dataclasses.replace(everything()["<Graph tiny: "], name=EVIL),
     ]

@@ -131,7 +131,7 @@ def test_a_fresh_process_gives_the_same_bits(machine: str, strategy: str) -> Non
     environment = os.environ | {"NUMBA_NUM_THREADS": "1"}
     fresh = subprocess.run(
         [sys.executable, "-m", "tests.bits"],
-        input=str(made),
+        input=made.text(),
         cwd=ROOT,
         env=environment,
         capture_output=True,

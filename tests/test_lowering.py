@@ -21,6 +21,7 @@ from wsesim.program.kernels import Linear, QKNorm, Rope, WeightRef, kernel_input
 from wsesim.program.kv import KVCache
 from wsesim.program.program import Block
 from wsesim.program.routes import entry_pe, feedback_path, sampler_pe, transfer_paths
+from wsesim.toolchain.compiling import stage_text
 from wsesim.toolchain.options import STAGES
 from wsesim_compiler.errors import PartitionError
 from wsesim_compiler.frontends.torch_export import from_torch
@@ -249,7 +250,7 @@ def test_every_stage_of_tiny_on_toy4x4_is_the_golden_one(golden: Callable[[str, 
     lower(graph, load_machine("toy4x4"), Options(max_context=256), ORACLE, seen.__setitem__)
     assert tuple(seen) == STAGES
     for stage, value in seen.items():
-        golden(f"tiny/{stage}.txt", str(value))
+        golden(f"tiny/{stage}.txt", stage_text(value))
 
 
 def test_the_stages_are_seen_in_order_and_lowering_is_repeatable(recognised: Recognised) -> None:

@@ -254,8 +254,8 @@ def test_what_is_printed_parses_back(
     model: str | LlamaConfig, machine: str, strategy: str, options: dict[str, Any], tmp_path: Path
 ) -> None:
     made = program(model, machine, strategy, **options)
-    assert parse_program(str(made)) == made
-    assert parse_program(str(made)).fingerprint() == made.fingerprint()
+    assert parse_program(made.text()) == made
+    assert parse_program(made.text()).fingerprint() == made.fingerprint()
     save_program(made, tmp_path / "p.txt")
     assert load_program(tmp_path / "p.txt") == made
     assert [p.name for p in tmp_path.iterdir()] == ["p.txt"]
@@ -269,12 +269,12 @@ def tiny() -> Program:
 def test_a_machine_with_dead_and_slow_pes_parses_back(tiny: Program) -> None:
     odd = dataclasses.replace(tiny.machine, dead=frozenset({(3, 3), (0, 3)}), slow=(SlowPE(1, 1, Fraction(9, 8)),))
     changed = dataclasses.replace(tiny, machine=odd)
-    assert parse_program(str(changed)) == changed
+    assert parse_program(changed.text()) == changed
     assert changed.fingerprint() != tiny.fingerprint()
 
 
 def test_a_text_cut_off_anywhere_is_refused(tiny: Program) -> None:
-    text = str(tiny).rstrip("\n")
+    text = tiny.text().rstrip("\n")
     cuts = {len(text) - 1, *range(0, len(text), 97), *(m.start() for m in re.finditer("\n", text))}
     for cut in sorted(cuts):
         with pytest.raises(ProgramTextError):
@@ -315,7 +315,7 @@ def test_a_broken_text_is_refused_and_never_run(
     case: str, tiny: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old, new, words = BROKEN[case]
-    text = str(tiny)
+    text = tiny.text()
     assert old in text
     monkeypatch.chdir(tmp_path)
     (tmp_path / "p.txt").write_text(text.replace(old, new, 1), encoding="utf-8")

@@ -19,7 +19,6 @@ from wsesim.engine.wafer import Memory
 from wsesim.machine.machine import SlowPE
 from wsesim.program import Program
 from wsesim.report.bounds import MachineBounds, lower_bounds, machine_bounds, multiply_adds
-from wsesim.report.program import program_text
 from wsesim.report.report import KINDS, Report, report
 from wsesim.report.schema import SCHEMA_VERSION
 from wsesim.report.stretches import operator_of, stretches
@@ -290,7 +289,7 @@ def longest_stretches(path: tuple[PathStep, ...]) -> list[int]:
 
 def test_program_text_names_blocks_and_bytes() -> None:
     made = program("smollm2-135m", "wse3")
-    text = program_text(made)
+    text = str(made)
     for figure in (f"{made.pes:,} PEs", "layer0 .. layer29 (30)", made.fingerprint(), f"{made.machine.room_bytes:,}"):
         assert figure in text
     for memory in made.memory:

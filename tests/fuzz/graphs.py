@@ -106,10 +106,11 @@ def stages() -> dict[str, str]:
 
     def make() -> dict[str, str]:
         import wsesim
+        from wsesim.toolchain.compiling import stage_text
 
         seen: dict[str, object] = {}
         wsesim.compile("tiny", machine=MACHINE, max_context=64, observe=seen.__setitem__)
-        return {name: str(value) for name, value in seen.items()}
+        return {name: stage_text(value) for name, value in seen.items()}
 
     return apart(make)
 

@@ -103,9 +103,7 @@ def compile_command(options: argparse.Namespace) -> int:
         return 0
     if options.output is not None:
         _save(program, options.output)
-    from wsesim.report.program import program_text
-
-    print(program_text(program), file=sys.stderr if options.print_stage else sys.stdout)
+    print(program, file=sys.stderr if options.print_stage else sys.stdout)
     return 0
 
 
@@ -150,8 +148,10 @@ class _Observer:
         self.stop_after = stop_after
 
     def __call__(self, stage: str, value: Any) -> None:
+        from wsesim.toolchain.compiling import stage_text
+
         if stage in (self.print_stage, self.stop_after):
-            print(value, end="")
+            print(stage_text(value), end="")
         if stage == self.stop_after:
             raise _StopCompiling
 

@@ -101,6 +101,7 @@ class ColourUse:
 class Program:
     """What the PEs of one wafer do for one model. Context and tokens of a step are symbols: a run fixes them.
 
+    `print(program)` prints the table of `wsesim compile`; `text()` is the whole Program, and parses back.
     `sequences` have a place in the KV cache. `prefill_chunk` tokens of a prompt, and in a decode step up to `batch`
     tokens of as many sequences, go through a block together: its buffers hold them.
     """
@@ -146,10 +147,26 @@ class Program:
     def fingerprint(self) -> str:
         """Hex digits over model, machine, placement, numerics and the Program's version."""
         itself = dataclasses.replace(self, machine=dataclasses.replace(self.machine, base=None))
-        stated = f"{VERSION}\n{self.machine.fingerprint()}\n{itself}"
+        stated = f"{VERSION}\n{self.machine.fingerprint()}\n{itself.text()}"
         return hashlib.sha256(stated.encode()).hexdigest()[:20]
 
-    def __str__(self) -> str:
-        from wsesim.program.text import print_program
+    def text(self) -> str:
+        """The whole Program as text, which `parse_program` reads back."""
+        from wsesim.program.text import print_program  # which needs the class above
 
         return print_program(self)
+
+    def __repr__(self) -> str:
+        blocks = f"{len(self.blocks)} blocks, {self.pes:,} PEs"
+        return f"<Program {self.model} on {self.machine.name}, {self.strategy}: {blocks}, context {self.max_context:,}>"
+
+    def __str__(self) -> str:
+        """The table that `wsesim compile` prints."""
+        from wsesim.program.summary import summary
+
+        return summary(self).text()
+
+    def _repr_html_(self) -> str:
+        from wsesim.program.summary import summary
+
+        return summary(self).html()

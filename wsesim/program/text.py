@@ -83,7 +83,7 @@ def parse_program(text: str) -> Program:
 
 def save_program(program: Program, path: str | Path) -> None:
     """Writes the Program's text to `path`, never half of it."""
-    write_whole(Path(path), str(program))
+    write_whole(Path(path), program.text())
 
 
 def load_program(path: str | Path) -> Program:

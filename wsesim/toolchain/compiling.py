@@ -61,6 +61,13 @@ def unobserved(stage: str, value: Any) -> None:
     del stage, value
 
 
+def stage_text(value: Any) -> str:
+    """The whole text of what a stage made, as `wsesim compile --print` prints it; a Program's `str` is a table."""
+    from wsesim.program import Program
+
+    return value.text() if isinstance(value, Program) else str(value)
+
+
 @public(Lowering)
 def compile(
     model: str | Program = DEFAULT_MODEL,

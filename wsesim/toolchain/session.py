@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from wsesim.errors import InvalidInputError
 from wsesim.machine import Machine
+from wsesim.tables import Table, html_of, shortened, si_seconds, text_of
 from wsesim.toolchain.compiling import Say, compile_model, silent
 from wsesim.toolchain.disk import kept_file, say_if_compiling
 from wsesim.toolchain.options import (
@@ -66,6 +67,23 @@ class Answer:
     def text(self) -> str:
         return self.completion.text
 
+    def __repr__(self) -> str:
+        tokens, total = len(self.completion.token_ids), si_seconds(self.completion.times.total_s)
+        whose = f" of {self.text_from}" if self.text_from else ""
+        return f"<Answer {shortened(self.text, 40)}{whose}: {tokens} tokens, {total} modelled for {self.model}>"
+
+    def __str__(self) -> str:
+        """The text, then the table that `wsesim complete` prints."""
+        return f"{self.text}\n\n{self._table().text()}"
+
+    def _repr_html_(self) -> str:
+        return html_of((Table(self.text), self._table()))
+
+    def _table(self) -> Table:
+        from wsesim.report.completion import completion_table
+
+        return completion_table(self.completion, self.program, self.text_from)
+
     def to_json(self) -> dict[str, Any]:
         """The API's object."""
         from wsesim.serve.reply import completion_reply
@@ -82,6 +100,9 @@ class Text:
     tokenizer: Tokenizer
     fingerprint: str
 
+    def __repr__(self) -> str:
+        return f"<Text of {self.program.model}>"
+
 
 @dataclass(slots=True)
 class Session:
@@ -95,6 +116,26 @@ class Session:
     tokenizer: Tokenizer
     text: Text
     say: Say = silent
+
+    def __repr__(self) -> str:
+        slots = f"{self.engine.slots} slots of {self.engine.max_context:,} tokens"
+        return f"<Session of {self.model} on {self.program.machine.name}: {self._whose_text()}, {slots}>"
+
+    def __str__(self) -> str:
+        """The Program's table, whose text it is, and how many requests have room."""
+        return text_of(self._tables())
+
+    def _repr_html_(self) -> str:
+        return html_of(self._tables())
+
+    def _tables(self) -> tuple[Table, ...]:
+        from wsesim.program.summary import summary
+
+        slots = f"{self.engine.slots} slots of {self.engine.max_context:,} tokens"
+        return summary(self.program), Table("ready to answer", (("text", self._whose_text()), ("room", slots)))
+
+    def _whose_text(self) -> str:
+        return f"text and token counts of {self.text_from}" if self.text_from else "text of its own"
 
     @public(RequestOptions)
     def stream(

@@ -6,10 +6,10 @@ from collections import Counter
 
 from wsesim.machine.text import machine_notes
 from wsesim.program.program import Program
-from wsesim.tables import aligned, si_bytes
+from wsesim.tables import Table, si_bytes
 
 
-def program_text(program: Program) -> str:
+def summary(program: Program) -> Table:
     """Blocks of one shape together, the fullest PE of each, and what moves between them."""
     machine = program.machine
     memory = {m.block: m for m in program.memory}
@@ -23,16 +23,16 @@ def program_text(program: Program) -> str:
     ]
     kinds = Counter(t.kind for t in program.transfers)
     turns = f"{kinds['turn']} turns, " if kinds["turn"] else ""
-    return "\n".join(
-        [
-            f"{program.model} on {machine.name}, {program.strategy}: {program.pes:,} PEs "
-            f"in {len(program.blocks)} blocks, {si_bytes(program.sram_bytes)} of SRAM",
-            aligned(rows),
-            f"  {len(program.kernels)} kernels; {kinds['straight']} straight transfers, "
-            f"{kinds['reslice']} reslices; {turns}context {program.max_context:,} x {program.sequences}; "
-            f"fingerprint {program.fingerprint()}",
-            *(f"  {note}" for note in machine_notes(machine)),
-        ]
+    moves = (
+        f"{len(program.kernels)} kernels; {kinds['straight']} straight transfers, {kinds['reslice']} reslices; "
+        f"{turns}context {program.max_context:,} x {program.sequences}; fingerprint {program.fingerprint()}"
+    )
+    return Table(
+        f"{program.model} on {machine.name}, {program.strategy}: {program.pes:,} PEs "
+        f"in {len(program.blocks)} blocks, {si_bytes(program.sram_bytes)} of SRAM",
+        tuple(rows),
+        heading=True,
+        notes=(moves, *machine_notes(machine)),
     )
 
 
