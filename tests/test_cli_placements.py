@@ -80,7 +80,7 @@ def test_a_file_that_changed_is_compiled_anew(capsys: Capsys) -> None:
 
 REFUSED = {
     "no file": (("--placement", "absent.toml"), "absent.toml: cannot be read as a placement: "),
-    "no TOML": (("--placement", "bad.toml"), "placement bad.toml: not TOML: "),
+    "no TOML": (("--placement", "bad.toml"), "placement bad.toml: is not TOML: "),
     "a strategy too": (
         ("--placement", "halves.toml", "--strategy", "shared"),
         "--strategy and --placement exclude each other: halves.toml decides it",

@@ -106,6 +106,16 @@ def test_any_graph_parses_back(graph: Graph) -> None:
         ("input %x : ([T] f32)", "only a node has several results"),
         ("constant %c : [1] f32 = 1.0", "values in parentheses"),
         ("constant %c : [1] f32 = (x)", "expected a value"),
+        ("%a : [1e999] f32 = neg(%b)", "a dimension is a whole number below 2^62 or a name, not '1e999'"),
+        ("%a : [inf] f32 = neg(%b)", "a dimension is a whole number below 2^62 or a name, not 'inf'"),
+        (f"%a : [{'9' * 5000}] f32 = neg(%b)", "has more than 300 digits"),
+        (f"%a : [T] f32 = neg(%b) {{dim={'9' * 5000}}}", "has more than 300 digits"),
+        ("%a : [9223372036854775808] f32 = neg(%b)", "a dimension is a whole number below 2^62"),
+        (f"%a : [T] f32 = neg(%b) {{dim={'(' * 5000}}}", "nested too deeply"),
+        (f"%{'a' * 5000} : [T] f32 = neg(%b)", "is longer than 400 characters"),
+        ('%"\\x" : [T] f32 = neg(%b)', "is no JSON string"),
+        ('%"\\ud800" : [T] f32 = neg(%b)', "is no JSON string"),
+        (f"%a : [T] f32 = neg(%b) {'z' * 5000}", "unexpected 'zzz"),
     ],
 )
 def test_syntax_errors_name_the_line(line: str, message: str) -> None:
@@ -114,6 +124,7 @@ def test_syntax_errors_name_the_line(line: str, message: str) -> None:
     assert caught.value.line == 3
     assert "line 3" in str(caught.value)
     assert message in str(caught.value)
+    assert len(str(caught.value)) < 200
 
 
 def test_a_graph_needs_name_and_output() -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from wsesim.errors import InvalidInputError
-from wsesim.files import echoed, open_file, parse_json, parse_toml, read_bytes, read_text, shown, validated
+from wsesim.errors import InvalidInputError, brief
+from wsesim.files import open_file, parse_json, parse_toml, read_bytes, read_text, shown, validated
 
 
 def refusal(call: object, *arguments: object) -> str:
@@ -73,7 +73,7 @@ def test_names_and_values_are_shown_on_one_line_and_cut() -> None:
     nested: object = 1
     for _ in range(100_000):
         nested = [nested]
-    assert echoed(nested).startswith("[[[[")
-    assert echoed([1] * 10**6) == "[1, 1, 1, 1, 1, 1, ...]"
-    assert echoed("a\n") == "'a\\n'"
-    assert len(echoed({"k": "x" * 5000})) == 60
+    assert brief(nested).startswith("[[[[")
+    assert brief([1] * 10**6) == "[1, 1, 1, 1, 1, 1, ...]"
+    assert brief("a\n") == "'a\\n'"
+    assert len(brief({"k": "x" * 5000})) == 60

@@ -105,7 +105,7 @@ def test_without_its_data_it_is_timed_and_may_take_other_weights(path: Path, tmp
 
 def test_what_is_missing_is_said(path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     absent = run(capsys, "simulate", "absent.onnx", *PLACE)
-    assert absent.status == 2 and "absent.onnx: there is no such file" in absent.err
+    assert absent.status == 2 and "absent.onnx: cannot be read as an ONNX model: No such file" in absent.err
     (tmp_path / "letters.onnx").write_bytes(path.read_bytes())
     (tmp_path / "letters.onnx.data").write_bytes((path.parent / "letters.onnx.data").read_bytes())
     mute = run(capsys, "complete", "HELLO", "--model", str(tmp_path / "letters.onnx"), *PLACE)

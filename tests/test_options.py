@@ -168,7 +168,7 @@ def test_the_numbers_of_a_machine_are_checked_before_anything_is_compiled(call: 
         ("`block=None`", "no --block"),
         ("`strategy='shared'` and `max_context`", "--strategy shared and --max-context"),
         ("`weights=PATH` or `wsesim models pull x`", "--weights PATH or `wsesim models pull x`"),
-        ("two\n  lines", "two lines"),
+        ("two:\n  lines", "two: lines"),
     ],
 )
 def test_messages_name_options_as_they_are_typed(message: str, typed: str) -> None:

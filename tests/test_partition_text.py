@@ -88,6 +88,8 @@ def test_every_rule_has_its_breakers() -> None:
         (O_OF_LAYER_0, "  o %linear_3 along\n", "line 9: expected ':'"),
         ("stage embed embed from %tokens to %embedding_0\n", "", "line 2: expected `stage NAME KIND from"),
         (r"\ngraph tiny\n", "\n", "a partition ends with its graph"),
+        (r"(%linear_3 : )\[T, 32\]", r"\1[T, T]", "node 'linear_3' of a partition is not \\[T, features\\]"),
+        (r"(%linear_3 : )\[T, 32\]", r"\1[T, 1e999]", "a dimension is a whole number below 2\\^62"),
         ("output %head_0", "output %head_0 twice", "line [0-9]+: unexpected 'twice'"),
     ],
 )

@@ -153,7 +153,7 @@ def test_head_and_embedding_lie_anywhere(recognised: Recognised) -> None:
 # Refusals.
 
 SYNTAX = {
-    "no TOML": ("[blocks", "mine.toml: not TOML"),
+    "no TOML": ("[blocks", "mine.toml: is not TOML"),
     "no blocks": ("prefill_chunk = 1", "there is no block; one is name = { x = 0"),
     "unknown field": ("[block]", "unknown field 'block' (did you mean blocks?); known: strategy, prefill_chunk, "),
     "blocks no table": ("blocks = 3", "blocks is 3, not a table"),

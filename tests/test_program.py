@@ -305,6 +305,12 @@ BROKEN: dict[str, tuple[str, str, str]] = {
     "field twice": ("x=0, y=0", "x=0, x=0, y=0", "field 'x' is given twice"),
     "a block that is none": ("block Block(", "block Rect(x=0, y=0, columns=1, rows=1)\nblock Block(", "field 'blocks'"),
     "header's field missing": ("strategy='pipelined', ", "", "field 'strategy' is missing"),
+    "a list in the header": (
+        "batch=1",
+        "batch=1, blocks=3",
+        "line 2 of the Program: field 'blocks' has lines of its own",
+    ),
+    "an infinite fraction": ("Fraction('1/4')", "Fraction(1e999)", "line 3 of the Program: cannot convert Infinity"),
     "deep nest": ("x=0, y=0", f"x={'(' * 150}0{',)' * 150}, y=0", "field 'x' is"),
     "deeper nest": ("x=0, y=0", f"x={'-' * 100_000}0, y=0", "line"),
 }
@@ -443,6 +449,7 @@ BREAKERS: dict[str, list[Callable[[Program], Program]]] = {
         _program(lambda p: {"kernels": ()}),
     ],
     "blocks split the residual stream over rows or columns": [_first("blocks", axis="diagonals")],
+    "a product is summed along or across its block": [_set("layer0.qkv", axis="add_1")],
     "blocks lie inside the usable rectangle": [_first("blocks", x=1)],
     "blocks do not overlap": [_first("blocks", rows=2)],
     "blocks avoid dead PEs": [

@@ -16,11 +16,21 @@ message with its own spelling: give --sequences 2.
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Iterable
+
+MOST_MESSAGE = 2000
+"""Characters of an error's message."""
 
 
 class WsesimError(Exception):
-    """Base of all errors that name a user's mistake."""
+    """Base of all errors that name a user's mistake, in one line: what is longer, or holds control characters, is not.
+
+    Values come from files of strangers. A value of a megabyte is not echoed, and no escape sequence reaches a terminal.
+    """
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(one_line(str(message)))
 
 
 class InvalidInputError(WsesimError):
@@ -40,7 +50,38 @@ class UnknownNameError(WsesimError):
 
     def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "") -> None:
         nearest = _nearest_first(name, known)
-        super().__init__(f"unknown {kind} {name!r}; known: {', '.join(nearest)}{hint and '; ' + hint}")
+        super().__init__(f"unknown {kind} {brief(name, 200)}; known: {', '.join(nearest)}{hint and '; ' + hint}")
+
+
+def brief(value: object, most: int = 60) -> str:
+    """A value as messages show it: its repr in at most so many characters, of lists and tables the first elements."""
+    short = reprlib.Repr()
+    short.maxstring = short.maxlong = short.maxother = most
+    try:
+        text = short.repr(value)
+    except ValueError:  # Python writes no integer of more than 4,300 digits
+        return "a number of thousands of digits"
+    return clipped(text, most)
+
+
+def first_line(error: BaseException, most: int = 200) -> str:
+    """What an error of a library says, as a reason in a message of ours: its first line, or its type."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return clipped(lines[0] if lines else type(error).__name__, most)
+
+
+def clipped(text: str, most: int = 200) -> str:
+    """A text of at most so many characters."""
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
+def one_line(text: str) -> str:
+    """A text in one line of at most MOST_MESSAGE characters, control characters written as escapes."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    joined = "".join(f"{line}{' ' if line.endswith((':', ';', ',')) else '; '}" for line in lines[:-1]) + "".join(
+        lines[-1:]
+    )
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in clipped(joined, MOST_MESSAGE))
 
 
 class UnknownKeywordError(UnknownNameError, TypeError):

@@ -11,22 +11,19 @@ from __future__ import annotations
 
 import json
 import os
-import reprlib
 import stat
 import threading
 import tomllib
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
-from wsesim.errors import InvalidInputError
+from wsesim.errors import InvalidInputError, brief, first_line
 
 MOST_TEXT_BYTES = 64 << 20
 """Limit for files that are read whole: texts, tables, configurations."""
 
 T = TypeVar("T")
-
-_SHORT = reprlib.Repr()
-_SHORT.maxstring = _SHORT.maxother = 60
 
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
@@ -37,7 +34,7 @@ _KINDS = (
 )
 
 
-def open_file(path: str | Path, what: str) -> BinaryIO:
+def open_file(path: str | Path, what: str) -> BufferedReader:
     """A regular file, open for reading. `what` says what it should be, as in "a placement".
 
     Raises InvalidInputError for a file that is absent, cannot be read, or is a folder, pipe or device. Never blocks.
@@ -85,7 +82,7 @@ def parse_json(text: str | bytes, name: str) -> Any:
     except RecursionError:
         raise InvalidInputError(f"{name}: is nested too deeply to be read") from None
     except ValueError as error:  # JSONDecodeError, UnicodeDecodeError, a number with too many digits
-        raise InvalidInputError(f"{name}: is not JSON: {_first_line(error)}") from None
+        raise InvalidInputError(f"{name}: is not JSON: {first_line(error)}") from None
 
 
 def parse_toml(text: str, name: str) -> dict[str, Any]:
@@ -95,7 +92,7 @@ def parse_toml(text: str, name: str) -> dict[str, Any]:
     except RecursionError:
         raise InvalidInputError(f"{name}: is nested too deeply to be read") from None
     except ValueError as error:  # TOMLDecodeError, a number with too many digits
-        raise InvalidInputError(f"{name}: is not TOML: {_first_line(error)}") from None
+        raise InvalidInputError(f"{name}: is not TOML: {first_line(error)}") from None
 
 
 def validated(name: str, schema: type[T], value: object) -> T:
@@ -107,17 +104,9 @@ def validated(name: str, schema: type[T], value: object) -> T:
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
         place = ".".join(shown(part) for part in first["loc"])
-        found = "" if first["type"] == "missing" else f", not {echoed(first['input'])}"
+        found = "" if first["type"] == "missing" else f", not {brief(first['input'])}"
         words = first["msg"].split(" or instance of ")[0]  # what pydantic adds to it is the name of a class
         raise InvalidInputError(f"{name}: {place and place + ': '}{words}{found}") from None
-
-
-def echoed(value: object) -> str:
-    """A value out of a file as a message shows it: its repr on one line, cut to 60 characters.
-
-    Only the first few elements and levels of a list or table are looked at.
-    """
-    return _SHORT.repr(value)[:60]
 
 
 def shown(name: object) -> str:
@@ -157,8 +146,4 @@ def _refuse_constant(constant: str) -> NoReturn:
 
 
 def _reason(error: OSError | ValueError) -> str:
-    return getattr(error, "strerror", None) or _first_line(error)
-
-
-def _first_line(error: Exception) -> str:
-    return f"{str(error).splitlines()[0] if str(error) else type(error).__name__:.160}"
+    return getattr(error, "strerror", None) or first_line(error)

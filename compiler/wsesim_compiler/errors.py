@@ -25,7 +25,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from wsesim.errors import DoesNotFitError, InvalidInputError, VerificationError
+from wsesim.errors import DoesNotFitError, InvalidInputError, VerificationError, brief, first_line
 
 
 class ShapeError(ValueError):
@@ -48,8 +48,7 @@ class ExportedFileError(InvalidInputError):
     """A file that torch.export.save has not written, or that is damaged; `reason` is said by its first line."""
 
     def __init__(self, path: object, reason: Exception) -> None:
-        first = (str(reason).strip().splitlines() or [type(reason).__name__])[0]
-        super().__init__(f"{path}: cannot be read as a file of torch.export.save: {first:.200}")
+        super().__init__(f"{path}: cannot be read as a file of torch.export.save: {first_line(reason)}")
 
 
 class OnnxFileError(InvalidInputError):
@@ -87,6 +86,9 @@ class MissingBufferError(InvalidInputError):
         self.buffer = buffer
 
 
+_MOST_NAMED = 12
+
+
 @dataclass(frozen=True, slots=True)
 class Unsupported:
     """One operator that a front end or pass cannot take, with the name it came from and why."""
@@ -99,13 +101,15 @@ class Unsupported:
 class UnsupportedOperatorError(InvalidInputError):
     """Every operator of a model that is not supported; `operators` holds them all.
 
-    The message has one line per operator, reason and place; layer numbers are folded into `*` with a count.
+    The message names each operator with its place and the reason, once; layer numbers are folded into `*` with a count.
     """
 
     def __init__(self, model: str, operators: Iterable[Unsupported]) -> None:
         self.operators = tuple(operators)
-        lines = "\n".join(f"  {line}" for line in _folded(self.operators))
-        super().__init__(f"{model} holds operators that the compiler does not support:\n{lines}")
+        folded = _folded(self.operators)
+        more = f"; and {len(folded) - _MOST_NAMED} more" if len(folded) > _MOST_NAMED else ""
+        listed = "; ".join(folded[:_MOST_NAMED])
+        super().__init__(f"{model} holds operators that the compiler does not support: {listed}{more}")
 
 
 def _folded(operators: Iterable[Unsupported]) -> list[str]:
@@ -127,7 +131,7 @@ class GraphVerificationError(VerificationError):
 
     def __init__(self, graph: str, stage: str, rule: str, node: str, source: str, message: str) -> None:
         at = f" (from {source})" if source else ""
-        super().__init__(f"{stage} graph {graph!r} breaks the rule {rule!r} at {node!r}{at}: {message}")
+        super().__init__(f"{stage} graph {graph!r} breaks the rule {rule!r} at {brief(node)}{at}: {message}")
         self.rule = rule
         self.node = node
         self.source = source

@@ -9,8 +9,9 @@ graph NAME
 
 from __future__ import annotations
 
+from wsesim.errors import brief
 from wsesim_compiler.errors import GraphSyntaxError, PartitionError
-from wsesim_compiler.ir import Graph, Node
+from wsesim_compiler.ir import Graph, Node, TensorType
 from wsesim_compiler.line import Line, word
 from wsesim_compiler.partition import Fused, Partition, Stage
 from wsesim_compiler.text import parse_graph, print_graph
@@ -53,6 +54,13 @@ def parse_partition(text: str) -> Partition:
     return parts.partition()
 
 
+def _features(node: Node) -> int:
+    width = node.shape[-1] if isinstance(node.type, TensorType) and node.shape else None
+    if not isinstance(width, int):
+        raise PartitionError(f"node {node.name!r} of a partition is not [T, features]")
+    return width
+
+
 class _Parts:
     """What has been read of a partition so far."""
 
@@ -73,11 +81,11 @@ class _Parts:
         elif self._stages:
             self._kernel(said, line)
         else:
-            line.fail(f"expected `stage NAME KIND from %VALUE to %VALUE`, found {said!r}")
+            line.fail(f"expected `stage NAME KIND from %VALUE to %VALUE`, found {brief(said)}")
         line.finish()
 
     def partition(self) -> Partition:
-        widths = {node.name: int(node.shape[-1]) for node in self._graph.nodes}
+        widths = {node.name: _features(node) for node in self._graph.nodes}
         stages = tuple(
             Stage(name, kind, tuple(fused), "" if source == self._tokens else source, target)
             for (name, kind, source, target), fused in zip(self._stages, self._fused, strict=True)

@@ -16,10 +16,11 @@ import dataclasses
 import difflib
 import json
 import re
-import tomllib
 from collections.abc import Mapping
 from typing import Any
 
+from wsesim.errors import InvalidInputError, brief
+from wsesim.files import parse_toml
 from wsesim.machine.fields import build
 from wsesim.program.program import AXES, Block
 from wsesim_compiler.errors import PlacementFileError
@@ -33,10 +34,9 @@ _NAME = re.compile(r"[A-Za-z0-9_-]+")
 def parse_placement(text: str, name: str, options: Options) -> Options:
     """`options` with what a placement's text states. Raises PlacementFileError, naming the file by `name`."""
     try:
-        table = tomllib.loads(text)
-        return _stated(table, options)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise PlacementFileError(f"placement {name}: not TOML: {error}") from None
+        return _stated(parse_toml(text, f"placement {name}"), options)
+    except InvalidInputError as error:
+        raise PlacementFileError(str(error)) from None
     except ValueError as error:
         raise PlacementFileError(f"placement {name}: {error}") from None
 
@@ -87,7 +87,7 @@ def _stated(table: dict[str, Any], options: Options) -> Options:
         )
     chunk = table.get("prefill_chunk")
     if chunk is not None and (type(chunk) is not int or chunk < 1):
-        raise ValueError(f"prefill_chunk is {chunk!r:.60}; it is an integer of at least 1")
+        raise ValueError(f"prefill_chunk is {brief(chunk)}; it is an integer of at least 1")
     collectives = _table(table, "collectives")
     return dataclasses.replace(
         options,
@@ -101,9 +101,9 @@ def _stated(table: dict[str, Any], options: Options) -> Options:
 
 def _block(name: str, fields: object) -> PlacedBlock:
     if not _NAME.fullmatch(name):
-        raise ValueError(f"block {name!r:.60}: a name is of letters, digits, _ and -")
+        raise ValueError(f"block {brief(name)}: a name is of letters, digits, _ and -")
     if not isinstance(fields, dict):
-        raise ValueError(f"block {name} is {fields!r:.60}, not a table with x, y, columns, rows and stages")
+        raise ValueError(f"block {name} is {brief(fields)}, not a table with x, y, columns, rows and stages")
     try:
         _check_fields(fields, BLOCK_FIELDS)
     except ValueError as error:
@@ -111,7 +111,7 @@ def _block(name: str, fields: object) -> PlacedBlock:
     where: Mapping[str, Any] = {"axis": AXES[0], **{k: v for k, v in fields.items() if k != "stages"}}
     stages = fields.get("stages")
     if not isinstance(stages, list) or not stages or not all(isinstance(stage, str) for stage in stages):
-        raise ValueError(f"block {name}: stages is {stages!r:.60}, not a list of names of stages")
+        raise ValueError(f"block {name}: stages is {brief(stages)}, not a list of names of stages")
     try:
         block = build(Block, {"name": name, **where})
     except ValueError as error:
@@ -119,7 +119,7 @@ def _block(name: str, fields: object) -> PlacedBlock:
     if min(block.columns, block.rows) < 1:
         raise ValueError(f"block {name} is {block.columns} x {block.rows} PEs; columns and rows are at least 1")
     if block.axis not in AXES:
-        raise ValueError(f"block {name}: axis is {block.axis!r:.60}; it is one of {', '.join(AXES)}")
+        raise ValueError(f"block {name}: axis is {brief(block.axis)}; it is one of {', '.join(AXES)}")
     return PlacedBlock(block, tuple(stages))
 
 
@@ -134,11 +134,11 @@ def _check_fields(table: Mapping[str, Any], known: tuple[str, ...]) -> None:
 def _table(table: dict[str, Any], field: str) -> dict[str, Any]:
     found = table.get(field, {})
     if not isinstance(found, dict):
-        raise ValueError(f"{field} is {found!r:.60}, not a table")
+        raise ValueError(f"{field} is {brief(found)}, not a table")
     return found
 
 
 def _text(field: str, value: object) -> str:
     if not isinstance(value, str):
-        raise ValueError(f"{field} is {value!r:.60}, not a text")
+        raise ValueError(f"{field} is {brief(value)}, not a text")
     return value

@@ -16,6 +16,7 @@ import json
 from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
+from wsesim.errors import brief
 from wsesim_compiler.errors import GraphSyntaxError
 from wsesim_compiler.ir import (
     Attribute,
@@ -29,8 +30,9 @@ from wsesim_compiler.ir import (
     TensorType,
     Value,
 )
-from wsesim_compiler.line import Line, unquoted, word
+from wsesim_compiler.line import Line, word
 
+_MOST_LEVELS = 16
 _WORDS: dict[str, Attribute] = {"true": True, "false": False, "none": None}
 _Reference: TypeAlias = Callable[[str], str]
 
@@ -130,7 +132,7 @@ class _Parts:
         elif keyword == "output":
             self.outputs = parse_references(line)
         else:
-            line.fail(f"expected a node, graph, input, parameter, constant or output, found {keyword!r}")
+            line.fail(f"expected a node, graph, input, parameter, constant or output, found {brief(keyword)}")
 
 
 def parse_references(line: Line) -> tuple[str, ...]:
@@ -167,25 +169,23 @@ def _parse_attributes(line: Line) -> Attributes:
     return tuple(pairs)
 
 
-def _parse_attribute(line: Line) -> Attribute:
+def _parse_attribute(line: Line, level: int = 0) -> Attribute:
+    if level > _MOST_LEVELS:
+        line.fail("values are nested too deeply")
     if line.accept("("):
         parts: list[Attribute] = []
         while not line.accept(")"):
-            parts.append(_parse_attribute(line))
+            parts.append(_parse_attribute(line, level + 1))
             line.accept(",")
         return tuple(parts)
     if line.kind == "string":
-        return unquoted(line.take())
+        return line.unquoted(line.take())
     if line.kind == "number":
-        return _number(line.take())
+        return line.take_number()
     word = line.word()
     if word not in _WORDS:
-        line.fail(f"expected a value, found {word!r}")
+        line.fail(f"expected a value, found {brief(word)}")
     return _WORDS[word]
-
-
-def _number(text: str) -> int | float:
-    return int(text) if text.lstrip("-").isdigit() else float(text)
 
 
 def _parse_constant(line: Line) -> Constant:
@@ -219,6 +219,6 @@ def _parse_tensor_type(line: Line) -> TensorType:
     line.expect("[")
     dims: list[Dim] = []
     while not line.accept("]"):
-        dims.append(int(line.take()) if line.kind == "number" else line.word())
+        dims.append(line.dimension() if line.kind == "number" else line.word())
         line.accept(",")
     return TensorType(tuple(dims), line.word())

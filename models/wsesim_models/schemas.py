@@ -16,7 +16,8 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, FailFast, Field
 from pydantic_core import PydanticCustomError
 
-from wsesim.files import echoed, shown
+from wsesim.errors import brief
+from wsesim.files import shown
 
 _MOST_DIMENSIONS = 4
 
@@ -41,7 +42,7 @@ def _all(is_right: Callable[[object], bool], words: str) -> AfterValidator:
         wrong = next((key for key, value in table.items() if not is_right(value)), None)
         if wrong is None:
             return table
-        found = echoed(table[wrong])
+        found = brief(table[wrong])
         raise PydanticCustomError(
             "table", "{key} is {found}, expected {words}", {"key": shown(wrong), "found": found, "words": words}
         )

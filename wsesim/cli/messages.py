@@ -5,17 +5,15 @@ from __future__ import annotations
 import ast
 import re
 
+from wsesim.errors import one_line
 from wsesim.toolchain.options import GROUPS, options_in
 
-MOST_CHARACTERS = 2000
 _KEYWORD = re.compile(r"`(\w+)(?:=([^`]*))?`")
 
 
 def as_typed(message: str) -> str:
     """The message with `sequences=2` as --sequences 2 and `block=None` as no --block, on one line."""
-    line = " ".join(line.strip() for line in message.splitlines())
-    typed = _KEYWORD.sub(_as_typed, line)
-    return typed if len(typed) <= MOST_CHARACTERS else f"{typed[:MOST_CHARACTERS]} ..."
+    return _KEYWORD.sub(_as_typed, one_line(message))
 
 
 def flag(name: str) -> str:

@@ -8,6 +8,8 @@ from functools import lru_cache
 from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
+from wsesim.errors import brief
+
 T = TypeVar("T")
 
 
@@ -20,7 +22,7 @@ def build(cls: Callable[..., T], values: Mapping[str, Any]) -> T:
         raise ValueError(f"field {missing!r} is missing")
     for name, value in values.items():
         if not is_a(value, hints[name]):
-            raise ValueError(f"field {name!r} is {value!r:.60}, not of type {shown(hints[name])}")
+            raise ValueError(f"field {name!r} is {brief(value)}, not of type {shown(hints[name])}")
     return cls(**values)
 
 

@@ -18,7 +18,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from wsesim.files import write_whole
+from wsesim.errors import InvalidInputError, brief, first_line
+from wsesim.files import read_text, write_whole
 from wsesim.machine import Fabric, Host, Machine, OpCost, Rect
 from wsesim.machine.fields import build
 from wsesim.machine.machine import SlowPE
@@ -46,7 +47,7 @@ _LISTS = {
 _SINGLE = ("machine", "feedback")
 _END = "end"  # a text that was cut off at the end of a line has none
 _WRAPPERS: dict[str, Callable[[Any], Any]] = {"Fraction": Fraction, "frozenset": frozenset}
-_UNREADABLE = (SyntaxError, ValueError, TypeError, ZeroDivisionError, RecursionError, MemoryError)
+_UNREADABLE = (SyntaxError, ValueError, TypeError, ArithmeticError, RecursionError, MemoryError)
 
 
 def print_program(program: Program) -> str:
@@ -67,16 +68,16 @@ def parse_program(text: str) -> Program:
     """The Program that a text describes. Raises ProgramTextError with the line's number."""
     lines = text.rstrip().splitlines()
     if not lines or lines[0] != f"program {VERSION}":
-        raise ProgramTextError(f"not a Program of version {VERSION}: the first line is {lines[:1]}")
+        raise ProgramTextError(f"not a Program of version {VERSION}: the first line is {brief(''.join(lines[:1]))}")
     if lines[-1] != _END:
         raise ProgramTextError(f"not a whole Program: the last line, {len(lines)}, is not {_END!r}")
-    fields: dict[str, Any] = {field: [] for field in _LISTS.values()}
+    fields: dict[str, Any] = {}
+    lists: dict[str, list[Any]] = {field: [] for field in _LISTS.values()}
     for number, line in enumerate(lines[1:-1], start=2):
         if line.strip():
-            _read_line(line, number, fields)
-    fields = {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}
+            _read_line(line, number, fields, lists)
     try:
-        return build(Program, fields)
+        return build(Program, {**fields, **{name: tuple(items) for name, items in lists.items()}})
     except ValueError as error:
         raise ProgramTextError(f"not a whole Program: {error}") from None
 
@@ -89,26 +90,31 @@ def save_program(program: Program, path: str | Path) -> None:
 def load_program(path: str | Path) -> Program:
     """The Program saved at `path`, verified. Raises ProgramTextError, and what `verify_program` raises."""
     try:
-        program = parse_program(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, ProgramTextError) as error:
+        program = parse_program(read_text(path, "a Program"))
+    except ProgramTextError as error:
         raise ProgramTextError(f"{path}: cannot be read as a Program: {error}") from None
+    except InvalidInputError as error:
+        raise ProgramTextError(str(error)) from None
     verify_program(program)
     return program
 
 
-def _read_line(line: str, number: int, fields: dict[str, Any]) -> None:
+def _read_line(line: str, number: int, fields: dict[str, Any], lists: dict[str, list[Any]]) -> None:
     word, _, rest = line.partition(" ")
     try:
         if line.startswith("header("):
-            fields.update(_keywords(ast.parse(line, mode="eval").body))
+            header = _keywords(ast.parse(line, mode="eval").body)
+            for name in sorted({*lists, *_SINGLE} & header.keys()):
+                raise ValueError(f"field {name!r} has lines of its own")
+            fields.update(header)
         elif word in _LISTS:
-            fields[_LISTS[word]].append(_value(ast.parse(rest, mode="eval").body))
+            lists[_LISTS[word]].append(_value(ast.parse(rest, mode="eval").body))
         elif word in _SINGLE:
             fields[word] = _value(ast.parse(rest, mode="eval").body)
         else:
-            raise ValueError(f"unknown word {word!r:.40}")
+            raise ValueError(f"unknown word {brief(word)}")
     except _UNREADABLE as error:
-        raise ProgramTextError(f"line {number} of the Program: {error}") from None
+        raise ProgramTextError(f"line {number} of the Program: {first_line(error)}") from None
 
 
 def _text(value: Any) -> str:
@@ -136,7 +142,7 @@ def _value(node: ast.expr) -> Any:
     if name in _WRAPPERS and len(node.args) == 1 and not node.keywords:
         return _WRAPPERS[name](_value(node.args[0]))
     if name not in _TYPES:
-        raise ValueError(f"unknown constructor {name!r:.40}")
+        raise ValueError(f"unknown constructor {brief(name)}")
     return build(_TYPES[name], _keywords(node))
 
 

@@ -7,11 +7,13 @@ from collections.abc import Callable, Iterator
 from itertools import combinations, groupby
 from typing import Any
 
+from wsesim.errors import brief, clipped
 from wsesim.machine.machine import TIMING_DTYPES
 from wsesim.machine.rules import check_machine
 from wsesim.program.collectives import is_collective
 from wsesim.program.errors import ProgramRuleError, SramError
 from wsesim.program.kernels import (
+    ACROSS,
     ALONG,
     Add,
     Embed,
@@ -48,7 +50,7 @@ def verify_program(program: Program) -> None:
     """Raises ProgramRuleError with every broken rule of the first group that has one, or SramError."""
     check_machine(program.machine)
     for rules in RULES:
-        broken = [f"{rule}: {offender}" for rule, check in rules for offender in check(program)]
+        broken = [f"{rule}: {clipped(offender)}" for rule, check in rules for offender in check(program)]
         if broken:
             more = f" (and {len(broken) - 8} more)" if len(broken) > 8 else ""
             raise ProgramRuleError("; ".join(broken[:8]) + more)
@@ -302,6 +304,12 @@ def _unknown_axes(program: Program) -> Iterator[str]:
     yield from (f"{b.name} over {b.axis}" for b in program.blocks if b.axis not in AXES)
 
 
+def _unknown_ways(program: Program) -> Iterator[str]:
+    for kernel in program.kernels:
+        if isinstance(kernel, Linear) and kernel.axis not in (ALONG, ACROSS):
+            yield f"{kernel.name} over {brief(kernel.axis)}"
+
+
 Rule = tuple[str, Callable[[Program], Iterator[str]]]
 RULES: tuple[tuple[Rule, ...], ...] = (
     (  # what the other rules rely on
@@ -316,6 +324,7 @@ RULES: tuple[tuple[Rule, ...], ...] = (
         ("each source has its target, layout, weight and eps, on segments of one length", _uneven_lists),
         ("kernels lead from the embedding to the sample", _wrong_ends),
         (f"blocks split the residual stream over {' or '.join(AXES)}", _unknown_axes),
+        (f"a product is summed {ALONG} or {ACROSS} its block", _unknown_ways),
     ),
     (
         ("blocks lie inside the usable rectangle", _outside),

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from wsesim.cache import cache_dir
 from wsesim.digests import sources_digest
+from wsesim.errors import InvalidInputError
+from wsesim.files import open_file
 
 
 def kept_file(kind: str, model: str, stated: object, sources: tuple[str, ...]) -> Path:
@@ -28,11 +30,11 @@ def file_state(path: Path) -> tuple[object, ...] | None:
     None for a file that cannot be read.
     """
     try:
-        with path.open("rb") as file:
+        with open_file(path, "a model") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         with os.scandir(path.parent) as entries:
             beside = [(e.name, e.stat().st_size, e.stat().st_mtime_ns) for e in entries if e.is_file()]
-    except OSError:
+    except (OSError, InvalidInputError):
         return None
     return (str(path.resolve()), digest, *sorted(beside))
 

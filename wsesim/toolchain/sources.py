@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wsesim.errors import InvalidInputError
-from wsesim.files import read_text
+from wsesim.files import open_file, read_text
 from wsesim.machine import Machine
 from wsesim.toolchain.options import DEFAULT_CONTEXT, Lowering
 
@@ -27,7 +27,8 @@ def check_model(model: str) -> None:
     from wsesim_models.config import config
 
     if not (is_name(model) or is_factory(model) or is_onnx(model) or is_exported(model)):
-        _refuse_file(Path(model))
+        if model:
+            _refuse_file(Path(model))
         config(model)  # raises, naming the models that are known
 
 
@@ -108,7 +109,7 @@ def is_saved_program(model: str) -> bool:
     path = Path(model)
     if is_name(model) or not is_file(path):
         return False
-    with path.open("rb") as file:
+    with open_file(path, "a saved Program") as file:
         return file.read(8) == b"program "
 
 
@@ -119,12 +120,21 @@ def is_file(path: Path) -> bool:
         return False
 
 
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
+
+
 def _refuse_file(path: Path) -> None:
     """Raises for a file that MODEL cannot be; what it should have been is said in the file's terms."""
     if path.suffix == ".py":
         raise InvalidInputError(f"{path}: which callable makes the torch module? Give {path}:factory")
     if is_file(path):
         raise InvalidInputError(f"{path} is not a saved Program: that begins with `program` and its version")
+    if _is_there(path):
+        open_file(path, "a model").close()  # raises: it is a folder, a pipe or a device
 
 
 def _context(model: str, asked: int | None) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING, Any
 
+from wsesim.errors import first_line
 from wsesim_compiler.errors import ExportError
 from wsesim_compiler.frontends.fx import read_program
 from wsesim_compiler.frontends.rope_frequencies import configured_inv_freq
@@ -54,7 +55,7 @@ def export(module: nn.Module) -> ExportedProgram:
                 return _export(module, tokens)
         except Exception as error:  # the module's own code may raise anything
             failures.append(error)
-    reason = str(failures[0]).strip().split("\n")[0] or type(failures[0]).__name__
+    reason = first_line(failures[0])
     raise ExportError(
         f"{type(module).__name__} cannot be exported as forward(tokens [1, T] or [T]) -> logits: {reason}"
     ) from failures[0]

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import chain, combinations
 
+from wsesim.errors import brief
 from wsesim.machine import Machine
 from wsesim_compiler.errors import PlacementFileError
 from wsesim_compiler.memory import block_memory
@@ -60,7 +61,7 @@ def _wrong_stages(partition: Partition, options: Options) -> Iterator[str]:
     known = {s.name for s in partition.stages} | {half.name for s in partition.stages for half in s.halves}
     for name, block in homes:
         if name not in known:
-            yield f"block {block} has the stage {name!r:.60}, which {model} has not; {_stages(partition)}"
+            yield f"block {block} has the stage {brief(name)}, which {model} has not; {_stages(partition)}"
         if name not in stages:
             yield f"stage {name} and a half of it are both on a block; it is the layer, or {name}_attn and {name}_ffn"
     for name, count in Counter(name for name, _ in homes).items():

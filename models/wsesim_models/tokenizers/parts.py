@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from wsesim.files import echoed, shown
+from wsesim.errors import brief
+from wsesim.files import shown
 from wsesim_models.errors import InvalidFileError
 
 _BYTE_LEVEL = "ByteLevel"
@@ -41,7 +42,7 @@ def check_parts(path: Path, entries: dict[str, Any]) -> None:
         raise InvalidFileError(f"{path}: pre_tokenizer has {_BYTE_LEVEL} more than once")
     for key in ("continuing_subword_prefix", "end_of_word_suffix"):
         if found := entries["model"].get(key):
-            raise InvalidFileError(f"{path}: model.{key} is {echoed(found)}; a byte-level vocabulary has none")
+            raise InvalidFileError(f"{path}: model.{key} is {brief(found)}; a byte-level vocabulary has none")
 
 
 def first_added(path: Path, entries: dict[str, Any]) -> str | None:
@@ -76,7 +77,7 @@ def _leaves(path: Path, name: str, part: object) -> Iterator[dict[str, Any]]:
     while waiting:
         leaf = waiting.pop()
         if not isinstance(leaf, dict):
-            raise InvalidFileError(f"{path}: {name} is {echoed(leaf)}, expected an object")
+            raise InvalidFileError(f"{path}: {name} is {brief(leaf)}, expected an object")
         parts = next((leaf[key] for key in _LISTS if isinstance(leaf.get(key), list)), None)
         if parts is None:
             yield leaf

@@ -15,7 +15,8 @@ from typing import Any, TypeGuard, TypeVar
 
 import numpy as np
 
-from wsesim.files import echoed, shown
+from wsesim.errors import brief
+from wsesim.files import shown
 from wsesim_models.errors import InvalidFileError
 from wsesim_models.reading import MappedFile
 
@@ -87,7 +88,7 @@ class GGUFHeader:
             raise InvalidFileError(f"{self.path.name} lacks the metadatum {key}")
         found: object = self.metadata[key]
         if not is_right(found):
-            raise InvalidFileError(f"{self.path.name}: {key} is {echoed(found)}, expected {words}")
+            raise InvalidFileError(f"{self.path.name}: {key} is {brief(found)}, expected {words}")
         return found
 
     def check_architecture(self) -> None:

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from wsesim.errors import brief
 from wsesim.files import open_file
 
 _MOST_MEMBERS = 100_000
@@ -34,7 +35,7 @@ class Archive:
             raise ValueError(f"it has {len(infos):,} members; the limit is {_MOST_MEMBERS:,}")
         packed = next((info for info in infos if info.compress_type != zipfile.ZIP_STORED), None)
         if packed is not None:
-            raise ValueError(f"member {packed.filename:.80} is packed; torch.export.save packs nothing")
+            raise ValueError(f"member {brief(packed.filename)} is packed; torch.export.save packs nothing")
         self._archive = archive
         self._infos = {info.filename.partition("/")[2]: info for info in infos}
 
@@ -53,12 +54,12 @@ class Archive:
                 pieces.append(piece)
                 total_bytes += len(piece)
                 if total_bytes > most_bytes:
-                    raise ValueError(f"member {name:.80} is longer than {most_bytes:,} bytes")
+                    raise ValueError(f"member {brief(name)} is longer than {most_bytes:,} bytes")
         return b"".join(pieces)
 
     def _info(self, name: str) -> zipfile.ZipInfo:
         if name not in self._infos:
-            raise ValueError(f"it has no member {name!r:.80}")
+            raise ValueError(f"it has no member {brief(name)}")
         return self._infos[name]
 
 

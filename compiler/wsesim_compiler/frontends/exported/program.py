@@ -12,6 +12,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from wsesim.errors import brief
+
 _MOST_LEVELS = 64
 _MOST_EXPRESSION = 2000
 """Characters of a size. torch writes about 50 for a symbol."""
@@ -82,12 +84,12 @@ def _name(text: str) -> None:
 
 def _match(pattern: re.Pattern[str], text: str, what: str) -> None:
     if not pattern.fullmatch(text):
-        raise ValueError(f"{text!r:.60} is not {what} that torch.export.save writes")
+        raise ValueError(f"{brief(text)} is not {what} that torch.export.save writes")
 
 
 def _size(text: str) -> None:
     """A size as sympy's srepr writes it: calls of known functions, numbers, symbols. torch evaluates the text."""
-    refusal = f"{text!r:.60} is not a size that torch.export.save writes"
+    refusal = f"{brief(text)} is not a size that torch.export.save writes"
     if len(text) > _MOST_EXPRESSION:
         raise ValueError(refusal)
     try:

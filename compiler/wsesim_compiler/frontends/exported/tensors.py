@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
+from wsesim.errors import brief
 from wsesim.files import parse_json
 from wsesim_compiler.frontends.exported.archive import Archive
 
@@ -79,16 +80,16 @@ def _entries(archive: Archive, folder: str) -> Iterator[Tensor]:
         try:
             yield _tensor(tensor, entry, folder)
         except (KeyError, TypeError, AttributeError):
-            raise ValueError(f"{name}: {tensor!r:.60} is no tensor") from None
+            raise ValueError(f"{name}: {brief(tensor)} is no tensor") from None
 
 
 def _tensor(name: str, entry: dict[str, Any], folder: str) -> Tensor:
     if entry["use_pickle"] is not False:
-        raise ValueError(f"{name!r:.60} is pickled, and a pickle may run code; save plain tensors")
+        raise ValueError(f"{brief(name)} is pickled, and a pickle may run code; save plain tensors")
     meta = entry["tensor_meta"]
     sizes, strides = (tuple(_number(size["as_int"]) for size in meta[key]) for key in ("sizes", "strides"))
     if len(sizes) != len(strides) or prod(sizes) > _MOST_ELEMENTS:
-        raise ValueError(f"{name!r:.60} has sizes and strides that contradict each other")
+        raise ValueError(f"{brief(name)} has sizes and strides that contradict each other")
     offset = _number(meta["storage_offset"]["as_int"])
     member = folder + str(entry["path_name"])
     on_meta = meta["device"]["type"] == "meta"
@@ -112,7 +113,7 @@ def _is_read(tensor: Tensor, archive: Archive) -> bool:
         return False
     last = tensor.offset + sum((size - 1) * stride for size, stride in zip(tensor.sizes, tensor.strides, strict=True))
     if prod(tensor.sizes) and (last + 1) * _ELEMENT_BYTES[tensor.dtype] > size_bytes:
-        raise ValueError(f"{tensor.name!r:.60} goes beyond the {size_bytes:,} bytes of {tensor.member!r:.60}")
+        raise ValueError(f"{brief(tensor.name)} goes beyond the {size_bytes:,} bytes of {brief(tensor.member)}")
     return max(size_bytes, _bytes_of(tensor)) <= _MOST_TABLE_BYTES
 
 

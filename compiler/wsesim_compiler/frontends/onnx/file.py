@@ -6,12 +6,13 @@ checked here. No data is read before it is asked for.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from wsesim.errors import first_line
+from wsesim.files import read_bytes
 from wsesim_compiler.errors import OnnxFileError
 from wsesim_compiler.frontends.onnx.tensors import Tensor, tensor_of
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
 
 OLDEST_OPSET = 13
+_MOST_BYTES = (1 << 31) - 1  # of a protobuf; what is more lies beside it
 _DOMAINS = ("", "ai.onnx")
 
 
@@ -43,7 +45,11 @@ class OnnxFile:
 
 
 def open_onnx(path: str | Path) -> OnnxFile:
-    """The file at `path`. Raises OnnxFileError for what is no model, or one that breaks the format's rules."""
+    """The file at `path`.
+
+    Raises InvalidInputError for what cannot be read, and OnnxFileError for what is no model, or breaks the format's
+    rules.
+    """
     path = Path(path)
     model = _parsed(path)
     _check_opsets(path, model)
@@ -76,15 +82,10 @@ def _parsed(path: Path) -> ModelProto:
     import onnx
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
-    if not path.is_file():
-        raise OnnxFileError(path, "there is no such file")
     try:
-        with path.open("rb") as file:
-            model = onnx.ModelProto.FromString(file.read())
+        model = onnx.ModelProto.FromString(read_bytes(path, "an ONNX model", _MOST_BYTES))
     except DecodeError as error:
-        raise OnnxFileError(path, f"it is damaged, cut off or no ONNX model ({error})") from None
-    except OSError as error:
-        raise OnnxFileError(path, f"it cannot be read: {os.strerror(error.errno or 0)}") from None
+        raise OnnxFileError(path, f"it is damaged, cut off or no ONNX model ({first_line(error)})") from None
     if not model.graph.node:
         raise OnnxFileError(path, "it holds no nodes; it is cut off or no ONNX model")
     if not all(isinstance(text, str) for text in _texts(model.graph)):

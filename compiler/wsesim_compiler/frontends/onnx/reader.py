@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from wsesim.errors import first_line
 from wsesim_compiler.errors import OnnxFileError, ShapeError, Unsupported, UnsupportedOperatorError
 from wsesim_compiler.frontends.onnx.attention import ATTENTION_RULES
 from wsesim_compiler.frontends.onnx.builder import Builder
@@ -121,8 +122,7 @@ class Reader:
         except NotReadError as error:
             self.refuse(node, str(error))
         except _MISTAKES as error:
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            self.refuse(node, f"its operands or attributes do not fit ({reason})")
+            self.refuse(node, f"its operands or attributes do not fit ({first_line(error)})")
         for index, name in enumerate(node.output):
             result = results[index] if index < len(results) else None
             self.values[name] = UNREAD if result is None else result

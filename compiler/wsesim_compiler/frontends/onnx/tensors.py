@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from wsesim.errors import brief
 from wsesim_compiler.errors import OnnxFileError
 from wsesim_compiler.operators.operator import Array
 
@@ -144,5 +145,5 @@ def _require_inside(model: Path, name: str, location: str) -> None:
 
 def _whole(model: Path, name: str, text: str) -> int:
     if not text.isascii() or not text.isdigit() or len(text) > 18:
-        raise OnnxFileError(model, f"the data of {name!r} has an offset or length of {text!r:.40}")
+        raise OnnxFileError(model, f"the data of {name!r} has an offset or length of {brief(text)}")
     return int(text)
