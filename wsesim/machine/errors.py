@@ -4,7 +4,7 @@ WsesimError
 ├── UnknownNameError
 │   └── UnknownMachineError    no preset of that name and no TOML file there
 └── InvalidInputError
-    └── MachineFileError       a machine's TOML lacks a field, has one too many, or a number out of range
+    └── MachineFileError       a machine's TOML or settings lack a field, have an unknown one, or one out of range
 """
 
 from __future__ import annotations
@@ -17,4 +17,4 @@ class UnknownMachineError(UnknownNameError):
 
 
 class MachineFileError(InvalidInputError):
-    """A machine's TOML lacks a field, has one too many, or a number out of range."""
+    """A machine's TOML, its settings or its numbers: a field is missing, unknown, of another type or out of range."""
