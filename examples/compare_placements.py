@@ -1,44 +1,47 @@
 """Where to put a model's layers: what each placement costs a token.
 
-python examples/compare_placements.py [MODEL] [MACHINE]
+python examples/compare_placements.py smollm2-135m --machine wse3 --max-context 4096
 """
 
+import argparse
 import sys
 from itertools import product
+from typing import Any
 
 import wsesim
+from wsesim.cli.scripts import Script
 from wsesim.errors import DoesNotFitError
+from wsesim.tables import aligned, si_bytes
 
-ROW = "{:<12}{:<13}{:<13}{:>16}{:>12}{:>10}{:>12}"
-STRATEGIES = {"pipelined": 1, "hybrid": 4, "shared": 1}  # layers on a block, where that is to be chosen
+STRATEGIES = {"pipelined": None, "hybrid": 4, "shared": None}  # layers on a block, where that is to be chosen
 COLLECTIVES = ("chain", "two_phase")
 ORDERS = {"shared": ("serpentine",)}  # one block has no order
+HEAD = ("strategy", "collective", "order", "cycles a token", "tokens/s", "PEs", "SRAM")
+CHOSEN_HERE = ("strategy", "layers_per_block", "block", "order", "collective", "placement")
 
 
-def main(model: str = "smollm2-135m", machine: str = "wse3") -> None:
-    print(f"{model} on {machine}, decode")
-    print(ROW.format("strategy", "collective", "order", "cycles a token", "tokens/s", "PEs", "SRAM"))
+def main(options: argparse.Namespace, keywords: dict[str, Any]) -> None:
+    rows = [HEAD]
     for strategy, collective in product(STRATEGIES, COLLECTIVES):
         for order in ORDERS.get(strategy, ("serpentine", "row_major")):
-            print(ROW.format(strategy, collective, order, *cost(model, machine, strategy, collective, order)))
+            choice = {"strategy": strategy, "layers_per_block": STRATEGIES[strategy], "collective": collective}
+            figures = cost(options.model, **keywords, **choice, order=order)
+            rows.append((strategy, collective, order, *figures))
+    print(f"{options.model} on {keywords['machine']}, decode")
+    print(aligned(rows, indent=""))
 
 
-def cost(model: str, machine: str, strategy: str, collective: str, order: str) -> tuple[str, str, str, str]:
+def cost(model: str, **keywords: Any) -> tuple[str, str, str, str]:
     try:
-        program = wsesim.compile(
-            model,
-            machine=machine,
-            strategy=strategy,
-            layers_per_block=STRATEGIES[strategy],
-            collective=collective,
-            order=order,
-        )
+        program = wsesim.compile(model, **keywords)
     except DoesNotFitError:
         return "does not fit", "-", "-", "-"
     report = wsesim.simulate(program, phase="decode")
     figures = f"{report.cycles:,}", f"{report.tokens_per_second:,.0f}", f"{report.pes:,}"
-    return *figures, f"{report.sram_bytes / 1e6:,.2f} MB"
+    return *figures, si_bytes(report.sram_bytes)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    script = Script(__doc__, without=CHOSEN_HERE)
+    script.parser.add_argument("model", metavar="MODEL", nargs="?", default="smollm2-135m")
+    sys.exit(script.run(main))

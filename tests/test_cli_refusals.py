@@ -111,13 +111,17 @@ RANGES = [
     (("simulate", "tiny", *TOY, "--phase", "prefill", "--batch", "2"), "--batch 2: one prompt goes through at a time"),
     (
         ("simulate", "tiny", *TOY, "--context", "256"),
-        "--context 256: it is from 0 to 255, with --max-context 256: one position is for the new token",
+        "--context 256: it is at most 255 with --max-context 256; one position is for the new token",
     ),
-    (("simulate", "tiny", *TOY, "--context", "-1"), "--context -1: it is from 0 to 255"),
-    (("simulate", "tiny", *TOY, "--phase", "prefill", "--tokens", "0"), "--tokens 0: it is from 1 to 256"),
+    (("simulate", "tiny", *TOY, "--context", "-1"), "--context -1: it is at least 0"),
+    (("simulate", "tiny", *TOY, "--phase", "prefill", "--tokens", "0"), "--tokens 0: it is at least 1"),
     (
         ("simulate", "tiny", *TOY, "--phase", "prefill", "--tokens", "257"),
-        "from 1 to 256, with --max-context 256",
+        "--tokens 257: it is at most 256 with --max-context 256",
+    ),
+    (
+        ("simulate", "tiny", *TOY, "--phase", "prefill", "--tokens", "257"),
+        "it is at most 256 with --max-context 256",
     ),
 ]
 FILES_REFUSED = [

@@ -6,6 +6,7 @@ import dataclasses
 import re
 from functools import cache
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -184,3 +185,14 @@ def test_columns_are_aligned() -> None:
 def test_the_text_of_a_completion_is_cut_on_one_line(text: str) -> None:
     shown = repr(a_completion(text))
     assert len(shown) <= MOST and "\n" not in shown and text[:5].replace("\n", "\\n") in shown
+
+
+def test_a_kept_program_is_its_text_and_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WSESIM_CACHE_DIR", str(tmp_path))
+    made = wsesim.compile("tiny", machine="toy4x4", max_context=64)
+    (kept,) = (tmp_path / "programs").iterdir()
+    assert parse_program(kept.read_text(encoding="utf-8")) == made
+    assert wsesim.compile("tiny", machine="toy4x4", max_context=64) == made
+    assert capsys.readouterr().err == ""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
 import runpy
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.command_line import run
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 RUN_HERE = {
@@ -19,9 +22,14 @@ RUN_HERE = {
 }  # the last one in test_serve_http
 
 
-def run_example(name: str, *arguments: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def run_example(name: str, *arguments: str, monkeypatch: pytest.MonkeyPatch) -> int:
+    """The exit status."""
     monkeypatch.setattr(sys, "argv", [f"{name}.py", *arguments])
-    runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")
+    try:
+        runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")
+    except SystemExit as left:
+        return int(left.code or 0)
+    return 0
 
 
 def test_no_example_is_forgotten() -> None:
@@ -40,8 +48,9 @@ def test_quickstart(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monk
 
 def test_compare_placements(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows of every choice, with figures that differ where the choice matters."""
-    run_example("compare_placements", "tiny", "wse3", monkeypatch=monkeypatch)
+    assert run_example("compare_placements", "tiny", "--machine", "wse3", monkeypatch=monkeypatch) == 0
     title, head, *rows = capsys.readouterr().out.splitlines()
+    assert len({len(row) for row in (head, *rows)}) == 1
     assert title == "tiny on wse3, decode"
     assert head.split()[:3] == ["strategy", "collective", "order"]
     cycles = {tuple(row.split()[:3]): int(row.split()[3].replace(",", "")) for row in rows}
@@ -52,7 +61,7 @@ def test_compare_placements(capsys: pytest.CaptureFixture[str], monkeypatch: pyt
 def test_compare_placements_says_what_does_not_fit(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run_example("compare_placements", "smollm2-135m", "toy4x4", monkeypatch=monkeypatch)
+    run_example("compare_placements", "smollm2-135m", "--machine", "toy4x4", monkeypatch=monkeypatch)
     assert all("does not fit" in row for row in capsys.readouterr().out.splitlines()[2:])
 
 
@@ -64,8 +73,26 @@ def test_draw_wafer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # matplotlib's own
+def test_draw_wafer_takes_the_options_of_compilation(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A placement, a machine's field and a mistake: what `wsesim simulate` would make of them."""
+    words = ("tiny", "--machine", "toy4x4", "--max-context", "64")
+    placement = tmp_path / "mine.toml"
+    placement.write_text(run(capsys, "compile", *words, "--strategy", "shared", "--print", "place").out)
+    picture = str(tmp_path / "wafer.png")
+    for more in ((), ("--placement", str(placement)), ("--set", "fabric.hop_cycles=7")):
+        assert run_example("draw_wafer", words[0], picture, *words[1:], *more, monkeypatch=monkeypatch) == 0
+        said = capsys.readouterr().out
+        rate = json.loads(run(capsys, "simulate", *words, *more, "--json").out)["tokens_per_second"]
+        assert said == f"{picture}: {rate:,.0f} tokens/s\n"
+    assert run_example("draw_wafer", "tiny", picture, "--strategy", "sharde", monkeypatch=monkeypatch) == 2
+    assert "unknown strategy 'sharde'; known: shared" in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # matplotlib's own
 def test_draw_traffic(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     picture = tmp_path / "traffic.png"
-    run_example("draw_traffic", "tiny", str(picture), "toy4x4", monkeypatch=monkeypatch)
+    run_example("draw_traffic", "tiny", str(picture), "--machine", "toy4x4", monkeypatch=monkeypatch)
     assert picture.read_bytes()[:4] == b"\x89PNG"
     assert re.search(r"[\d,]+ links granted, [\d,]+ cycles", capsys.readouterr().out)

@@ -13,7 +13,7 @@ from wsesim import signals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import NoReturn
 
 
@@ -25,10 +25,15 @@ def script() -> NoReturn:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; the exit status."""
+    return ended(lambda: _run(sys.argv[1:] if arguments is None else arguments))
+
+
+def ended(run: Callable[[], int]) -> int:
+    """The exit status of `run`; a user's mistake in it is one line on standard error."""
     from wsesim.errors import WsesimError
 
     try:
-        status = signals.guarded(lambda: _run(sys.argv[1:] if arguments is None else arguments))
+        status = signals.guarded(run)
         _forget_output()  # of an interrupted command; others have flushed it
         return status
     except KeyboardInterrupt:

@@ -39,7 +39,7 @@ def _group(group: type[Group], options: argparse.Namespace) -> Group:
     return values
 
 
-def _lowering(options: argparse.Namespace) -> Lowering:
+def lowering_of(options: argparse.Namespace) -> Lowering:
     """How the model is compiled: on the machine that --machine and --set make together."""
     lowering = _group(Lowering, options)
     if not options.settings:
@@ -57,7 +57,7 @@ def complete_command(options: argparse.Namespace) -> int:
 
     check_prompt(options.prompt)
     request = new_request(_group(RequestOptions, options))
-    text, lowering = _group(TextOptions, options), _lowering(options)
+    text, lowering = _group(TextOptions, options), lowering_of(options)
     session = start_session(options.model, text, lowering, say=_say, progress=_Progress())
     if session.text_from:
         _say(f"text from {session.text_from}, times of {session.model}: token counts are {session.text_from}'s")
@@ -88,7 +88,7 @@ def compile_command(options: argparse.Namespace) -> int:
     from wsesim.toolchain.sources import is_saved_program
 
     _check_compile(options)
-    lowering = _lowering(options)
+    lowering = lowering_of(options)
     observe = _Observer(options.print_stage, options.stop_after)
     watched = {"observe": observe} if options.print_stage or options.stop_after else {}
     try:
@@ -163,7 +163,7 @@ def simulate_command(options: argparse.Namespace) -> int:
     from wsesim.toolchain.session import warm_up
     from wsesim.toolchain.simulating import check_step, program_for, simulate_model
 
-    step, lowering = _group(StepOptions, options), _lowering(options)
+    step, lowering = _group(StepOptions, options), lowering_of(options)
     check_step(step, lowering.batch)
     program = program_for(options.model, lowering, _say)
     jit_s = warm_up()
@@ -202,7 +202,7 @@ def serve_command(options: argparse.Namespace) -> int:
     from wsesim.toolchain.serving import make_server_app, start_api
 
     limits = Limits(**{field.name: getattr(options, field.name) for field in dataclasses.fields(Limits)})
-    text, lowering = _group(TextOptions, options), _lowering(options)
+    text, lowering = _group(TextOptions, options), lowering_of(options)
     with listen(options.host, options.port) as bound:
         access = access_of(bound.getsockname()[0], options.allow_host, options.allow_origin)
         api = start_api(options.model, text, lowering, limits, _say, _Progress())

@@ -81,7 +81,7 @@ def _add_complete(words: Any) -> None:
     command.add_argument("--model", default=DEFAULT_MODEL, metavar="MODEL")
     _add_options(command, TextOptions, RequestOptions)
     command.add_argument("--json", action="store_true", help="one object in the shape of the API, nothing else")
-    _add_lowering(command, without=("batch",))
+    add_lowering(command, without=("batch",))
     command.set_defaults(run=commands.complete_command)
 
 
@@ -94,7 +94,7 @@ def _add_compile(words: Any) -> None:
     command.add_argument("--stop-after", metavar="STAGE", help="stops there and prints that stage's result")
     command.add_argument("--from", dest="start", metavar="FILE", help="starts from a Graph's or Partition's text")
     command.add_argument("-o", "--output", metavar="FILE", help="writes the Program there")
-    _add_lowering(command)
+    add_lowering(command)
     command.set_defaults(run=commands.compile_command)
 
 
@@ -103,7 +103,7 @@ def _add_simulate(words: Any) -> None:
     command.add_argument("model", metavar="MODEL", nargs="?", default=DEFAULT_MODEL)
     _add_options(command, StepOptions)
     command.add_argument("--json", action="store_true", help="one object; docs/report.md defines its fields")
-    _add_lowering(command)
+    add_lowering(command)
     command.set_defaults(run=commands.simulate_command)
 
 
@@ -159,7 +159,7 @@ def _add_serve(words: Any) -> None:
         value = getattr(default, name)
         parse = _integer if isinstance(value, int) else _number
         limits.add_argument(flag(name), type=parse, default=value, metavar="N", help=f"{text} (default: {value})")
-    _add_lowering(command, without=("batch",))
+    add_lowering(command, without=("batch",))
     command.set_defaults(run=commands.serve_command)
 
 
@@ -189,7 +189,8 @@ def _add_machines(words: Any) -> None:
     command.set_defaults(run=commands.machines_command)
 
 
-def _add_lowering(command: argparse.ArgumentParser, without: Collection[str] = ()) -> None:
+def add_lowering(command: argparse.ArgumentParser, without: Collection[str] = ()) -> None:
+    """The options of compilation, and --set; `without` those that the command decides itself."""
     group = command.add_argument_group("compilation (not with a saved Program)")
     _add_options(group, Lowering, without=without)
     _add_set(group)

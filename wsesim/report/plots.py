@@ -52,6 +52,7 @@ def draw_operators(report: Report, axes: Axes, count: int = 12) -> None:
         width = np.array([s.by_kind[i] / 1e3 for s in shares])
         axes.barh([s.operator for s in shares], width, left=left, label=kind, color=COLOURS[kind])
         left += width
+    axes.set_xlim(0, 1.03 * float(left.max()))
     axes.set_xlabel("thousand cycles per token on the critical path")
     axes.legend(fontsize=8, loc="lower right")
 

@@ -173,7 +173,7 @@ def _remembered_program(model: str, machine: Machine, options: Options, say: Say
     graph = _remembered_graph(model, say) if is_name(model) else _understand(model, unobserved, say)
     say_if_compiling(say)
     program = _lower(graph, machine, options, unobserved)
-    keep(path, str(program))
+    keep(path, program.text())
     return program
 
 

@@ -166,9 +166,11 @@ def _step_size(max_context: int, step: StepOptions) -> tuple[int, int]:
     asked, least = getattr(step, own), 0 if decode else 1
     most = max_context - 1 if decode else max_context
     size = min(DEFAULT_CACHED if decode else DEFAULT_PROMPT, most) if asked is None else asked
-    if not least <= size <= most:
-        why = ": one position is for the new token" if decode else ""
+    if size < least:
+        raise InvalidInputError(f"{keyword(own, size)}: it is at least {least}")
+    if size > most:
+        why = "; one position is for the new token" if decode else ""
         raise InvalidInputError(
-            f"{keyword(own, size)}: it is from {least} to {most}, with {keyword('max_context', max_context)}{why}"
+            f"{keyword(own, size)}: it is at most {most} with {keyword('max_context', max_context)}{why}"
         )
     return (1, size) if decode else (size, 0)
