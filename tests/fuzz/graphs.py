@@ -94,10 +94,11 @@ def _pt2_seeds() -> tuple[bytes, ...]:
 
 
 def _read_pt2(path: Path) -> None:
-    from wsesim.toolchain.factory import exported_from
+    from wsesim_compiler.frontends.exported import read_exported
+    from wsesim_compiler.frontends.torch_export import from_exported
     from wsesim_compiler.lower import understand
 
-    understand(exported_from(str(path)))
+    understand(from_exported(read_exported(path)))
 
 
 @cache

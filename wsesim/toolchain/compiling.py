@@ -31,6 +31,8 @@ from wsesim.toolchain.sources import (
 )
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from wsesim.program import Program
     from wsesim_compiler.ir import Graph
     from wsesim_compiler.options import Options
@@ -201,7 +203,7 @@ def _remembered_graph(model: str, say: Say) -> Graph:
 
 def _understand(model: str, observe: Observe, say: Say) -> Graph:
     """Torch graph or ONNX file -> recognised Graph."""
-    from wsesim_compiler.frontends.torch_export import from_torch
+    from wsesim_compiler.frontends.torch_export import from_exported, from_torch
     from wsesim_compiler.lower import understand
 
     if is_onnx(model):
@@ -209,21 +211,20 @@ def _understand(model: str, observe: Observe, say: Say) -> Graph:
 
         return understand_onnx(model, observe).graph
     if is_exported(model):
-        from wsesim.toolchain.factory import exported_from
+        from wsesim_compiler.frontends.exported import read_exported
 
         say(f"reading the exported program {model}")
-        return understand(exported_from(model), observe)
-    module, name = _torch_module(model)
-    say(f"reading the torch graph of {name}")
-    return understand(from_torch(module, name=name), observe)
-
-
-def _torch_module(model: str) -> tuple[Any, str]:
-    """The torch module that MODEL means, without weights where the models' table knows it."""
+        return understand(from_exported(read_exported(Path(model)), Path(model).stem), observe)
     if is_factory(model):
-        from wsesim.toolchain.factory import module_from
+        from wsesim.toolchain.factory import graph_from
 
-        return module_from(model)
+        return understand(graph_from(model, say), observe)
+    say(f"reading the torch graph of {model}")
+    return understand(from_torch(_torch_module(model), name=model), observe)
+
+
+def _torch_module(model: str) -> nn.Module:
+    """The torch module of a name of the models' table, without weights."""
     import torch
 
     from wsesim_models.config import config
@@ -231,7 +232,7 @@ def _torch_module(model: str) -> tuple[Any, str]:
 
     known = config(model)
     with torch.device("meta"):
-        return Llama(known), known.name
+        return Llama(known)
 
 
 def _lower(graph: Graph, machine: Machine, options: Options, observe: Observe) -> Program:

@@ -1,55 +1,59 @@
-"""file.py:factory -> the torch module that the user's own code makes; file.pt2 -> the graph that torch has saved."""
+"""file.py:factory -> the raw Graph of the torch module that the user's own code makes, whatever that code does.
+
+It runs with standard output sent to standard error, and with a search path that holds only while it runs. What it
+raises becomes an InvalidInputError, SystemExit and a KeyboardInterrupt of its own included.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import runpy
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wsesim.errors import InvalidInputError, UnknownNameError
+from wsesim.errors import InvalidInputError, UnknownNameError, WsesimError, first_line
+from wsesim.signals import interrupted
 from wsesim.toolchain.sources import is_file
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from wsesim_compiler.ir import Graph
 
 
-def module_from(model: str) -> tuple[Any, str]:
-    """The module that MODEL, `file.py:factory`, returns, and its name: the file's. The file may import its neighbours.
+def graph_from(model: str, say: Callable[[str], None]) -> Graph:
+    """The raw Graph of the module that MODEL, `file.py:factory`, returns. The file may import its neighbours.
 
     Raises InvalidInputError or UnknownNameError, whatever the user's code does.
     """
+    from wsesim_compiler.frontends.torch_export import from_torch
+
     file, _, factory = model.rpartition(":")
     if not is_file(Path(file)):
         raise InvalidInputError(
             f"{model}: there is no file {file!r}; give file.py:factory, a callable of a Python file"
         )
     with _code_of_the_user(file):
-        names = runpy.run_path(file)
-    if not callable(names.get(factory)):
-        raise UnknownNameError(f"factory in {file}", factory, _made_there(names))
-    with _code_of_the_user(file):
-        module = names[factory]()
-    _require_module(module, model)
-    return module, Path(file).stem
+        module = _made(model, file, factory)
+        name = Path(file).stem
+        say(f"reading the torch graph of {name}")
+        return from_torch(module, name=name)
 
 
-def exported_from(model: str) -> Graph:
-    """The raw Graph of MODEL, a file that torch.export.save has written. Raises a WsesimError for any other file."""
-    from wsesim_compiler.frontends.exported import read_exported
-    from wsesim_compiler.frontends.torch_export import from_exported
-
-    return from_exported(read_exported(Path(model)), Path(model).stem)
-
-
-def _require_module(made: object, model: str) -> None:
+def _made(model: str, file: str, factory: str) -> nn.Module:
     from torch import nn
 
+    names = runpy.run_path(file)
+    if not callable(names.get(factory)):
+        raise UnknownNameError(f"factory in {file}", factory, _made_there(names))
+    made = names[factory]()
     if not isinstance(made, nn.Module):
         raise InvalidInputError(f"{model} returned a {type(made).__name__}, it should return a torch.nn.Module")
+    return made
 
 
 def _made_there(names: dict[str, Any]) -> list[str]:
@@ -61,13 +65,26 @@ def _made_there(names: dict[str, Any]) -> list[str]:
 @contextmanager
 def _code_of_the_user(file: str) -> Iterator[None]:
     """With the file's folder on the path; whatever the code raises becomes an InvalidInputError with its place."""
-    folder = str(Path(file).resolve().parent)
-    sys.path.insert(0, folder)
+    before = list(sys.path)
+    sys.path.insert(0, str(Path(file).resolve().parent))
     try:
-        yield
-    except (Exception, SystemExit) as error:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    except WsesimError:
+        raise
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt) and interrupted():
+            raise
         lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == file]
         at = f", line {lines[-1]}," if lines else ""
-        raise InvalidInputError(f"{file}{at} raised {type(error).__name__}: {error}") from error
+        raise InvalidInputError(f"{file}{at} raised {_described(error)}") from error
     finally:
-        sys.path.remove(folder)
+        sys.path[:] = before
+
+
+def _described(error: BaseException) -> str:
+    kind = type(error).__name__
+    try:
+        return f"{kind}: {first_line(error)}" if str(error) else kind
+    except Exception:  # the user's own __str__
+        return kind
