@@ -24,9 +24,17 @@ def test_a_message_is_one_printable_line(message: str, shown: str) -> None:
 
 
 def test_a_message_of_a_megabyte_is_cut() -> None:
-    message = str(WsesimError("x" * (1 << 20)))
+    message = str(WsesimError("x " * (1 << 20)))
     assert len(message) == MOST_MESSAGE
-    assert message.endswith("x...")
+    assert message.endswith("...")
+    assert len(str(WsesimError("\0" * (1 << 20)))) <= MOST_MESSAGE
+
+
+def test_what_is_said_of_a_path_that_is_too_long_stays() -> None:
+    message = str(WsesimError(f"/a/{'x' * 5000}/model.onnx: File name too long"))
+    assert message.startswith("/a/xxx")
+    assert message.endswith("xxx/model.onnx: File name too long")
+    assert len(message) < 350
 
 
 @pytest.mark.parametrize(

@@ -16,11 +16,16 @@ message with its own spelling: give --sequences 2.
 from __future__ import annotations
 
 import difflib
+import re
 import reprlib
 from collections.abc import Iterable
 
 MOST_MESSAGE = 2000
 """Characters of an error's message."""
+
+_LONG_WORD = re.compile(r"\S{400,}")
+_SHOWN = 150
+"""Characters at either end of a long word."""
 
 
 class WsesimError(Exception):
@@ -53,6 +58,13 @@ class UnknownNameError(WsesimError):
         super().__init__(f"unknown {kind} {brief(name, 200)}; known: {', '.join(nearest)}{hint and '; ' + hint}")
 
 
+class UnknownKeywordError(UnknownNameError, TypeError):
+    """A keyword that a call does not have."""
+
+    def __init__(self, name: str, known: Iterable[str]) -> None:
+        super().__init__("keyword", name, known)
+
+
 def brief(value: object, most: int = 60) -> str:
     """A value as messages show it: its repr in at most so many characters, of lists and tables the first elements."""
     short = reprlib.Repr()
@@ -76,19 +88,18 @@ def clipped(text: str, most: int = 200) -> str:
 
 
 def one_line(text: str) -> str:
-    """A text in one line of at most MOST_MESSAGE characters, control characters written as escapes."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    joined = "".join(f"{line}{' ' if line.endswith((':', ';', ',')) else '; '}" for line in lines[:-1]) + "".join(
-        lines[-1:]
-    )
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in clipped(joined, MOST_MESSAGE))
+    """A text in one line of at most MOST_MESSAGE characters, control characters written as escapes.
+
+    Of a word that is longer than any name the middle is left out, so that what is said after it stays.
+    """
+    lines = [_LONG_WORD.sub(_ends, line.strip()) for line in text.splitlines() if line.strip()]
+    ends = [" " if line.endswith((":", ";", ",")) else "; " for line in lines[:-1]]
+    joined = "".join(line + end for line, end in zip(lines, [*ends, ""], strict=False))[: MOST_MESSAGE + 1]
+    return clipped("".join(c if c.isprintable() else repr(c)[1:-1] for c in joined), MOST_MESSAGE)
 
 
-class UnknownKeywordError(UnknownNameError, TypeError):
-    """A keyword that a call does not have."""
-
-    def __init__(self, name: str, known: Iterable[str]) -> None:
-        super().__init__("keyword", name, known)
+def _ends(word: re.Match[str]) -> str:
+    return f"{word[0][:_SHOWN]}...{word[0][-_SHOWN:]}"
 
 
 def keyword(name: str, value: object) -> str:
