@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -77,3 +78,15 @@ def test_names_and_values_are_shown_on_one_line_and_cut() -> None:
     assert brief([1] * 10**6) == "[1, 1, 1, 1, 1, 1, ...]"
     assert brief("a\n") == "'a\\n'"
     assert len(brief({"k": "x" * 5000})) == 60
+
+
+def test_a_limit_costs_no_memory(tmp_path: Path) -> None:
+    """Python sets aside as many bytes as are asked for, whatever the file holds."""
+    (tmp_path / "a").write_bytes(b"abc")
+    (tmp_path / "empty").touch()
+    tracemalloc.start()
+    assert read_bytes(tmp_path / "a", "a text", 1 << 40) == b"abc"
+    assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    tracemalloc.stop()
+    assert read_bytes(tmp_path / "empty", "a text", 1 << 40) == b""
+    assert read_bytes("/proc/self/status", "a text").startswith(b"Name:")

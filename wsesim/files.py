@@ -54,8 +54,9 @@ def open_file(path: str | Path, what: str) -> BufferedReader:
 def read_bytes(path: str | Path, what: str, most_bytes: int = MOST_TEXT_BYTES) -> bytes:
     """The contents of a regular file. Raises InvalidInputError as `open_file`, and beyond `most_bytes`."""
     with open_file(path, what) as file:
+        size_bytes = os.fstat(file.fileno()).st_size or MOST_TEXT_BYTES  # files of the system say 0
         try:
-            data = file.read(most_bytes + 1)
+            data = file.read(min(size_bytes, most_bytes) + 1)  # Python sets aside as much before it reads
         except OSError as error:
             raise InvalidInputError(f"{path}: cannot be read as {what}: {_reason(error)}") from None
     if len(data) > most_bytes:
