@@ -29,12 +29,16 @@ class Case:
     strategy: str
     phase: str
     tokens: int
+    layers_per_block: int = 1
 
     def __str__(self) -> str:
-        return f"{self.model} {self.machine} {self.strategy} {self.phase} {self.tokens}"
+        strategy = f"{self.strategy}/{self.layers_per_block}" if self.strategy == "hybrid" else self.strategy
+        return f"{self.model} {self.machine} {strategy} {self.phase} {self.tokens}"
 
     def cycles(self) -> int:
-        timing = Timing(program(self.model, self.machine, self.strategy), Memory(keep_timelines=False))
+        options = {"layers_per_block": self.layers_per_block} if self.strategy == "hybrid" else {}
+        made = program(self.model, self.machine, self.strategy, **options)
+        timing = Timing(made, Memory(keep_timelines=False))
         step = timing.decode(self.tokens) if self.phase == "decode" else timing.prefill(self.tokens)
         return step.cycles
 
@@ -55,6 +59,7 @@ CASES = (
     Case("llama3.2-1b", "wse3", "pipelined", "decode", 512),
     Case("llama3.1-8b", "wse3", "pipelined", "decode", 512),
     Case("llama3.1-8b", "wse3", "pipelined", "decode", 4096),
+    Case("llama3.1-8b", "wse3", "hybrid", "decode", 512, layers_per_block=4),
 )
 
 

@@ -12,6 +12,8 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+from wsesim.machine import load_machine
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -34,7 +36,7 @@ def test_every_command_of_the_readme_parses() -> None:
     """Words and options only: each command is run elsewhere."""
     from wsesim.cli.parser import make_parser
 
-    lines = [line.partition("#")[0] for block in re.findall(r"```sh\n(.*?)```", README, flags=re.DOTALL)
+    lines = [re.split("[#>]", line)[0] for block in re.findall(r"```sh\n(.*?)```", README, flags=re.DOTALL)
              for line in block.splitlines()]  # fmt: skip
     commands = [c for line in lines for c in line.split(";") if c.strip().startswith("wsesim")]
     assert len(commands) >= 5
@@ -51,6 +53,20 @@ def test_the_modelled_figures_are_the_held_ones() -> None:
     assert len(rows) >= 5
     for model, strategy, context, cycles in rows:
         assert held[f"{model} wse3 {strategy} decode {int(context.replace(',', ''))}"] == int(cycles.replace(",", ""))
+
+
+def test_the_worked_example_is_held() -> None:
+    """Cycles of both placements; their parts sum to them, and the rates follow from them."""
+    held = json.loads((ROOT / "tests" / "regression.json").read_text(encoding="utf-8"))
+    rows = re.findall(
+        r"^\| `(\w+)`(?:, \d layers a block)? \| \d+ \| \d+ x \d+ \| (.*) \|$", README, flags=re.MULTILINE
+    )
+    names = {"pipelined": "pipelined", "hybrid": "hybrid/4"}
+    assert [strategy for strategy, _ in rows] == list(names)
+    for strategy, figures in rows:
+        cycles, compute, network, other, rate = (int(figure.replace(",", "")) for figure in figures.split(" | "))
+        assert held[f"llama3.1-8b wse3 {names[strategy]} decode 512"] == cycles == compute + network + other
+        assert rate == round(load_machine("wse3").clock_hz / cycles)
 
 
 def test_files_that_the_readme_names_exist() -> None:
