@@ -117,10 +117,6 @@ RANGES = [
     (("simulate", "tiny", *TOY, "--phase", "prefill", "--tokens", "0"), "--tokens 0: it is at least 1"),
     (
         ("simulate", "tiny", *TOY, "--phase", "prefill", "--tokens", "257"),
-        "--tokens 257: it is at most 256 with --max-context 256",
-    ),
-    (
-        ("simulate", "tiny", *TOY, "--phase", "prefill", "--tokens", "257"),
         "it is at most 256 with --max-context 256",
     ),
 ]

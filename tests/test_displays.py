@@ -20,6 +20,7 @@ from wsesim.program.text import parse_program
 from wsesim.report.completion import completion_text
 from wsesim.report.published import measurements
 from wsesim.report.report import Report, report
+from wsesim.report.schema import SCHEMA_VERSION
 from wsesim.report.tables import report_text
 from wsesim.report.validation import Band, Case, Group, Validation, validate, validation_text
 from wsesim.runtime.run import Completion
@@ -99,6 +100,15 @@ def test_print_shows_the_tables_of_the_command_line() -> None:
     rows = {line.split()[0]: line.split() for line in text.splitlines()[3:]}
     for line in completion_text(a_completion(), made, None).splitlines()[1:]:
         assert line.split()[0] == "wafer" or rows[line.split()[0]] == line.split()
+
+
+def test_json_outputs_are_stamped_alike_and_the_page_says_what_is_stable() -> None:
+    for value in (a_report(), a_validation()):
+        said = value.to_json()
+        assert list(said)[:2] == ["schema_version", "wsesim_version"]
+        assert (said["schema_version"], said["wsesim_version"]) == (SCHEMA_VERSION, wsesim.__version__)
+    page = (Path(__file__).parents[1] / "docs" / "report.md").read_text(encoding="utf-8")
+    assert f"an integer, {SCHEMA_VERSION} so far" in page
 
 
 def test_a_program_prints_as_a_table_and_its_text_parses_back() -> None:
