@@ -84,7 +84,7 @@ def test_the_compilers_options_are_those_of_the_table() -> None:
     """Same names, and types that have the table's values once None is decided."""
     hints, table = get_type_hints(Options), options_in(Lowering)
     same = set(hints) & set(table)
-    assert set(table) - same == {"machine", "placement", "defects"}
+    assert set(table) - same == {"machine", "placement", "defects", "rope_theta"}
     decided = {"max_context", "sequences", "layers_per_block"}
     assert all(hints[name] == table[name].type for name in same - decided)
     assert all(hints[name] | None == table[name].type for name in decided)

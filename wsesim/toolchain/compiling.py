@@ -81,6 +81,7 @@ def compile(
     order: str = "serpentine",
     placement: str | None = None,
     defects: str | None = None,
+    rope_theta: float | None = None,
     max_context: int | None = None,
     sequences: int | None = None,
     batch: int = 1,
@@ -107,6 +108,7 @@ def compile(
         order: "serpentine" or "row_major", of the blocks.
         placement: a TOML file that says what lies where, instead of a strategy.
         defects: a TOML file of dead PEs.
+        rope_theta: RoPE's base, for an .onnx file whose external data is absent. None: a config.json beside it.
         max_context: tokens of a sequence. None: 8192, or the model's limit.
         sequences: sequences in the KV cache. None: 1.
         batch: sequences whose tokens make a decode step together.
@@ -133,8 +135,8 @@ def compile_model(
     check_model(model)
     machine, options = machine_of(lowering), options_of(model, lowering)
     if observe is unobserved and (is_name(model) or is_onnx(model) or is_exported(model)):
-        return _remembered_program(model, machine, options, say)
-    return _lower(_understand(model, observe, say), machine, options, observe)
+        return _remembered_program(model, machine, options, lowering.rope_theta, say)
+    return _lower(_understand(model, lowering.rope_theta, observe, say), machine, options, observe)
 
 
 def compile_from(path: str, lowering: Lowering, *, observe: Observe = unobserved) -> Program:
@@ -159,20 +161,20 @@ def _finished_program(model: str | Program, lowering: Lowering, observe: Observe
     return program
 
 
-def _remembered_program(model: str, machine: Machine, options: Options, say: Say) -> Program:
+def _remembered_program(model: str, machine: Machine, options: Options, rope_theta: float | None, say: Say) -> Program:
     """Of a name by its constants, of a file by what is in it and what lies beside it."""
     from wsesim.machine.text import whole_text
     from wsesim_models.config import config
 
     stated = config(model) if is_name(model) else file_state(Path(model))
     if stated is None:  # the reader says what is wrong with it
-        return _lower(_understand(model, unobserved, say), machine, options, unobserved)
-    decided = (stated, whole_text(machine), options)
+        return _lower(_understand(model, rope_theta, unobserved, say), machine, options, unobserved)
+    decided = (stated, whole_text(machine), options, rope_theta)
     path = kept_file("programs", Path(model).name, decided, PROGRAM_SOURCES)
     kept = read_kept(path, _parse_program)
     if kept is not None:
         return kept
-    graph = _remembered_graph(model, say) if is_name(model) else _understand(model, unobserved, say)
+    graph = _remembered_graph(model, say) if is_name(model) else _understand(model, rope_theta, unobserved, say)
     say_if_compiling(say)
     program = _lower(graph, machine, options, unobserved)
     keep(path, program.text())
@@ -196,12 +198,12 @@ def _remembered_graph(model: str, say: Say) -> Graph:
     kept = read_kept(path, lambda data: parse_graph(data.decode()))
     if kept is not None:
         return kept
-    graph = _understand(model, unobserved, say)
+    graph = _understand(model, None, unobserved, say)
     keep(path, str(graph))
     return graph
 
 
-def _understand(model: str, observe: Observe, say: Say) -> Graph:
+def _understand(model: str, rope_theta: float | None, observe: Observe, say: Say) -> Graph:
     """Torch graph or ONNX file -> recognised Graph."""
     from wsesim_compiler.frontends.torch_export import from_exported, from_torch
     from wsesim_compiler.lower import understand
@@ -209,7 +211,7 @@ def _understand(model: str, observe: Observe, say: Say) -> Graph:
     if is_onnx(model):
         from wsesim.toolchain.onnx_model import understand_onnx
 
-        return understand_onnx(model, observe).graph
+        return understand_onnx(model, rope_theta, observe).graph
     if is_exported(model):
         from wsesim_compiler.frontends.exported import read_exported
 

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from wsesim_compiler.frontends.onnx.weights import OnnxWeights
 
 
-def understand_onnx(model: str, observe: Callable[[str, Any], None] = lambda stage, value: None) -> OnnxModel:
+def understand_onnx(
+    model: str, rope_theta: float | None = None, observe: Callable[[str, Any], None] = lambda stage, value: None
+) -> OnnxModel:
     """The recognised graph of a file, and its weights by the same names, those of their roles."""
     from wsesim_compiler.frontends.onnx import OnnxModel, from_onnx
     from wsesim_compiler.lower import understand
@@ -26,18 +28,18 @@ def understand_onnx(model: str, observe: Callable[[str, Any], None] = lambda sta
     def observe_named(stage: str, value: Any) -> None:
         observe(stage, named_by_role(value) if stage == "recognize" else value)
 
-    read = from_onnx(model)
+    read = from_onnx(model, rope_theta)
     with np.errstate(all="ignore"):  # what a file's constants overflow to is compared, not warned about
         graph = understand(read.graph, observe_named)
     names = {role: own for own, role in roles(graph).items()}
     return OnnxModel(named_by_role(graph), read.weights.renamed(names))
 
 
-def load_onnx(model: str) -> tuple[OnnxWeights, Tokenizer]:
+def load_onnx(model: str, rope_theta: float | None = None) -> tuple[OnnxWeights, Tokenizer]:
     """A file's weights and the tokenizer beside it. Raises a WsesimError where data or a tokenizer is missing."""
     from wsesim_models.tokenizers import open_tokenizer
 
-    weights = understand_onnx(model).weights
+    weights = understand_onnx(model, rope_theta).weights
     missing = weights.missing()
     if missing:
         raise InvalidInputError(

@@ -70,6 +70,7 @@ class Lowering:
         None, "FILE", "a TOML that says what lies where, as `wsesim compile --print place` prints it"
     )
     defects: str | None = _option(None, "FILE", "a TOML of dead PEs: dead, dead_rows, dead_columns")
+    rope_theta: float | None = _option(None, "X", "RoPE's base, for an .onnx file whose external data is absent")
     max_context: int | None = _option(None, "N", "tokens of a sequence (default: 8192, or the model's limit)")
     sequences: int | None = _option(
         None, "N", "sequences in the KV cache (default: 1; serving: as many as fit, up to 8)"

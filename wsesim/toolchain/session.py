@@ -228,6 +228,7 @@ def complete(
     order: str = "serpentine",
     placement: str | None = None,
     defects: str | None = None,
+    rope_theta: float | None = None,
     max_context: int | None = None,
     sequences: int | None = None,
     timing_dtype: str = "fp16",
@@ -272,6 +273,7 @@ def open_session(
     order: str = "serpentine",
     placement: str | None = None,
     defects: str | None = None,
+    rope_theta: float | None = None,
     max_context: int | None = None,
     sequences: int | None = None,
     timing_dtype: str = "fp16",
@@ -315,7 +317,7 @@ def start_session(
     check_dtype(text.dtype)
     text_from = lender.model if lender else text.text_from
     own = _text_model(model, text_from, lowering)
-    loaded = None if lender else _loaded(own, text.weights, say, progress)
+    loaded = None if lender else _loaded(own, text.weights, lowering.rope_theta, say, progress)
     program = compile_model(model, lowering, say=say)
     say_if_compiling(say)
     source = lender.text if lender else _text(program, text_from, loaded, text.dtype, say)
@@ -397,9 +399,9 @@ def _text_model(model: str | Program, text_from: str | None, lowering: Lowering)
     return text_from or model
 
 
-def _loaded(name: str, weights: str | None, say: Say, progress: Progress | None) -> TextModel:
+def _loaded(name: str, weights: str | None, rope_theta: float | None, say: Say, progress: Progress | None) -> TextModel:
     if is_onnx(name):
-        return _loaded_onnx(name, weights)
+        return _loaded_onnx(name, weights, rope_theta)
     from wsesim_models.cache import PULLABLE, at_hand, pull
     from wsesim_models.load import load
 
@@ -410,7 +412,7 @@ def _loaded(name: str, weights: str | None, say: Say, progress: Progress | None)
     return TextModel(loaded.weights, loaded.tokenizer, loaded.config.max_context)
 
 
-def _loaded_onnx(name: str, weights: str | None) -> TextModel:
+def _loaded_onnx(name: str, weights: str | None, rope_theta: float | None) -> TextModel:
     """The file's own tensors, or others by the names of their roles."""
     from wsesim.toolchain.onnx_model import load_onnx
     from wsesim_models.tokenizers import open_tokenizer
@@ -418,7 +420,7 @@ def _loaded_onnx(name: str, weights: str | None) -> TextModel:
 
     if weights is not None:
         return TextModel(open_weights(weights), open_tokenizer(weights), DEFAULT_CONTEXT)
-    own, tokenizer = load_onnx(name)
+    own, tokenizer = load_onnx(name, rope_theta)
     return TextModel(own, tokenizer, DEFAULT_CONTEXT)
 
 

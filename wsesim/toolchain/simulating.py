@@ -50,6 +50,7 @@ def simulate(
     order: str = "serpentine",
     placement: str | None = None,
     defects: str | None = None,
+    rope_theta: float | None = None,
     max_context: int | None = None,
     sequences: int | None = None,
     batch: int = 1,

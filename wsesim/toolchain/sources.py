@@ -7,6 +7,7 @@ torch.export.save, an `.onnx` file, or a saved Program.
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,6 +45,10 @@ def machine_of(lowering: Lowering) -> Machine:
 
 def options_of(model: str, lowering: Lowering) -> Options:
     """The compiler's options, checked. Raises InvalidInputError or UnknownNameError."""
+    if lowering.rope_theta is not None and not is_onnx(model):
+        raise InvalidInputError("`rope_theta` is for an .onnx file without its external data")
+    if lowering.rope_theta is not None and not 0 < lowering.rope_theta < math.inf:
+        raise InvalidInputError(f"`rope_theta` is {lowering.rope_theta}; it is a number above 0")
     from wsesim_compiler.options import Options
 
     decided = {

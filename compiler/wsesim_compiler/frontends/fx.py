@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from wsesim_compiler.errors import ExportError, ShapeError, Unsupported, UnsupportedOperatorError
-from wsesim_compiler.frontends.fx_cache import for_many_tokens, is_position_range
+from wsesim_compiler.frontends.census import refuse_unknown
+from wsesim_compiler.frontends.fx_cache import is_position_range
 from wsesim_compiler.frontends.fx_values import (
     Placeholders,
     dtype_name,
@@ -14,6 +16,7 @@ from wsesim_compiler.frontends.fx_values import (
     source_name,
     type_of,
 )
+from wsesim_compiler.frontends.many_tokens import for_many_tokens, one_token
 from wsesim_compiler.ir import TOKENS, Attribute, Graph, Node, NodeType, TensorType
 from wsesim_compiler.operators.operator import RAW
 from wsesim_compiler.ops import OPERATORS, vocabulary
@@ -34,6 +37,7 @@ _OPERANDS = {"embedding": ("indices", "weight")}
 
 def read_program(program: ExportedProgram, name: str, inv_freq: tuple[float, ...] | None) -> Graph:
     """Raw Graph of an exported program; raises UnsupportedOperatorError with all unknown operators."""
+    refuse_unknown(name, _operators(program.graph_module), lambda op: _out_of_place(op) in vocabulary(RAW))
     placeholders = read_placeholders(program, inv_freq)
     reader = _Reader(placeholders)
     outputs = reader.read(program.graph_module, dict(placeholders.names))
@@ -51,6 +55,24 @@ def read_program(program: ExportedProgram, name: str, inv_freq: tuple[float, ...
         tuple(kept),
     )
     return graph.live()
+
+
+def _operators(module: fx.GraphModule) -> Iterator[tuple[str, str]]:
+    """Name and source of every operator that makes a tensor, those of inlined regions included."""
+    for part in module.modules():
+        for node in getattr(getattr(part, "graph", None), "nodes", ()):
+            schema = getattr(node.target, "_schema", None)
+            if node.op == "call_function" and schema is not None and _makes_tensors(node.meta.get("val")):
+                yield schema.name.split("::")[-1], source_name(node)
+
+
+def _makes_tensors(value: Any) -> bool:
+    return hasattr(value, "shape") or isinstance(value, tuple | list)
+
+
+def _out_of_place(op: str) -> str:
+    """The name of an operator without the underscore of one that works in place."""
+    return op.removesuffix("_") if op.endswith("_") and not op.endswith("__") else op
 
 
 class _Reader:
@@ -125,8 +147,8 @@ class _Reader:
             return str(node.name)
         if op == "cat":
             operands = [name for name in operands if name not in self.empty]
-        in_place = op if op.endswith("_") and not op.endswith("__") else ""
-        op = op.removesuffix("_") if in_place else op
+        in_place = op if _out_of_place(op) != op else ""
+        op = _out_of_place(op)
         reason = _refusal(op, attributes)
         if reason is not None or any(name in self.empty for name in operands):
             self.unsupported.append(
@@ -204,7 +226,7 @@ class _Reader:
         types = [known for name in operands if isinstance(known := self.types.get(name), TensorType)]
         if len(types) < len(operands):
             return None
-        made = tuple(1 if dim == TOKENS else dim for dim in type_.shape)
+        made = one_token(type_.shape)
         try:
             found, shape = for_many_tokens(op, types, attributes, made)
         except ShapeError as error:

@@ -8,17 +8,14 @@ A program for one token is read as one for T.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from math import prod
 from typing import TYPE_CHECKING, Any
 
-from wsesim_compiler.errors import ExportError, ShapeError
-from wsesim_compiler.ir import TOKENS, Attribute, Node, Shape, TensorType, attributes
-from wsesim_compiler.ops import OPERATORS, infer_shape
+from wsesim_compiler.errors import ExportError
+from wsesim_compiler.ir import TOKENS, Node, Shape, TensorType, attributes
 
 if TYPE_CHECKING:
     from torch import fx
 
-_RESHAPES = ("view", "_unsafe_view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze")
 _ALIASES = ("to", "_to_copy", "alias", "detach", "clone", "view", "lift_fresh_copy", "detach_")
 
 
@@ -144,46 +141,6 @@ def is_position_range(node: fx.Node) -> bool:
 def _is_count(value: Any) -> bool:
     shape = getattr(value, "shape", None)
     return type(value).__name__ == "SymInt" if shape is None else len(shape) == 0 and not value.dtype.is_floating_point
-
-
-def for_many_tokens(
-    op: str, types: list[TensorType], given: dict[str, Attribute], made: Shape
-) -> tuple[dict[str, Attribute], Shape]:
-    """Attributes and shape of a one-token program's node for T tokens; `made`: the shape for one.
-
-    Where the attributes say 1 and T is meant, they are put right: at the place where the operand has T, if that fits.
-    Raises ShapeError where nothing fits.
-    """
-    if op not in OPERATORS:
-        return given, made
-    for candidate in _candidates(types, given):
-        try:
-            shape = infer_shape(op, types, tuple(sorted(candidate.items())))
-        except ShapeError:
-            continue
-        if isinstance(shape, list) or tuple(1 if d == TOKENS else d for d in shape) != made:
-            continue
-        if op not in _RESHAPES or _before_tokens(types[0].shape) == _before_tokens(shape):
-            return candidate, shape
-    raise ShapeError(f"{op} of one token, {[list(t.shape) for t in types]} -> {list(made)}, is not one of T tokens")
-
-
-def _candidates(types: list[TensorType], given: dict[str, Attribute]) -> list[dict[str, Attribute]]:
-    """The attributes with T for a 1 at the place where the operand has T, as they are, and with T for another 1."""
-    own = [i for i, dim in enumerate(types[0].shape) if dim == TOKENS] if types else []
-    there: list[dict[str, Attribute]] = []
-    elsewhere: list[dict[str, Attribute]] = []
-    for name in ("size", "shape"):
-        sizes = given.get(name)
-        for i, size in enumerate(sizes if isinstance(sizes, tuple) else ()):
-            if size == 1 and isinstance(sizes, tuple):
-                (there if i in own else elsewhere).append({**given, name: (*sizes[:i], TOKENS, *sizes[i + 1 :])})
-    return [*there, given, *elsewhere]
-
-
-def _before_tokens(shape: Shape) -> int | None:
-    """Rows of tokens: a reshaping that has more or fewer of them would mix tokens. None without T."""
-    return prod(int(dim) for dim in shape[: shape.index(TOKENS)]) if TOKENS in shape else None
 
 
 def _op(node: fx.Node) -> str:

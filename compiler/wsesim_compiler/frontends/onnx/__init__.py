@@ -11,8 +11,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from wsesim_compiler.errors import OnnxFileError
 from wsesim_compiler.frontends.onnx.file import open_onnx
 from wsesim_compiler.frontends.onnx.reader import Reader
+from wsesim_compiler.frontends.onnx.rope_source import RopeSource
 from wsesim_compiler.frontends.onnx.weights import OnnxWeights, WeightView, equal_values
 from wsesim_compiler.ir import Graph, with_inputs
 from wsesim_compiler.verify import verify
@@ -26,13 +28,18 @@ class OnnxModel:
     weights: OnnxWeights
 
 
-def from_onnx(path: str | Path) -> OnnxModel:
-    """The model of an ONNX file: a causal language model from tokens [1, T] or [T], T dynamic, to logits.
+def from_onnx(path: str | Path, rope_theta: float | None = None) -> OnnxModel:
+    """The model of an ONNX file: a causal language model from tokens [1, T] or [T] to logits.
 
-    Raises OnnxFileError, or UnsupportedOperatorError with all operators that are not read.
+    T is dynamic, or 1 in a file with past keys and values. `rope_theta` is RoPE's base for a file whose external data
+    is absent; without it a config.json beside the file tells RoPE's parameters. Raises OnnxFileError, or
+    UnsupportedOperatorError with all operators that are not read.
     """
-    reader = Reader(open_onnx(path))
+    rope = RopeSource(Path(path), rope_theta)
+    reader = Reader(open_onnx(path), rope)
     graph = _tied(reader.read(), reader.build.views)
+    if rope_theta is not None and not rope.used:
+        raise OnnxFileError(path, "its own RoPE frequencies are there, so it takes no `rope_theta`")
     verify(graph, "raw")
     return OnnxModel(graph, OnnxWeights({p.name: reader.build.views[p.name] for p in graph.parameters}))
 

@@ -12,7 +12,7 @@ import numpy as np
 from wsesim_compiler.frontends.onnx.builder import Builder
 from wsesim_compiler.frontends.onnx.rope import angles, rotated
 from wsesim_compiler.frontends.onnx.rules import RULES, Given, Rule, rule
-from wsesim_compiler.frontends.onnx.values import PROBES, NotReadError, Operand, Static, Weight
+from wsesim_compiler.frontends.onnx.values import PROBES, NotReadError, Operand, Static, Weight, is_past
 from wsesim_compiler.ir import TOKENS
 
 
@@ -120,7 +120,8 @@ def _require_absent(**operands: Operand) -> None:
 
 def _require_empty(*past: Operand) -> None:
     for cache in past:
-        if cache is not None and not (isinstance(cache, Static) and all(array.size == 0 for array in cache.arrays)):
+        empty = isinstance(cache, Static) and all(array.size == 0 for array in cache.arrays)
+        if not (cache is None or empty or is_past(cache)):
             raise NotReadError("with cached keys or values that are no input of the model")
 
 
@@ -164,6 +165,7 @@ def _mixed(
     """torch's fused attention; with a mask or causal, not both."""
     if mask is not None and causal:
         raise NotReadError("causal and with a mask")
+    causal = causal or (build.single and mask is None)  # the newest token, the only one of its file, sees everything
     given: dict[str, Any] = {"is_causal": True} if causal else {}
     if scale is not None:
         given["scale"] = scale

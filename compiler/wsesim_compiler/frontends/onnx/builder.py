@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from wsesim_compiler.errors import ShapeError
+from wsesim_compiler.frontends.many_tokens import for_many_tokens, one_token
+from wsesim_compiler.frontends.onnx.rope_source import RopeSource
 from wsesim_compiler.frontends.onnx.values import (
     PROBES,
     Dynamic,
@@ -26,6 +28,7 @@ from wsesim_compiler.frontends.onnx.weights import WeightView
 from wsesim_compiler.ir import (
     TOKENS,
     Attribute,
+    Attributes,
     Constant,
     Dim,
     Node,
@@ -50,9 +53,11 @@ class Builder:
 
     `head_rows` names values [.., T, heads, head_dim] that a file has as [.., T * heads, head_dim], which no Graph has.
     Their elements are in the same order, so norms of the rows and a reshape back mean the same.
+    `single`: the file is for one token and is read as one for T.
     """
 
     emit_static: Callable[[Static], Operand]
+    rope: RopeSource
     inputs: list[Value] = field(default_factory=list)
     nodes: dict[str, Node] = field(default_factory=dict)
     constants: list[Constant] = field(default_factory=list)
@@ -60,6 +65,7 @@ class Builder:
     types: dict[str, NodeType] = field(default_factory=dict)
     tables: dict[tuple[WeightView, WeightView], tuple[Dynamic, Dynamic]] = field(default_factory=dict)
     head_rows: set[str] = field(default_factory=set)
+    single: bool = False
     base: str = "value"
     source: str = ""
     _names: dict[WeightView, str] = field(default_factory=dict)
@@ -74,9 +80,8 @@ class Builder:
     def add(self, op: str, /, *operands: Operand, dtype: str | None = None, **given: Attribute) -> Dynamic:
         """Append a raw operator of these operands; `dtype` of the result, that of the first operand by default."""
         names = [self.name(operand) for operand in operands]
-        known = attributes(**given)
         try:
-            shape = infer_shape(op, [self.types[name] for name in names], known)
+            known, shape = self._inferred(op, [self.types[name] for name in names], given)
         except ShapeError as error:
             raise NotReadError(str(error)) from None
         assert RAW in OPERATORS[op].stages, op
@@ -87,6 +92,24 @@ class Builder:
         self.nodes[name] = Node(name, op, tuple(names), known, type_, self.source)
         self.types[name] = type_
         return Dynamic(name)
+
+    def _inferred(
+        self, op: str, types: list[NodeType], given: dict[str, Attribute]
+    ) -> tuple[Attributes, Shape | list[Shape]]:
+        """Attributes and shape of a result; where a file for one token says 1 and T is meant, they are put right."""
+        known = attributes(**given)
+        try:
+            return known, infer_shape(op, types, known)
+        except ShapeError:
+            tensors = [type_ for type_ in types if isinstance(type_, TensorType)]
+            if not self.single or len(tensors) < len(types):
+                raise
+        ones = [TensorType(one_token(type_.shape), type_.dtype) for type_ in tensors]
+        made = infer_shape(op, ones, known)
+        if isinstance(made, list):
+            raise ShapeError(f"{op} of one token makes several results")
+        found, shape = for_many_tokens(op, tensors, given, made)
+        return attributes(**found), shape
 
     def name(self, operand: Operand) -> str:
         """The name by which a node reads a value: a static one is written as operators first."""

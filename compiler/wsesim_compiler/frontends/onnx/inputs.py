@@ -2,9 +2,14 @@
 
 One sequence of T new tokens over an empty cache is read: the mask is all ones, the positions are 0 to T - 1, cached
 keys and values have no rows. The recognised `attention` has a cache of its own.
+
+A decode graph, whose tokens are fixed to 1, is read as one for T tokens too: `Builder.single`. Its cache has T - 1
+rows while it is read, so that the lengths which the file computes from it are those of T tokens.
 """
 
 from __future__ import annotations
+
+import dataclasses
 
 import numpy as np
 
@@ -31,12 +36,13 @@ def bound_inputs(file: OnnxFile, build: Builder) -> dict[str, Dynamic | Static]:
         raise OnnxFileError(
             file.path, f"its inputs of token ids are {names}; the compiler reads one, beside masks and positions"
         )
+    build.single = (tokens[0].dims or (TOKENS,))[-1] == 1 and "cache" in kinds.values()
     bound: dict[str, Dynamic | Static] = {}
     for value in file.inputs:
         if kinds[value.name] == "tokens":
-            bound[value.name] = build.input(value.name, _token_type(file, value))
+            bound[value.name] = build.input(value.name, _token_type(file, value, build.single))
         else:
-            bound[value.name] = _given(value, kinds[value.name])
+            bound[value.name] = _given(value, kinds[value.name], build.single)
     return bound
 
 
@@ -65,25 +71,28 @@ def _kind(file: OnnxFile, value: Declared) -> str:
     )
 
 
-def _token_type(file: OnnxFile, value: Declared) -> TensorType:
+def _token_type(file: OnnxFile, value: Declared, single: bool) -> TensorType:
     shape = value.dims or ()
     if len(shape) == 2 and shape[0] != 1 and isinstance(shape[0], int):
         raise OnnxFileError(
             file.path, f"the tokens {value.name!r} are {list(shape)}; export one sequence or a dynamic number of them"
         )
-    if isinstance(shape[-1], int):
+    if isinstance(shape[-1], int) and not single:
         raise OnnxFileError(
-            file.path, f"the number of tokens is fixed to {shape[-1]}; export it dynamic (dynamic_shapes)"
+            file.path,
+            f"the number of tokens is fixed to {shape[-1]}; export it dynamic (dynamic_shapes), or fixed to 1 with "
+            "past keys and values",
         )
     return TensorType((TOKENS,) if len(shape) == 1 else (1, TOKENS), DTYPES[value.element_type][0])
 
 
-def _given(value: Declared, kind: str) -> Static:
+def _given(value: Declared, kind: str, single: bool) -> Static:
     dtype = DTYPES[value.element_type][0]
     dims = value.dims or ()
     if kind == "cache":
         heads, size = (min(dim, _LARGEST_CACHE_DIM) if isinstance(dim, int) else 1 for dim in (dims[1], dims[3]))
-        return by_tokens(lambda tokens: np.zeros((1, heads, 0, size)), dtype)
+        rows = by_tokens(lambda tokens: np.zeros((1, heads, tokens - 1 if single else 0, size)), dtype)
+        return dataclasses.replace(rows, past=single)
     lead = (1,) * (len(dims) - 1)
     if kind == "position":
         return by_tokens(lambda tokens: np.arange(tokens).reshape(*lead, tokens), dtype)

@@ -11,6 +11,7 @@ import numpy as np
 
 from wsesim.errors import first_line
 from wsesim_compiler.errors import OnnxFileError, ShapeError, Unsupported, UnsupportedOperatorError
+from wsesim_compiler.frontends.census import refuse_unknown
 from wsesim_compiler.frontends.onnx.attention import ATTENTION_RULES
 from wsesim_compiler.frontends.onnx.builder import Builder
 from wsesim_compiler.frontends.onnx.file import OnnxFile, live_nodes
@@ -19,6 +20,7 @@ from wsesim_compiler.frontends.onnx.inputs import bound_inputs, logits_of
 from wsesim_compiler.frontends.onnx.names import source_name
 from wsesim_compiler.frontends.onnx.norms import NORM_RULES
 from wsesim_compiler.frontends.onnx.quantized import QUANTIZED_RULES
+from wsesim_compiler.frontends.onnx.rope_source import RopeSource
 from wsesim_compiler.frontends.onnx.rules import RULES, Rule
 from wsesim_compiler.frontends.onnx.tensors import DTYPES, Tensor, tensor_of
 from wsesim_compiler.frontends.onnx.values import (
@@ -37,6 +39,7 @@ from wsesim_compiler.frontends.onnx.values import (
     constant,
     counted,
     largest_whole,
+    scalar,
     shortest,
 )
 from wsesim_compiler.frontends.onnx.weights import WeightView
@@ -55,6 +58,7 @@ _OF_HEAD_ROWS = (
     "SimplifiedLayerNormalization",
     "com.microsoft.SimplifiedLayerNormalization",
 )
+_VIEWS = ("Cast", "Expand", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
 _LARGEST_FOLDED = (
     1 << 14
 )  # elements of a float tensor that is computed with before it meets a token: RoPE's frequencies
@@ -64,17 +68,19 @@ _STATIC_BYTES = 1 << 28
 class Reader:
     """Reads one file; `weights` of the result are the views that the graph's parameters name."""
 
-    def __init__(self, file: OnnxFile) -> None:
+    def __init__(self, file: OnnxFile, rope: RopeSource) -> None:
         self.file = file
-        self.build = Builder(self.rewritten)
+        self.build = Builder(self.rewritten, rope)
         self.values: dict[str, ReadValue] = {}
         self.unsupported: list[Unsupported] = []
         self.static_bytes = 0
 
     def read(self) -> Graph:
         """The raw graph. Raises OnnxFileError or UnsupportedOperatorError with every operator that is not read."""
+        live = live_nodes(self.file, logits_of(self.file))
+        refuse_unknown(self.file.path.name, ((kind(node), source_name(node)) for node in live), is_known)
         self.values.update(bound_inputs(self.file, self.build))
-        for node in live_nodes(self.file, logits_of(self.file)):
+        for node in live:
             self.step(node)
         if self.unsupported:
             raise UnsupportedOperatorError(self.file.path.name, self.unsupported)
@@ -117,8 +123,6 @@ class Reader:
                 )
             if len(operands) == len(given):
                 results = self.results(node, operands)
-            elif not is_known(node):
-                raise NotReadError("")
         except NotReadError as error:
             self.refuse(node, str(error))
         except _MISTAKES as error:
@@ -191,7 +195,10 @@ class Reader:
         largest = max(largest, made) if made > PROBES[0] + 1 or not varies else largest  # lengths add up, too
         dtype = _folded_dtype(node, given, statics, arrays[0])
         depth = 1 + max((operand.depth for operand in statics), default=0)
-        value = Static(tuple(arrays), dtype, node, tuple(operands), largest, bend, depth)
+        past = kind(node) in _VIEWS and any(operand.past for operand in statics)
+        value = Static(tuple(arrays), dtype, node, tuple(operands), largest, bend, depth, past)
+        if self.build.single and _is_newest_position(node, value, statics):
+            return by_tokens(np.arange, dtype)
         return dataclasses.replace(value, depth=0) if counted(value) else value
 
     def account(self, size_bytes: int) -> None:
@@ -210,7 +217,9 @@ class Reader:
             return operand
         if len([dim for dim in operand.view.shape if dim != 1]) > 1 or operand.view.blocks is not None:
             return operand
-        return dataclasses.replace(constant(operand.view.load().astype(np.float64), operand.view.dtype), depth=0)
+        told = None if operand.view.available() else self.build.rope.frequencies(operand.view.tensor.size)
+        values = operand.view.load() if told is None else np.reshape(told, operand.view.shape)
+        return dataclasses.replace(constant(values.astype(np.float64), operand.view.dtype), depth=0)
 
     def attributes(self, node: NodeProto) -> dict[str, Any]:
         return {attribute.name: self.attribute(attribute) for attribute in node.attribute}
@@ -233,9 +242,9 @@ class Reader:
         raise NotReadError(f"with {given.name}")
 
 
-def is_known(node: NodeProto) -> bool:
-    """Whether there is a rule for a node's operator."""
-    return any(kind(node) in known for known in (_ALL_RULES, FOLDS, _SPECIAL))
+def is_known(operator: str) -> bool:
+    """Whether there is a rule for an operator."""
+    return any(operator in known for known in (_ALL_RULES, FOLDS, _SPECIAL))
 
 
 def kind(node: NodeProto) -> str:
@@ -252,8 +261,23 @@ def _constant(reader: Reader, given: dict[str, Any], *operands: Operand) -> Stat
 
 
 def _shape(reader: Reader, given: dict[str, Any], x: Operand) -> Static:
-    shape = reader.build.shape(x)[slice(given.get("start", 0), given.get("end"))]
+    kept = slice(given.get("start", 0), given.get("end"))
+    if isinstance(x, Static):
+        return Static(tuple(np.array(array.shape[kept], np.int64) for array in x.arrays), "i64")
+    shape = reader.build.shape(x)[kept]
     return by_tokens(lambda tokens: np.array([tokens if dim == TOKENS else dim for dim in shape], np.int64))
+
+
+def _is_newest_position(node: NodeProto, value: Static, operands: list[Static]) -> bool:
+    """Whether a value of a file for one token is that token's position, T - 1: a range from the cached length, or that
+    length added to [0].
+    """
+    alone = all(array.ndim and array.size == 1 for array in value.arrays)
+    found = [array.max(initial=-1) for array in value.arrays]
+    if not alone or value.dtype not in ("i64", "i32") or found != [tokens - 1 for tokens in PROBES]:
+        return False
+    counted_from_zero = any(scalar(operand) == 0 and operand.arrays[0].ndim for operand in operands)
+    return node.op_type == "Range" or (node.op_type == "Add" and counted_from_zero)
 
 
 _SPECIAL: dict[str, Any] = {"Constant": _constant, "Shape": _shape}

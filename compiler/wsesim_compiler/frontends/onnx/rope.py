@@ -45,7 +45,7 @@ def angles(build: Builder, cos: Operand, sin: Operand, positions: Operand) -> tu
         _require_in_order(positions)
         key = (cos.view, sin.view)
         if key not in build.tables:
-            build.tables[key] = _made_angles(build, _frequencies(cos, sin))
+            build.tables[key] = _made_angles(build, _frequencies(build, cos, sin))
         return build.tables[key]
     if positions is not None:
         raise NotReadError("by positions in tables that are made while the model runs")
@@ -68,10 +68,18 @@ def _require_in_order(positions: Operand) -> None:
         raise NotReadError("at positions that are not 0 to T - 1")
 
 
-def _frequencies(cos: Weight, sin: Weight) -> tuple[float, ...]:
-    """The model's inverse frequencies: what the tables' angles grow by, rounded as the model's own are."""
+def _frequencies(build: Builder, cos: Weight, sin: Weight) -> tuple[float, ...]:
+    """The model's inverse frequencies: what the tables' angles grow by, rounded as the model's own are.
+
+    Where the tables' data is absent, they come from `build.rope`.
+    """
     if cos.view.shape != sin.view.shape or len(cos.view.shape) != 2 or cos.view.shape[0] < 2:
         raise NotReadError(f"by tables {list(cos.view.shape)} and {list(sin.view.shape)}")
+    if not all(weight.view.available() for weight in (cos, sin)):
+        told = build.rope.frequencies(cos.view.shape[1])
+        if told is None:
+            raise NotReadError(f"its tables of cosines and sines are absent; {build.rope.ways()}")
+        return told
     try:
         cosines, sines = (weight.view.stored()[:_ROWS] for weight in (cos, sin))
     except OnnxFileError as error:

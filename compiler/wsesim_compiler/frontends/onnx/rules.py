@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, TypeAlias
 
+from wsesim_compiler.errors import ShapeError
+from wsesim_compiler.frontends.many_tokens import one_token
 from wsesim_compiler.frontends.onnx.builder import Builder
 from wsesim_compiler.frontends.onnx.tensors import DTYPES
 from wsesim_compiler.frontends.onnx.values import (
@@ -18,6 +21,7 @@ from wsesim_compiler.frontends.onnx.values import (
     Weight,
     dims,
     integers,
+    is_past,
     scalar,
 )
 from wsesim_compiler.ir import TOKENS, Dim, Shape
@@ -145,7 +149,22 @@ def _same(build: Builder, given: Given, x: Operand, *ignored: Operand) -> Operan
 
 
 def _softmax(build: Builder, given: Given, x: Operand) -> Operand:
+    scores = build.shape(x)
+    if build.single and scores[-2:] == (TOKENS, TOKENS) and not _is_masked(build, x):
+        x = build.add("where", _lower_triangle(build), x, other=-math.inf)
     return build.add("softmax", x, dim=given.get("axis", -1))
+
+
+def _is_masked(build: Builder, scores: Operand) -> bool:
+    """Whether a mask was added to the scores, or chose among them."""
+    made = build.nodes.get(scores.name) if isinstance(scores, Dynamic) else None
+    return made is not None and made.op in ("where", "add", "masked_fill")
+
+
+def _lower_triangle(build: Builder) -> Operand:
+    """The mask [T, T] of the positions that each token sees; the newest, the only one of its file, sees all."""
+    ones = build.add("full", size=(TOKENS, TOKENS), fill_value=1, dtype="i64")
+    return build.add("ne", build.add("tril", ones, diagonal=0), dtype="bool", other=0)
 
 
 def _reduce(op: str) -> Rule:
@@ -188,12 +207,23 @@ def _reshape(build: Builder, given: Given, x: Operand, shape: Operand) -> Operan
         target = [before[i] if dim == 0 and i < len(before) else dim for i, dim in enumerate(target)]
     if isinstance(x, Weight) and x.view.dtype == "u8" and target[0] == before[0]:
         return x  # quantised: its rows are read flat
-    rows = _head_rows(before, target)
+    one = build.single and TOKENS in before and target[before.index(TOKENS) : before.index(TOKENS) + 1] == [1]
+    rows = None if one else _head_rows(before, target)
     if rows is None:
-        return _reshaped(build, x, resolved(before, tuple(target)))
+        return _reshaped(build, x, _resolved(build, before, tuple(target)))
     made = _reshaped(build, x, rows)
     build.head_rows.add(made.name)
     return made
+
+
+def _resolved(build: Builder, before: Shape, target: Shape) -> Shape:
+    """The target with the size that its -1 stands for; a file for one token may say 1 where T is meant."""
+    try:
+        return resolved(before, target)
+    except ShapeError:
+        if not build.single:
+            raise
+    return resolved(one_token(before), target)
 
 
 def _head_rows(before: Shape, target: list[Dim]) -> Shape | None:
@@ -289,7 +319,7 @@ def _whole(index: Dim) -> int:
 
 def _concat(build: Builder, given: Given, *parts: Operand) -> Operand:
     """What is empty, a cache of no tokens, goes."""
-    kept = [part for part in parts if 0 not in build.shape(part)]
+    kept = [part for part in parts if not is_past(part) and 0 not in build.shape(part)]
     if not kept:
         raise NotReadError("of nothing")
     return kept[0] if len(kept) == 1 else build.add("cat", *kept, dim=given["axis"])

@@ -54,6 +54,11 @@ class Tensor:
         """Bytes of the data by type and shape."""
         return prod(self.shape) * int(DTYPES[self.proto.data_type][1].itemsize)
 
+    @property
+    def size(self) -> int:
+        """Elements."""
+        return prod(self.shape)
+
     def available(self) -> bool:
         """Whether the data is at hand: a model may be timed without."""
         return not self.location or (self.model.parent / self.location).is_file()

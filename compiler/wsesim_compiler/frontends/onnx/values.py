@@ -56,6 +56,7 @@ class Weight:
 class Static:
     """`arrays[i]` is the value for T = PROBES[i]; `node` and `operands` say what made it, where something did.
 
+    `past` marks cached keys or values, or a view of them, of a file for one token: T - 1 rows that nothing reads.
     `largest` is the largest whole number among what it was computed from. `bend` is that of the operators at which a
     length beyond the probes would not show (comparisons, minima, slices): below PROBES[0], the probes tell everything.
     """
@@ -67,6 +68,7 @@ class Static:
     largest: int = 0
     bend: int = 0
     depth: int = 0
+    past: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,11 @@ UNREAD = Unknown()
 ReadValue: TypeAlias = Dynamic | Weight | Static | Parts | Unknown
 Operand: TypeAlias = Dynamic | Weight | Static | Parts | None
 """None for an operand that a node leaves out."""
+
+
+def is_past(value: Operand) -> bool:
+    """Whether a value is cached keys or values of a file for one token, which nothing reads."""
+    return isinstance(value, Static) and value.past
 
 
 def constant(array: Array, dtype: str) -> Static:

@@ -63,6 +63,10 @@ class WeightView:
         parts = (self.blocks.scales, self.blocks.zero_points) if self.blocks else ()
         return (self.tensor, *(part for part in parts if part is not None))
 
+    def available(self) -> bool:
+        """Whether all of its data is at hand."""
+        return all(tensor.available() for tensor in self.tensors())
+
     def transpose(self) -> WeightView:
         """The view of the transpose; not of a quantised weight or of some rows."""
         assert self.blocks is None and self.rows is None
@@ -115,7 +119,7 @@ class OnnxWeights:
 
     def missing(self) -> tuple[str, ...]:
         """Weights whose external data is not there."""
-        return tuple(n for n, view in self._views.items() if not all(t.available() for t in view.tensors()))
+        return tuple(n for n, view in self._views.items() if not view.available())
 
     def renamed(self, names: Mapping[str, str]) -> OnnxWeights:
         """The same weights by other names, those of `names` alone: new name -> name here."""
@@ -137,7 +141,7 @@ def equal_values(one: WeightView, other: WeightView) -> bool:
     """Whether two weights hold the same values; False where one is not at hand. A few rows are read first, then all."""
     if one.shape != other.shape or one.dtype != other.dtype or one.blocks or other.blocks:
         return False
-    if not all(tensor.available() for view in (one, other) for tensor in view.tensors()):
+    if not (one.available() and other.available()):
         return False
     mine, theirs = one.stored(), other.stored()
     sample = np.linspace(0, len(mine) - 1, 16).astype(int)
