@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from wsesim.errors import InvalidInputError, UnknownNameError, keyword
 from wsesim.machine import Machine
-from wsesim.program.layout import ceil_div
 from wsesim.toolchain.compiling import Say, compile_model, silent
 from wsesim.toolchain.options import (
     DEFAULT_MACHINE,
@@ -81,6 +80,8 @@ def simulate(
 
 def simulate_model(model: str | Program, step: StepOptions, lowering: Lowering, *, say: Say = silent) -> Report:
     """As `simulate`, with the options as values."""
+    from wsesim.program.layout import ceil_div
+
     check_step(step, lowering.batch)
     program = program_for(model, lowering, say)
     new, before = _step_size(program.max_context, step)
