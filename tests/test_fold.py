@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from fractions import Fraction
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.programs import on_machine, program
-from tests.test_wafer import assert_same, times_of
+from tests.test_wafer import assert_same
+from wsesim.engine import fold
 from wsesim.engine.builder import GraphBuilder
-from wsesim.engine.expand.segment import EqualLines, Plan, Segment, line_graph
+from wsesim.engine.errors import GraphSizeError
+from wsesim.engine.expand.segment import EqualLines, Plan, line_graph
 from wsesim.engine.fold import run_plan
+from wsesim.engine.join import joined_graph
+from wsesim.engine.path import step_path
 from wsesim.engine.state import State
 from wsesim.engine.taskgraph import EAST, SOUTH, Int64, TaskGraph
 from wsesim.engine.timing import Timing
-from wsesim.engine.wafer import Memory, Wafer
-from wsesim.machine import Rect, load_machine
+from wsesim.engine.wafer import Memory
+from wsesim.machine import load_machine
 from wsesim.machine.machine import SlowPE
 from wsesim.program.collectives import COLLECTIVES
 
@@ -60,72 +67,128 @@ def test_a_straggler_is_told_apart() -> None:
     assert step.cycles > Timing(made).decode(10).cycles
 
 
-def lines_of(count: int, launches: tuple[int, ...]) -> Plan:
-    """Columns of three PEs whose first sends south, after a launch of its own, then rows whose first sends east."""
-    window = Rect(0, 0, count, 3)
+Sent = tuple[int, tuple[int, ...]]
+"""A phase of lines along a direction: each line's first PE sends to its last, after a launch of its own."""
 
-    def line(direction: int, length: int, launch: int, words: int) -> TaskGraph:
-        builder = GraphBuilder(1, length) if direction == SOUTH else GraphBuilder(length, 1)
-        sent = builder.tasks(0, "send", launch, 0, streams=True)
-        received = builder.tasks(length - 1, "receive", 1, 5)
-        builder.drops(builder.messages(sent, direction, length - 1, words), length - 1, received)
-        return builder.build()
 
-    numbers = np.arange(window.pes).reshape(window.rows, window.columns)
-    down = tuple(
-        EqualLines(line_graph(line(SOUTH, 3, launch, 3)), numbers.T[column : column + 1])
-        for column, launch in enumerate(launches)
+def lines_of(columns: int, rows: int, phases: tuple[Sent, ...]) -> Plan:
+    numbers = np.arange(columns * rows).reshape(rows, columns)
+
+    def line(direction: int, launch: int) -> EqualLines:
+        length = rows if direction == SOUTH else columns
+        builder = GraphBuilder(1, rows) if direction == SOUTH else GraphBuilder(columns, 1)
+        _send(builder, np.arange(length)[None, :], direction, np.array([launch]))
+        return EqualLines(line_graph(builder.build()), np.empty(0, np.int64))
+
+    drawn = [[line(direction, launch) for launch in launches] for direction, launches in phases]
+    places = [numbers.T if direction == SOUTH else numbers for direction, _ in phases]
+    parts = tuple(
+        tuple(EqualLines(equal.line, place[number : number + 1]) for number, equal in enumerate(own))
+        for own, place in zip(drawn, places, strict=True)
     )
-    east = (EqualLines(line_graph(line(EAST, count, 1, 2)), numbers),)
-    return Plan(count, 3, (down, east), lambda: both(window, launches))
+    return Plan(columns, rows, parts, lambda: _whole(columns, rows, phases))
 
 
-def both(window: Rect, launches: tuple[int, ...]) -> TaskGraph:
-    builder = GraphBuilder(window.columns, window.rows)
-    columns, last = np.arange(window.columns), window.columns - 1
-    sent = builder.tasks(columns, "send", np.array(launches), 0, streams=True)
-    received = builder.tasks(columns + 2 * window.columns, "receive", 1, 5)
-    builder.drops(builder.messages(sent, SOUTH, 2, 3), 2, received)
-    rows = np.arange(3) * window.columns
-    sent = builder.tasks(rows, "send", 1, 0, streams=True)
-    received = builder.tasks(rows + last, "receive", 1, 5)
-    builder.drops(builder.messages(sent, EAST, last, 2), last, received)
+def _whole(columns: int, rows: int, phases: tuple[Sent, ...]) -> TaskGraph:
+    numbers, builder = np.arange(columns * rows).reshape(rows, columns), GraphBuilder(columns, rows)
+    for direction, launches in phases:
+        lines = numbers.T if direction == SOUTH else numbers
+        _send(builder, lines[: len(launches)], direction, np.array(launches))
     return builder.build()
 
 
-def ends(plan: Plan, fold: bool) -> tuple[Int64, int]:
-    memory = Memory(fold=fold)
-    run = Wafer(TOY, memory).run(Segment("s", Rect(0, 0, plan.columns, plan.rows), plan))
-    return times_of(run, "task_end"), len(run.effect.pieces)
+def _send(builder: GraphBuilder, lines: Int64, direction: int, launches: Int64) -> None:
+    hops = lines.shape[1] - 1
+    sent = builder.tasks(lines[:, 0], "send", launches, 0, streams=True)
+    received = builder.tasks(lines[:, -1], "receive", 1, 5)
+    builder.drops(builder.messages(sent, direction, hops, 3), hops, received)
 
 
-def test_phases_that_ask_in_order_are_folded() -> None:
-    plan = lines_of(4, (1, 1, 1, 3))
-    folded, pieces = ends(plan, fold=True)
-    np.testing.assert_array_equal(folded, ends(plan, fold=False)[0])
-    assert pieces > 1
-
-
-def test_phases_that_ask_out_of_order_are_simulated_as_one_graph() -> None:
-    """The bottom row's message is at the corner long before that column's own: one phase after the other would give the
-    corner's ramp to the column's first."""
-    plan = lines_of(4, (1, 1, 1, 200))
-    folded, pieces = ends(plan, fold=True)
-    np.testing.assert_array_equal(folded, ends(plan, fold=False)[0])
-    assert pieces == 1
-
-
-def test_lines_simulated_together_do_not_meet() -> None:
-    """Kinds of one phase are laid end to end: each ends as it does alone."""
-    plan = lines_of(4, (1, 1, 5, 1))
-    idle = State.idle(4, 3)
-    free = idle.pe_free.copy()
-    free[[0, 1, 2]] = [7, 40, 3]
-    state = dataclasses.replace(idle, pe_free=free, ramp_out_free=idle.ramp_out_free + np.arange(12) % 5 * 9)
+def assert_equal_to_the_whole(plan: Plan, state: State) -> int:
+    """The number of pieces that it was run in."""
     folded = run_plan(plan, TOY.fabric, state, {})
     whole = run_plan(plan, TOY.fabric, state, {}, fold=False)
     for name, after in whole.after.items():
         np.testing.assert_array_equal(folded.after[name], after, err_msg=name)
-    np.testing.assert_array_equal(folded.requests.ramp_last, whole.requests.ramp_last)
-    np.testing.assert_array_equal(folded.requests.link_first, whole.requests.link_first)
+    for field in dataclasses.fields(whole.requests):
+        asked = getattr(folded.requests, field.name), getattr(whole.requests, field.name)
+        np.testing.assert_array_equal(*asked, err_msg=field.name)
     assert (folded.end_cycles, folded.link_events) == (whole.end_cycles, whole.link_events)
+    return len(folded.pieces)
+
+
+def test_phases_that_ask_in_order_are_folded() -> None:
+    plan = lines_of(4, 3, ((SOUTH, (1, 1, 1, 3)), (EAST, (1, 1, 1))))
+    assert assert_equal_to_the_whole(plan, State.idle(4, 3)) == 7
+
+
+def test_lines_that_are_asked_for_out_of_order_are_joined_to_the_next_phase() -> None:
+    """The bottom row's message is at the corner long before that column's own: one phase after the other would give the
+    corner's ramp to the column's first."""
+    plan = lines_of(4, 3, ((SOUTH, (1, 1, 1, 200)), (EAST, (1, 1, 1))))
+    assert assert_equal_to_the_whole(plan, State.idle(4, 3)) == 4, "three columns; the fourth with all rows"
+
+
+def test_what_cannot_be_joined_is_simulated_as_one_graph() -> None:
+    """The third phase asks for the corner's ramp before the first one does; the second has nothing to do with it."""
+    plan = lines_of(4, 3, ((SOUTH, (1, 1, 1, 200)), (SOUTH, (1, 1, 1)), (EAST, (1, 1, 1))))
+    assert assert_equal_to_the_whole(plan, State.idle(4, 3)) == 1
+
+
+@settings(deadline=None)
+@given(st.data())
+def test_any_phases_equal_the_whole_graph(data: st.DataObject) -> None:
+    columns, rows = data.draw(st.integers(2, 5)), data.draw(st.integers(2, 5))
+    launch = st.integers(0, 40)
+    phases = tuple(
+        (direction, tuple(data.draw(st.lists(launch, min_size=count, max_size=count))))
+        for number in range(data.draw(st.integers(1, 4)))
+        for direction, count in [((SOUTH, columns), (EAST, rows))[number % 2]]
+    )
+    free = data.draw(st.lists(st.integers(0, 60), min_size=columns * rows, max_size=columns * rows))
+    state = dataclasses.replace(State.idle(columns, rows), pe_free=np.array(free, np.int64))
+    assert_equal_to_the_whole(lines_of(columns, rows, phases), state)
+
+
+def test_lines_simulated_together_do_not_meet() -> None:
+    """Kinds of one phase are laid end to end: each ends as it does alone."""
+    plan = lines_of(4, 3, ((SOUTH, (1, 1, 5, 1)), (EAST, (1, 1, 1))))
+    idle = State.idle(4, 3)
+    free = idle.pe_free.copy()
+    free[[0, 1, 2]] = [7, 40, 3]
+    assert_equal_to_the_whole(
+        plan, dataclasses.replace(idle, pe_free=free, ramp_out_free=idle.ramp_out_free + np.arange(12) % 5 * 9)
+    )
+
+
+@pytest.mark.parametrize("collective", ["ring", "streamed_ring"])
+def test_a_ring_is_joined_where_its_neighbours_are_ready_at_different_times(
+    collective: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Around a ring, neighbours end as far apart as the ring is long."""
+    joined: list[object] = []
+
+    def noted(lines: Sequence[EqualLines], columns: int, rows: int) -> TaskGraph:
+        joined.append(lines)
+        return joined_graph(lines, columns, rows)
+
+    monkeypatch.setattr(fold, "joined_graph", noted)
+    made = program("tiny", "wse3", "shared", block=(64, 16), collective=collective)
+    step = Timing(made).decode(10)
+    assert joined
+    assert_same(step, Timing(made, Memory(fold=False)).decode(10))
+    assert sum(part.cycles for part in step_path(step, made.machine)) == step.cycles
+
+
+def test_one_graph_that_is_too_large_is_refused_before_it_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = lines_of(4, 3, ((SOUTH, (1, 1, 1, 200)), (EAST, (1, 1, 1))))
+    assert plan.counts == (plan.graph.task_count, plan.graph.message_count) == (14, 7)
+    monkeypatch.setattr(fold, "GRAPH_LIMIT_BYTES", 11 * fold.BYTES_PER_ENTRY)
+    monkeypatch.setattr(fold, "joined_graph", lambda *lines: pytest.fail("drawn"))
+    undrawn = Plan(4, 3, plan.parts, lambda: pytest.fail("drawn"))
+    with pytest.raises(GraphSizeError, match=r"^8 tasks and 4 messages on 4 x 3 PEs .* use smaller blocks"):
+        run_plan(undrawn, TOY.fabric, State.idle(4, 3), {})
+    with pytest.raises(GraphSizeError, match=r"^14 tasks and 7 messages"):
+        run_plan(undrawn, TOY.fabric, State.idle(4, 3), {}, fold=False)
+    monkeypatch.setattr(fold, "GRAPH_LIMIT_BYTES", 21 * fold.BYTES_PER_ENTRY)
+    assert run_plan(plan, TOY.fabric, State.idle(4, 3), {}, fold=False).end_cycles > 0

@@ -53,6 +53,7 @@ def followed(plan: Plan, fabric: Fabric, state: State, free_links: bool) -> Outc
 
 def assert_as_the_whole_graph(outcome: Outcome, plan: Plan, fabric: Fabric, state: State, free_links: bool) -> None:
     whole = run_plan(plan, fabric, state, {}, fold=False, free_links=free_links)
+    assert plan.counts == (plan.graph.task_count, plan.graph.message_count)
     for name, after in whole.after.items():
         np.testing.assert_array_equal(outcome.after[name], after, err_msg=name)
     for name in (f"{kind}_{which}" for kind in REQUEST_FIELDS for which in ("first", "last")):

@@ -5,7 +5,8 @@ WsesimError
 │   └── TaskGraphError    a task graph breaks a rule; names the task, its PE and the rule
 ├── InvalidInputError
 │   ├── ProfileError      port times, a State or a Fabric that the engine cannot run with
-│   └── SequencesError    more tokens at once than the Program has KV slots or buffers for
+│   ├── SequencesError    more tokens at once than the Program has KV slots or buffers for
+│   └── GraphSizeError    a part of the run needs one task graph that is too large to simulate
 ├── DeadlockError         tasks, messages or tokens wait for each other in a cycle; names them
 └── UnsettledError        tokens in flight that reach no steady state
 """
@@ -25,6 +26,10 @@ class ProfileError(InvalidInputError):
 
 class SequencesError(InvalidInputError):
     """More tokens at once than the Program has places in the KV cache, or buffers, for."""
+
+
+class GraphSizeError(InvalidInputError):
+    """A part of the run needs one task graph that would take more memory than GRAPH_LIMIT_BYTES."""
 
 
 class DeadlockError(WsesimError):

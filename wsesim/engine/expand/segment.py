@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -67,6 +67,17 @@ class Plan:
         else:
             self.busy, self.starters = _beginnings(self.graph)
 
+    @property
+    def counts(self) -> tuple[int, int]:
+        """Tasks and messages of the one graph, counted without drawing it."""
+        if isinstance(self.parts, Paths):
+            reached = np.zeros(self.columns * self.rows, np.bool_)
+            reach(self.parts, steps(self.columns), reached)
+            return self.parts.source.size + int(np.count_nonzero(reached)), self.parts.source.size
+        if not self.parts:
+            return self.graph.task_count, self.graph.message_count
+        return line_counts([equal for phase in self.parts for equal in phase])
+
     @cached_property
     def graph(self) -> TaskGraph:
         """All tasks as one verified graph."""
@@ -82,6 +93,12 @@ class Segment:
     name: str
     window: Rect
     plan: Plan
+
+
+def line_counts(lines: Iterable[EqualLines]) -> tuple[int, int]:
+    """Tasks and messages of all lines."""
+    counted = [(len(e.members) * e.line.graph.task_count, len(e.members) * e.line.graph.message_count) for e in lines]
+    return sum(tasks for tasks, _ in counted), sum(messages for _, messages in counted)
 
 
 def plan_of(graph: TaskGraph) -> Plan:
