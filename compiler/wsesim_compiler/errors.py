@@ -25,7 +25,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from wsesim.errors import DoesNotFitError, InvalidInputError, VerificationError, brief, first_line
+from wsesim.errors import DoesNotFitError, InvalidInputError, VerificationError, WsesimError, brief, first_line
 
 
 class ShapeError(ValueError):
@@ -48,7 +48,10 @@ class ExportedFileError(InvalidInputError):
     """A file that torch.export.save has not written, or that is damaged; `reason` is said by its first line."""
 
     def __init__(self, path: object, reason: Exception) -> None:
-        super().__init__(f"{path}: cannot be read as a file of torch.export.save: {first_line(reason)}")
+        said = first_line(reason)
+        if not isinstance(reason, ValueError | WsesimError):  # what a part of torch runs into
+            said = f"it is damaged ({type(reason).__name__}: {said})"
+        super().__init__(f"{path}: cannot be read as a file of torch.export.save: {said}")
 
 
 class OnnxFileError(InvalidInputError):

@@ -128,7 +128,7 @@ def _check_fields(table: Mapping[str, Any], known: tuple[str, ...]) -> None:
     for extra in sorted(set(table) - set(known)):
         nearest = difflib.get_close_matches(extra, known, n=1)
         meant = f" (did you mean {nearest[0]}?)" if nearest else ""
-        raise ValueError(f"unknown field {extra!r:.60}{meant}; known: {', '.join(known)}")
+        raise ValueError(f"unknown field {brief(extra)}{meant}; known: {', '.join(known)}")
 
 
 def _table(table: dict[str, Any], field: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from wsesim.errors import InvalidInputError
+from wsesim.errors import InvalidInputError, brief
 from wsesim_models.config import LlamaConfig, RopeScaling
 from wsesim_models.errors import InvalidFileError
 from wsesim_models.reading import MOST_JSON_BYTES, checked, parsed, read
@@ -64,7 +64,7 @@ def config_from_folder(path: str | Path) -> LlamaConfig:
     kind = checked(str(file), ModelKind, entries).model_type
     if kind not in MODEL_TYPES:
         known = ", ".join(map(repr, MODEL_TYPES))
-        raise InvalidFileError(f"{file} is not a Llama: model_type is {kind!r:.60}, expected one of {known}")
+        raise InvalidFileError(f"{file} is not a Llama: model_type is {brief(kind)}, expected one of {known}")
     llama = checked(str(file), LlamaFile, entries)
     _refuse_variants(file, llama)
     with _rules_of(str(file)):
@@ -86,7 +86,7 @@ def _refuse_variants(file: Path, llama: LlamaFile) -> None:
     expected = {"hidden_act": "silu", "attention_bias": False, "mlp_bias": False, "use_sliding_window": False}
     for key, value in expected.items():
         if (found := getattr(llama, key)) != value:
-            raise InvalidFileError(f"{file} is not a plain Llama: {key} is {found!r:.60}, expected {value!r}")
+            raise InvalidFileError(f"{file} is not a plain Llama: {key} is {brief(found)}, expected {value!r}")
 
 
 def _from_entries(kind: str, file: Path, llama: LlamaFile) -> LlamaConfig:
@@ -129,7 +129,7 @@ def _scaling(file: Path, rope: Rope, entries: dict[str, Any]) -> RopeScaling | N
     if kind == "default":
         return None
     if kind != "llama3":
-        raise InvalidFileError(f"{file}: RoPE scaling {kind!r:.60} is not computed here; default and llama3 are")
+        raise InvalidFileError(f"{file}: RoPE scaling {brief(kind)} is not computed here; default and llama3 are")
     found = checked(f"{file}: RoPE", Llama3Rope, entries)
     return RopeScaling(
         found.factor, found.low_freq_factor, found.high_freq_factor, found.original_max_position_embeddings
@@ -184,7 +184,7 @@ def _vocab_size(header: GGUFHeader) -> int:
 def _refuse_scaling_type(header: GGUFHeader) -> None:
     kind = header.text("llama.rope.scaling.type", "none")
     if kind != "none":
-        raise InvalidFileError(f"{header.path.name}: RoPE scaling {kind!r:.60} is not computed here")
+        raise InvalidFileError(f"{header.path.name}: RoPE scaling {brief(kind)} is not computed here")
 
 
 def _scaling_from_table(header: GGUFHeader, config: LlamaConfig) -> RopeScaling | None:

@@ -11,7 +11,7 @@ from typing import Any, NoReturn, get_args
 from wsesim import __version__
 from wsesim.cli import commands
 from wsesim.cli.messages import flag
-from wsesim.errors import InvalidInputError
+from wsesim.errors import InvalidInputError, brief
 from wsesim.machine import parse_setting
 from wsesim.serve.limits import Limits
 from wsesim.toolchain.options import (
@@ -50,7 +50,7 @@ class Parser(argparse.ArgumentParser):
         parsed, unknown = self.parse_known_args(arguments)
         if unknown:
             nearest = difflib.get_close_matches(unknown[0], _options_of(self, arguments[0]), n=1)
-            self.error(f"unknown argument {unknown[0]!r:.60}{f'; did you mean {nearest[0]}?' if nearest else ''}")
+            self.error(f"unknown argument {brief(unknown[0])}{f'; did you mean {nearest[0]}?' if nearest else ''}")
         return parsed
 
     def error(self, message: str) -> NoReturn:
@@ -234,7 +234,7 @@ def _parser_of(option: Option) -> Any:
 def _integer(text: str) -> int:
     """Decimal digits with or without a sign."""
     if not re.fullmatch(r"[+-]?[0-9]{1,20}", text):
-        raise argparse.ArgumentTypeError(f"{text!r:.60} is not an integer")
+        raise argparse.ArgumentTypeError(f"{brief(text)} is not an integer")
     return int(text)
 
 
@@ -245,7 +245,7 @@ def _number(text: str) -> float:
             raise ValueError
         return float(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r:.60} is not a number") from None
+        raise argparse.ArgumentTypeError(f"{brief(text)} is not a number") from None
 
 
 def _setting(text: str) -> tuple[str, Any]:
@@ -260,5 +260,5 @@ def _size(text: str) -> tuple[int, int]:
     """190x128 as (190, 128)."""
     columns, _, rows = text.partition("x")
     if not (re.fullmatch("[0-9]{1,9}", columns) and re.fullmatch("[0-9]{1,9}", rows)):
-        raise argparse.ArgumentTypeError(f"{text!r:.60} is not WxH, columns x rows, as 190x128")
+        raise argparse.ArgumentTypeError(f"{brief(text)} is not WxH, columns x rows, as 190x128")
     return int(columns), int(rows)

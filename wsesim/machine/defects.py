@@ -13,7 +13,7 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
-from wsesim.errors import InvalidInputError
+from wsesim.errors import InvalidInputError, brief
 from wsesim.files import parse_toml, read_text
 from wsesim.machine.errors import MachineFileError
 from wsesim.machine.machine import Machine, Rect
@@ -27,7 +27,7 @@ def with_defects(machine: Machine, path: str) -> Machine:
     try:
         table = parse_toml(read_text(path, f"defects of {machine.name}"), path)
         for extra in sorted(set(table) - set(DEFECTS)):
-            raise ValueError(f"unknown field {extra!r:.80}; known: {', '.join(DEFECTS)}")
+            raise ValueError(f"unknown field {brief(extra)}; known: {', '.join(DEFECTS)}")
         dead = machine.dead | dead_pes(table, machine.usable)
     except InvalidInputError as error:  # no file, no text, no TOML
         raise MachineFileError(str(error)) from None
@@ -56,7 +56,7 @@ def rows_of(table: dict[str, Any], field: str, length: int) -> Iterator[tuple[An
         raise ValueError(f"field {field!r} is not a list of lists of {length} numbers")
     for row in rows:
         if any(type(place) is not int for place in row[:2]):
-            raise ValueError(f"field {field!r}: {row!r:.60} does not begin with a column and a row")
+            raise ValueError(f"field {field!r}: {brief(row)} does not begin with a column and a row")
     if len({tuple(row[:2]) for row in rows}) < len(rows):
         raise ValueError(f"field {field!r} names a PE twice")
     return map(tuple, rows)
@@ -65,7 +65,7 @@ def rows_of(table: dict[str, Any], field: str, length: int) -> Iterator[tuple[An
 def _places(table: dict[str, Any], field: str, there: range) -> list[int]:
     places = table.get(field, [])
     if not isinstance(places, list) or any(type(place) is not int for place in places):
-        raise ValueError(f"field {field!r} is {places!r:.60}, not a list of numbers")
+        raise ValueError(f"field {field!r} is {brief(places)}, not a list of numbers")
     for place in places:
         if place not in there:
             raise ValueError(f"field {field!r}: {place} is not usable; {there.start} to {there.stop - 1} are")

@@ -7,7 +7,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from wsesim.errors import InvalidInputError
+from wsesim.errors import InvalidInputError, brief
 from wsesim.files import parse_toml, read_text
 from wsesim.machine.errors import MachineFileError, UnknownMachineError
 from wsesim.machine.machine import Machine
@@ -98,12 +98,12 @@ def _parsed(text: str, name: str, where: str, folder: Path, users: tuple[Path, .
 
 def _base(stated: Any, where: str, folder: Path, users: tuple[Path, ...]) -> Machine:
     if not isinstance(stated, str):
-        raise MachineFileError(f"{where}: field 'base' is {stated!r:.60}, not the name of a preset or of a .toml file")
+        raise MachineFileError(f"{where}: field 'base' is {brief(stated)}, not the name of a preset or of a .toml file")
     if is_preset(stated):
         return _preset(stated)
     if _is_toml(folder / stated):
         return _from_file(folder / stated, users)
     known = ", ".join(machine_names())
     raise MachineFileError(
-        f"{where}: base {stated!r:.60} is neither a preset ({known}) nor a .toml file beside this one"
+        f"{where}: base {brief(stated)} is neither a preset ({known}) nor a .toml file beside this one"
     )

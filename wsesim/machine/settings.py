@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
-from wsesim.errors import InvalidInputError
+from wsesim.errors import InvalidInputError, brief
 from wsesim.files import parse_toml
 from wsesim.machine.errors import MachineFileError
 from wsesim.machine.machine import Machine
@@ -22,12 +22,12 @@ def parse_setting(text: str) -> tuple[str, Any]:
     """
     path, equals, value = (part.strip() for part in text.partition("="))
     if not equals:
-        raise InvalidInputError(f"{text!r:.80} sets nothing; write FIELD=VALUE, as in fabric.hop_cycles=1")
+        raise InvalidInputError(f"{brief(text)} sets nothing; write FIELD=VALUE, as in fabric.hop_cycles=1")
     try:
         check_field(path)
         return path, _parsed(path, value)
     except ValueError as error:
-        raise InvalidInputError(f"{text!r:.80}: {error}") from None
+        raise InvalidInputError(f"{brief(text)}: {error}") from None
 
 
 def _parsed(path: str, text: str) -> Any:
@@ -41,7 +41,7 @@ def _parsed(path: str, text: str) -> Any:
         return kind(text)
     except ValueError:
         what = "an integer" if kind is int else "a number"
-        raise ValueError(f"field {path!r} is {text!r:.60}, not {what}") from None
+        raise ValueError(f"field {path!r} is {brief(text)}, not {what}") from None
 
 
 def _list(path: str, text: str) -> Any:
@@ -50,7 +50,7 @@ def _list(path: str, text: str) -> Any:
     except InvalidInputError:
         table = {}
     if set(table) != {"value"}:
-        raise ValueError(f"field {path!r} is {text!r:.60}, not a list as in TOML")
+        raise ValueError(f"field {path!r} is {brief(text)}, not a list as in TOML")
     return table["value"]
 
 

@@ -15,6 +15,7 @@ from difflib import SequenceMatcher
 from fractions import Fraction
 from typing import Any, get_type_hints
 
+from wsesim.errors import brief
 from wsesim.machine.defects import DEFECTS, dead_pes, rows_of
 from wsesim.machine.machine import Fabric, Host, Machine, OpCost, Rect, SlowPE
 
@@ -107,7 +108,7 @@ def check_field(path: str) -> None:
 
     if path not in FIELDS:
         nearest = sorted(FIELDS, key=likeness, reverse=True)[:3]
-        raise ValueError(f"unknown field {path!r:.80}; nearest: {', '.join(nearest)}")
+        raise ValueError(f"unknown field {brief(path)}; nearest: {', '.join(nearest)}")
 
 
 def flat(table: Mapping[str, Any], before: str = "") -> dict[str, Any]:
@@ -117,9 +118,9 @@ def flat(table: Mapping[str, Any], before: str = "") -> dict[str, Any]:
         path = before + key
         is_section = path in (*_PARTS, "op") or before == "op."
         if is_section and not isinstance(value, dict):
-            raise ValueError(f"{path!r} is {value!r:.60}, not a table")
+            raise ValueError(f"{path!r} is {brief(value)}, not a table")
         if is_section and before == "op." and key not in OPS:
-            raise ValueError(f"operation {key!r:.60} is unknown; known: {', '.join(OPS)}")
+            raise ValueError(f"operation {brief(key)} is unknown; known: {', '.join(OPS)}")
         inner = flat(value, f"{path}.") if is_section else {path: value}
         for twice in found.keys() & inner.keys():
             raise ValueError(f"field {twice!r} is given twice")
@@ -168,14 +169,14 @@ def _read(path: str, value: Any) -> Any:
         return tuple(SlowPE(x, y, fraction("slow", factor)) for x, y, factor in rows)
     if path == "assumptions":
         if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
-            raise ValueError(f"field {path!r} is {value!r:.60}, not a list of texts")
+            raise ValueError(f"field {path!r} is {brief(value)}, not a list of texts")
         return tuple(value)
     if type(value) is not int and not (kind is float and type(value) is float):
-        raise ValueError(f"field {path!r} is {value!r:.60}, not {_KIND_NAMES[kind]}")
+        raise ValueError(f"field {path!r} is {brief(value)}, not {_KIND_NAMES[kind]}")
     try:
         return kind(value)
     except OverflowError:
-        raise ValueError(f"field {path!r} is {value!r:.60}, too large a number") from None
+        raise ValueError(f"field {path!r} is {brief(value)}, too large a number") from None
 
 
 def fraction(what: str, value: object) -> Fraction:
@@ -189,7 +190,7 @@ def fraction(what: str, value: object) -> Fraction:
             raise ValueError
         return Fraction(text)  # a float as it is written: 2.92, not its nearest binary fraction
     except (ValueError, ZeroDivisionError):
-        raise ValueError(f"{what} is {value!r:.60}, not a number from 1e-9 to 1e9") from None
+        raise ValueError(f"{what} is {brief(value)}, not a number from 1e-9 to 1e9") from None
 
 
 def _fraction_text(value: Fraction) -> str:

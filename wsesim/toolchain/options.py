@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar, get_type_hints
 
-from wsesim.errors import InvalidInputError, UnknownKeywordError
+from wsesim.errors import InvalidInputError, UnknownKeywordError, brief
 from wsesim.machine import Machine
 from wsesim.machine.fields import is_a, shown
 
@@ -178,4 +178,4 @@ def check_types(values: Mapping[str, object], hints: Mapping[str, Any]) -> None:
     """Raises InvalidInputError for the first value that is of another type than `hints` say."""
     for name, value in values.items():
         if name in hints and not is_a(value, hints[name]):
-            raise InvalidInputError(f"`{name}` is {value!r:.60}, not of type {shown(hints[name])}")
+            raise InvalidInputError(f"`{name}` is {brief(value)}, not of type {shown(hints[name])}")

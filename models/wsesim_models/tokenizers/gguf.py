@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wsesim.errors import UnknownNameError
+from wsesim.errors import UnknownNameError, brief
 from wsesim.files import shown
 from wsesim_models.errors import InvalidFileError
 from wsesim_models.reading import refused_by
@@ -34,7 +34,9 @@ def open_gguf(path: str | Path) -> Tokenizer:
     header = read_header(path)
     model, pre = header.text("tokenizer.ggml.model", None), header.text("tokenizer.ggml.pre", "default")
     if model != "gpt2":
-        raise InvalidFileError(f"{header.path.name} has a {model!r:.60} vocabulary; only byte-level BPE (gpt2) is read")
+        raise InvalidFileError(
+            f"{header.path.name} has a {brief(model)} vocabulary; only byte-level BPE (gpt2) is read"
+        )
     if pre not in PRE_TOKENIZERS:
         raise UnknownNameError("pre-tokenizer", shown(pre), PRE_TOKENIZERS)
     tokens = header.texts("tokenizer.ggml.tokens")
@@ -84,7 +86,7 @@ def _backend(header: GGUFHeader, pre: str, tokens: list[str], special: dict[str,
 def _pair(header: GGUFHeader, vocabulary: dict[str, int], merge: str) -> tuple[str, str]:
     first, _, second = merge.partition(" ")
     if not {first, second, first + second} <= vocabulary.keys():
-        raise InvalidFileError(f"{header.path.name}: the merge {merge!r:.60} is outside the vocabulary")
+        raise InvalidFileError(f"{header.path.name}: the merge {brief(merge)} is outside the vocabulary")
     return first, second
 
 
