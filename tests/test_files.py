@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import tracemalloc
 from pathlib import Path
@@ -90,3 +91,28 @@ def test_a_limit_costs_no_memory(tmp_path: Path) -> None:
     tracemalloc.stop()
     assert read_bytes(tmp_path / "empty", "a text", 1 << 40) == b""
     assert read_bytes("/proc/self/status", "a text").startswith(b"Name:")
+
+
+OWN_FILES = {
+    "wsesim/files.py",
+    "wsesim/digests.py",  # sources of the package
+    "wsesim/machine/load.py",  # presets of the package
+    "wsesim/report/published.py",  # measurements of the package
+    "wsesim/cli/__init__.py",  # where output goes that nobody takes
+    "models/wsesim_models/cache.py",  # what a pull writes
+    "compiler/wsesim_compiler/frontends/exported/archive.py",  # members of an archive that is open
+}
+
+
+def test_files_of_a_user_are_opened_in_one_place() -> None:
+    root = Path(__file__).parents[1]
+    opening = ("open", "read_text", "read_bytes")
+    found = set()
+    for package in ("wsesim", "compiler/wsesim_compiler", "models/wsesim_models"):
+        for file in (root / package).rglob("*.py"):
+            calls = [node.func for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Call)]
+            methods = {call.attr for call in calls if isinstance(call, ast.Attribute)}
+            functions = {call.id for call in calls if isinstance(call, ast.Name)}
+            if methods & set(opening) or "open" in functions:
+                found.add(str(file.relative_to(root)))
+    assert found == OWN_FILES

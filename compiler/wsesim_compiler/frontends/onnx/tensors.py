@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from wsesim.errors import brief
+from wsesim.files import open_file
 from wsesim_compiler.errors import OnnxFileError
 from wsesim_compiler.operators.operator import Array
 
@@ -89,7 +90,8 @@ class Tensor:
             raise self._wrong(f"has {self.location!r} hold {self.offset + self.size_bytes:,} bytes, it holds {there:,}")
         if not self.size_bytes:
             return np.zeros(self.shape, stored)
-        mapped: Array = np.memmap(file, stored, "r", self.offset, self.shape)
+        with open_file(file, "external data") as opened:
+            mapped: Array = np.memmap(opened, stored, "r", self.offset, self.shape)
         return mapped
 
     def _require_length(self, length: int) -> None:
