@@ -163,9 +163,9 @@ def test_the_steady_state_does_not_depend_on_what_is_remembered() -> None:
 
 
 def test_more_in_flight_than_sequences_is_refused() -> None:
-    with pytest.raises(SequencesError, match="places for 2; compile with --sequences 3"):
+    with pytest.raises(SequencesError, match="places for 2; compile with `sequences=3`"):
         pipeline(Timing(program("tiny", "toy4x4", sequences=2)), 3, 16)
-    with pytest.raises(SequencesError, match="compile with --sequences 4"):
+    with pytest.raises(SequencesError, match="compile with `sequences=4`"):
         pipeline(Timing(program("tiny", "toy4x4", sequences=2, batch=2)), 2, 16, batch=2)
 
 

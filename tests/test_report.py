@@ -271,7 +271,7 @@ def test_no_group_of_stretches_is_shown_twice() -> None:
     head, *rows = text.partition("longest stretch of each")[2].splitlines()[1:7]
     assert head.split()[:5] == ["operator", "kind", "stretches", "cycles", "longest"]
     assert len({tuple(row.split()[:2]) for row in rows}) == 5
-    assert all(int(row.split()[2]) % 30 == 0 for row in rows)
+    assert all(int(row.split()[2]) >= 30 for row in rows)
 
 
 def longest_stretches(path: tuple[PathStep, ...]) -> list[int]:
