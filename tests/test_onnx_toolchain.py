@@ -91,7 +91,7 @@ def test_without_its_data_it_is_timed_and_may_take_other_weights(path: Path, tmp
     bare = tmp_path / "letters.onnx"
     bare.write_bytes(path.read_bytes())
     place = {"machine": "toy4x4", "strategy": "shared", "max_context": 32}
-    with pytest.raises(WsesimError, match="its tables of cosines and sines are needed"):
+    with pytest.raises(WsesimError, match="its tables of cosines and sines are absent"):
         wsesim.compile(str(bare), **place)
     weights = {name: p.detach().numpy() for name, p in model("qwen3").named_parameters()}
     (folder := tmp_path / "weights").mkdir()
