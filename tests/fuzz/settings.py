@@ -194,7 +194,7 @@ _OPTIONS = {
 _LOWERING = (
     *("--strategy", "shared", "--max-context", "64", "--sequences", "2", "--timing-dtype", "fp16", "--kv", "shift"),
     *("--kv-dtype", "int8", "--softmax", "fused", "--collective", "two_phase:2", "--order", "row_major"),
-    *("--set", "op.fma.fp16=5/2"),
+    *("--set", "fabric.hop_cycles=2", "--set", "op.fma.fp16=3/2"),
 )
 _WORDS = (
     *NUMBER_WORDS,
@@ -255,6 +255,17 @@ _WORDS = (
         "--weights",
     ),
     *("--write-s", "--requests-per-day", "--tokens-per-minute", "--text-from", "--print=", "--batch=2", "-o=", "@file"),
+    *(
+        "--set",
+        "hop_cycles=",
+        "=2",
+        "fabric.hop_cycles=1e999",
+        "name=x",
+        "base=wse3",
+        "op.exp.fp16=1/0",
+        "dead=[[0,0]]",
+    ),
+    *("--print", "--allow-host", "--allow-origin", "http://a:b", "https://x", "*", "null"),
 )
 
 
