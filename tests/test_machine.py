@@ -224,6 +224,10 @@ MISTAKES = {
         "usable.columns is from 1 to 10,000,000, not -4",
     ),
     "dead outside": ("dead = [[4, 0]]\n" + TOY, "dead PEs lie inside"),
+    "dead column of a wafer without end": (
+        "dead_columns = [0]\n" + _with("columns = 4, rows = 4 }", "columns = 4, rows = 100000000000 }"),
+        "the usable rectangle 4 x 100000000000 at (0, 0) has more than 10,000,000 PEs",
+    ),
     "dead no pair": ("dead = [7]\n" + TOY, "'dead' is not a list of lists of 2"),
     "slow is fast": ("slow = [[0, 0, 0.5]]\n" + TOY, "slow PE is from 1 to 10,000"),
     "slow outside": ("slow = [[0, 9, 2]]\n" + TOY, "slow PEs lie on the wafer"),

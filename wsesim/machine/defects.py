@@ -16,7 +16,7 @@ from typing import Any
 from wsesim.errors import InvalidInputError, brief
 from wsesim.files import parse_toml, read_text
 from wsesim.machine.errors import MachineFileError
-from wsesim.machine.machine import Machine, Rect
+from wsesim.machine.machine import MOST_PES, Machine, Rect
 
 DEFECTS = ("dead", "dead_rows", "dead_columns")
 """The fields of a file of defects, and as many of a machine's."""
@@ -38,6 +38,8 @@ def with_defects(machine: Machine, path: str) -> Machine:
 
 def dead_pes(table: dict[str, Any], usable: Rect) -> frozenset[tuple[int, int]]:
     """All dead PEs that a table states. Raises ValueError for a place outside the usable rectangle."""
+    if usable.pes > MOST_PES:  # the rules are asked later, and a dead row is a PE for each column
+        raise ValueError(f"the usable rectangle {usable} has more than {MOST_PES:,} PEs")
     pes = {(x, y) for x, y in rows_of(table, "dead", 2)}
     columns = range(usable.x, usable.x + usable.columns)
     rows = range(usable.y, usable.y + usable.rows)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 TIMING_DTYPES = ("fp16", "bf16", "int8", "fp32")
+MOST_PES = 10_000_000  # ten times any wafer: the state of each is kept
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,9 @@ from fractions import Fraction
 from typing import Any
 
 from wsesim.machine.errors import MachineFileError
-from wsesim.machine.machine import Fabric, Machine, Rect
+from wsesim.machine.machine import MOST_PES, Fabric, Machine, Rect
 from wsesim.machine.values import KINDS, OPS, value_text, values_of
 
-MOST_PES = 10_000_000  # ten times any wafer: the state of each is kept
 MOST_STREAM_CYCLES = 127  # a task keeps them in a byte
 MOST_CYCLES = 10_000  # of a step of the hardware: far above any, and no sum of a segment's overflows
 MOST_FACTOR = 10_000  # and as much for rates, and for how much a PE is slower
