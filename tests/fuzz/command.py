@@ -9,6 +9,7 @@ Nothing is imported here that reads OMP_NUM_THREADS: this module sets it.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import json
 import os
@@ -136,8 +137,9 @@ def _warm_up(area: Area, seeds: Sequence[bytes], folder: Path) -> None:
 
     folder.mkdir()
     area.prepare(folder)
-    for seed in filter(area.warm, seeds):
-        area.read(write(folder, area, seed, 0))
+    with contextlib.chdir(folder):
+        for seed in filter(area.warm, seeds):
+            area.read(write(folder, area, seed, 0))
     shutil.rmtree(folder)
 
 
