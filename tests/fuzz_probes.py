@@ -32,12 +32,27 @@ def refuses(path: Path) -> None:
     raise InvalidInputError(f"{path}: is refused")
 
 
+class OwnWordsError(InvalidInputError):
+    """An error that goes round the rule of its base: one line, of bounded length."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.text = text
+
+    def __str__(self) -> str:
+        return self.text
+
+
 def refuses_in_two_lines(path: Path) -> None:
-    raise InvalidInputError("one\ntwo")
+    raise OwnWordsError("one\ntwo")
+
+
+def refuses_in_silence(path: Path) -> None:
+    raise OwnWordsError("")
 
 
 def echoes(path: Path) -> None:
-    raise InvalidInputError("x" * 2000)
+    raise OwnWordsError("x" * 5000)
 
 
 def raises(path: Path) -> None:
@@ -99,8 +114,17 @@ def _area(read: Callable[[Path], None]) -> Area:
 
 
 _READERS = (
-    *(accepts, refuses, refuses_in_two_lines, echoes, raises, panics, warns, loops, waits_in_native_code, takes_memory),
-    *(recurses, aborts_now_and_then, leaves, writes_elsewhere, runs_a_program, calls),
+    *(accepts, refuses, refuses_in_two_lines, refuses_in_silence, echoes, raises, panics, warns, loops),
+    *(
+        waits_in_native_code,
+        takes_memory,
+        recurses,
+        aborts_now_and_then,
+        leaves,
+        writes_elsewhere,
+        runs_a_program,
+        calls,
+    ),
 )
 AREAS = tuple(map(_area, _READERS))
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.fuzz.area import Read
-from wsesim.errors import WsesimError
+from wsesim.errors import MOST_MESSAGE, WsesimError
 
 ACCEPTED, CLEAN, MESSAGE, TRACEBACK, HANG, CRASH = KINDS = (
     "accepted",
@@ -21,7 +21,6 @@ ACCEPTED, CLEAN, MESSAGE, TRACEBACK, HANG, CRASH = KINDS = (
 """`clean` is a WsesimError of one line, `message` one of several or of none, or a line that is too long to read."""
 
 FAILURES = (MESSAGE, TRACEBACK, HANG, CRASH)
-LONGEST_MESSAGE = 1000  # characters: a name or a value that is echoed whole
 ROOT = Path(__file__).resolve().parents[2]
 _OURS = tuple(str(ROOT / folder) for folder in ("wsesim", "compiler", "models"))
 
@@ -43,7 +42,7 @@ def judged(read: Read, path: Path) -> Verdict:
             read(path)
     except WsesimError as error:
         message = str(error)
-        sound = len(message.splitlines()) == 1 and len(message) <= LONGEST_MESSAGE
+        sound = len(message.splitlines()) == 1 and len(message) <= MOST_MESSAGE
         return Verdict(CLEAN, type(error).__name__) if sound else Verdict(MESSAGE, f"{message!r:.200}", _place(error))
     except MemoryError as error:
         return Verdict(CRASH, f"MemoryError: {error!s:.200}", _place(error))
