@@ -132,13 +132,22 @@ class TestHarness:
         (failure,) = summary["failures"]
         assert (failure["what"], failure["case"], failure["count"]) == ("SIGABRT", 1, 3)
 
-    def test_a_case_is_run_again_with_its_traceback(self, tmp_path: Path) -> None:
-        words = "--only", "raises", "--case", "7", "--seed", "3", "--failures"
-        first, second = (run(*words, str(tmp_path / name), module="tests.fuzz_probes") for name in "ab")
-        assert first.returncode == 1 and "fuzz_probes.py" in first.stderr and "ValueError: wrong" in first.stderr
-        assert second.stderr == first.stderr
-        kept = [(tmp_path / name / "raises-7-a.txt").read_bytes() for name in "ab"]
-        assert kept[0] == kept[1]
+    @pytest.mark.parametrize(
+        ("reader", "words"),
+        [("raises", "ValueError: wrong"), ("warns", "RuntimeWarning: odd"), ("writes_elsewhere", "Escaped: open")],
+    )
+    def test_a_case_is_run_again_with_its_traceback(self, reader: str, words: str, tmp_path: Path) -> None:
+        ran = run("--only", reader, "--case", "7", "--failures", str(tmp_path), module="tests.fuzz_probes")
+        assert ran.returncode == 1
+        assert f"in {reader}" in ran.stderr and words in ran.stderr
+
+    def test_a_case_is_a_function_of_seed_and_number(self, tmp_path: Path) -> None:
+        """In one run and in another."""
+        for folder, seed, case in (("a", 3, 7), ("b", 3, 7), ("c", 3, 8), ("d", 4, 7)):
+            words = "--case", str(case), "--seed", str(seed), "--failures", str(tmp_path / folder)
+            assert run("--only", "accepts", *words, module="tests.fuzz_probes").returncode == 0
+        first, again, *others = (next(path.iterdir()).read_bytes() for path in sorted(tmp_path.iterdir()))
+        assert first == again and first not in others
 
     def test_failures_are_kept_and_the_table_says_where(self, tmp_path: Path) -> None:
         ran = run("--only", "raises", "--cases", "5", "--failures", str(tmp_path), module="tests.fuzz_probes")

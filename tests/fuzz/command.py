@@ -15,6 +15,7 @@ import json
 import os
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -78,8 +79,10 @@ def _chosen(areas: Sequence[Area], names: Iterable[str] | None) -> list[Area]:
 
 
 def _run_one(areas: Sequence[Area], options: argparse.Namespace, folder: Path) -> int:
+    """As a child runs it, but in this process, with whatever it raises."""
     from tests.fuzz.area import damaged, write
     from tests.fuzz.child import limit_memory
+    from tests.fuzz.sandbox import fence, lift_fence
     from wsesim.errors import WsesimError
 
     if len(areas) != 1:
@@ -91,6 +94,8 @@ def _run_one(areas: Sequence[Area], options: argparse.Namespace, folder: Path) -
     path = write(inputs, areas[0], content, options.case)
     print(f"the file: {_keep(Path(options.failures), areas[0], options.case, content)}")
     os.chdir(inputs)
+    warnings.simplefilter("error")
+    fence(inputs, *_writable())
     limit_memory(areas[0].room_bytes)
     try:
         areas[0].read(path)
@@ -98,6 +103,8 @@ def _run_one(areas: Sequence[Area], options: argparse.Namespace, folder: Path) -
         print(f"{type(error).__name__}: {error}")
     else:
         print("accepted")
+    finally:
+        lift_fence()
     return 0
 
 
@@ -105,19 +112,17 @@ def _run_all(areas: Sequence[Area], options: argparse.Namespace, folder: Path) -
     from tests.fuzz.area import damaged
     from tests.fuzz.run import Settings, run
     from tests.fuzz.table import Summary
-    from wsesim.cache import kernels_dir
 
-    work, shared = (
-        folder / "work",
-        (kernels_dir(), *map(Path, (os.environ["WSESIM_CACHE_DIR"], os.environ["TMPDIR"]))),
-    )
+    work = folder / "work"
     work.mkdir()
     seeds = {area: tuple(area.make_seeds()) for area in areas}
     for area in areas:
         _warm_up(area, seeds[area], folder / "warm")
-    settings = Settings(options.seed, max(options.jobs, 1), options.hang_s, work, shared)
+    settings = Settings(options.seed, max(options.jobs, 1), options.hang_s, work, _writable())
     summary, kept = Summary(area.name for area in areas), Path(options.failures)
-    for outcome in run(_counts(areas, options.cases), seeds, settings):
+    counts = _counts(areas, options.cases)
+    for done, outcome in enumerate(run(counts, seeds, settings), start=1):
+        _show_progress(done, sum(counts.values()))
         if summary.add(outcome):
             content = damaged(outcome.area, seeds[outcome.area], options.seed, outcome.number)
             _keep(kept, outcome.area, outcome.number, content)
@@ -127,6 +132,20 @@ def _run_all(areas: Sequence[Area], options: argparse.Namespace, folder: Path) -
         again = f"--only {failures[0].area} --case {failures[0].case} --seed {options.seed}"
         print(f"\nthe first of each: {kept}\none of them again: python -m tests.fuzz {again}")
     return 1 if failures else 0
+
+
+def _show_progress(done: int, cases: int) -> None:
+    """On a terminal, and gone at the end."""
+    if sys.stderr.isatty() and (done % 100 == 0 or done == cases):
+        line = f"{done:,} of {cases:,} cases"
+        print(f"\r{line if done < cases else ' ' * len(line)}\r", end="", file=sys.stderr, flush=True)
+
+
+def _writable() -> tuple[Path, ...]:
+    """Caches, and where temporary files go."""
+    from wsesim.cache import kernels_dir
+
+    return (kernels_dir(), Path(os.environ["WSESIM_CACHE_DIR"]), Path(os.environ["TMPDIR"]))
 
 
 def _warm_up(area: Area, seeds: Sequence[bytes], folder: Path) -> None:

@@ -43,6 +43,12 @@ def fence(*folders: str | Path) -> None:
     _folders = tuple(os.path.realpath(folder) + os.sep for folder in folders)
 
 
+def lift_fence() -> None:
+    """This process may do again what it may."""
+    global _folders
+    _folders = None
+
+
 @cache
 def _install() -> None:
     """Once: a hook cannot be taken away again."""
