@@ -68,7 +68,7 @@ def test_names_stand_in_their_blocks_and_on_no_arrow(made: Program, inches: tupl
 
 def test_names_are_left_out_where_they_do_not_fit() -> None:
     made = program("smollm2-135m", "wse3")
-    large, small = (set(drawn(made, inches)[1].drawn) for inches in ((8, 4), (1.2, 1.2)))
+    large, small = (set(drawn(made, inches)[1].drawn) for inches in ((8, 8), (1.2, 1.2)))
     assert {f"layer{n}" for n in range(30)} <= large
     assert not small
 

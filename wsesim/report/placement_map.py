@@ -10,7 +10,8 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from itertools import pairwise
+from itertools import pairwise, product
+from math import hypot
 from typing import Any
 
 import numpy as np
@@ -35,10 +36,11 @@ COLOURS = {"table": "#59a14f", "embed": "#59a14f", "head": "#d8a72a", "layer": "
 NAMES = {"table": "embedding and head", "embed": "embedding", "head": "head", "layer": "layers"}
 INK = "#1a1a1a"
 FONT_SIZES = (9.0, 8.0, 7.0, 6.0, 5.0)
-PLACES = ((0.5, 0.5), (0.5, 0.2), (0.5, 0.8), (0.2, 0.5), (0.8, 0.5), (0.2, 0.2), (0.8, 0.2), (0.2, 0.8), (0.8, 0.8))
-"""Where in its block a name may stand: shares of the width and height that it leaves free."""
-CLEARANCE = 3.0  # points between a name and the line of an arrow, whose head is wider, or its block's border
-REACH = 0.25  # of the least extent of two neighbours: so far goes their arrow into each
+_SHARES = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
+PLACES = tuple(sorted(product(_SHARES, _SHARES), key=lambda place: hypot(place[0] - 0.5, place[1] - 0.5)))
+"""Where in its block a name may stand: shares of the width and height that it leaves free, the middle first."""
+CLEARANCE = 2.6  # points between a name and the line of an arrow, whose head is wider, or its block's border
+REACH = 0.22  # of a block's extent: so far goes a neighbour's arrow into it
 MOST_REACH = 0.045  # of what is shown
 MESSAGES_TRIED = 9
 WHOLE_AXIS = 0.5  # of an axis of which the blocks span less, only their part is shown
@@ -141,8 +143,9 @@ def _transfer_lines(program: Program, most_reach: float) -> Iterator[list[Point]
             short.append(line)
         else:
             far.append((transfer, source, target))
+    centres = [[_centre(block), _centre(block)] for block in program.blocks]
     yield from short
-    yield from (_message_line(*way, short) for way in far)
+    yield from (_message_line(*way, [*short, *centres]) for way in far)
 
 
 def _feedback_line(program: Program) -> Iterator[tuple[list[Point], bool]]:
@@ -152,9 +155,9 @@ def _feedback_line(program: Program) -> Iterator[tuple[list[Point], bool]]:
 
 
 def _message_line(transfer: Transfer, source: Block, target: Block, others: list[list[Point]]) -> list[Point]:
-    """The way of one message, to the first PE that receives it: of a few, the one that is farthest from other lines."""
+    """The way of one message, to the first PE that receives it: of a few, the one farthest from `others`."""
     paths = transfer_paths(transfer, source, target)
-    some = [paths[(2 * n + 1) * len(paths) // (2 * MESSAGES_TRIED)] for n in range(MESSAGES_TRIED)]
+    some = [paths[n * (len(paths) - 1) // (MESSAGES_TRIED - 1)] for n in range(MESSAGES_TRIED)]
     lines = [_corners(path, path.first_drop) for path in some]
     return max(lines, key=lambda line: min((_distance(line, other) for other in others), default=0.0))
 
@@ -168,6 +171,10 @@ def _distance(line: list[Point], other: list[Point]) -> float:
     )
 
 
+def _centre(block: Block) -> Point:
+    return block.x + block.columns / 2, block.y + block.rows / 2
+
+
 def _corners(path: Path, last_hop: int) -> list[Point]:
     """Where a message begins, turns and ends, in the middle of PEs."""
     corners = dict.fromkeys(path.position(hop) for hop in (0, min(path.hops, last_hop), last_hop))
@@ -178,14 +185,14 @@ def _across_border(source: Rect, target: Rect, share: float, most_reach: float) 
     """A line at `share` of the length of the common border; nothing where the blocks have none."""
     across = (source.x + source.columns == target.x) - (target.x + target.columns == source.x)
     down = (source.y + source.rows == target.y) - (target.y + target.rows == source.y)
-    extents = source.columns, target.columns, source.rows, target.rows
-    reach = min(most_reach, REACH * min(extents[:2] if across else extents[2:]))
+    extents = (source.columns, target.columns) if across else (source.rows, target.rows)
+    back, on = (min(most_reach, REACH * extent) for extent in extents)
     if across and (at := _common(source.y, source.rows, target.y, target.rows, share)) is not None:
         border = target.x if across > 0 else source.x
-        return [(border - across * reach, at), (border + across * reach, at)]
+        return [(border - across * back, at), (border + across * on, at)]
     if down and (at := _common(source.x, source.columns, target.x, target.columns, share)) is not None:
         border = target.y if down > 0 else source.y
-        return [(at, border - down * reach), (at, border + down * reach)]
+        return [(at, border - down * back), (at, border + down * on)]
     return []
 
 
