@@ -14,8 +14,8 @@ from tests.programs import UNTIED, on_machine, program
 from wsesim.engine.timing import Timing
 from wsesim.engine.wafer import Memory
 from wsesim.machine import Rect
-from wsesim.machine.load import OPS
 from wsesim.machine.machine import SlowPE
+from wsesim.machine.values import OPS
 from wsesim.program import Program
 from wsesim.program.collectives import ALGORITHMS
 from wsesim.program.kernels import PREFILL
