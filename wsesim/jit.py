@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import numba
+from numba.core import event
 from numba.core.compiler import CompileResult
 from numba.core.serialize import dumps
 from numba.core.sigutils import normalize_signature
 
+from wsesim import progress
 from wsesim.cache import keep, kernels_dir, read_kept
 from wsesim.digests import sources_digest
 
@@ -27,6 +29,27 @@ VERSION = 1
 """To be raised when this module changes what is compiled or kept: no digest covers it."""
 
 _CHECKSUM_BYTES = 32
+
+
+class _Compiling(event.Listener):  # type: ignore[misc]
+    """Tells `wsesim.progress` when numba compiles."""
+
+    def __init__(self) -> None:
+        self._depth = 0  # a kernel's callees are compiled while it is
+        self._work = progress.Work("compiling kernels")
+
+    def on_start(self, event: Any) -> None:
+        if self._depth == 0:
+            self._work = progress.start("compiling kernels")
+        self._depth += 1
+
+    def on_end(self, event: Any) -> None:
+        self._depth -= 1
+        if self._depth == 0:
+            progress.finish(self._work)
+
+
+event.register("numba:compile", _Compiling())
 
 
 def njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:

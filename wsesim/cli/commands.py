@@ -7,9 +7,11 @@ import dataclasses
 import json
 import sys
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from wsesim import progress
 from wsesim.errors import InvalidInputError, UnknownNameError
 from wsesim.machine import load_machine, machine_names, machine_text
 from wsesim.toolchain.options import (
@@ -49,6 +51,7 @@ def lowering_of(options: argparse.Namespace) -> Lowering:
 
 
 def _say(line: str) -> None:
+    progress.clear()
     print(line, file=sys.stderr, flush=True)
 
 
@@ -58,15 +61,20 @@ def complete_command(options: argparse.Namespace) -> int:
     check_prompt(options.prompt)
     request = new_request(_group(RequestOptions, options))
     text, lowering = _group(TextOptions, options), lowering_of(options)
-    session = start_session(options.model, text, lowering, say=_say, progress=_Progress())
+    with progress.shown():
+        session = start_session(options.model, text, lowering, say=_say)
     if session.text_from:
         _say(f"text from {session.text_from}, times of {session.model}: token counts are {session.text_from}'s")
     if options.json:
-        print(json.dumps(session.answer(options.prompt, request).to_json()))
+        with progress.shown():
+            answer = session.answer(options.prompt, request)
+        print(json.dumps(answer.to_json()))
         return 0
     tokens = session.run(options.prompt, request)
+    with progress.shown():  # of the prompt; from then on the text says how far it is
+        first = next(tokens)
     print(options.prompt, end="", flush=True)
-    _print_answer(session, tokens)
+    _print_answer(session, chain((first,), tokens))
     return 0
 
 
@@ -83,6 +91,7 @@ def _print_answer(session: Session, tokens: Iterator[Token | Completion]) -> Non
             print("\n\n" + completion_text(item, session.program, session.text_from))
 
 
+@progress.shown()
 def compile_command(options: argparse.Namespace) -> int:
     from wsesim.toolchain.compiling import compile_from, compile_model
     from wsesim.toolchain.sources import is_saved_program
@@ -156,6 +165,7 @@ class _Observer:
             raise _StopCompiling
 
 
+@progress.shown()
 def simulate_command(options: argparse.Namespace) -> int:
     import time
 
@@ -178,6 +188,7 @@ def simulate_command(options: argparse.Namespace) -> int:
     return 0
 
 
+@progress.shown()
 def validate_command(options: argparse.Namespace) -> int:
     from wsesim.files import write_whole
     from wsesim.report.validation import validation_markdown, validation_text
@@ -205,7 +216,8 @@ def serve_command(options: argparse.Namespace) -> int:
     text, lowering = _group(TextOptions, options), lowering_of(options)
     with listen(options.host, options.port) as bound:
         access = access_of(bound.getsockname()[0], options.allow_host, options.allow_origin)
-        api = start_api(options.model, text, lowering, limits, _say, _Progress())
+        with progress.shown():
+            api = start_api(options.model, text, lowering, limits, _say)
         run(make_server_app(api, options.api_key, access), bound, lambda url: _say(f"listening at {url}"))
     return 0
 
@@ -221,25 +233,12 @@ def models_command(options: argparse.Namespace) -> int:
     return 0
 
 
+@progress.shown()
 def pull_command(options: argparse.Namespace) -> int:
     from wsesim_models.cache import pull
 
-    print(pull(options.name, _Progress()))
+    print(pull(options.name))
     return 0
-
-
-class _Progress:
-    """One line that grows; where nobody watches, only its end."""
-
-    def __init__(self) -> None:
-        self._ended = False
-
-    def __call__(self, done_bytes: int, total_bytes: int) -> None:
-        if self._ended or not (sys.stderr.isatty() or done_bytes >= total_bytes):
-            return
-        self._ended = done_bytes >= total_bytes
-        end = "\n" if self._ended else ""
-        print(f"\r  {done_bytes / 1e6:6.1f} of {total_bytes / 1e6:.1f} MB", end=end, file=sys.stderr, flush=True)
 
 
 def machines_command(options: argparse.Namespace) -> int:

@@ -21,6 +21,7 @@ from wsesim.engine.taskgraph import Int64
 from wsesim.engine.timing import GREEDY, Leg, Timing, check_batch
 from wsesim.engine.wafer import Wafer
 from wsesim.program.routes import entry_pe
+from wsesim.progress import working
 
 MOST_ROUNDS = 256
 
@@ -132,11 +133,13 @@ def run_pipeline(
     run = _Run(wafer, tuple(visits), entry, [_Sequence(number) for number in range(in_flight)])
     seen: dict[tuple[tuple[int, ...], ...], int] = {}
     rounds: list[_Round] = []
-    while len(rounds) < MOST_ROUNDS:
-        rounds.append(run.round(rounds[-1].end if rounds else 0))
-        first = seen.setdefault(rounds[-1].profile(), len(rounds) - 1)
-        if first < len(rounds) - 1:
-            return _flow(rounds, first, run.visits, in_flight, batch, context)
+    with working(f"simulating {in_flight} tokens in flight", unit="round") as work:
+        while len(rounds) < MOST_ROUNDS:
+            rounds.append(run.round(rounds[-1].end if rounds else 0))
+            work.done = len(rounds)
+            first = seen.setdefault(rounds[-1].profile(), len(rounds) - 1)
+            if first < len(rounds) - 1:
+                return _flow(rounds, first, run.visits, in_flight, batch, context)
     raise UnsettledError(f"{in_flight} tokens in flight: no round of {MOST_ROUNDS} begins and ends as an earlier one")
 
 

@@ -25,8 +25,10 @@ from wsesim.engine.wafer import Memory, SegmentRun, Wafer
 from wsesim.errors import keyword
 from wsesim.program.kernels import DECODE, PREFILL, Kernel, Sample, Score
 from wsesim.program.kv import KVCache
+from wsesim.program.layout import ceil_div
 from wsesim.program.program import Program
 from wsesim.program.routes import entry_pe, sampler_pe
+from wsesim.progress import working
 
 GREEDY = 1  # candidates of a greedy draw
 
@@ -165,17 +167,19 @@ class Timing:
         wafer = Wafer(self.program.machine, self.memory, free_links=self.free_links)
         occupancy, repetition = Occupancy(self.program), Repetition()
         stop, repeating = 0, None
-        while stop < tokens:
-            start, stop = stop, min(stop + chunk, tokens)
-            runs = self._body(wafer, PREFILL, stop - start, stop, last=int(stop == tokens))
-            grown = occupancy.add(runs)
-            if stop < tokens:
-                kind = self._kind(stop - start, stop)
-                repetition.add(kind, runs, grown)
-                period = repetition.period()
-                if period and (repeating is None or repeating[0] != kind):
-                    repeating = (kind, stop, period, repetition.moved(period)[-1][1], repetition.grown(period))
-                stop += chunk * self._skip(wafer, occupancy, repetition, stop, tokens)
+        with working("simulating the prompt", ceil_div(tokens, chunk), "chunk") as work:
+            while stop < tokens:
+                work.done = stop // chunk
+                start, stop = stop, min(stop + chunk, tokens)
+                runs = self._body(wafer, PREFILL, stop - start, stop, last=int(stop == tokens))
+                grown = occupancy.add(runs)
+                if stop < tokens:
+                    kind = self._kind(stop - start, stop)
+                    repetition.add(kind, runs, grown)
+                    period = repetition.period()
+                    if period and (repeating is None or repeating[0] != kind):
+                        repeating = (kind, stop, period, repetition.moved(period)[-1][1], repetition.grown(period))
+                    stop += chunk * self._skip(wafer, occupancy, repetition, stop, tokens)
         ending: list[SegmentRun] = []
         end, logits_end = self._finish(wafer, PREFILL, ending, 1, tokens, candidates)
         occupancy.add(ending)
@@ -232,9 +236,10 @@ class Timing:
         wafer = Wafer(self.program.machine, self.memory, free_links=self.free_links)
         runs: list[SegmentRun] = []
         chunk = self.program.prefill_chunk
-        for start in range(0, tokens, chunk):
-            stop = min(start + chunk, tokens)
-            runs += self._body(wafer, PREFILL, stop - start, stop, last=int(stop == tokens))
+        with working("simulating the prompt", ceil_div(tokens, chunk), "chunk") as work:
+            for work.done, first in enumerate(range(0, tokens, chunk)):
+                stop = min(first + chunk, tokens)
+                runs += self._body(wafer, PREFILL, stop - first, stop, last=int(stop == tokens))
         end, logits_end = self._finish(wafer, PREFILL, runs, 1, tokens, candidates)
         return Step(PREFILL, tokens, 0, end, logits_end, busy_cycles(self.program, runs), tuple(runs))
 
@@ -243,10 +248,11 @@ class Timing:
         runs = []
         *before, (head, _), _ = self._stages[phase]
         credit: tuple[int, int] | None = wafer.hold(*self._entrance)
-        for name, kernels in before:
-            runs += self._move(wafer, name, tokens)
-            runs.append(wafer.run(self._stage(phase, kernels, tokens, context, GREEDY), credit))
-            credit = None
+        with working("simulating the step", len(before), "stage", steady=False) as work:
+            for work.done, (name, kernels) in enumerate(before):
+                runs += self._move(wafer, name, tokens)
+                runs.append(wafer.run(self._stage(phase, kernels, tokens, context, GREEDY), credit))
+                credit = None
         return runs + (self._move(wafer, head, last) if last else [])
 
     def _move(self, wafer: Wafer, stage: str, tokens: int) -> list[SegmentRun]:

@@ -12,6 +12,7 @@ from wsesim.engine.pipeline import Flow
 from wsesim.engine.timing import Step
 from wsesim.machine.text import Difference, base_of, differences, machine_notes
 from wsesim.program.program import Program
+from wsesim.progress import working
 from wsesim.report.bounds import Bounds, MachineBounds, lower_bounds, machine_bounds
 from wsesim.report.padding import MultiplyAdds, multiply_adds_done
 from wsesim.report.schema import stamped
@@ -213,7 +214,8 @@ def report(
     sensitivity: tuple[Elasticity, ...] = (),
 ) -> Report:
     """The report of one step of `program`; the step's runs have kept their timelines."""
-    path = step_path(step, program.machine)
+    with working("following the critical path"):
+        path = step_path(step, program.machine)
     base, changes = base_of(program.machine), differences(program.machine)
     return Report(
         model=program.model,

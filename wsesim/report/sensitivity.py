@@ -15,6 +15,7 @@ from typing import Any
 
 from wsesim.machine import Machine
 from wsesim.machine.values import machine_from, values_of
+from wsesim.progress import working
 
 STEP = Fraction(11, 10)
 
@@ -53,11 +54,11 @@ def sensitivity(machine: Machine, cycles_of: Callable[[Machine], int]) -> tuple[
 
     `cycles_of` runs whatever is asked about on a machine.
     """
-    cycles = cycles_of(machine)
-    found = [
-        Elasticity(name, Fraction(value), Fraction(raised), cycles, cycles_of(changed))
-        for name, value, raised, changed in _changes(machine)
-    ]
+    changes, found = tuple(_changes(machine)), []
+    with working("sensitivity", len(changes) + 1, "run") as work:
+        cycles = cycles_of(machine)
+        for work.done, (name, value, raised, changed) in enumerate(changes, 1):
+            found.append(Elasticity(name, Fraction(value), Fraction(raised), cycles, cycles_of(changed)))
     return tuple(sorted(found, key=lambda e: (-abs(e.elasticity or 0), -abs(e.raised_cycles - e.cycles), e.constant)))
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
+from wsesim.progress import working
 from wsesim.report.published import Measurement
 from wsesim.report.schema import stamped
 from wsesim.tables import Table, aligned
@@ -141,8 +142,11 @@ class Validation:
 
 def validate(groups: Iterable[Group], cases: Iterable[Case], left_out: Iterable[tuple[Measurement, str]]) -> Validation:
     """Simulates every case."""
-    rows = tuple(Row(c.group, c.measurement, c.measured, float(c.model()), c.at) for c in cases)
-    return Validation(tuple(groups), rows, tuple(left_out))
+    rows, chosen = [], tuple(cases)
+    with working("simulating measurements", len(chosen), "row") as work:
+        for work.done, c in enumerate(chosen):
+            rows.append(Row(c.group, c.measurement, c.measured, float(c.model()), c.at))
+    return Validation(tuple(groups), tuple(rows), tuple(left_out))
 
 
 def validation_text(validation: Validation) -> str:

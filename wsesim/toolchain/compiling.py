@@ -10,6 +10,7 @@ from wsesim.cache import keep, read_kept
 from wsesim.errors import InvalidInputError
 from wsesim.files import read_text
 from wsesim.machine import Machine
+from wsesim.progress import working
 from wsesim.toolchain.disk import file_state, kept_file, say_if_compiling
 from wsesim.toolchain.options import (
     DEFAULT_MACHINE,
@@ -211,18 +212,25 @@ def _understand(model: str, rope_theta: float | None, observe: Observe, say: Say
     if is_onnx(model):
         from wsesim.toolchain.onnx_model import understand_onnx
 
-        return understand_onnx(model, rope_theta, observe).graph
+        with working(f"reading {model}"):
+            return understand_onnx(model, rope_theta, observe).graph
     if is_exported(model):
         from wsesim_compiler.frontends.exported import read_exported
 
         say(f"reading the exported program {model}")
-        return understand(from_exported(read_exported(Path(model)), Path(model).stem), observe)
+        with working(f"reading the exported program {model}"):
+            graph = from_exported(read_exported(Path(model)), Path(model).stem)
+        return understand(graph, observe)
     if is_factory(model):
         from wsesim.toolchain.factory import graph_from
 
-        return understand(graph_from(model, say), observe)
+        with working(f"reading the torch graph of {model}"):
+            graph = graph_from(model, say)
+        return understand(graph, observe)
     say(f"reading the torch graph of {model}")
-    return understand(from_torch(_torch_module(model), name=model), observe)
+    with working(f"reading the torch graph of {model}"):
+        graph = from_torch(_torch_module(model), name=model)
+    return understand(graph, observe)
 
 
 def _torch_module(model: str) -> nn.Module:

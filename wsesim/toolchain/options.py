@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar, get_type_hints
 
+from wsesim import progress
 from wsesim.errors import InvalidInputError, UnknownKeywordError, brief
 from wsesim.machine import Machine
 from wsesim.machine.fields import is_a, shown
@@ -146,7 +147,7 @@ def public(*groups: type) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Decorates a public call whose keywords are the options of `groups`, among others.
 
     An unknown keyword raises UnknownKeywordError, which suggests the nearest; a value of another type than the table
-    says raises InvalidInputError.
+    says raises InvalidInputError. What takes long is shown on a terminal (`wsesim.progress`).
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
@@ -158,7 +159,8 @@ def public(*groups: type) -> Callable[[Callable[P, R]], Callable[P, R]]:
                 if name not in accepted:
                     raise UnknownKeywordError(name, [known for known in accepted if known != "self"])
             check_values(keywords, options_in(*groups))
-            return function(*arguments, **keywords)
+            with progress.shown():
+                return function(*arguments, **keywords)
 
         call.__option_groups__ = groups  # type: ignore[attr-defined]
         return call

@@ -24,7 +24,7 @@ from wsesim.toolchain.options import (
     chosen,
     public,
 )
-from wsesim.toolchain.session import Progress, Session, start_session
+from wsesim.toolchain.session import Session, start_session
 from wsesim.toolchain.sources import is_saved_program
 
 if TYPE_CHECKING:
@@ -58,7 +58,6 @@ def open_api(
     collective: str = "auto",
     limits: Limits | None = None,
     say: Say = silent,
-    progress: Progress | None = None,
 ) -> Api:
     """The facade's core over simulated wafers, one for each model.
 
@@ -70,10 +69,9 @@ def open_api(
         machine, ..., collective: as in `wsesim.compile`.
         limits: what one client may ask for.
         say: called with lines on what takes a while.
-        progress: called with the bytes that were pulled, and all.
     """
     values = locals()
-    return start_api(model, chosen(TextOptions, values), chosen(Lowering, values), limits, say, progress)
+    return start_api(model, chosen(TextOptions, values), chosen(Lowering, values), limits, say)
 
 
 def start_api(
@@ -82,13 +80,12 @@ def start_api(
     lowering: Lowering,
     limits: Limits | None = None,
     say: Say = silent,
-    progress: Progress | None = None,
 ) -> Api:
     """As `open_api`, with the options as values."""
 
     def open_slots(name: str, source: TextOptions, lender: Session | None = None) -> Session:
         slots = with_slots(name, lowering)
-        return start_session(name, source, slots, lender=lender, say=say, progress=progress)
+        return start_session(name, source, slots, lender=lender, say=say)
 
     if model is not None:
         sessions = [open_slots(model, text)]

