@@ -275,7 +275,7 @@ def test_a_block_over_its_sram_is_refused_and_the_advice_fits(
     message = str(refused.value)
     assert re.search(r"block \w+ \(\d x \d PEs\) needs [\d,]+ bytes on a PE, 32,768 are there", message)
     (field, value), *_ = advice.items()
-    assert (f"--{field.replace('_', '-')} {value}" if value else f"no {field} in the placement's file") in message
+    assert (f"`{field}={value}`" if value else f"no {field} in the placement's file") in message
     lower(recognised("tiny"), TOY, dataclasses.replace(asked, **advice), ORACLE)
 
 
