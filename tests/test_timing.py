@@ -176,15 +176,22 @@ def test_fp32_is_slower_and_bf16_is_not() -> None:
 
 @pytest.mark.parametrize("number", [0, 1, -1])
 def test_one_slow_pe_in_a_block_slows_the_token(subject: Program, number: int) -> None:
-    """The block's collectives wait for it, wherever it is."""
+    """The block's collectives wait for it. Only a PE of an embedding, which has nothing but a copy to do, may be slow
+    for free: the PEs farther from the entry have their rows later anyway.
+    """
     block, unhurried = subject.blocks[number], decode_cycles(subject)
-    for x, y in ((block.x, block.y), (block.x + block.columns // 2, block.y + block.rows // 2)):
-        assert decode_cycles(on_machine(subject, slow=(SlowPE(x, y, Fraction(2)),))) > unhurried
+    places = (0, 0), (block.columns // 2, block.rows // 2), (block.columns - 1, block.rows - 1)
+    slowed = [
+        decode_cycles(on_machine(subject, slow=(SlowPE(block.x + x, block.y + y, Fraction(2)),))) for x, y in places
+    ]
+    assert min(slowed) >= unhurried and max(slowed) > unhurried
+    if number != 0:
+        assert min(slowed[:2]) > unhurried
 
 
 def test_one_slow_pe_outside_all_blocks_changes_nothing() -> None:
     """Not even between two blocks: messages pass its router, not its core."""
-    made = program("tiny", "wse3")
+    made = program("tiny", "wse3", block=(4, 8))
     windows = [one.rect.hull(other.rect) for one, other in pairwise(made.blocks)]
     covered = next(pe for window in windows for pe in pes_of(window) if not has_block(made, *pe))
     corner = made.machine.columns - 1, made.machine.rows - 1
