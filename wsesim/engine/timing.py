@@ -216,15 +216,32 @@ class Timing:
     def legs(self, context: int, candidates: int = GREEDY, batch: int = 1) -> tuple[Leg, ...]:
         """A decode step's stages in order, not run; the way back of the ids is `expand_feedback`."""
         check_batch(self.program, batch)
-        return tuple(self._leg(name, kernels, context, candidates, batch) for name, kernels in self._stages[DECODE])
+        steps = (DECODE, batch, context + 1)
+        return tuple(
+            self._leg(name, kernels, *steps, candidates if isinstance(kernels[0], Sample) else GREEDY)
+            for name, kernels in self._stages[DECODE]
+        )
 
-    def _leg(self, name: str, kernels: tuple[Kernel, ...], context: int, candidates: int, batch: int) -> Leg:
-        drawn = candidates if isinstance(kernels[0], Sample) else GREEDY
-        stage = self._stage(DECODE, kernels, batch, context + 1, drawn)
+    def legs_of_chunk(self, tokens: int, context: int) -> tuple[Leg, ...]:
+        """The stages that `tokens` of a prompt go through, not run, up to the last layer; they end at `context`."""
+        return tuple(
+            self._leg(name, kernels, PREFILL, tokens, context, GREEDY) for name, kernels in self._stages[PREFILL][:-2]
+        )
+
+    def kinds_of_chunk(self, tokens: int) -> int:
+        """Among the chunks of a prompt, how many differ in what decides their segments."""
+        chunk = self.program.prefill_chunk
+        return len({self._kind(chunk, min(stop, tokens)) for stop in range(chunk, tokens + chunk, chunk)})
+
+    def _leg(
+        self, name: str, kernels: tuple[Kernel, ...], phase: str, tokens: int, context: int, candidates: int
+    ) -> Leg:
+        """`context` has the new tokens in it."""
+        stage = self._stage(phase, kernels, tokens, context, candidates)
         transfer = self._leading.get(name)
         if transfer is None:
             return Leg(kernels[0].block, None, None, stage)
-        return Leg(kernels[0].block, expand_transfer(self.program, transfer, batch), self._ends[name], stage)
+        return Leg(kernels[0].block, expand_transfer(self.program, transfer, tokens), self._ends[name], stage)
 
     def _decode(self, context: int, candidates: int, batch: int) -> Step:
         wafer = Wafer(self.program.machine, self.memory, free_links=self.free_links)

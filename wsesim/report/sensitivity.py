@@ -49,6 +49,11 @@ class Elasticity:
         }
 
 
+def run_count(machine: Machine) -> int:
+    """Runs that `sensitivity` makes."""
+    return 1 + sum(1 for _ in _changes(machine))
+
+
 def sensitivity(machine: Machine, cycles_of: Callable[[Machine], int]) -> tuple[Elasticity, ...]:
     """Every constant that is part of timing, those that move the cycles most first.
 

@@ -186,7 +186,20 @@ class Session:
                 f"the answer ends after {room:,} tokens at the latest, not {request.max_tokens:,}: the context of "
                 f"{self.engine.max_context:,} tokens holds {len(ids):,} of the prompt"
             )
+        self._say_if_long(request)
         return self.engine.run(request)
+
+    def _say_if_long(self, request: Request) -> None:
+        from wsesim.execute.sampling import GREEDY
+        from wsesim.toolchain.simulating import LONG_S
+        from wsesim.toolchain.steps import RememberedSteps
+
+        steps = self.engine.cycles
+        if isinstance(steps, RememberedSteps) and request.prompt_ids:
+            candidates = GREEDY if request.sampling.temperature == 0 else request.sampling.candidates
+            effort = steps.prefill_effort(len(request.prompt_ids), candidates)
+            if effort.seconds > LONG_S:
+                self.say(f"simulating the prompt's {len(request.prompt_ids):,} tokens takes {effort}")
 
     def answer(self, prompt: str, request: Request) -> Answer:
         """As `complete`, for a request that is complete but for the prompt's ids."""

@@ -22,6 +22,7 @@ from wsesim.toolchain.session import make_timing
 from wsesim.toolchain.sources import is_saved_program
 
 if TYPE_CHECKING:
+    from wsesim.engine.effort import Effort
     from wsesim.engine.pipeline import Flow
     from wsesim.engine.timing import Step, Timing
     from wsesim.program import Program
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
 
 DEFAULT_CACHED = 512
 DEFAULT_PROMPT = 128
-MANY_CHUNKS = 200
+LONG_S = 5.0
+"""From so many estimated seconds on, what a run takes is said before it."""
 
 
 @public(StepOptions, Lowering)
@@ -80,15 +82,16 @@ def simulate(
 
 def simulate_model(model: str | Program, step: StepOptions, lowering: Lowering, *, say: Say = silent) -> Report:
     """As `simulate`, with the options as values."""
-    from wsesim.program.layout import ceil_div
+    from wsesim.engine.timing import check_batch
 
     check_step(step, lowering.batch)
     program = program_for(model, lowering, say)
     new, before = _step_size(program.max_context, step)
-    chunks = ceil_div(new, program.prefill_chunk) if step.phase == "prefill" else 1
-    if chunks > MANY_CHUNKS:
-        say(f"running each of the prompt's {chunks:,} chunks through the wafer, which may take minutes")
+    check_batch(program, lowering.batch, step.in_flight)
     question = _Question(program, step.phase, new, before, lowering.batch, step.in_flight)
+    effort = _effort(question, step.congestion, step.sensitivity)
+    if effort.seconds > LONG_S:
+        say(f"simulating takes {effort}")
     return _report(question, step.congestion, step.sensitivity)
 
 
@@ -126,14 +129,27 @@ def _timing(program: Program, free_links: bool) -> Timing:
     return Timing(program, Memory(keep_timelines=False), free_links=free_links)
 
 
+def _effort(question: _Question, congestion: bool, sensitivity: bool) -> Effort:
+    """Of all that was asked for."""
+    from wsesim.engine.effort import decode_effort, flow_effort, prefill_effort
+    from wsesim.report.sensitivity import run_count
+
+    timing, context, batch = make_timing(question.program), question.context, question.batch
+    decode = question.phase == "decode"
+    step = decode_effort(timing, context, batch) if decode else prefill_effort(timing, question.tokens)
+    others = congestion + (run_count(question.program.machine) if sensitivity else 0)
+    effort = step.then(step.repeated(others))
+    if question.in_flight > 1:
+        effort = effort.then(flow_effort(timing, question.in_flight, context, batch).repeated(1 + congestion))
+    return effort
+
+
 def _report(question: _Question, congestion: bool, sensitivity: bool) -> Report:
-    """Everything that was asked for. Raises SequencesError before anything is simulated."""
-    from wsesim.engine.timing import check_batch
+    """Everything that was asked for."""
     from wsesim.report.report import report
     from wsesim.report.sensitivity import sensitivity as elasticities
 
     program = question.program
-    check_batch(program, question.batch, question.in_flight)
     return report(
         program,
         question.step(make_timing(program)),

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from wsesim.cache import keep, read_kept
+from wsesim.engine.effort import Effort, prefill_times_effort
 from wsesim.engine.timing import Step, StepCycles, Timing
 
 
@@ -26,12 +27,17 @@ class RememberedSteps:
     def prefill(self, tokens: int, candidates: int) -> StepCycles:
         return self._step(("prefill", candidates, tokens), lambda: self._timing.prefill_times(tokens, candidates))
 
+    def prefill_effort(self, tokens: int, candidates: int) -> Effort:
+        """What `prefill` takes: nothing where its cycles are remembered."""
+        known = _name(("prefill", candidates, tokens)) in self._steps
+        return Effort() if known else prefill_times_effort(self._timing, tokens)
+
     def decode(self, context: int, candidates: int) -> StepCycles:
         key = self._timing.decode_key(context, candidates)
         return self._step(key, lambda: self._timing.decode(context, candidates))
 
     def _step(self, key: tuple[object, ...], simulate: Callable[[], Step | StepCycles]) -> StepCycles:
-        name = " ".join(map(str, key))
+        name = _name(key)
         if name not in self._steps:
             step = simulate()
             self._timing.forget_steps()
@@ -42,6 +48,10 @@ class RememberedSteps:
     def _write(self) -> None:
         if self._path is not None:
             keep(self._path, json.dumps({name: dataclasses.asdict(s) for name, s in self._steps.items()}))
+
+
+def _name(key: tuple[object, ...]) -> str:
+    return " ".join(map(str, key))
 
 
 def _parse(data: bytes) -> dict[str, StepCycles]:
