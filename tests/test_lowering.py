@@ -374,12 +374,12 @@ def test_a_graph_that_cannot_be_split_is_refused_by_the_node(
         ({"softmax": "flash"}, UnknownNameError, "unknown softmax 'flash'; known: "),
         ({"kv_dtype": "fp8"}, UnknownNameError, "unknown KV dtype 'fp8'"),
         ({"collective": "tree:4"}, UnknownNameError, "unknown collective 'tree:4'; known: tree, "),
-        ({"max_context": 0}, InvalidInputError, "max_context is 0; it is at least 1"),
-        ({"sequences": -1}, InvalidInputError, "sequences is -1"),
-        ({"layers_per_block": 0}, InvalidInputError, "layers_per_block is 0"),
-        ({"candidates": 0}, InvalidInputError, "candidates is 0"),
+        ({"max_context": 0}, InvalidInputError, "`max_context` is 0; it is at least 1"),
+        ({"sequences": -1}, InvalidInputError, "`sequences` is -1"),
+        ({"layers_per_block": 0}, InvalidInputError, "`layers_per_block` is 0"),
+        ({"candidates": 0}, InvalidInputError, "`candidates` is 0"),
         ({"prefill_chunk": 0}, InvalidInputError, "prefill_chunk is 0"),
-        ({"block": (4, 0)}, InvalidInputError, "block is (4, 0)"),
+        ({"block": (4, 0)}, InvalidInputError, "`block` is (4, 0)"),
     ],
 )
 def test_a_wrong_option_is_named(

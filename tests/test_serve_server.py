@@ -346,7 +346,8 @@ def test_what_follows_an_answer_and_is_no_http_ends_the_connection(caplog: pytes
 @pytest.mark.parametrize("host", ["a..b", "a" * 64, "a\0"])
 def test_a_host_that_is_no_name_is_one_line(host: str, capsys: pytest.CaptureFixture[str]) -> None:
     outcome = command_line.run(capsys, "serve", "--host", host)
-    assert outcome.status == 2 and outcome.err.startswith(f"error: --host {host} --port 8000: ")
+    shown = host.replace("\0", "\\x00")  # control characters are escaped
+    assert outcome.status == 2 and outcome.err.startswith(f"error: --host {shown} --port 8000: ")
     assert outcome.err.count("\n") == 1
 
 
