@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from math import prod
+from typing import Any, get_type_hints
 
+from wsesim.errors import brief
+from wsesim.machine.fields import is_a, shown
 from wsesim_compiler.errors import GraphVerificationError, ShapeError
 from wsesim_compiler.ir import TOKENS, Graph, Node, Shape, TensorType
 from wsesim_compiler.operators.operator import CANONICAL, RAW, RECOGNIZED
@@ -71,7 +75,8 @@ def _outputs_exist(graph: Graph, stage: str) -> Iterator[Breach]:
 def _constants_filled(graph: Graph, stage: str) -> Iterator[Breach]:
     for constant in graph.constants:
         shape = constant.type.shape
-        if TOKENS in shape or prod(int(dim) for dim in shape) != len(constant.values):
+        sizes = [dim for dim in shape if isinstance(dim, int)]
+        if len(sizes) < len(shape) or prod(sizes) != len(constant.values):
             yield Breach(constant.name, "", f"holds {len(constant.values)} values for {list(shape)}")
 
 
@@ -97,6 +102,20 @@ def _known_attributes(graph: Graph, stage: str) -> Iterator[Breach]:
             yield _at(node, f"attributes {', '.join(names)} are not sorted and unique")
         for name in set(names) - OPERATORS[node.op].attributes:
             yield _at(node, f"{node.op} has no attribute {name!r}")
+
+
+def _attributes_typed(graph: Graph, stage: str) -> Iterator[Breach]:
+    """The parameters of the operator's shape rule say the types."""
+    for node in graph.nodes:
+        types = _attribute_types(node.op)
+        for name, value in node.attributes:
+            if not is_a(value, types[name]):
+                yield _at(node, f"{name} is {brief(value)}, not of type {shown(types[name])}")
+
+
+@cache
+def _attribute_types(op: str) -> dict[str, Any]:
+    return get_type_hints(OPERATORS[op].shape)
 
 
 def _shapes_agree(graph: Graph, stage: str) -> Iterator[Breach]:
@@ -174,6 +193,7 @@ RULES: tuple[Rule, ...] = (
     Rule("operators belong to the stage", _ALL, _known_operators),
     Rule("operand counts fit", _ALL, _operand_counts),
     Rule("attributes are known", _ALL, _known_attributes),
+    Rule("attributes have their types", (RECOGNIZED,), _attributes_typed),
     Rule("types agree with the shape rules", _ALL, _shapes_agree),
     Rule("parameters and constants are used", _ALL, _parameters_used),
     Rule("every node is used", (CANONICAL, RECOGNIZED), _nothing_dead),

@@ -262,8 +262,13 @@ _FACTORY_WORDS = (
 
 def _read_factory(path: Path) -> None:
     import wsesim
+    from wsesim.signals import guarded
 
-    wsesim.compile(f"{path}:factory", machine=MACHINE, max_context=64)
+    def compile_it() -> int:
+        wsesim.compile(f"{path}:factory", machine=MACHINE, max_context=64)
+        return 0
+
+    guarded(compile_it)  # as a command: there a KeyboardInterrupt is the file's own unless a signal came
 
 
 def _understood(seed: bytes) -> bool:
