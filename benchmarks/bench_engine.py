@@ -17,15 +17,15 @@ from time import process_time
 import numpy as np
 
 from benchmarks.row import Row
-from wsesim.engine import kernels
 from wsesim.engine.expand.canvas import Canvas
 from wsesim.engine.expand.collective import all_reduce
-from wsesim.engine.records import Constants, World
-from wsesim.engine.simulate import simulate
-from wsesim.engine.taskgraph import EAST, Int64, TaskGraph
-from wsesim.engine.timeline import Timeline
-from wsesim.engine.verify import verify
-from wsesim.engine.warm import warm
+from wsesim.engine.flow import kernels
+from wsesim.engine.flow.records import Constants, World
+from wsesim.engine.flow.simulate import simulate
+from wsesim.engine.flow.timeline import Timeline
+from wsesim.engine.flow.warm import warm
+from wsesim.engine.graph.taskgraph import EAST, Int64, TaskGraph
+from wsesim.engine.graph.verify import verify
 from wsesim.machine import Machine, Rect, load_machine
 from wsesim.program.kernels import ACROSS, ALONG
 from wsesim.program.program import Block
@@ -136,8 +136,8 @@ WHOLE_WAFER = """
 import resource
 from time import process_time
 from benchmarks.bench_engine import WSE3, expected_link_events, measured, rounds_graph
-from wsesim.engine.verify import verify
-from wsesim.engine.warm import warm
+from wsesim.engine.graph.verify import verify
+from wsesim.engine.flow.warm import warm
 warm()
 began = process_time()
 graph = rounds_graph(*WSE3, 1)

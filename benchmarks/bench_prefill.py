@@ -15,13 +15,13 @@ from typing import TypeVar
 import numpy as np
 
 from benchmarks.row import Row
+from wsesim.engine.exact.mesh import loop_folded
 from wsesim.engine.expand.canvas import Canvas, Lines
 from wsesim.engine.expand.gemm import Tiles, gemm_step
-from wsesim.engine.mesh import loop_folded
-from wsesim.engine.prefill import PromptRun, prefill_layer
-from wsesim.engine.simulate import simulate
-from wsesim.engine.taskgraph import EAST, WEST, TaskGraph
-from wsesim.engine.warm import warm
+from wsesim.engine.flow.simulate import simulate
+from wsesim.engine.flow.warm import warm
+from wsesim.engine.graph.taskgraph import EAST, WEST, TaskGraph
+from wsesim.engine.steps.prefill import PromptRun, prefill_layer
 from wsesim.machine import Machine, Rect, load_machine
 from wsesim.program.build import LayerShape, prefill_kernels
 from wsesim.program.gemm import ring

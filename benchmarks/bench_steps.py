@@ -10,8 +10,8 @@ from time import process_time
 
 import wsesim
 from benchmarks.row import Row
-from wsesim.engine.timing import Step, Timing
-from wsesim.engine.wafer import Memory
+from wsesim.engine.exact.wafer import Memory
+from wsesim.engine.steps.timing import Step, Timing
 from wsesim.program import Program
 from wsesim.toolchain import warm_up
 

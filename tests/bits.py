@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import sys
 
-from wsesim.engine.timing import Timing
+from wsesim.engine.steps.timing import Timing
 from wsesim.execute.executor import Executor
 from wsesim.program import Program, parse_program
 from wsesim_models.load import tiny_weights

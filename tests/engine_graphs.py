@@ -7,9 +7,9 @@ import dataclasses
 import numpy as np
 from hypothesis import strategies as st
 
-from wsesim.engine.builder import GraphBuilder
-from wsesim.engine.state import State
-from wsesim.engine.taskgraph import BLOCKING, EAST, MEMORY, NORTH, SOUTH, STREAM, WEST, Int64, TaskGraph
+from wsesim.engine.flow.state import State
+from wsesim.engine.graph.builder import GraphBuilder
+from wsesim.engine.graph.taskgraph import BLOCKING, EAST, MEMORY, NORTH, SOUTH, STREAM, WEST, Int64, TaskGraph
 from wsesim.machine import Fabric
 
 SILICON = Fabric(

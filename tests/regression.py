@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.programs import program
-from wsesim.engine.timing import Timing
-from wsesim.engine.wafer import Memory
+from wsesim.engine.exact.wafer import Memory
+from wsesim.engine.steps.timing import Timing
 from wsesim.tables import aligned
 
 HELD = Path(__file__).with_name("regression.json")

@@ -11,7 +11,7 @@ from tests.programs import UNTIED, program
 from tests.test_wafer import assert_equals_full_graph
 from wsesim.engine.errors import SequencesError
 from wsesim.engine.expand import expand_feedback
-from wsesim.engine.timing import Timing
+from wsesim.engine.steps.timing import Timing
 from wsesim.errors import InvalidInputError
 from wsesim.program import Program, parse_program
 from wsesim.report.bounds import lower_bounds, multiply_adds

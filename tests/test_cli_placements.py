@@ -16,7 +16,7 @@ from wsesim.errors import InvalidInputError
 from wsesim.machine import load_machine
 from wsesim_compiler.lower import lower
 from wsesim_compiler.options import Options
-from wsesim_compiler.placement_file import parse_placement
+from wsesim_compiler.placement.placement_file import parse_placement
 
 ROOT = Path(__file__).parents[1]
 Capsys = pytest.CaptureFixture[str]

@@ -24,7 +24,7 @@ from wsesim_compiler.errors import PlacementError, PlacementFileError
 from wsesim_compiler.ir import Graph
 from wsesim_compiler.lower import lower
 from wsesim_compiler.options import Options, PlacedBlock
-from wsesim_compiler.passes.ground import Ground, grounds
+from wsesim_compiler.placement.ground import Ground, grounds
 from wsesim_models.config import CONFIGS, LlamaConfig
 
 Recognised = Callable[[str | LlamaConfig], Graph]

@@ -13,8 +13,8 @@ import pytest
 
 import wsesim
 from tests.programs import ORACLE, program, recognised_graph
-from wsesim.engine.pipeline import pipeline
-from wsesim.engine.timing import Timing
+from wsesim.engine.steps.pipeline import pipeline
+from wsesim.engine.steps.timing import Timing
 from wsesim.machine import load_machine
 from wsesim.program.text import parse_program
 from wsesim.report.completion import completion_text

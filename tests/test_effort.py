@@ -10,8 +10,10 @@ import pytest
 
 import wsesim
 from tests.programs import program
-from wsesim.engine import pipeline as flows
-from wsesim.engine.effort import (
+from wsesim.engine.exact.wafer import Memory, Wafer
+from wsesim.engine.observe.path import step_path
+from wsesim.engine.steps import pipeline as flows
+from wsesim.engine.steps.effort import (
     Effort,
     decode_effort,
     flow_effort,
@@ -19,9 +21,7 @@ from wsesim.engine.effort import (
     prefill_effort,
     prefill_times_effort,
 )
-from wsesim.engine.path import step_path
-from wsesim.engine.timing import Timing
-from wsesim.engine.wafer import Memory, Wafer
+from wsesim.engine.steps.timing import Timing
 from wsesim.report.sensitivity import run_count, sensitivity
 from wsesim.toolchain import simulating
 from wsesim.toolchain.steps import RememberedSteps

@@ -10,11 +10,11 @@ from engine_graphs import FABRICS, NO_PORTS, PLAIN, SILICON, Mesh, graphs, port_
 from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
-from wsesim.engine.critical_path import CriticalPath, Origin, critical_path
 from wsesim.engine.errors import DeadlockError
-from wsesim.engine.simulate import simulate
-from wsesim.engine.state import State
-from wsesim.engine.taskgraph import ACTIVATED, BLOCKING, EAST, LAUNCHED, REROUTE, SOUTH, WEST
+from wsesim.engine.flow.simulate import simulate
+from wsesim.engine.flow.state import State
+from wsesim.engine.graph.taskgraph import ACTIVATED, BLOCKING, EAST, LAUNCHED, REROUTE, SOUTH, WEST
+from wsesim.engine.observe.critical_path import CriticalPath, Origin, critical_path
 from wsesim.machine import Fabric
 
 

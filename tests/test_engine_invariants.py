@@ -11,14 +11,14 @@ from engine_graphs import FABRICS, SILICON, graphs, port_times, states
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wsesim.engine import reference
 from wsesim.engine.errors import DeadlockError
-from wsesim.engine.observe import link_wavelets
-from wsesim.engine.reference import Hold
-from wsesim.engine.simulate import simulate
-from wsesim.engine.taskgraph import ACTIVATED, BLOCKING, LAUNCHED, Int64, TaskGraph
-from wsesim.engine.timeline import Timeline
-from wsesim.engine.verify import verify
+from wsesim.engine.flow import reference
+from wsesim.engine.flow.reference import Hold
+from wsesim.engine.flow.simulate import simulate
+from wsesim.engine.flow.timeline import Timeline
+from wsesim.engine.graph.taskgraph import ACTIVATED, BLOCKING, LAUNCHED, Int64, TaskGraph
+from wsesim.engine.graph.verify import verify
+from wsesim.engine.observe.traffic import link_wavelets
 from wsesim.machine import Fabric
 
 TASK_TIMES = ("task_start", "task_begin", "task_end")

@@ -11,15 +11,15 @@ from engine_graphs import FABRICS, graphs, states
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from wsesim.engine import line_kernels, reference_lines
-from wsesim.engine.builder import GraphBuilder
 from wsesim.engine.errors import DeadlockError
+from wsesim.engine.exact import line_kernels, reference_lines
+from wsesim.engine.exact.line_kernels import Fields
+from wsesim.engine.exact.lines import line_effects
 from wsesim.engine.expand.segment import line_graph
-from wsesim.engine.line_kernels import Fields
-from wsesim.engine.lines import line_effects
-from wsesim.engine.simulate import simulate
-from wsesim.engine.state import NEVER, State
-from wsesim.engine.taskgraph import EAST, WEST, Int64, TaskGraph, directions
+from wsesim.engine.flow.simulate import simulate
+from wsesim.engine.flow.state import NEVER, State
+from wsesim.engine.graph.builder import GraphBuilder
+from wsesim.engine.graph.taskgraph import EAST, WEST, Int64, TaskGraph, directions
 
 NO_PORTS = np.empty(0, np.int64)
 TIMES = ("task_start", "task_begin", "task_end", "message_head", "message_tail", "drop_head", "drop_tail")

@@ -10,10 +10,10 @@ from engine_graphs import FABRICS, graphs, states
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wsesim.engine import loads, reference_loads
-from wsesim.engine.records import LINK, MESSAGE, TASK, records
-from wsesim.engine.state import State
-from wsesim.engine.taskgraph import TaskGraph, steps
+from wsesim.engine.flow import loads, reference_loads
+from wsesim.engine.flow.records import LINK, MESSAGE, TASK, records
+from wsesim.engine.flow.state import State
+from wsesim.engine.graph.taskgraph import TaskGraph, steps
 from wsesim.machine import Fabric
 
 

@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wsesim.engine import plane_kernels, reference_planes
-from wsesim.engine.state import NEVER
+from wsesim.engine.exact import plane_kernels, reference_planes
+from wsesim.engine.flow.state import NEVER
 
 
 @settings(deadline=None, max_examples=80, derandomize=True)

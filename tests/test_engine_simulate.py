@@ -15,16 +15,16 @@ from engine_graphs import FABRICS, NO_PORTS, PLAIN, SILICON, Mesh, graphs, port_
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wsesim.engine import kernels, reference
 from wsesim.engine.errors import DeadlockError, ProfileError, TaskGraphError
-from wsesim.engine.observe import link_wavelets, pe_busy_cycles
-from wsesim.engine.records import Constants, World
-from wsesim.engine.reference import Hold
-from wsesim.engine.simulate import Kernel, simulate
-from wsesim.engine.state import NEVER, Requests, State
-from wsesim.engine.taskgraph import ACTIVATED, BLOCKING, EAST, LAUNCHED, NORTH, SOUTH, WEST, Int64, TaskGraph
-from wsesim.engine.timeline import Timeline
-from wsesim.engine.verify import RULES, obeys, verify
+from wsesim.engine.flow import kernels, reference
+from wsesim.engine.flow.records import Constants, World
+from wsesim.engine.flow.reference import Hold
+from wsesim.engine.flow.simulate import Kernel, simulate
+from wsesim.engine.flow.state import NEVER, Requests, State
+from wsesim.engine.flow.timeline import Timeline
+from wsesim.engine.graph.taskgraph import ACTIVATED, BLOCKING, EAST, LAUNCHED, NORTH, SOUTH, WEST, Int64, TaskGraph
+from wsesim.engine.graph.verify import RULES, obeys, verify
+from wsesim.engine.observe.traffic import link_wavelets, pe_busy_cycles
 from wsesim.machine import Fabric
 
 

@@ -15,13 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_engine_simulate import assert_equal, outcome, uncompiled_run
 
-from wsesim.engine import reference
 from wsesim.engine.errors import DeadlockError, TaskGraphError
-from wsesim.engine.reference import Hold
-from wsesim.engine.simulate import simulate
-from wsesim.engine.taskgraph import ACTIVATED, BLOCKING, EAST, LAUNCHED, MEMORY, NORTH, SOUTH, STREAM, TaskGraph
-from wsesim.engine.timeline import Timeline
-from wsesim.engine.verify import verify
+from wsesim.engine.flow import reference
+from wsesim.engine.flow.reference import Hold
+from wsesim.engine.flow.simulate import simulate
+from wsesim.engine.flow.timeline import Timeline
+from wsesim.engine.graph.taskgraph import ACTIVATED, BLOCKING, EAST, LAUNCHED, MEMORY, NORTH, SOUTH, STREAM, TaskGraph
+from wsesim.engine.graph.verify import verify
 from wsesim.machine import Fabric, load_machine
 
 TOY = load_machine("toy4x4").fabric

@@ -11,11 +11,11 @@ import pytest
 from engine_graphs import NO_PORTS, Mesh
 
 from tests.test_engine_simulate import assert_equal
-from wsesim.engine import reference
-from wsesim.engine.simulate import simulate
-from wsesim.engine.taskgraph import ACTIVATED, BLOCKING, EAST, LAUNCHED, NORTH, REROUTE, SOUTH, WEST
-from wsesim.engine.timeline import Timeline
-from wsesim.engine.verify import verify
+from wsesim.engine.flow import reference
+from wsesim.engine.flow.simulate import simulate
+from wsesim.engine.flow.timeline import Timeline
+from wsesim.engine.graph.taskgraph import ACTIVATED, BLOCKING, EAST, LAUNCHED, NORTH, REROUTE, SOUTH, WEST
+from wsesim.engine.graph.verify import verify
 from wsesim.machine import load_machine
 
 TOY = load_machine("toy4x4").fabric

@@ -15,9 +15,9 @@ from wsesim.engine.expand import expand_feedback, expand_stage, expand_transfer
 from wsesim.engine.expand.canvas import Canvas
 from wsesim.engine.expand.collective import all_reduce, broadcast, reduce, routes_name, sum_step
 from wsesim.engine.expand.kernels import CANDIDATE_ELEMENTS, ID_ELEMENTS, Site, expand_kernel
-from wsesim.engine.simulate import simulate
-from wsesim.engine.taskgraph import COMPUTE, REROUTE, TaskGraph
-from wsesim.engine.verify import verify
+from wsesim.engine.flow.simulate import simulate
+from wsesim.engine.graph.taskgraph import COMPUTE, REROUTE, TaskGraph
+from wsesim.engine.graph.verify import verify
 from wsesim.machine import Machine, Rect, load_machine
 from wsesim.machine.machine import SlowPE
 from wsesim.program import Program

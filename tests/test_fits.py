@@ -22,7 +22,7 @@ from wsesim_compiler.lower import lower
 from wsesim_compiler.options import Options
 from wsesim_compiler.passes.partition import partition
 from wsesim_compiler.passes.place import fits
-from wsesim_compiler.passes.refuse import largest
+from wsesim_compiler.placement.refuse import largest
 from wsesim_models.config import CONFIGS, LlamaConfig
 
 WSE3 = load_machine("wse3")

@@ -13,17 +13,17 @@ from hypothesis import strategies as st
 
 from tests.programs import on_machine, program
 from tests.test_wafer import assert_same
-from wsesim.engine import fold
-from wsesim.engine.builder import GraphBuilder
 from wsesim.engine.errors import GraphSizeError
+from wsesim.engine.exact import fold
+from wsesim.engine.exact.fold import run_plan
+from wsesim.engine.exact.join import joined_graph
+from wsesim.engine.exact.wafer import Memory
 from wsesim.engine.expand.segment import EqualLines, Plan, line_graph
-from wsesim.engine.fold import run_plan
-from wsesim.engine.join import joined_graph
-from wsesim.engine.path import step_path
-from wsesim.engine.state import State
-from wsesim.engine.taskgraph import EAST, SOUTH, Int64, TaskGraph
-from wsesim.engine.timing import Timing
-from wsesim.engine.wafer import Memory
+from wsesim.engine.flow.state import State
+from wsesim.engine.graph.builder import GraphBuilder
+from wsesim.engine.graph.taskgraph import EAST, SOUTH, Int64, TaskGraph
+from wsesim.engine.observe.path import step_path
+from wsesim.engine.steps.timing import Timing
 from wsesim.machine import load_machine
 from wsesim.machine.machine import SlowPE
 from wsesim.program.collectives import COLLECTIVES

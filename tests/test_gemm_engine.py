@@ -13,7 +13,8 @@ from engine_graphs import FABRICS, NO_PORTS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wsesim.engine.builder import GraphBuilder
+from wsesim.engine.exact.loop import FIELDS, LoopRun, loop
+from wsesim.engine.exact.mesh import folded_side, loop_folded
 from wsesim.engine.expand.canvas import Canvas, Lines
 from wsesim.engine.expand.gemm import (
     EXCHANGE_INSTRUCTIONS,
@@ -26,13 +27,12 @@ from wsesim.engine.expand.gemm import (
     tiles_of,
     transposed_step,
 )
-from wsesim.engine.expand.merge import merge
 from wsesim.engine.expand.segment import Segment, plan_of
-from wsesim.engine.loop import FIELDS, LoopRun, loop
-from wsesim.engine.mesh import folded_side, loop_folded
-from wsesim.engine.simulate import simulate
-from wsesim.engine.taskgraph import EAST, WEST, Int64, TaskGraph
-from wsesim.engine.verify import verify
+from wsesim.engine.flow.simulate import simulate
+from wsesim.engine.graph.builder import GraphBuilder
+from wsesim.engine.graph.merge import merge
+from wsesim.engine.graph.taskgraph import EAST, WEST, Int64, TaskGraph
+from wsesim.engine.graph.verify import verify
 from wsesim.machine import Fabric, Machine, Rect, load_machine
 from wsesim.machine.machine import SlowPE
 from wsesim.program.gemm import ring

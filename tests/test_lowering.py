@@ -27,9 +27,9 @@ from wsesim_compiler.errors import PartitionError
 from wsesim_compiler.frontends.torch_export import from_torch
 from wsesim_compiler.ir import Graph, Node
 from wsesim_compiler.lower import lower, understand
-from wsesim_compiler.memory import block_memory
 from wsesim_compiler.options import Options
 from wsesim_compiler.passes.partition import partition
+from wsesim_compiler.placement.memory import block_memory
 from wsesim_models.config import CONFIGS, LlamaConfig
 from wsesim_models.llama import Llama
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from wsesim.engine.builder import GraphBuilder
 from wsesim.engine.errors import TaskGraphError
-from wsesim.engine.measure import kernel_cycles, op_cycles, phase_cycles
-from wsesim.engine.prefill import prefill_layer
+from wsesim.engine.graph.builder import GraphBuilder
+from wsesim.engine.observe.measure import kernel_cycles, op_cycles, phase_cycles
+from wsesim.engine.steps.prefill import prefill_layer
 from wsesim.errors import InvalidInputError, UnknownNameError, WsesimError
 from wsesim.files import write_whole
 from wsesim.machine import load_machine

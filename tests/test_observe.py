@@ -12,7 +12,10 @@ from hypothesis import given, settings
 from tests.engine_graphs import FABRICS, graphs
 from tests.programs import UNTIED, program
 from wsesim.engine.errors import ProfileError
-from wsesim.engine.observe import (
+from wsesim.engine.exact.wafer import Memory
+from wsesim.engine.flow.simulate import simulate
+from wsesim.engine.graph.taskgraph import Int64, TaskGraph, route_position
+from wsesim.engine.observe.traffic import (
     link_wavelets,
     pe_busy_cycles,
     pieces_of,
@@ -20,10 +23,7 @@ from wsesim.engine.observe import (
     wafer_busy_cycles,
     wafer_link_wavelets,
 )
-from wsesim.engine.simulate import simulate
-from wsesim.engine.taskgraph import Int64, TaskGraph, route_position
-from wsesim.engine.timing import Step, Timing
-from wsesim.engine.wafer import Memory
+from wsesim.engine.steps.timing import Step, Timing
 from wsesim.machine import Rect
 from wsesim.program import Program
 

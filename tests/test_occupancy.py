@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 import wsesim
-from wsesim.engine.occupancy import busy_cycles
-from wsesim.engine.pipeline import pipeline
+from wsesim.engine.steps.occupancy import busy_cycles
+from wsesim.engine.steps.pipeline import pipeline
 from wsesim.toolchain import make_timing
 
 

@@ -10,14 +10,14 @@ import pytest
 
 from tests.command_line import TOY, run
 from tests.programs import UNTIED, program
-from wsesim.engine.builder import GraphBuilder
 from wsesim.engine.errors import DeadlockError, SequencesError, UnsettledError
+from wsesim.engine.exact.wafer import Memory, Wafer
 from wsesim.engine.expand import Segment
 from wsesim.engine.expand.segment import plan_of
-from wsesim.engine.pipeline import Flow, Visit, pipeline, run_pipeline
-from wsesim.engine.taskgraph import EAST, WEST
-from wsesim.engine.timing import Timing
-from wsesim.engine.wafer import Memory, Wafer
+from wsesim.engine.graph.builder import GraphBuilder
+from wsesim.engine.graph.taskgraph import EAST, WEST
+from wsesim.engine.steps.pipeline import Flow, Visit, pipeline, run_pipeline
+from wsesim.engine.steps.timing import Timing
 from wsesim.machine import Machine, Rect, load_machine
 from wsesim.program import Program
 from wsesim.report.report import report
@@ -125,7 +125,7 @@ def test_tokens_that_wait_for_each_other_are_named() -> None:
 
 
 def test_what_does_not_settle_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wsesim.engine.pipeline.MOST_ROUNDS", 1)
+    monkeypatch.setattr("wsesim.engine.steps.pipeline.MOST_ROUNDS", 1)
     with pytest.raises(UnsettledError, match="2 tokens in flight: no round of 1"):
         flow((10, 10), 2)
 

@@ -7,12 +7,12 @@ import dataclasses
 import pytest
 
 from tests.programs import program
-from wsesim.engine.timing import Timing
-from wsesim.engine.wafer import Memory
+from wsesim.engine.exact.wafer import Memory
+from wsesim.engine.steps.timing import Timing
 from wsesim.machine import load_machine
 from wsesim.program import Program
-from wsesim_compiler.passes.ground import Ground
 from wsesim_compiler.passes.place import Floor
+from wsesim_compiler.placement.ground import Ground
 
 MORE_SRAM = dataclasses.replace(load_machine("wse3"), sram_bytes=65536)
 

@@ -24,7 +24,7 @@ from wsesim_compiler.errors import PlacementError, PlacementFileError
 from wsesim_compiler.ir import Graph
 from wsesim_compiler.lower import lower
 from wsesim_compiler.options import AUTO, Collectives, Options, PlacedBlock
-from wsesim_compiler.placement_file import parse_placement, placement_text
+from wsesim_compiler.placement.placement_file import parse_placement, placement_text
 from wsesim_models.config import LlamaConfig
 from wsesim_models.load import load
 

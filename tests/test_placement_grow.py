@@ -14,9 +14,9 @@ from wsesim_compiler.errors import PlacementError
 from wsesim_compiler.lower import lower
 from wsesim_compiler.options import Options, PlacedBlock
 from wsesim_compiler.partition import Partition
-from wsesim_compiler.passes.grow import missing_pes
 from wsesim_compiler.passes.partition import partition
-from wsesim_compiler.passes.place_by_hand import fits_by_hand
+from wsesim_compiler.placement.grow import missing_pes
+from wsesim_compiler.placement.place_by_hand import fits_by_hand
 from wsesim_models.config import CONFIGS
 
 GROWN = re.compile(r"blocks? (\w+)(?: to (\w+) \((\d+)\))?: (\d+) (row|column)s? more(?: each)?, (\d+) x (\d+) PEs")

@@ -20,9 +20,9 @@ from wsesim.program.routes import routed
 from wsesim_compiler.errors import PlacementError
 from wsesim_compiler.ir import Graph
 from wsesim_compiler.lower import lower
-from wsesim_compiler.memory import block_memory
 from wsesim_compiler.options import Options, PlacedBlock
 from wsesim_compiler.passes.partition import partition
+from wsesim_compiler.placement.memory import block_memory
 from wsesim_models.config import CONFIGS
 
 TOY = load_machine("toy4x4")

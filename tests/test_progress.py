@@ -14,8 +14,8 @@ import pytest
 import wsesim
 from tests.programs import program
 from wsesim import progress
-from wsesim.engine.timing import Timing
-from wsesim.engine.wafer import Memory
+from wsesim.engine.exact.wafer import Memory
+from wsesim.engine.steps.timing import Timing
 from wsesim.progress import BYTES, Line, Work, finish, shown, start, working
 
 WIDTH = 60

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 import wsesim
-from wsesim.engine.timing import StepCycles, Timing
-from wsesim.engine.wafer import Memory
+from wsesim.engine.exact.wafer import Memory
+from wsesim.engine.steps.timing import StepCycles, Timing
 from wsesim.toolchain import make_timing
 
 CASES = [

@@ -13,9 +13,9 @@ import pytest
 
 import wsesim
 from tests.programs import UNTIED, on_machine, program
-from wsesim.engine.path import PathStep, step_path
-from wsesim.engine.timing import Step, Timing
-from wsesim.engine.wafer import Memory
+from wsesim.engine.exact.wafer import Memory
+from wsesim.engine.observe.path import PathStep, step_path
+from wsesim.engine.steps.timing import Step, Timing
 from wsesim.machine.machine import SlowPE
 from wsesim.program import Program
 from wsesim.report.bounds import MachineBounds, lower_bounds, machine_bounds, multiply_adds

@@ -11,7 +11,7 @@ import pytest
 
 from tests.command_line import TOY, run
 from tests.programs import UNTIED, program
-from wsesim.engine.timing import Timing
+from wsesim.engine.steps.timing import Timing
 from wsesim.program import Program
 from wsesim.program.kernels import Linear
 from wsesim.report.bounds import multiply_adds

@@ -12,9 +12,9 @@ import pytest
 import wsesim
 from tests.command_line import TOY, run
 from tests.programs import program
-from wsesim.engine.measure import one_way_cycles, op_cycles, relay_cycles
-from wsesim.engine.pipeline import pipeline
-from wsesim.engine.timing import Timing
+from wsesim.engine.observe.measure import one_way_cycles, op_cycles, relay_cycles
+from wsesim.engine.steps.pipeline import pipeline
+from wsesim.engine.steps.timing import Timing
 from wsesim.machine import Machine, load_machine
 from wsesim.report.report import Report
 from wsesim.report.sensitivity import Elasticity, sensitivity

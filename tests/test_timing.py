@@ -11,8 +11,8 @@ from itertools import pairwise, product
 import pytest
 
 from tests.programs import UNTIED, on_machine, program
-from wsesim.engine.timing import Timing
-from wsesim.engine.wafer import Memory
+from wsesim.engine.exact.wafer import Memory
+from wsesim.engine.steps.timing import Timing
 from wsesim.machine import Rect
 from wsesim.machine.machine import SlowPE
 from wsesim.machine.values import OPS

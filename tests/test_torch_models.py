@@ -11,7 +11,7 @@ from compiler_modules import VOCAB, Spelt, hugging_face, randomize, torch_logits
 from torch import nn
 
 from tests.programs import ORACLE
-from wsesim.engine.timing import Timing
+from wsesim.engine.steps.timing import Timing
 from wsesim.execute.executor import Executor
 from wsesim.machine import load_machine
 from wsesim.program import Program

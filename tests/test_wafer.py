@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 
 from tests.programs import UNTIED, program
-from wsesim.engine.builder import GraphBuilder
+from wsesim.engine.exact.wafer import Memory, SegmentRun, Wafer
 from wsesim.engine.expand import Segment
-from wsesim.engine.expand.merge import merge
 from wsesim.engine.expand.segment import plan_of
-from wsesim.engine.simulate import simulate
-from wsesim.engine.taskgraph import EAST, SOUTH, Int64
-from wsesim.engine.timing import Step, Timing
-from wsesim.engine.verify import verify
-from wsesim.engine.wafer import Memory, SegmentRun, Wafer
+from wsesim.engine.flow.simulate import simulate
+from wsesim.engine.graph.builder import GraphBuilder
+from wsesim.engine.graph.merge import merge
+from wsesim.engine.graph.taskgraph import EAST, SOUTH, Int64
+from wsesim.engine.graph.verify import verify
+from wsesim.engine.steps.timing import Step, Timing
 from wsesim.machine import Rect, load_machine
 from wsesim.program import Program
 from wsesim.program.routes import entry_pe

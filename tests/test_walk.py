@@ -10,15 +10,15 @@ from engine_graphs import FABRICS
 
 from tests.programs import program
 from tests.test_wafer import PLACES
+from wsesim.engine.exact.fold import REQUEST_FIELDS, Outcome, run_plan, walked
+from wsesim.engine.exact.wafer import Memory, SegmentRun
+from wsesim.engine.exact.walk import Paths
 from wsesim.engine.expand import expand_feedback, expand_transfer
 from wsesim.engine.expand.segment import Plan
 from wsesim.engine.expand.transfer import Key, plan_of_paths
-from wsesim.engine.fold import REQUEST_FIELDS, Outcome, run_plan, walked
-from wsesim.engine.simulate import constants
-from wsesim.engine.state import State
-from wsesim.engine.timing import Timing
-from wsesim.engine.wafer import Memory, SegmentRun
-from wsesim.engine.walk import Paths
+from wsesim.engine.flow.simulate import constants
+from wsesim.engine.flow.state import State
+from wsesim.engine.steps.timing import Timing
 from wsesim.machine import Fabric, Rect, load_machine
 from wsesim.program.path import Path
 

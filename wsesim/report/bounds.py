@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from wsesim.engine.taskgraph import COMPUTE, TaskGraph
-from wsesim.engine.timing import Step
-from wsesim.engine.wafer import SegmentRun
+from wsesim.engine.exact.wafer import SegmentRun
+from wsesim.engine.graph.taskgraph import COMPUTE, TaskGraph
+from wsesim.engine.steps.timing import Step
 from wsesim.machine import Machine
 from wsesim.program.kernels import Linear, RMSNorm
 from wsesim.program.program import Program

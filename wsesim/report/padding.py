@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from wsesim.engine.timing import Step
+from wsesim.engine.steps.timing import Step
 from wsesim.program.kernels import FlashSum, Kernel, Linear, Score, WeightedSum
 from wsesim.program.program import Program
 

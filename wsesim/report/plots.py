@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wsesim.engine.observe import pieces_of, task_spans, wafer_busy_cycles, wafer_link_wavelets
-from wsesim.engine.timing import Step
+from wsesim.engine.observe.traffic import pieces_of, task_spans, wafer_busy_cycles, wafer_link_wavelets
+from wsesim.engine.steps.timing import Step
 from wsesim.machine import Rect
 from wsesim.program.program import Program
 from wsesim.report.report import KINDS, Report

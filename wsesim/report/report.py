@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from wsesim.engine.path import PathStep, step_path
-from wsesim.engine.pipeline import Flow
-from wsesim.engine.timing import Step
+from wsesim.engine.observe.path import PathStep, step_path
+from wsesim.engine.steps.pipeline import Flow
+from wsesim.engine.steps.timing import Step
 from wsesim.machine.text import Difference, base_of, differences, machine_notes
 from wsesim.program.program import Program
 from wsesim.progress import working

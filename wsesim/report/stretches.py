@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import groupby
 
-from wsesim.engine.path import PathStep
+from wsesim.engine.observe.path import PathStep
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from textwrap import wrap
 
-from wsesim.engine.pipeline import Flow
+from wsesim.engine.steps.pipeline import Flow
 from wsesim.report.report import KINDS, Report
 from wsesim.report.sensitivity import Elasticity
 from wsesim.report.stretches import stretches

@@ -43,5 +43,5 @@ def say_if_compiling(say: Callable[[str], None]) -> None:
     """What the first run of all waits for."""
     from wsesim.jit import is_compiled
 
-    if not is_compiled("wsesim.engine.kernels", "run"):
+    if not is_compiled("wsesim.engine.flow.kernels", "run"):
         say("compiling the simulator's kernels, once: about half a minute")

@@ -21,6 +21,6 @@ class EngineOracle:
 
 @lru_cache(maxsize=65536)
 def _simulated(machine: Machine, use: LineUse, collective: str) -> int:
-    from wsesim.engine.measure import line_cycles
+    from wsesim.engine.observe.measure import line_cycles
 
     return line_cycles(machine, use, collective)

@@ -37,7 +37,7 @@ from wsesim.toolchain.sources import (
 )
 
 if TYPE_CHECKING:
-    from wsesim.engine.timing import Timing
+    from wsesim.engine.steps.timing import Timing
     from wsesim.program import Program
     from wsesim.runtime.loop import Engine
     from wsesim.runtime.protocols import Tokenizer
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from wsesim.toolchain.steps import RememberedSteps
     from wsesim_models.weights import Weights
 
-STEP_SOURCES = ("wsesim.toolchain.steps", "wsesim.engine.wafer")
+STEP_SOURCES = ("wsesim.toolchain.steps", "wsesim.engine.exact.wafer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -373,8 +373,8 @@ def new_request(options: RequestOptions) -> Request:
 
 def make_timing(program: Program, *, keep_timelines: bool = True) -> Timing:
     """The engine for one Program."""
-    from wsesim.engine.timing import Timing
-    from wsesim.engine.wafer import Memory
+    from wsesim.engine.exact.wafer import Memory
+    from wsesim.engine.steps.timing import Timing
 
     return Timing(program, Memory(keep_timelines=keep_timelines))
 
@@ -440,7 +440,7 @@ def _loaded_onnx(name: str, weights: str | None, rope_theta: float | None) -> Te
 def warm_up() -> float:
     """Compiles (or loads from numba's cache) the engine's kernel; wall seconds that it took."""
     began = time.perf_counter()
-    from wsesim.engine.warm import warm
+    from wsesim.engine.flow.warm import warm
 
     warm()
     return time.perf_counter() - began

@@ -22,9 +22,9 @@ from wsesim.toolchain.session import make_timing
 from wsesim.toolchain.sources import is_saved_program
 
 if TYPE_CHECKING:
-    from wsesim.engine.effort import Effort
-    from wsesim.engine.pipeline import Flow
-    from wsesim.engine.timing import Step, Timing
+    from wsesim.engine.steps.effort import Effort
+    from wsesim.engine.steps.pipeline import Flow
+    from wsesim.engine.steps.timing import Step, Timing
     from wsesim.program import Program
     from wsesim.report.report import Report
 
@@ -82,7 +82,7 @@ def simulate(
 
 def simulate_model(model: str | Program, step: StepOptions, lowering: Lowering, *, say: Say = silent) -> Report:
     """As `simulate`, with the options as values."""
-    from wsesim.engine.timing import check_batch
+    from wsesim.engine.steps.timing import check_batch
 
     check_step(step, lowering.batch)
     program = program_for(model, lowering, say)
@@ -115,7 +115,7 @@ class _Question:
 
     def flow(self, *, free_links: bool = False) -> Flow | None:
         """The steady state; None of one step at a time."""
-        from wsesim.engine.pipeline import pipeline
+        from wsesim.engine.steps.pipeline import pipeline
 
         if self.in_flight == 1:
             return None
@@ -123,15 +123,15 @@ class _Question:
 
 
 def _timing(program: Program, free_links: bool) -> Timing:
-    from wsesim.engine.timing import Timing
-    from wsesim.engine.wafer import Memory
+    from wsesim.engine.exact.wafer import Memory
+    from wsesim.engine.steps.timing import Timing
 
     return Timing(program, Memory(keep_timelines=False), free_links=free_links)
 
 
 def _effort(question: _Question, congestion: bool, sensitivity: bool) -> Effort:
     """Of all that was asked for."""
-    from wsesim.engine.effort import decode_effort, flow_effort, prefill_effort
+    from wsesim.engine.steps.effort import decode_effort, flow_effort, prefill_effort
     from wsesim.report.sensitivity import run_count
 
     timing, context, batch = make_timing(question.program), question.context, question.batch

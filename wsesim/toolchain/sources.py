@@ -79,7 +79,7 @@ def _layers_per_block(model: str, lowering: Lowering) -> int:
 
 
 def _placed_by_file(lowering: Lowering, path: str, options: Options) -> Options:
-    from wsesim_compiler.placement_file import parse_placement
+    from wsesim_compiler.placement.placement_file import parse_placement
 
     for name in _BY_PLACEMENT:
         if getattr(lowering, name) != getattr(Lowering(), name):

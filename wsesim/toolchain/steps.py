@@ -12,8 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from wsesim.cache import keep, read_kept
-from wsesim.engine.effort import Effort, prefill_times_effort
-from wsesim.engine.timing import Step, StepCycles, Timing
+from wsesim.engine.steps.effort import Effort, prefill_times_effort
+from wsesim.engine.steps.timing import Step, StepCycles, Timing
 
 
 class RememberedSteps:

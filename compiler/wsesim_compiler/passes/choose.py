@@ -36,8 +36,8 @@ from wsesim.program.program import Block
 from wsesim.program.protocols import CostOracle, LineUse
 from wsesim.progress import working
 from wsesim_compiler.options import AUTO, Collectives, PlacedBlock
-from wsesim_compiler.passes.probe import TYPICAL_CONTEXT
-from wsesim_compiler.placement import Placement
+from wsesim_compiler.placement.placement import Placement
+from wsesim_compiler.placement.probe import TYPICAL_CONTEXT
 
 CANDIDATE_ELEMENTS = 3  # a value and a 32-bit id, in elements of fp16
 

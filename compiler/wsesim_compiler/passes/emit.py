@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from wsesim.program.kernels import Embed
 from wsesim.program.program import Program
-from wsesim_compiler.placement import Placement
+from wsesim_compiler.placement.placement import Placement
 
 
 def emit(placement: Placement) -> Program:

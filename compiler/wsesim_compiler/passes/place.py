@@ -17,13 +17,13 @@ from wsesim.program.program import Block
 from wsesim_compiler.errors import PlacementError
 from wsesim_compiler.options import Options, PlacedBlock
 from wsesim_compiler.partition import Partition, Stage
-from wsesim_compiler.passes.ground import Ground, grounds
-from wsesim_compiler.passes.grow import missing_pes
-from wsesim_compiler.passes.place_by_hand import fits_by_hand, place_by_hand, short_of_bytes
-from wsesim_compiler.passes.probe import Probe, block_name
-from wsesim_compiler.passes.refuse import smallest_change
 from wsesim_compiler.passes.route import routable, route_moves
-from wsesim_compiler.placement import Placement
+from wsesim_compiler.placement.ground import Ground, grounds
+from wsesim_compiler.placement.grow import missing_pes
+from wsesim_compiler.placement.place_by_hand import fits_by_hand, place_by_hand, short_of_bytes
+from wsesim_compiler.placement.placement import Placement
+from wsesim_compiler.placement.probe import Probe, block_name
+from wsesim_compiler.placement.refuse import smallest_change
 
 Size = tuple[int, int]
 """(columns, rows)."""

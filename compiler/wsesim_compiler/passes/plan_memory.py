@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 
-from wsesim_compiler.memory import block_memory
-from wsesim_compiler.placement import Placement
+from wsesim_compiler.placement.memory import block_memory
+from wsesim_compiler.placement.placement import Placement
 
 
 def plan_memory(placement: Placement) -> Placement:

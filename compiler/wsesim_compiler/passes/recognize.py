@@ -11,13 +11,13 @@ from __future__ import annotations
 from wsesim_compiler.errors import Unsupported, UnsupportedOperatorError
 from wsesim_compiler.ir import Graph
 from wsesim_compiler.operators.operator import RECOGNIZED
-from wsesim_compiler.passes.patterns.attention import Refused, recognize_attention
-from wsesim_compiler.passes.patterns.flatten import flatten
-from wsesim_compiler.passes.patterns.linear import recognize_linear
-from wsesim_compiler.passes.patterns.matching import Matcher
-from wsesim_compiler.passes.patterns.rename import renamed
-from wsesim_compiler.passes.patterns.rmsnorm import recognize_rmsnorm
-from wsesim_compiler.passes.patterns.swiglu import recognize_swiglu
+from wsesim_compiler.patterns.attention import Refused, recognize_attention
+from wsesim_compiler.patterns.flatten import flatten
+from wsesim_compiler.patterns.linear import recognize_linear
+from wsesim_compiler.patterns.matching import Matcher
+from wsesim_compiler.patterns.rename import renamed
+from wsesim_compiler.patterns.rmsnorm import recognize_rmsnorm
+from wsesim_compiler.patterns.swiglu import recognize_swiglu
 from wsesim_compiler.verify import verify
 
 

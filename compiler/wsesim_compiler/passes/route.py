@@ -32,8 +32,8 @@ from wsesim.program.routes import (
 )
 from wsesim_compiler.errors import PlacementError
 from wsesim_compiler.partition import Stage
-from wsesim_compiler.passes.way_back import way_back
-from wsesim_compiler.placement import Placement
+from wsesim_compiler.placement.placement import Placement
+from wsesim_compiler.placement.way_back import way_back
 
 COLLECTIVE_COLOURS = (0, 1, 2, 3, 4)  # two for each phase's alternating chain, one for the broadcast
 EMBED_COLOURS = (5, 6)  # the id along the entry row and the columns; the rows of the table

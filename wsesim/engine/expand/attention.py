@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from wsesim.engine.expand.canvas import Canvas, Lines
 from wsesim.engine.expand.collective import all_reduce
-from wsesim.engine.taskgraph import COLLECTIVE, Int64
+from wsesim.engine.graph.taskgraph import COLLECTIVE, Int64
 from wsesim.program.kernels import ACROSS, ALONG, SEGMENT, FlashSum, QKNorm, Rope, Score, Softmax, WeightedSum
 from wsesim.program.kv import SHIFT, KVCache
 from wsesim.program.layout import Heads

@@ -7,8 +7,8 @@ from fractions import Fraction
 
 import numpy as np
 
-from wsesim.engine.builder import GraphBuilder
-from wsesim.engine.taskgraph import BLOCKING, COLLECTIVE, REROUTE, Int64
+from wsesim.engine.graph.builder import GraphBuilder
+from wsesim.engine.graph.taskgraph import BLOCKING, COLLECTIVE, REROUTE, Int64
 from wsesim.machine import Machine, Rect
 from wsesim.program.kernels import ALONG
 from wsesim.program.program import Block

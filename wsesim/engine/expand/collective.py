@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wsesim.engine.expand.canvas import Canvas, Lines
-from wsesim.engine.taskgraph import BLOCKING, COLLECTIVE, LAUNCHED, Int64
+from wsesim.engine.graph.taskgraph import BLOCKING, COLLECTIVE, LAUNCHED, Int64
 from wsesim.program.collectives import parse_collective, reduction, ring_order
 from wsesim.program.layout import ceil_div
 

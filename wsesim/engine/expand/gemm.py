@@ -18,7 +18,7 @@ import numpy as np
 
 from wsesim.engine.expand.canvas import Canvas, Lines
 from wsesim.engine.expand.collective import spread
-from wsesim.engine.taskgraph import COLLECTIVE, LAUNCHED, NORTH, SOUTH, Int64
+from wsesim.engine.graph.taskgraph import COLLECTIVE, LAUNCHED, NORTH, SOUTH, Int64
 from wsesim.program.gemm import Ring
 from wsesim.program.layout import ceil_div
 

@@ -11,9 +11,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from wsesim.engine.taskgraph import Int64, TaskGraph, steps
-from wsesim.engine.verify import verify
-from wsesim.engine.walk import Paths, reach
+from wsesim.engine.exact.walk import Paths, reach
+from wsesim.engine.graph.taskgraph import Int64, TaskGraph, steps
+from wsesim.engine.graph.verify import verify
 from wsesim.machine import Machine, Rect
 from wsesim.machine.machine import SlowPE
 

@@ -11,7 +11,7 @@ import numpy as np
 from wsesim.engine.expand.canvas import Canvas, LineCanvas, is_vertical
 from wsesim.engine.expand.kernels import Part, Site, expand_kernel, parts, routes_of
 from wsesim.engine.expand.segment import EqualLines, Phase, Plan, Segment, line_graph, local_machine
-from wsesim.engine.taskgraph import Int64, TaskGraph
+from wsesim.engine.graph.taskgraph import Int64, TaskGraph
 from wsesim.machine import Machine, Rect
 from wsesim.program.collectives import reduction
 from wsesim.program.kernels import ALONG, Embed, Kernel, Linear, Output, Sample, Score, WeightRef

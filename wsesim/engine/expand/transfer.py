@@ -9,10 +9,10 @@ from operator import itemgetter
 
 import numpy as np
 
+from wsesim.engine.exact.walk import Paths
 from wsesim.engine.expand.canvas import Canvas
 from wsesim.engine.expand.segment import Plan, Segment, local_machine
-from wsesim.engine.taskgraph import COLLECTIVE, Int64, TaskGraph
-from wsesim.engine.walk import Paths
+from wsesim.engine.graph.taskgraph import COLLECTIVE, Int64, TaskGraph
 from wsesim.machine import Machine, Rect
 from wsesim.program.path import Path
 from wsesim.program.program import Block, Program, Transfer

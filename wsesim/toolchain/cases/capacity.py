@@ -28,9 +28,9 @@ def _longest_context(side: int, cache: KVCache) -> Callable[[], float]:
     """Tokens of which one padded layer's K and V lie on a square block of a wse2, beside its weights and buffers."""
 
     def model() -> float:
-        from wsesim_compiler.memory import block_memory
         from wsesim_compiler.options import Options
-        from wsesim_compiler.passes.refuse import largest
+        from wsesim_compiler.placement.memory import block_memory
+        from wsesim_compiler.placement.refuse import largest
 
         machine, block = load_machine("wse2"), Block("layer", 0, 0, side, side, "rows")
         kernels = layer_kernels(_padded(side), block, "two_phase", cache).values()

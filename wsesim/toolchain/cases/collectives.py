@@ -64,7 +64,7 @@ def cases(measurement: Measurement) -> Iterator[Case]:
 
 def _cycles(collective: str, length: int, wavelets: int) -> Callable[[], float]:
     def model() -> float:
-        from wsesim.engine.measure import broadcast_cycles, line_cycles
+        from wsesim.engine.observe.measure import broadcast_cycles, line_cycles
 
         machine = _without_software(load_machine("wse2"))
         if collective == "broadcast":

@@ -39,7 +39,7 @@ def _case(group: str, measurement: Measurement, model: Callable[[], float]) -> C
 
 def _meshgemm(measurement: Measurement) -> float:
     from wsesim.engine.expand.gemm import tiles_of
-    from wsesim.engine.measure import meshgemm_cycles
+    from wsesim.engine.observe.measure import meshgemm_cycles
 
     side, rows, inner, columns, loops = (int(measurement.of(key)) for key in "PMKNL")
     tiles = tiles_of(rows, inner, columns, side)
@@ -66,7 +66,7 @@ def _part(measurement: Measurement) -> Callable[[], float]:
 @cache
 def _prefill_s(grid: str, tokens: int) -> float:
     """Seconds of a prompt; it is padded as the dimensions are, to whole tiles."""
-    from wsesim.engine.prefill import prefill_layer_cycles
+    from wsesim.engine.steps.prefill import prefill_layer_cycles
 
     machine, (shape, block) = load_machine("wse2"), _layer(grid)
     kernels = prefill_kernels(shape, block, ceil_div(tokens, block.rows) * block.rows, "meshgemm", REDUCE)
@@ -80,7 +80,7 @@ def _decode_s(grid: str, context: int) -> float:
 
 @cache
 def _decode_positions_s(grid: str, positions: int) -> float:
-    from wsesim.engine.measure import kernel_cycles
+    from wsesim.engine.observe.measure import kernel_cycles
 
     machine, (shape, block) = load_machine("wse2"), _layer(grid)
     kernels = layer_kernels(shape, block, REDUCE)

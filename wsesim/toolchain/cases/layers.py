@@ -67,7 +67,7 @@ def _model(measurement: Measurement) -> Callable[[], float] | None:
 @cache
 def _phases(context: int) -> dict[str, int]:
     """Cycles of each kernel of a Qwen3-4B layer, changes of routes before it apart (`role.routes`)."""
-    from wsesim.engine.measure import phase_cycles
+    from wsesim.engine.observe.measure import phase_cycles
 
     block = Block("layer", 0, 0, SIDE, SIDE, "rows")
     return phase_cycles(load_machine("wse3"), block, list(layer_kernels(QWEN3_4B, block, REDUCE).values()), context)
@@ -89,7 +89,7 @@ def _period(context: int) -> int:
 
 
 def _layer(machine: str, side: int, shape: LayerShape, context: int) -> int:
-    from wsesim.engine.measure import kernel_cycles
+    from wsesim.engine.observe.measure import kernel_cycles
 
     block = Block("layer", 0, 0, side, side, "rows")
     return kernel_cycles(load_machine(machine), block, list(layer_kernels(shape, block, REDUCE).values()), context)

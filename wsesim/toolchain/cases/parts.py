@@ -25,7 +25,7 @@ def case(measurement: Measurement) -> Case | None:
 
 
 def _silicon(measurement: Measurement, machine: Machine) -> Callable[[], float] | None:
-    from wsesim.engine.measure import one_way_cycles, send_to_receive_cycles
+    from wsesim.engine.observe.measure import one_way_cycles, send_to_receive_cycles
 
     op, dtype = _op(measurement.of("op"))
     match measurement.metric:
@@ -47,7 +47,7 @@ def _silicon(measurement: Measurement, machine: Machine) -> Callable[[], float] 
 
 def _simulator(measurement: Measurement, machine: Machine) -> Callable[[], float] | None:
     from wsesim.engine.expand.gemm import Tiles
-    from wsesim.engine.measure import op_cycles, relay_cycles, send_to_receive_cycles, tile_product_cycles
+    from wsesim.engine.observe.measure import op_cycles, relay_cycles, send_to_receive_cycles, tile_product_cycles
 
     form = str(measurement.of("form"))
     match measurement.metric:
@@ -81,13 +81,13 @@ def _op(named: str | None) -> tuple[str, str]:
 
 def _rate(machine: Machine, op: str, dtype: str) -> float:
     """Elements per cycle: the slope between two lengths."""
-    from wsesim.engine.measure import op_cycles
+    from wsesim.engine.observe.measure import op_cycles
 
     return (LONG - SHORT) / (op_cycles(machine, op, LONG, 1, dtype) - op_cycles(machine, op, SHORT, 1, dtype))
 
 
 def _setup(machine: Machine, op: str, dtype: str) -> float:
     """What is left at length nought."""
-    from wsesim.engine.measure import op_cycles
+    from wsesim.engine.observe.measure import op_cycles
 
     return op_cycles(machine, op, LONG, 1, dtype) - LONG / _rate(machine, op, dtype)

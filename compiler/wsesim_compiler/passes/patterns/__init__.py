@@ -1,1 +1,0 @@
-"""What recognize looks for, one pattern per file."""

@@ -1,0 +1,1 @@
+"""What `recognize` looks for in a canonical graph, one operator per file."""

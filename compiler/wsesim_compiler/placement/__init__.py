@@ -1,0 +1,1 @@
+"""Where the layers go: blocks, memory, estimates, placements by hand, refusals."""

@@ -1,0 +1,148 @@
+"""What a stage would need and cost on a block of a given size, asked many times by `place`."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from wsesim.machine import Machine
+from wsesim.machine.machine import dtype_bytes
+from wsesim.program.kernels import Kernel
+from wsesim.program.layout import Uniform, ceil_div
+from wsesim.program.program import Block, BlockMemory
+from wsesim_compiler.options import Collectives, Options
+from wsesim_compiler.partition import Partition, Stage
+from wsesim_compiler.placement.estimate import stage_cycles
+from wsesim_compiler.placement.memory import block_memory
+from wsesim_compiler.placement.refuse import out_of_bytes
+from wsesim_compiler.placement.stage_kernels import stage_kernels
+
+TYPICAL_CONTEXT = 2048
+
+Signature = tuple[tuple[object, ...], ...]
+
+
+class Probe:
+    """Memory and estimated cycles by (stages, size), remembered; stages of one shape are worked out once."""
+
+    def __init__(self, partition: Partition, machine: Machine, options: Options) -> None:
+        self.partition = partition
+        self.machine = machine
+        self.options = options
+        self.chunk = options.prefill_chunk or 1
+        first, last = partition.stages[0], partition.stages[-1]
+        self.embed: tuple[Stage, ...] = (first, last) if partition.tied else (first,)
+        self.head: tuple[Stage, ...] = () if partition.tied else (last,)
+        self.layer_groups = _groups(partition.layers, options)
+        self._memory: dict[tuple[tuple[int, ...], tuple[int, int]], BlockMemory] = {}
+        self._cycles: dict[tuple[tuple[int, ...], tuple[int, int]], int] = {}
+        self.context = min(TYPICAL_CONTEXT, options.max_context)
+        numbers: dict[Signature, int] = {}
+        self._signatures = {s.name: numbers.setdefault(_signature(s), len(numbers)) for s in partition.stages}
+        counts = Counter(map(self._key, self.layer_groups))
+        first_of = {self._key(group): group for group in reversed(self.layer_groups)}
+        self.layer_kinds = tuple((first_of[key], count) for key, count in counts.items())
+        self._least_bytes = max(map(self._linear_bytes, (group for group, _ in self.layer_kinds)))
+
+    def memory(self, stages: tuple[Stage, ...], size: tuple[int, int]) -> BlockMemory:
+        """Bytes of the fullest PE; stages that take turns share the buffers, and a tied table."""
+        key = (self._key(stages), size)
+        if key not in self._memory:
+            self._memory[key] = self._work_out(stages, size)
+        return self._memory[key]
+
+    def cycles(self, stages: tuple[Stage, ...], size: tuple[int, int]) -> int:
+        key = (self._key(stages), size)
+        if key not in self._cycles:
+            block = _block(size)
+            each = {self._signatures[s.name]: s for s in stages}
+            once = {
+                signature: stage_cycles(
+                    self.machine, self.options.timing_dtype, block, self._kernels(stage, block), self.context
+                )
+                for signature, stage in each.items()
+            }
+            self._cycles[key] = sum(once[self._signatures[s.name]] for s in stages)
+        return self._cycles[key]
+
+    def fits(self, stages: tuple[Stage, ...], size: tuple[int, int]) -> bool:
+        return self.memory(stages, size).total_bytes <= self.machine.room_bytes
+
+    def fits_layers(self, size: tuple[int, int]) -> bool:
+        """Whether a block of this size holds any of the groups of layers; the weights spread evenly are tried first."""
+        if self._least_bytes > size[0] * size[1] * self.machine.room_bytes:
+            return False
+        return all(self.fits(group, size) for group, _ in self.layer_kinds)
+
+    def _linear_bytes(self, stages: tuple[Stage, ...]) -> int:
+        """Bytes of the matrices of some layers, without padding."""
+        widths, elements = self.partition.widths, 0
+        for stage in stages:
+            linears = (n for fused in stage.fused for n in fused.nodes if n.op == "linear")
+            own = {(n.inputs[1], n.attributes): widths[n.inputs[0]] * widths[n.name] for n in linears}
+            elements += sum(own.values())
+        return elements * dtype_bytes(self.options.timing_dtype)
+
+    def layer_cycles(self, size: tuple[int, int]) -> int:
+        """One token through all layers on blocks of this size, handed over after each."""
+        fabric = self.machine.fabric
+        hand_over = size[0] * fabric.hop_cycles + fabric.ramp_send_cycles + fabric.ramp_receive_cycles
+        return sum(count * (self.cycles(group, size) + hand_over) for group, count in self.layer_kinds)
+
+    def used_rows(self, rows: int) -> int:
+        """Rows that hold a part of the residual stream when it is split over `rows`: more would idle."""
+        return Uniform(self.partition.widths[self.partition.stages[0].target], rows).used
+
+    def out_of_bytes(self, stages: tuple[Stage, ...], size: tuple[int, int]) -> str:
+        """What a block for these stages lacks at this size."""
+        block = Block(block_name(stages), 0, 0, *size, "rows")
+        kernels = tuple(k for s in stages for k in self._kernels(s, block))
+        return out_of_bytes(self.machine, self.options, block, kernels, self.memory(stages, size))
+
+    def _key(self, stages: tuple[Stage, ...]) -> tuple[int, ...]:
+        return tuple(self._signatures[s.name] for s in stages)
+
+    def _work_out(self, stages: tuple[Stage, ...], size: tuple[int, int]) -> BlockMemory:
+        block = _block(size)
+        if stages == self.embed or stages == self.head:
+            kernels = tuple(k for s in stages for k in self._kernels(s, block))
+            return block_memory(block, kernels, self.options, self.chunk)
+        once: dict[int, BlockMemory] = {}
+        for stage in stages:
+            if self._signatures[stage.name] not in once:
+                memory = block_memory(block, self._kernels(stage, block), self.options, self.chunk)
+                once[self._signatures[stage.name]] = memory
+        each = [once[self._signatures[s.name]] for s in stages]
+        return BlockMemory(
+            block.name,
+            sum(m.weight_bytes for m in each),
+            sum(m.kv_bytes for m in each),
+            max(m.buffer_bytes for m in each),
+        )
+
+    def _kernels(self, stage: Stage, block: Block) -> tuple[Kernel, ...]:
+        """Neither bytes nor the estimate depend on which collective is chosen."""
+        asked = Collectives(self.options.collective, self.options.collective)
+        return stage_kernels(self.partition, stage, block, self.options, lambda name: asked)
+
+
+def block_name(stages: tuple[Stage, ...]) -> str:
+    """Name of the block that holds these stages."""
+    if len(stages) == 1:
+        return stages[0].name
+    last = stages[-1].name
+    return "table" if stages[0].kind == "embed" else f"{stages[0].name}_{last.removeprefix('layer')}"
+
+
+def _block(size: tuple[int, int]) -> Block:
+    return Block("probe", 0, 0, *size, "rows")
+
+
+def _groups(layers: tuple[Stage, ...], options: Options) -> tuple[tuple[Stage, ...], ...]:
+    """Layers that share a block: pipelined one, hybrid some, shared all."""
+    each = {"pipelined": 1, "hybrid": options.layers_per_block, "shared": len(layers)}[options.strategy]
+    return tuple(layers[i * each : (i + 1) * each] for i in range(ceil_div(len(layers), each)))
+
+
+def _signature(stage: Stage) -> Signature:
+    """What decides a stage's bytes and cycles: its operators, operands, shapes and attributes, not its names."""
+    return tuple((f.role, tuple((n.op, len(n.inputs), n.type, n.attributes) for n in f.nodes)) for f in stage.fused)

@@ -1,0 +1,1 @@
+"""Exact shortcuts: remembered effects, folded lines, repeated bodies, walked transfers. Same cycles as whole graphs."""

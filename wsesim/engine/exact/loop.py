@@ -1,0 +1,138 @@
+"""loop(body, n): a body that is run n times on the same PEs, simulated until it repeats itself.
+
+What one run of the body leaves to the next is the State (when PEs, ramps and links are free); the body's messages end
+inside it. So when the state of everything that the body touches, minus the earliest cycle at which one of its PEs is
+free, has been there before, everything from then on repeats, with any period; the rest is the same, so many cycles
+later. The result is that of the n bodies in one graph, to the bit: if a run asks for a link or ramp before the one
+before it has done so for the last time, which makes runs one after the other inexact, the one graph is simulated.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsesim.engine.expand.segment import Segment, plan_of
+from wsesim.engine.flow.simulate import simulate
+from wsesim.engine.flow.state import NEVER, Requests, State
+from wsesim.engine.graph.merge import merge
+from wsesim.engine.graph.taskgraph import Int64, TaskGraph
+from wsesim.machine import Fabric, Rect
+
+NO_PORTS = np.empty(0, np.int64)
+FIELDS = tuple(f.name for f in dataclasses.fields(State) if f.name not in ("columns", "rows"))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LoopRun:
+    """A loop that has run.
+
+    state        after it;  runs: how often the body ran;  simulated: runs of it that were simulated
+    period       runs after which everything repeats, `period_cycles` later; 0 if it never did
+    end_cycles   when the last task ended;  link_events: links granted in all runs
+    """
+
+    state: State
+    runs: int
+    simulated: int
+    period: int
+    period_cycles: int
+    end_cycles: int
+    link_events: int
+
+
+def loop(body: TaskGraph, runs: int, fabric: Fabric, state: State | None = None, most: int | None = None) -> LoopRun:
+    """`runs` times the body from `state` on (idle if None).
+
+    most: simulate no more than so many runs; if nothing has repeated by then, the rest is not done (`LoopRun.runs` says
+    how many were).
+    """
+    state = State.idle(body.columns, body.rows) if state is None else state
+    busy = np.diff(body.pe_ptr()) > 0
+    seen: dict[bytes, tuple[int, int]] = {}
+    before, touched, asked, events, last = state, None, None, 0, min(runs, most or runs)
+    for done in range(last):
+        timeline = simulate(body, fabric, NO_PORTS, NO_PORTS, before)
+        if asked is not None and _out_of_order(asked, timeline.requests):
+            return _whole(body, last, fabric, state)
+        after, asked, events = timeline.state_after, timeline.requests, timeline.link_events
+        if touched is None:
+            touched = _touched(before, after, busy)
+        base = int(after.pe_free[busy].min())
+        first = seen.setdefault(_profile(after, asked, touched, base), (done + 1, base))
+        if first[0] <= done:
+            period, shift = done + 1 - first[0], base - first[1]
+            rest = runs - done - 1
+            ahead = _moved(after, touched, rest // period * shift)
+            end = _run(body, rest % period, fabric, ahead)
+            return _finished(end, busy, runs, done + 1 + rest % period, (period, shift), events)
+        before = after
+    return _finished(before, busy, last, last, (0, 0), events)
+
+
+def _out_of_order(earlier: Requests, later: Requests) -> bool:
+    """Whether a ramp or link is asked for by a run before the one before it has asked for the last time. A body asks
+    for the same ones in every run, so what is in order run by run is in order.
+    """
+    ramps = (later.ramp_first < earlier.ramp_last).any()
+    return bool(ramps or (later.link_first < earlier.link_last).any())
+
+
+def _run(body: TaskGraph, runs: int, fabric: Fabric, state: State) -> State:
+    for _ in range(runs):
+        state = simulate(body, fabric, NO_PORTS, NO_PORTS, state).state_after
+    return state
+
+
+def _finished(
+    state: State, busy: NDArray[np.bool_], runs: int, simulated: int, period: tuple[int, int], events: int
+) -> LoopRun:
+    end = int(state.pe_free[busy].max()) if busy.any() else 0
+    return LoopRun(state, runs, simulated, *period, end, runs * events)
+
+
+def _whole(body: TaskGraph, runs: int, fabric: Fabric, state: State) -> LoopRun:
+    """All runs in one graph."""
+    window = Rect(0, 0, body.columns, body.rows)
+    graph = merge([Segment("run", window, plan_of(body))] * runs, window)
+    timeline = simulate(graph, fabric, NO_PORTS, NO_PORTS, state)
+    busy = np.diff(body.pe_ptr()) > 0
+    end = int(timeline.state_after.pe_free[busy].max())
+    return LoopRun(timeline.state_after, runs, runs, 0, 0, end, timeline.link_events)
+
+
+Touched = dict[str, NDArray[np.intp]]
+
+
+def _touched(before: State, after: State, busy: NDArray[np.bool_]) -> Touched:
+    """Places of each field that a run changes: a PE that has tasks, a ramp or link that has messages (it is free
+    later than before each time that one passes)."""
+    return {
+        name: np.flatnonzero(busy if name == "pe_free" else getattr(after, name) != getattr(before, name))
+        for name in FIELDS
+    }
+
+
+def _values(state: State, touched: Touched) -> Iterator[Int64]:
+    for name, places in touched.items():
+        yield getattr(state, name)[places]
+
+
+def _profile(state: State, asked: Requests, touched: Touched, base: int) -> bytes:
+    digest = hashlib.blake2b(digest_size=16)
+    for values in (*_values(state, touched), asked.ramp_last, asked.link_last):
+        digest.update((np.where(values == NEVER, NEVER, values - base)).tobytes())
+    return digest.digest()
+
+
+def _moved(state: State, touched: Touched, cycles: int) -> State:
+    """The state with everything that the body touches so many cycles later."""
+    moved = {name: getattr(state, name).copy() for name in FIELDS}
+    for name, places in touched.items():
+        moved[name][places] += cycles
+    return dataclasses.replace(state, **moved)

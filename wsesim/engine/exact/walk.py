@@ -1,0 +1,242 @@
+"""walk: messages of tasks that wait for none are followed one after the other, from their PE to the end of their path.
+
+Such a message is delayed only by those that asked for its ramps and links before. So one that comes to no ramp and no
+link before another that was followed already meets each of them as that one left it for good, and no event has to be
+put in order. Messages whose first legs lie on one line are tried in the order in which they would come without
+waiting; where one turns out to come before another, the line is done again the other way round. Lines that meet are
+given up: then the whole graph is simulated. The rules are those of `simulate.py`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+
+from wsesim.engine.exact.line_kernels import Fields
+from wsesim.engine.flow.records import Constants
+from wsesim.engine.flow.state import NEVER
+from wsesim.engine.graph.taskgraph import EAST, NORTH, SOUTH, WEST, Int64, steps
+from wsesim.jit import njit
+
+MOST_TRIES: Final = 64  # per line
+
+compiled = njit(_nrt=False)
+inlined = njit(_nrt=False, inline="always")
+
+
+class Paths(NamedTuple):
+    """Messages by source PE, in the order of its program: each is sent by a task of its own, after `send_cycles`; every
+    PE that they reach takes in all of them in one more task, in `receive_cycles`. Arrays are [messages].
+    """
+
+    source: Int64  # number of the PE
+    wavelets: Int64
+    direction1: Int64
+    hops1: Int64
+    direction2: Int64
+    hops2: Int64
+    first_drop: Int64  # a copy at each hop from here on
+    send_cycles: int
+    receive_cycles: int
+
+
+class Walk(NamedTuple):
+    """What following the messages reads and writes."""
+
+    step: Any  # [4] distance of a hop in PE numbers
+    line: Any  # [messages] line and direction of the first leg
+    before: Fields
+    now: Fields
+    head: Any  # [messages] when the ramp pass begins
+    tail: Any  # and ends
+    arrived: Any  # [PEs] latest tail of what comes in, NEVER if nothing does
+    ramp_asker: Any  # [PEs] message that asked last, where one did
+    link_asker: Any  # [4 PEs]
+
+
+def walk(paths: Paths, columns: int, before: Fields, now: Fields, fabric: Constants) -> int | None:
+    """Writes what the messages do to `now`, equal to `before` at first; the end of the last task. None: given up."""
+    count, pes = paths.source.size, before.pe_free.size
+    head, tail = np.empty((2, count), np.int64)
+    askers = np.empty(pes, np.int32), np.empty(4 * pes, np.int32)
+    row, column = np.divmod(paths.source, columns)
+    line = 4 * np.where(paths.direction1 <= max(EAST, WEST), row, column) + paths.direction1
+    state = Walk(steps(columns), line, before, now, head, tail, np.full(pes, NEVER, np.int64), *askers)
+    _send(paths, state, fabric)
+    ahead = np.choose(paths.direction1, _by_direction(column, -column, -row, row))
+    order = np.lexsort((head - ahead * fabric.hop_cycles, line))  # on each line as they would come to a place on it
+    ends = np.append(np.flatnonzero(np.diff(line[order])) + 1, order.size)
+    if not _follow(paths, state, fabric, order, ends):
+        return None
+    return int(_receive(paths, state))
+
+
+def _by_direction(east: Int64, west: Int64, north: Int64, south: Int64) -> list[Int64]:
+    values = {EAST: east, WEST: west, NORTH: north, SOUTH: south}
+    return [values[direction] for direction in range(4)]
+
+
+@compiled
+def reach(paths: Paths, step: Any, reached: Any) -> None:
+    """Marks the PEs that messages are dropped on; `step` [4] is the distance of a hop in PE numbers."""
+    for m in range(paths.source.size):
+        for hop in range(paths.first_drop[m], paths.hops1[m] + paths.hops2[m] + 1):
+            first = min(hop, paths.hops1[m])
+            along = first * step[paths.direction1[m]] + (hop - first) * step[paths.direction2[m]]
+            reached[paths.source[m] + along] = True
+
+
+@compiled
+def _send(paths: Paths, walk: Walk, fabric: Constants) -> None:
+    for m in range(paths.source.size):
+        pe = paths.source[m]
+        walk.now.pe_free[pe] += paths.send_cycles
+        walk.head[m] = walk.now.pe_free[pe]
+        if not fabric.free_links:
+            walk.head[m] = max(walk.head[m], walk.now.ramp_out_free[pe])
+        walk.tail[m] = walk.head[m] + _duration(paths.wavelets[m], fabric)
+        if not fabric.free_links:
+            walk.now.ramp_out_free[pe] = walk.tail[m]
+
+
+@compiled
+def _receive(paths: Paths, walk: Walk) -> int:
+    free, end = walk.now.pe_free, 0
+    for m in range(paths.source.size):
+        end = max(end, free[paths.source[m]])
+    for pe in range(walk.arrived.size):
+        if walk.arrived[pe] != NEVER:
+            free[pe] = max(free[pe], walk.arrived[pe]) + paths.receive_cycles
+            end = max(end, free[pe])
+    return end
+
+
+@compiled
+def _follow(paths: Paths, walk: Walk, fabric: Constants, order: Any, ends: Any) -> bool:
+    first = 0
+    for end in ends:
+        number, tries = first, 0
+        while number < end:
+            later = _follow_one(paths, walk, fabric, order[number])
+            if later < 0:
+                number += 1
+                continue
+            place = first
+            while place < number and order[place] != later:
+                place += 1
+            tries += 1
+            if place == number or tries > MOST_TRIES:
+                return False
+            _undo(paths, walk, order, first, number)
+            message = order[number]
+            for i in range(number, place, -1):
+                order[i] = order[i - 1]
+            order[place] = message
+            number = first
+        first = end
+    return True
+
+
+@compiled
+def _follow_one(paths: Paths, walk: Walk, fabric: Constants, m: int) -> int:
+    """-1, or a message that was followed already and comes to a ramp or a link later than this one."""
+    now, duration = walk.now, _duration(paths.wavelets[m], fabric)
+    hops1, hops = paths.hops1[m], paths.hops1[m] + paths.hops2[m]
+    router, cycle = paths.source[m], walk.head[m] + fabric.ramp_send_cycles
+    tail = walk.tail[m] + fabric.ramp_send_cycles - fabric.hop_cycles
+    for position in range(hops + 1):
+        if position >= paths.first_drop[m]:
+            granted = cycle
+            if not fabric.free_links:
+                later = _ask(walk, now.ramp_first, now.ramp_last, walk.ramp_asker, router, cycle, m)
+                if later >= 0:
+                    return int(later)
+                granted = max(cycle, now.ramp_in_free[router])
+                now.ramp_in_free[router] = granted + duration
+                if fabric.shallow or granted > cycle:
+                    _hold(paths, walk, fabric, m, router, position, granted)
+            tail_in = max(granted + duration, tail + fabric.hop_cycles) + fabric.ramp_receive_cycles
+            walk.arrived[router] = max(walk.arrived[router], tail_in)
+        if position == hops:
+            break
+        if position == hops1:
+            cycle += fabric.turn_cycles
+        direction = paths.direction1[m] if position < hops1 else paths.direction2[m]
+        link, granted = 4 * router + direction, cycle
+        if not fabric.free_links:
+            later = _ask(walk, now.link_first, now.link_last, walk.link_asker, link, cycle, m)
+            if later >= 0:
+                return int(later)
+            granted = max(cycle, now.link_free[link])
+        tail = max(granted + duration, tail + fabric.hop_cycles)
+        if not fabric.free_links:
+            now.link_free[link] = tail
+            if position == hops1 or fabric.shallow or granted > cycle:
+                _hold(paths, walk, fabric, m, router, position, granted)
+        router += walk.step[direction]
+        cycle = granted + fabric.hop_cycles
+    return -1
+
+
+@inlined
+def _ask(walk: Walk, firsts: Any, lasts: Any, askers: Any, place: int, cycle: int, m: int) -> int:
+    """-1, or the message that asked for this ramp or link last, if it comes after this one or is of another line."""
+    if firsts[place] == NEVER:
+        firsts[place] = cycle
+    else:
+        late = cycle < lasts[place] or (cycle == lasts[place] and m < askers[place])
+        if late or walk.line[askers[place]] != walk.line[m]:
+            return int(askers[place])
+    lasts[place] = cycle
+    askers[place] = m
+    return -1
+
+
+@compiled
+def _hold(paths: Paths, walk: Walk, fabric: Constants, m: int, router: int, position: int, granted: int) -> None:
+    """What does not fit into the queues behind a head that goes on at `granted` passes the links there after that."""
+    rest, free = paths.wavelets[m] - fabric.queue_wavelets, walk.now.link_free
+    while rest > 0 and position > 0:
+        position -= 1
+        direction = paths.direction1[m] if position < paths.hops1[m] else paths.direction2[m]
+        router -= walk.step[direction]
+        link = 4 * router + direction
+        free[link] = max(free[link], granted + _duration(rest, fabric))
+        rest -= fabric.queue_wavelets
+
+
+@compiled
+def _undo(paths: Paths, walk: Walk, order: Any, first: int, last: int) -> None:
+    """Takes back what the messages of `order` from `first` to `last`, of one line, did on their ways."""
+    now, before = walk.now, walk.before
+    for i in range(first, last + 1):
+        m = order[i]
+        router, hops = paths.source[m], paths.hops1[m] + paths.hops2[m]
+        for position in range(hops + 1):
+            if position >= paths.first_drop[m] and _forget(
+                walk, now.ramp_first, now.ramp_last, walk.ramp_asker, router, m
+            ):
+                now.ramp_in_free[router] = before.ramp_in_free[router]
+                walk.arrived[router] = NEVER
+            if position < hops:
+                direction = paths.direction1[m] if position < paths.hops1[m] else paths.direction2[m]
+                link = 4 * router + direction
+                if _forget(walk, now.link_first, now.link_last, walk.link_asker, link, m):
+                    now.link_free[link] = before.link_free[link]
+                router += walk.step[direction]
+
+
+@inlined
+def _forget(walk: Walk, firsts: Any, lasts: Any, askers: Any, place: int, m: int) -> bool:
+    """Forgets what the line of a message asked for; whether it did."""
+    if firsts[place] == NEVER or walk.line[askers[place]] != walk.line[m]:
+        return False
+    firsts[place] = NEVER
+    lasts[place] = NEVER
+    return True
+
+
+@inlined
+def _duration(wavelets: int, fabric: Constants) -> int:
+    return -(-wavelets * fabric.wavelet_numerator // fabric.wavelet_denominator)

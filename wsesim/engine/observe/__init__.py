@@ -1,0 +1,1 @@
+"""What a run did: critical path, traffic, the cycles of one line."""

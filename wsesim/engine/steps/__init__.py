@@ -1,0 +1,1 @@
+"""Steps: a decode step, a prompt, tokens in flight."""
