@@ -37,7 +37,7 @@ check: $(VENV)/dev  ## lint, format, types
 fuzz: $(VENV)/dev  ## damaged files for every reader, 100,000 (CASES=N): none may fail
 	$(BIN)/python -m tests.fuzz --cases $(CASES)
 
-bench: $(VENV)/dev  ## measured figures, medians and ratios, with the machine they were measured on
+bench: $(VENV)/dev  ## measure wsesim itself, and write docs/performance.md
 	$(BIN)/python -m benchmarks
 
 refresh: $(VENV)/dev  ## show which modelled cycles moved, and hold the new ones

@@ -1,4 +1,7 @@
-"""`python -m benchmarks [commands|engine|execute|generate|prefill|serve|steps]`: all of them, or some."""
+"""`python -m benchmarks [commands|engine|execute|generate|prefill|serve|steps]`: all of them, or some.
+
+Prints a table for each, and writes it into docs/performance.md.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ from benchmarks import (
     bench_steps,
 )
 from benchmarks.machine import machine_text
+from benchmarks.page import write_part
 from benchmarks.row import Row
 from wsesim.tables import aligned
 
@@ -30,11 +34,17 @@ ALL: dict[str, Callable[[], list[Row]]] = {
 
 
 def main(names: list[str]) -> None:
-    """Prints a table for each name."""
+    """Runs the named benchmarks, or all. Each table is written as soon as it is measured."""
+    unknown = [name for name in names if name not in ALL]
+    if unknown:
+        sys.exit(f"unknown benchmark {unknown[0]!r}; known: {', '.join(ALL)}")
     print(machine_text())
     for name in names or list(ALL):
+        machine = machine_text()  # with the load before the benchmark
+        rows = ALL[name]()
         print(f"\n{name}")
-        print(aligned(row.text() for row in ALL[name]()), flush=True)
+        print(aligned(row.cells() for row in rows), flush=True)
+        write_part(name, rows, machine)
 
 
 if __name__ == "__main__":

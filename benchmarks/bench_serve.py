@@ -114,10 +114,15 @@ def _load() -> list[Row]:
         own_s = server.cpu_s() - before_s
     assert texts == ["a" * TOKENS] * REQUESTS
     tokens = REQUESTS * TOKENS
-    note = f"{CLIENTS} clients, {REQUESTS} requests, half of them streams, every reply as its seed has it alone"
+    note = "half are streams; every reply is the text that its seed has alone"
     return [
-        Row("tiny under load, through the socket", tokens / wall_s, "tokens/s", note=note),
-        Row("server's CPU a token, outside execute and simulate", 1e3 * own_s / tokens, "ms", 1.0),
+        Row(
+            f"the tiny model under load, {CLIENTS} clients, {REQUESTS:,} requests",
+            tokens / wall_s,
+            "tokens/s",
+            note=note,
+        ),
+        Row("the server's own CPU time a token under this load", 1e3 * own_s / tokens, "ms", 1.0),
     ]
 
 
@@ -137,8 +142,8 @@ def _overhead() -> list[Row]:
             began = time.perf_counter()
             asyncio.run(_crowd(server.url, [body]))
             walls.append((time.perf_counter() - began) / TOKENS)
-    note = f"{1e3 * own_s:.2f} ms of CPU, a draw over 49,152 logits included, of {1e3 * median(walls):.1f} ms a token"
-    return [Row("smollm2-135m alone: the server's share of a token", 100 * own_s / median(walls), "%", 5.0, note=note)]
+    note = f"{1e3 * own_s:.2f} ms of CPU time, with a draw over 49,152 logits, of {1e3 * median(walls):.1f} ms a token"
+    return [Row("the server's own share of a token of smollm2-135m", 100 * own_s / median(walls), "%", 5.0, note=note)]
 
 
 def _vanishing() -> list[Row]:
@@ -149,7 +154,7 @@ def _vanishing() -> list[Row]:
         asyncio.run(_leave(server.url, GONE))
         _until_empty(server)
         grown_mb = server.resident_mb() - before_mb
-    return [Row(f"memory that {GONE} clients leave behind who vanish in mid-stream", grown_mb, "MB", 10.0)]
+    return [Row(f"memory that {GONE:,} clients leave behind if they vanish in mid-stream", grown_mb, "MB", 10.0)]
 
 
 async def _leave(url: str, count: int) -> None:
@@ -192,7 +197,12 @@ def _together() -> list[Row]:
     note = f"{median(alone):.1f} and {median(together):.1f} tokens/s, fp32, texts as alone"
     return [
         Row(
-            f"smollm2-135m, {IN_FLIGHT} requests in flight over one", median(ratios), "x", 2.5, at_most=False, note=note
+            f"tokens/s of smollm2-135m, {IN_FLIGHT} requests in flight over one",
+            median(ratios),
+            "x",
+            2.5,
+            at_most=False,
+            note=note,
         )
     ]
 

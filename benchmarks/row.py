@@ -1,13 +1,15 @@
-"""Row: one measured figure beside the limit that it is held to."""
+"""Row: one measured figure beside its limit."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+HEADING = ("what", "figure", "limit", "note")
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """`value` in `unit`; `limit` with `at_most` (or at least); no limit where the figure is only reported."""
+    """`value` in `unit`. It may be `limit` at most, or at least if `at_most` is false; None: no limit."""
 
     name: str
     value: float
@@ -16,11 +18,12 @@ class Row:
     at_most: bool = True
     note: str = ""
 
-    def text(self) -> tuple[str, str, str, str]:
-        """Cells of a table."""
+    def cells(self) -> tuple[str, str, str, str]:
+        """The cells below HEADING."""
+        return self.name, f"{self.value:.3g} {self.unit}", self._limit(), self.note
+
+    def _limit(self) -> str:
         if self.limit is None:
-            return self.name, f"{self.value:.4g} {self.unit}", "", self.note
+            return ""
         met = self.value <= self.limit if self.at_most else self.value >= self.limit
-        sign = "<=" if self.at_most else ">="
-        verdict = "met" if met else "NOT MET"
-        return self.name, f"{self.value:.4g} {self.unit}", f"{sign} {self.limit:g}: {verdict}", self.note
+        return f"{'at most' if self.at_most else 'at least'} {self.limit:g}{'' if met else ', NOT MET'}"
