@@ -28,7 +28,7 @@ from wsesim.engine.graph.taskgraph import EAST, Int64, TaskGraph
 from wsesim.engine.graph.verify import verify
 from wsesim.machine import Machine, Rect, load_machine
 from wsesim.program.kernels import ACROSS, ALONG
-from wsesim.program.program import Block
+from wsesim.program.parts import Block
 
 NOTHING: Int64 = np.empty(0, np.int64)
 ELEMENTS = 16  # of a PE's share of a vector: 4,096 over 256

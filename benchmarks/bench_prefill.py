@@ -26,8 +26,8 @@ from wsesim.engine.steps.prefill import PromptRun, prefill_layer
 from wsesim.machine import Machine, Rect, load_machine
 from wsesim.program.build import LayerShape, prefill_kernels
 from wsesim.program.gemm import ring
-from wsesim.program.prefill import Gemm
-from wsesim.program.program import Block
+from wsesim.program.parts import Block
+from wsesim.program.prompt_kernels import Gemm
 from wsesim.toolchain import make_timing
 
 SIDE, DIM, FFN = 660, 4620, 14520  # WaferLLM's LLaMA3-8B, padded

@@ -30,7 +30,7 @@ from wsesim.program.kernels import (
 )
 from wsesim.program.kv import DEFAULT_CACHE, KVCache
 from wsesim.program.layout import Heads, Uniform
-from wsesim.program.program import Block, Feedback, Transfer
+from wsesim.program.parts import Block, Feedback, Transfer
 
 
 @dataclass(frozen=True)

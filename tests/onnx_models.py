@@ -23,7 +23,6 @@ from wsesim_compiler.ir import Graph
 from wsesim_compiler.lower import lower, understand
 from wsesim_compiler.options import Options
 from wsesim_compiler.roles import named_by_role
-from wsesim_compiler.text import print_graph
 
 OPSETS = (18, 20, 23)
 FORMS = ("plain", "optimised")
@@ -104,7 +103,7 @@ def recognised_text(graph: Graph) -> str:
 
 def text_by_role(recognised: Graph) -> str:
     """The text of a graph that is recognised already."""
-    return print_graph(named_by_role(recognised).replace(name="model"), provenance=False)
+    return named_by_role(recognised).replace(name="model").text(provenance=False)
 
 
 def small_program(graph: Graph, max_context: int = 64) -> Program:

@@ -15,7 +15,7 @@ from tests.command_line import TOY, run, start
 from wsesim import __version__
 from wsesim.machine import machine_names
 from wsesim.program import parse_program
-from wsesim.program.text import load_program
+from wsesim.program.files import load_program
 from wsesim.toolchain.options import STAGES
 from wsesim_compiler.text import parse_graph
 from wsesim_models.config import CONFIGS

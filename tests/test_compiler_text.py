@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from wsesim_compiler.errors import GraphSyntaxError
 from wsesim_compiler.ir import Constant, Graph, Node, Parameter, TensorType, Value, attributes
-from wsesim_compiler.text import parse_graph, print_graph
+from wsesim_compiler.text import parse_graph
 
 TEXT = """\
 graph tiny
@@ -45,7 +45,7 @@ def test_text_is_this() -> None:
 
 
 def test_short_form_has_no_sources() -> None:
-    short = print_graph(tiny(), provenance=False)
+    short = tiny().text(provenance=False)
     assert "//" not in short
     assert {node.source for node in parse_graph(short).nodes} == {""}
 

@@ -25,7 +25,7 @@ from wsesim_compiler.interpret import interpret
 from wsesim_compiler.ir import Graph, Node
 from wsesim_compiler.passes.canonicalize import canonicalize
 from wsesim_compiler.passes.recognize import recognize
-from wsesim_compiler.text import parse_graph, print_graph
+from wsesim_compiler.text import parse_graph
 from wsesim_models.config import LlamaConfig, RopeScaling, config
 from wsesim_models.llama import Llama
 
@@ -95,7 +95,7 @@ def test_ours_and_transformers_qwen3_are_the_same_model() -> None:
     with torch.device("meta"):
         theirs = from_torch(hugging_face(family="qwen3", rope_parameters=rope), "model")
         ours = from_torch(Llama(dataclasses.replace(OURS, rope_scaling=None, qk_norm=True)), "model")
-    texts = [print_graph(stages(graph)[2], provenance=False) for graph in (ours, theirs)]
+    texts = [stages(graph)[2].text(provenance=False) for graph in (ours, theirs)]
     assert texts[0] == texts[1]
     assert texts[0].count("= qk_norm(") == 4
 
@@ -104,7 +104,7 @@ def test_ours_and_hugging_faces_are_the_same_model() -> None:
     with torch.device("meta"):
         theirs = from_torch(hugging_face(rope_parameters=LLAMA3_ROPE), "model")
         ours = from_torch(Llama(OURS), "model")
-    texts = [print_graph(stages(graph)[2], provenance=False) for graph in (ours, theirs)]
+    texts = [stages(graph)[2].text(provenance=False) for graph in (ours, theirs)]
     assert texts[0] == texts[1]
 
 

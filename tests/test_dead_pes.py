@@ -17,7 +17,7 @@ from tests.programs import ORACLE, UNTIED, recognised_graph
 from wsesim.machine import Machine, Rect, load_machine, with_defects
 from wsesim.machine.errors import MachineFileError
 from wsesim.program import Program, verify_program
-from wsesim.program.program import Block
+from wsesim.program.parts import Block
 from wsesim.program.routes import routed
 from wsesim.toolchain.session import make_timing
 from wsesim_compiler.errors import PlacementError, PlacementFileError

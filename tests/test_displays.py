@@ -16,7 +16,7 @@ from tests.programs import ORACLE, program, recognised_graph
 from wsesim.engine.steps.pipeline import pipeline
 from wsesim.engine.steps.timing import Timing
 from wsesim.machine import load_machine
-from wsesim.program.text import parse_program
+from wsesim.program.files import parse_program
 from wsesim.report.completion import completion_text
 from wsesim.report.published import measurements
 from wsesim.report.report import Report, report

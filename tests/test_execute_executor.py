@@ -15,7 +15,7 @@ from wsesim.execute.tiles import PANEL
 from wsesim.program import Program
 from wsesim.program.kernels import DECODE, PREFILL
 from wsesim.program.kv import KVCache
-from wsesim.program.prefill import TokenAdd
+from wsesim.program.prompt_kernels import TokenAdd
 
 IDS = [int(i) for i in np.random.default_rng(5).integers(0, 50, 80)]
 

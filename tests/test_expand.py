@@ -40,7 +40,7 @@ from wsesim.program.kernels import (
 )
 from wsesim.program.kv import POLICIES, KVCache
 from wsesim.program.layout import Heads, Uniform, ceil_div
-from wsesim.program.program import Block, Transfer
+from wsesim.program.parts import Block, Transfer
 from wsesim.program.routes import entry_pe, sampler_pe
 from wsesim_models.config import LlamaConfig
 

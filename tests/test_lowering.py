@@ -19,7 +19,7 @@ from wsesim.program.build import LayerShape, layer_kernels
 from wsesim.program.collectives import ALGORITHMS, COLLECTIVES
 from wsesim.program.kernels import Linear, QKNorm, Rope, WeightRef, kernel_inputs, kernel_weights
 from wsesim.program.kv import KVCache
-from wsesim.program.program import Block
+from wsesim.program.parts import Block
 from wsesim.program.routes import entry_pe, feedback_path, sampler_pe, transfer_paths
 from wsesim.toolchain.compiling import stage_text
 from wsesim.toolchain.options import STAGES

@@ -31,7 +31,7 @@ from wsesim.machine.machine import SlowPE
 from wsesim.machine.rules import LIMITS
 from wsesim.machine.text import whole_text
 from wsesim.machine.values import FIELDS, KINDS, machine_from, read_values, toml_value, values_of
-from wsesim.program.text import parse_program
+from wsesim.program.files import parse_program
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "machines" / "wse3-fast-hops.toml"
 WSE3 = load_machine("wse3")

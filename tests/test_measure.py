@@ -19,7 +19,7 @@ from wsesim.files import write_whole
 from wsesim.machine import load_machine
 from wsesim.program.build import LayerShape, layer_kernels, prefill_kernels
 from wsesim.program.kv import KVCache
-from wsesim.program.program import Block
+from wsesim.program.parts import Block
 
 WSE2 = load_machine("wse2")
 SHAPE = LayerShape(dim=64, heads=4, kv_heads=2, head_dim=16, ffn_dim=96)

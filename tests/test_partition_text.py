@@ -11,7 +11,7 @@ from wsesim_compiler.errors import GraphSyntaxError, PartitionError
 from wsesim_compiler.lower import from_text
 from wsesim_compiler.partition import Partition
 from wsesim_compiler.partition_rules import RULES, verify_partition
-from wsesim_compiler.partition_text import is_partition, parse_partition, print_partition
+from wsesim_compiler.partition_text import is_partition, parse_partition
 from wsesim_compiler.passes.partition import partition
 from wsesim_models.config import CONFIGS, LlamaConfig
 
@@ -23,7 +23,7 @@ def split(config: LlamaConfig = CONFIGS["tiny"]) -> Partition:
 @pytest.mark.parametrize("config", [CONFIGS["tiny"], NORMED, CONFIGS["smollm2-135m"]], ids=lambda c: c.name)
 def test_the_text_parses_back(config: LlamaConfig) -> None:
     made = split(config)
-    text = print_partition(made)
+    text = str(made)
     assert is_partition(text) and not is_partition(str(made.graph))
     assert parse_partition(text) == made == from_text(text) == from_text(str(made.graph))
     verify_partition(made)
@@ -31,7 +31,7 @@ def test_the_text_parses_back(config: LlamaConfig) -> None:
 
 def edited(*changes: tuple[str, str]) -> Partition:
     """tiny's partition, its text changed at one place each."""
-    text = print_partition(split())
+    text = str(split())
     for old, new in changes:
         assert len(re.findall(old, text)) == 1, old
         text = re.sub(old, new, text)

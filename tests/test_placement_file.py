@@ -17,7 +17,7 @@ from wsesim.errors import InvalidInputError, UnknownNameError, WsesimError
 from wsesim.machine import Machine, load_machine
 from wsesim.program import Program
 from wsesim.program.collectives import COLLECTIVES
-from wsesim.program.program import AXES, Block
+from wsesim.program.parts import AXES, Block
 from wsesim.toolchain.compiling import stage_text
 from wsesim.toolchain.session import make_executor, make_timing
 from wsesim_compiler.errors import PlacementError, PlacementFileError

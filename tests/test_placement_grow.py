@@ -9,7 +9,7 @@ import pytest
 
 from tests.programs import ORACLE, recognised_graph
 from wsesim.machine import Machine, load_machine
-from wsesim.program.program import Block
+from wsesim.program.parts import Block
 from wsesim_compiler.errors import PlacementError
 from wsesim_compiler.lower import lower
 from wsesim_compiler.options import Options, PlacedBlock

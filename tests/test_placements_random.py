@@ -15,7 +15,7 @@ from tests.programs import NORMED, ORACLE, UNTIED, recognised_graph
 from wsesim.machine import Machine, Rect, load_machine
 from wsesim.program import Program, parse_program
 from wsesim.program.kernels import kernel_weights
-from wsesim.program.program import AXES, Block
+from wsesim.program.parts import AXES, Block
 from wsesim.program.routes import routed
 from wsesim_compiler.errors import PlacementError
 from wsesim_compiler.ir import Graph

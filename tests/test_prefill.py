@@ -24,8 +24,8 @@ from wsesim.machine.machine import SlowPE
 from wsesim.program.build import LayerShape, prefill_kernels
 from wsesim.program.gemm import RINGS, ring
 from wsesim.program.layout import ceil_div
-from wsesim.program.prefill import Align, Gemm, PromptKernel
-from wsesim.program.program import Block
+from wsesim.program.parts import Block
+from wsesim.program.prompt_kernels import Align, Gemm, PromptKernel
 
 WSE2 = load_machine("wse2")
 SHAPE = LayerShape(dim=60, heads=1, kv_heads=1, head_dim=60, ffn_dim=130)

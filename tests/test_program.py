@@ -22,11 +22,11 @@ from wsesim.machine.machine import SlowPE
 from wsesim.program import Program, parse_program, verify_program
 from wsesim.program.collectives import COLLECTIVES, parse_collective, reduction, ring_order
 from wsesim.program.errors import ProgramRuleError, ProgramTextError, SramError
+from wsesim.program.files import load_program, save_program
 from wsesim.program.kernels import Kernel, Linear, WeightRef
 from wsesim.program.kv import POLICIES, KVCache
 from wsesim.program.layout import Heads, Layout, Uniform
-from wsesim.program.program import Block
-from wsesim.program.text import load_program, save_program
+from wsesim.program.parts import Block
 from wsesim.program.verify import RULES
 from wsesim_compiler.options import PlacedBlock
 from wsesim_models.config import LlamaConfig

@@ -9,8 +9,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from wsesim.program.layout import Uniform
+from wsesim.program.parts import AXES, Block, Transfer
 from wsesim.program.path import EAST, NORTH, SOUTH, WEST, Path
-from wsesim.program.program import AXES, Block, Transfer
 from wsesim.program.routes import (
     block_pe,
     colours_needed,

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 import wsesim
 from tests.serving import tiny_api, tiny_deployment, tiny_session
 from wsesim.errors import DoesNotFitError, InvalidInputError
-from wsesim.program.text import save_program
+from wsesim.program.files import save_program
 from wsesim.serve.api import Api
 from wsesim.serve.client import AsyncClient, Client
 from wsesim.serve.errors import ApiError

@@ -18,8 +18,8 @@ from wsesim.machine.machine import SlowPE
 from wsesim.machine.values import OPS
 from wsesim.program import Program
 from wsesim.program.collectives import ALGORITHMS
+from wsesim.program.files import parse_program
 from wsesim.program.kernels import PREFILL
-from wsesim.program.text import parse_program
 from wsesim.report.bounds import lower_bounds
 from wsesim.report.report import report
 

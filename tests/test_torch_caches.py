@@ -17,7 +17,6 @@ from wsesim_compiler.errors import ExportError, UnsupportedOperatorError
 from wsesim_compiler.frontends.torch_export import from_exported, from_torch
 from wsesim_compiler.passes.canonicalize import canonicalize
 from wsesim_compiler.passes.recognize import recognize
-from wsesim_compiler.text import print_graph
 
 MODELS: dict[str, dict[str, Any]] = {
     "llama": {},
@@ -74,7 +73,7 @@ def static(model: PreTrainedModel) -> ExportedProgram:
 
 
 def text_of(graph: Any) -> str:
-    recognised = print_graph(recognize(canonicalize(graph)), provenance=False)
+    recognised = recognize(canonicalize(graph)).text(provenance=False)
     return recognised.replace("@inner.", "@")
 
 

@@ -14,12 +14,14 @@ nodes.
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
 from wsesim.tables import Table
+from wsesim_compiler.line import word
 
 TOKENS = "T"
 """The symbolic dimension: the number of new tokens."""
@@ -179,10 +181,12 @@ class Graph:
         rows = [("operator", "nodes"), *((op, f"{count:,}") for op, count in counts)]
         return Table(repr(self)[1:-1], tuple(rows), heading=True).html()
 
-    def __str__(self) -> str:
-        from wsesim_compiler.text import print_graph  # text.py needs the classes above
+    def text(self, provenance: bool = True) -> str:
+        """The text form, which `parse_graph` reads back. Without `provenance` the nodes' sources are left out."""
+        return "\n".join(_lines(self, provenance)) + "\n"
 
-        return print_graph(self)
+    def __str__(self) -> str:
+        return self.text()
 
 
 def attributes(**values: Attribute) -> Attributes:
@@ -200,3 +204,45 @@ def _named(definitions: tuple[_Named, ...], name: str) -> _Named:
         if definition.name == name:
             return definition
     raise KeyError(name)
+
+
+def _lines(graph: Graph, provenance: bool) -> Iterator[str]:
+    parameters = {parameter.name for parameter in graph.parameters}
+
+    def reference(name: str) -> str:
+        return ("@" if name in parameters else "%") + word(name)
+
+    yield f"graph {word(graph.name)}"
+    for value in graph.inputs:
+        yield f"input %{word(value.name)} : {_type_text(value.type)}"
+    for parameter in graph.parameters:
+        yield f"parameter @{word(parameter.name)} : {_type_text(parameter.type)}"
+    for constant in graph.constants:
+        values = _attribute_text(constant.values)
+        yield f"constant %{word(constant.name)} : {_type_text(constant.type)} = {values}"
+    for node in graph.nodes:
+        source = f"  // {word(node.source)}" if provenance and node.source else ""
+        yield _node_text(node, [reference(name) for name in node.inputs]) + source
+    yield f"output {', '.join(reference(name) for name in graph.outputs)}".rstrip()
+
+
+def _node_text(node: Node, operands: list[str]) -> str:
+    text = f"%{word(node.name)} : {_type_text(node.type)} = {word(node.op)}({', '.join(operands)})"
+    pairs = ", ".join(f"{word(name)}={_attribute_text(value)}" for name, value in node.attributes)
+    return f"{text} {{{pairs}}}" if pairs else text
+
+
+def _type_text(type_: NodeType) -> str:
+    if isinstance(type_, TensorType):
+        dims = (str(dim) if isinstance(dim, int) else word(dim) for dim in type_.shape)
+        return f"[{', '.join(dims)}] {word(type_.dtype)}"
+    return f"({', '.join(_type_text(part) for part in type_)})"
+
+
+def _attribute_text(value: Attribute) -> str:
+    """A value of an attribute. Floats are printed by repr, which reads back exactly."""
+    if isinstance(value, tuple):
+        return f"({', '.join(_attribute_text(part) for part in value)})"
+    if isinstance(value, bool) or value is None:
+        return {True: "true", False: "false", None: "none"}[value]
+    return json.dumps(value) if isinstance(value, str) else repr(value)

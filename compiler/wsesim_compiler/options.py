@@ -8,7 +8,7 @@ from wsesim.errors import InvalidInputError, UnknownNameError, keyword
 from wsesim.machine.machine import TIMING_DTYPES
 from wsesim.program.collectives import COLLECTIVES, is_collective
 from wsesim.program.kv import KV_DTYPES, POLICIES, KVCache
-from wsesim.program.program import Block
+from wsesim.program.parts import Block
 
 STRATEGIES = ("pipelined", "shared", "hybrid")
 EXPLICIT = "explicit"

@@ -13,6 +13,10 @@ from dataclasses import dataclass
 
 from wsesim.tables import Table
 from wsesim_compiler.ir import Graph, Node
+from wsesim_compiler.line import word
+
+TITLE = "partition"
+"""The first line of a Partition's text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +79,13 @@ class Partition:
         return Table(repr(self)[1:-1], tuple(rows), heading=True).html()
 
     def __str__(self) -> str:
-        from wsesim_compiler.partition_text import print_partition  # which needs the classes above
-
-        return print_partition(self)
+        """The text form. `tokens`, the model's input, stands for what enters the embedding."""
+        tokens = self.graph.inputs[0].name
+        lines = [TITLE]
+        for stage in self.stages:
+            entering = word(stage.source or tokens)
+            lines.append(f"stage {word(stage.name)} {stage.kind} from %{entering} to %{word(stage.target)}")
+            for fused in stage.fused:
+                made = ", ".join(f"%{word(node.name)} {self.axes[node.name]}" for node in fused.nodes)
+                lines.append(f"  {word(fused.role)} : {made}")
+        return "\n".join(lines) + "\n" + str(self.graph)

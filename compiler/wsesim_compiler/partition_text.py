@@ -1,4 +1,4 @@
-"""The text form of a Partition: its stages, then its graph. `parse_partition(print_partition(p)) == p`.
+"""Reads the text form of a Partition: its stages, then its graph. `parse_partition(str(partition)) == partition`.
 
 partition
 stage NAME KIND from %VALUE to %VALUE
@@ -12,24 +12,9 @@ from __future__ import annotations
 from wsesim.errors import brief
 from wsesim_compiler.errors import GraphSyntaxError, PartitionError
 from wsesim_compiler.ir import Graph, Node, TensorType
-from wsesim_compiler.line import Line, word
-from wsesim_compiler.partition import Fused, Partition, Stage
-from wsesim_compiler.text import parse_graph, print_graph
-
-TITLE = "partition"
-
-
-def print_partition(partition: Partition) -> str:
-    """The whole text; `tokens`, the model's input, stands for what enters the embedding."""
-    tokens = partition.graph.inputs[0].name
-    lines = [TITLE]
-    for stage in partition.stages:
-        entering = word(stage.source or tokens)
-        lines.append(f"stage {word(stage.name)} {stage.kind} from %{entering} to %{word(stage.target)}")
-        for fused in stage.fused:
-            made = ", ".join(f"%{word(node.name)} {partition.axes[node.name]}" for node in fused.nodes)
-            lines.append(f"  {word(fused.role)} : {made}")
-    return "\n".join(lines) + "\n" + print_graph(partition.graph)
+from wsesim_compiler.line import Line
+from wsesim_compiler.partition import TITLE, Fused, Partition, Stage
+from wsesim_compiler.text import parse_graph
 
 
 def is_partition(text: str) -> bool:

@@ -1,4 +1,4 @@
-"""The text form of a Graph. `parse_graph(print_graph(g)) == g`, exactly: floats are printed by repr.
+"""Reads the text form of a Graph, which `str(graph)` prints. `parse_graph(str(graph)) == graph`, floats included.
 
     graph NAME
     input %NAME : TYPE
@@ -11,10 +11,6 @@ TYPE is `[T, 32] f32`, or a tuple of those. A name or source with unusual charac
 """
 
 from __future__ import annotations
-
-import json
-from collections.abc import Callable, Iterator
-from typing import TypeAlias
 
 from wsesim.errors import brief
 from wsesim_compiler.errors import GraphSyntaxError
@@ -30,61 +26,10 @@ from wsesim_compiler.ir import (
     TensorType,
     Value,
 )
-from wsesim_compiler.line import Line, word
+from wsesim_compiler.line import Line
 
 _MOST_LEVELS = 16
 _WORDS: dict[str, Attribute] = {"true": True, "false": False, "none": None}
-_Reference: TypeAlias = Callable[[str], str]
-
-
-def print_graph(graph: Graph, provenance: bool = True) -> str:
-    """Text of a graph; without `provenance` the sources are left out, and parse as empty."""
-    parameters = {parameter.name for parameter in graph.parameters}
-
-    def reference(name: str) -> str:
-        return ("@" if name in parameters else "%") + word(name)
-
-    return "\n".join(_lines(graph, reference, provenance)) + "\n"
-
-
-def _lines(graph: Graph, reference: _Reference, provenance: bool) -> Iterator[str]:
-    yield f"graph {word(graph.name)}"
-    for value in graph.inputs:
-        yield f"input %{word(value.name)} : {_type(value.type)}"
-    for parameter in graph.parameters:
-        yield f"parameter @{word(parameter.name)} : {_type(parameter.type)}"
-    for constant in graph.constants:
-        yield f"constant %{word(constant.name)} : {_type(constant.type)} = {_attribute(constant.values)}"
-    for node in graph.nodes:
-        yield _node(node, reference, provenance)
-    yield f"output {', '.join(reference(name) for name in graph.outputs)}".rstrip()
-
-
-def _node(node: Node, reference: _Reference, provenance: bool) -> str:
-    operands = ", ".join(reference(name) for name in node.inputs)
-    text = f"%{word(node.name)} : {_type(node.type)} = {word(node.op)}({operands})"
-    if node.attributes:
-        pairs = ", ".join(f"{word(name)}={_attribute(value)}" for name, value in node.attributes)
-        text += f" {{{pairs}}}"
-    return f"{text}  // {word(node.source)}" if provenance and node.source else text
-
-
-def _type(type_: NodeType) -> str:
-    if isinstance(type_, TensorType):
-        return f"[{', '.join(_dim(dim) for dim in type_.shape)}] {word(type_.dtype)}"
-    return f"({', '.join(_type(part) for part in type_)})"
-
-
-def _dim(dim: Dim) -> str:
-    return str(dim) if isinstance(dim, int) else word(dim)
-
-
-def _attribute(value: Attribute) -> str:
-    if isinstance(value, tuple):
-        return f"({', '.join(_attribute(part) for part in value)})"
-    if isinstance(value, bool) or value is None:
-        return {True: "true", False: "false", None: "none"}[value]
-    return json.dumps(value) if isinstance(value, str) else repr(value)
 
 
 def parse_graph(text: str) -> Graph:

@@ -137,7 +137,7 @@ def _check_output(option: str, path: str) -> None:
 
 
 def _save(program: Program, path: str) -> None:
-    from wsesim.program.text import save_program
+    from wsesim.program.files import save_program
 
     try:
         save_program(program, path)

@@ -44,7 +44,7 @@ from wsesim.program.kernels import (
 )
 from wsesim.program.kv import KVCache
 from wsesim.program.layout import Heads, Layout
-from wsesim.program.program import Transfer
+from wsesim.program.parts import Transfer
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int32]

@@ -29,7 +29,7 @@ from wsesim.program.kernels import (
     kernel_outputs,
 )
 from wsesim.program.layout import Layout
-from wsesim.program.program import Transfer
+from wsesim.program.parts import Transfer
 
 Floats = NDArray[np.float32]
 Item = Kernel | Transfer

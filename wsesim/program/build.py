@@ -26,8 +26,17 @@ from wsesim.program.kernels import (
 )
 from wsesim.program.kv import DEFAULT_CACHE, KV_DTYPES, POLICIES, KVCache
 from wsesim.program.layout import Heads, Layout, Uniform
-from wsesim.program.prefill import Align, Gemm, PromptKernel, TokenAdd, TokenNorm, TokenRope, TokenSoftmax, TokenSwiGLU
-from wsesim.program.program import Block
+from wsesim.program.parts import Block
+from wsesim.program.prompt_kernels import (
+    Align,
+    Gemm,
+    PromptKernel,
+    TokenAdd,
+    TokenNorm,
+    TokenRope,
+    TokenSoftmax,
+    TokenSwiGLU,
+)
 
 EPS = 1e-5  # decides no cycle
 

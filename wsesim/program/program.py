@@ -4,97 +4,30 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections import Counter
 from dataclasses import dataclass
 
-from wsesim.machine import Machine, Rect
+from wsesim.machine import Machine
+from wsesim.machine.text import machine_notes
 from wsesim.program.kernels import Kernel, in_phase
-from wsesim.program.layout import Layout
+from wsesim.program.parts import Block, BlockMemory, ColourUse, Feedback, Transfer
+from wsesim.program.text import constructor
+from wsesim.tables import Table, si_bytes
 
-AXES = ("rows", "columns")
 VERSION = 1  # of the Program's meaning; part of the fingerprint
 
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """A rectangle of PEs. `axis` is the way the residual stream is split over it: "rows" or "columns"."""
-
-    name: str
-    x: int
-    y: int
-    columns: int
-    rows: int
-    axis: str
-
-    @property
-    def rect(self) -> Rect:
-        return Rect(self.x, self.y, self.columns, self.rows)
-
-    @property
-    def along(self) -> int:
-        """Positions over which the residual stream is split."""
-        return self.rows if self.axis == "rows" else self.columns
-
-    @property
-    def across(self) -> int:
-        """Positions over which it is replicated."""
-        return self.columns if self.axis == "rows" else self.rows
-
-
-@dataclass(frozen=True, slots=True)
-class Transfer:
-    """The value `value` moves from block to block.
-
-    `straight`: the lines of both blocks continue each other, each line's last PE sends to all of the next block's
-    line. `reslice`: piece by piece to other lines, with one turn. `turn`: to a block that is split the other way.
-    `colours` are what it occupies. `lanes` are the first and last column (row, where the source is split over its
-    columns) on which a reslice leaves; None: all that both blocks share.
-    """
-
-    name: str
-    value: str
-    source: str
-    target: str
-    source_layout: Layout
-    target_layout: Layout
-    kind: str
-    colours: tuple[int, ...]
-    lanes: tuple[int, int] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Feedback:
-    """The sampled id goes from the sampling block back to the embedding's (one wavelet), along the column `lane`.
-
-    None: along the sampler's own column.
-    """
-
-    source: str
-    target: str
-    colours: tuple[int, ...]
-    lane: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class BlockMemory:
-    """Bytes of the fullest PE of a block."""
-
-    block: str
-    weight_bytes: int
-    kv_bytes: int
-    buffer_bytes: int
-
-    @property
-    def total_bytes(self) -> int:
-        return self.weight_bytes + self.kv_bytes + self.buffer_bytes
-
-
-@dataclass(frozen=True, slots=True)
-class ColourUse:
-    """Colours that a kind of collective holds on the PEs of a block. Kinds that share colours are rerouted in turn."""
-
-    block: str
-    kind: str
-    colours: tuple[int, ...]
+LISTS = {
+    "block": "blocks",
+    "kernel": "kernels",
+    "transfer": "transfers",
+    "colour": "colours",
+    "memory": "memory",
+}
+"""The word that begins a line of a Program's text, and the field that the line is an item of."""
+SINGLE = ("machine", "feedback")
+"""The fields that have one line of their own. All others stand in the header."""
+END = "end"
+"""The last line: a text that was cut off has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,22 +84,51 @@ class Program:
         return hashlib.sha256(stated.encode()).hexdigest()[:20]
 
     def text(self) -> str:
-        """The whole Program as text, which `parse_program` reads back."""
-        from wsesim.program.text import print_program  # which needs the class above
+        """The whole Program as text, one item a line. `wsesim.program.parse_program` reads it back."""
+        own_lines = (*LISTS.values(), *SINGLE)
+        header = [f"{f.name}={getattr(self, f.name)!r}" for f in dataclasses.fields(self) if f.name not in own_lines]
+        lines = [f"program {VERSION}", f"header({', '.join(header)})"]
+        lines += [f"{name} {constructor(getattr(self, name))}" for name in SINGLE]
+        for word, field in LISTS.items():
+            lines += [f"{word} {constructor(item)}" for item in getattr(self, field)]
+        return "\n".join([*lines, END]) + "\n"
 
-        return print_program(self)
+    def summary(self) -> Table:
+        """The table of `wsesim compile`: blocks of one shape together, their fullest PE, and the transfers."""
+        machine = self.machine
+        memory = {m.block: m for m in self.memory}
+        shapes: dict[tuple[int, int, int], list[str]] = {}
+        for block in self.blocks:
+            shapes.setdefault((block.columns, block.rows, memory[block.name].total_bytes), []).append(block.name)
+        rows = [("blocks", "PEs each", "bytes on the fullest PE", "of")]
+        rows += [
+            (_names(names), f"{columns} x {height}", f"{total:,}", f"{machine.room_bytes:,}")
+            for (columns, height, total), names in shapes.items()
+        ]
+        kinds = Counter(t.kind for t in self.transfers)
+        turns = f"{kinds['turn']} turns, " if kinds["turn"] else ""
+        moves = (
+            f"{len(self.kernels)} kernels; {kinds['straight']} straight transfers, {kinds['reslice']} reslices; "
+            f"{turns}context {self.max_context:,} x {self.sequences}; fingerprint {self.fingerprint()}"
+        )
+        return Table(
+            f"{self.model} on {machine.name}, {self.strategy}: {self.pes:,} PEs "
+            f"in {len(self.blocks)} blocks, {si_bytes(self.sram_bytes)} of SRAM",
+            tuple(rows),
+            heading=True,
+            notes=(moves, *machine_notes(machine)),
+        )
 
     def __repr__(self) -> str:
         blocks = f"{len(self.blocks)} blocks, {self.pes:,} PEs"
         return f"<Program {self.model} on {self.machine.name}, {self.strategy}: {blocks}, context {self.max_context:,}>"
 
     def __str__(self) -> str:
-        """The table that `wsesim compile` prints."""
-        from wsesim.program.summary import summary
-
-        return summary(self).text()
+        return self.summary().text()
 
     def _repr_html_(self) -> str:
-        from wsesim.program.summary import summary
+        return self.summary().html()
 
-        return summary(self).html()
+
+def _names(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{names[0]} .. {names[-1]} ({len(names)})"

@@ -16,8 +16,9 @@ from wsesim.machine import Rect
 from wsesim.program.collectives import reduction
 from wsesim.program.kernels import Embed, Kernel, Linear, Sample
 from wsesim.program.layout import Layout
+from wsesim.program.parts import Block, Transfer
 from wsesim.program.path import Path, bent
-from wsesim.program.program import Block, Program, Transfer
+from wsesim.program.program import Program
 from wsesim.program.transfers import Stream, kind_between, lane_span, streams, transposed
 
 ID_ELEMENTS = 2  # a 32-bit id in fp16 elements

@@ -18,8 +18,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from wsesim.program.layout import Layout, Uniform, ceil_div
+from wsesim.program.parts import Block, Transfer
 from wsesim.program.path import EAST, NORTH, SOUTH, WEST, Path, bent
-from wsesim.program.program import Block, Transfer
 
 STRAIGHT = "straight"
 RESLICE = "reslice"

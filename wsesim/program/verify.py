@@ -35,7 +35,8 @@ from wsesim.program.kernels import (
 )
 from wsesim.program.kv import KV_DTYPES, POLICIES, KVCache
 from wsesim.program.layout import Heads, Layout, Uniform
-from wsesim.program.program import AXES, Block, Program
+from wsesim.program.parts import AXES, Block
+from wsesim.program.program import Program
 from wsesim.program.routes import (
     colour_conflicts,
     colours_needed,

@@ -26,8 +26,9 @@ from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Bbox, ScaledTranslation
 
 from wsesim.machine import Rect
+from wsesim.program.parts import Block, Transfer
 from wsesim.program.path import Path
-from wsesim.program.program import Block, Program, Transfer
+from wsesim.program.program import Program
 from wsesim.program.routes import feedback_path, transfer_paths
 
 Point = tuple[float, float]

@@ -47,7 +47,7 @@ GRAPH_SOURCES = (
 PROGRAM_SOURCES = (
     *GRAPH_SOURCES,
     "wsesim_compiler.frontends.exported",
-    "wsesim.program.text",
+    "wsesim.program.files",
     "wsesim.toolchain.onnx_model",
     "wsesim.toolchain.oracle",
 )
@@ -152,7 +152,7 @@ def compile_from(path: str, lowering: Lowering, *, observe: Observe = unobserved
 
 def _finished_program(model: str | Program, lowering: Lowering, observe: Observe) -> Program:
     """A Program as it is, saved or not."""
-    from wsesim.program.text import load_program
+    from wsesim.program.files import load_program
 
     if lowering != Lowering():
         name = f"{model} is a saved" if isinstance(model, str) else f"this is {model.model}'s"
@@ -183,7 +183,7 @@ def _remembered_program(model: str, machine: Machine, options: Options, rope_the
 
 
 def _parse_program(data: bytes) -> Program:
-    from wsesim.program.text import parse_program
+    from wsesim.program.files import parse_program
     from wsesim.program.verify import verify_program
 
     program = parse_program(data.decode())

@@ -128,10 +128,8 @@ class Session:
         return html_of(self._tables())
 
     def _tables(self) -> tuple[Table, ...]:
-        from wsesim.program.summary import summary
-
         slots = f"{self.engine.slots} slots of {self.engine.max_context:,} tokens"
-        return summary(self.program), Table("ready to answer", (("text", self._whose_text()), ("room", slots)))
+        return self.program.summary(), Table("ready to answer", (("text", self._whose_text()), ("room", slots)))
 
     def _whose_text(self) -> str:
         return f"text and token counts of {self.text_from}" if self.text_from else "text of its own"

@@ -11,12 +11,12 @@ from wsesim_compiler.frontends.census import refuse_unknown
 from wsesim_compiler.frontends.fx_cache import is_position_range
 from wsesim_compiler.frontends.fx_values import (
     Placeholders,
-    dtype_name,
     read_placeholders,
     source_name,
     type_of,
 )
 from wsesim_compiler.frontends.many_tokens import for_many_tokens, one_token
+from wsesim_compiler.frontends.torch_dtypes import dtype_name
 from wsesim_compiler.ir import TOKENS, Attribute, Graph, Node, NodeType, TensorType
 from wsesim_compiler.operators.operator import RAW
 from wsesim_compiler.ops import OPERATORS, vocabulary

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from wsesim_compiler.errors import ExportError
+from wsesim_compiler.frontends.torch_dtypes import dtype_name
 from wsesim_compiler.ir import TOKENS, Node, Shape, TensorType, attributes
 
 if TYPE_CHECKING:
@@ -93,8 +94,6 @@ def position_nodes(node: fx.Node, sizes: Sizes, name: str) -> list[Node]:
 
     Raises ExportError for an input that is neither.
     """
-    from wsesim_compiler.frontends.fx_values import dtype_name
-
     value = node.meta["val"]
     dtype = dtype_name(value.dtype) or "other"
     length = sizes.dim(value.shape[-1]) if value.shape else None

@@ -16,25 +16,13 @@ from wsesim_compiler.frontends.fx_cache import (
     tokens_input,
     written_buffers,
 )
+from wsesim_compiler.frontends.torch_dtypes import dtype_name
 from wsesim_compiler.ir import TOKENS, Constant, Node, NodeType, Parameter, TensorType, Value, attributes
 
 if TYPE_CHECKING:
     from torch import fx
     from torch.export import ExportedProgram
 
-_DTYPES = {
-    "float64": "f64",
-    "float32": "f32",
-    "float16": "f16",
-    "bfloat16": "bf16",
-    "int64": "i64",
-    "int32": "i32",
-    "int16": "i16",
-    "int8": "i8",
-    "uint8": "u8",
-    "bool": "bool",
-    "complex64": "c64",
-}
 _CONSTANT_LIMIT = 1 << 20
 
 
@@ -176,11 +164,6 @@ def type_of(value: Any, sizes: Sizes) -> NodeType | None:
     dims = tuple(sizes.dim(dim) for dim in value.shape)
     known = tuple(dim for dim in dims if dim is not None)
     return TensorType(known, dtype_name(value.dtype) or "other") if len(known) == len(dims) else None
-
-
-def dtype_name(dtype: object) -> str | None:
-    """Our name of a torch dtype, None for anything else."""
-    return _DTYPES.get(str(dtype).removeprefix("torch."))
 
 
 def source_name(node: fx.Node) -> str:

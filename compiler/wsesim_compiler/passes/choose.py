@@ -32,7 +32,7 @@ from wsesim.program.kernels import (
     WeightedSum,
     line_kind,
 )
-from wsesim.program.program import Block
+from wsesim.program.parts import Block
 from wsesim.program.protocols import CostOracle, LineUse
 from wsesim.progress import working
 from wsesim_compiler.options import AUTO, Collectives, PlacedBlock

@@ -13,7 +13,7 @@ from itertools import product
 
 from wsesim.machine import Machine
 from wsesim.program.layout import ceil_div
-from wsesim.program.program import Block
+from wsesim.program.parts import Block
 from wsesim_compiler.errors import PlacementError
 from wsesim_compiler.options import Options, PlacedBlock
 from wsesim_compiler.partition import Partition, Stage

@@ -19,8 +19,8 @@ import numpy as np
 from wsesim.machine import Rect
 from wsesim.program.kernels import ACROSS, ALONG, SEGMENT
 from wsesim.program.layout import Uniform
+from wsesim.program.parts import Block, ColourUse, Transfer
 from wsesim.program.path import Path
-from wsesim.program.program import Block, ColourUse, Transfer
 from wsesim.program.routes import (
     colours_needed,
     dead_on_the_way,

@@ -25,7 +25,7 @@ from wsesim.program.kernels import (
     SwiGLU,
     WeightedSum,
 )
-from wsesim.program.program import Block
+from wsesim.program.parts import Block
 
 RECEIVED = {"chain": 1, "two_phase": 4, "tree": 9}
 """Candidates, and how many sums the busiest PE receives at most; what is far from all of them is not chosen either."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from itertools import combinations
 
 from wsesim.machine import Machine
-from wsesim.program.program import Block
+from wsesim.program.parts import Block
 from wsesim_compiler.options import Options, PlacedBlock
 from wsesim_compiler.partition import Partition
 from wsesim_compiler.placement.place_by_hand import block_bytes, fits_by_hand

@@ -23,7 +23,7 @@ from wsesim.program.kernels import (
     kernel_inputs,
     kernel_outputs,
 )
-from wsesim.program.program import Block, BlockMemory
+from wsesim.program.parts import Block, BlockMemory
 from wsesim_compiler.options import Options
 
 

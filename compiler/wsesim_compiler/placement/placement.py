@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from wsesim.machine import Machine
 from wsesim.program.kernels import Kernel
-from wsesim.program.program import Block, BlockMemory, ColourUse, Feedback, Transfer
+from wsesim.program.parts import Block, BlockMemory, ColourUse, Feedback, Transfer
 from wsesim.tables import Table
 from wsesim_compiler.options import Collectives, Options, PlacedBlock
 from wsesim_compiler.partition import Partition, Stage

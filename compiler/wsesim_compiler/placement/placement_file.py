@@ -22,7 +22,7 @@ from typing import Any
 from wsesim.errors import InvalidInputError, brief
 from wsesim.files import parse_toml
 from wsesim.machine.fields import build
-from wsesim.program.program import AXES, Block
+from wsesim.program.parts import AXES, Block
 from wsesim_compiler.errors import PlacementFileError
 from wsesim_compiler.options import AUTO, EXPLICIT, Collectives, Options, PlacedBlock
 

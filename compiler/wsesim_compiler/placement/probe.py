@@ -8,7 +8,7 @@ from wsesim.machine import Machine
 from wsesim.machine.machine import dtype_bytes
 from wsesim.program.kernels import Kernel
 from wsesim.program.layout import Uniform, ceil_div
-from wsesim.program.program import Block, BlockMemory
+from wsesim.program.parts import Block, BlockMemory
 from wsesim_compiler.options import Collectives, Options
 from wsesim_compiler.partition import Partition, Stage
 from wsesim_compiler.placement.estimate import stage_cycles

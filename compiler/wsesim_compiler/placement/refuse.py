@@ -13,7 +13,7 @@ from wsesim.machine import Machine
 from wsesim.machine.machine import dtype_bytes
 from wsesim.program.kernels import Kernel
 from wsesim.program.kv import CONCAT, INTERLEAVED
-from wsesim.program.program import Block, BlockMemory
+from wsesim.program.parts import Block, BlockMemory
 from wsesim_compiler.options import AUTO, Options
 from wsesim_compiler.partition import Partition
 from wsesim_compiler.placement.memory import kernel_bytes

@@ -26,7 +26,7 @@ from wsesim.program.kernels import (
 )
 from wsesim.program.kv import KVCache
 from wsesim.program.layout import Heads, Layout, Uniform
-from wsesim.program.program import Block
+from wsesim.program.parts import Block
 from wsesim_compiler.ir import Graph, Node
 from wsesim_compiler.options import FUSED, Collectives, Options
 from wsesim_compiler.partition import Fused, Partition, Stage

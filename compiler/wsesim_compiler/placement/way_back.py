@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from wsesim.program.parts import Feedback
 from wsesim.program.path import Path
-from wsesim.program.program import Feedback
 from wsesim.program.routes import dead_on_the_way, sampler_on, way_home
 from wsesim_compiler.errors import PlacementError
 from wsesim_compiler.placement.placement import Placement

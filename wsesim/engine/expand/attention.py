@@ -8,7 +8,7 @@ from wsesim.engine.graph.taskgraph import COLLECTIVE, Int64
 from wsesim.program.kernels import ACROSS, ALONG, SEGMENT, FlashSum, QKNorm, Rope, Score, Softmax, WeightedSum
 from wsesim.program.kv import SHIFT, KVCache
 from wsesim.program.layout import Heads
-from wsesim.program.program import Block
+from wsesim.program.parts import Block
 
 
 def qk_norm(canvas: Canvas, kernel: QKNorm, block: Block, label: str) -> None:

@@ -11,7 +11,7 @@ from wsesim.engine.graph.builder import GraphBuilder
 from wsesim.engine.graph.taskgraph import BLOCKING, COLLECTIVE, REROUTE, Int64
 from wsesim.machine import Machine, Rect
 from wsesim.program.kernels import ALONG
-from wsesim.program.program import Block
+from wsesim.program.parts import Block
 
 EAST, WEST, NORTH, SOUTH = range(4)
 

@@ -30,7 +30,7 @@ from wsesim.program.kernels import (
     WeightedSum,
     line_kind,
 )
-from wsesim.program.program import Block
+from wsesim.program.parts import Block
 
 ID_ELEMENTS = 2  # a 32-bit id in fp16 elements
 CANDIDATE_ELEMENTS = 3  # a value and a 32-bit id

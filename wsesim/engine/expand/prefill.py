@@ -9,7 +9,7 @@ from __future__ import annotations
 from wsesim.engine.expand.canvas import Canvas, Lines
 from wsesim.engine.expand.collective import all_reduce
 from wsesim.program.layout import ceil_div
-from wsesim.program.prefill import TokenAdd, TokenNorm, TokenRope, TokenSoftmax, TokenSwiGLU
+from wsesim.program.prompt_kernels import TokenAdd, TokenNorm, TokenRope, TokenSoftmax, TokenSwiGLU
 
 TokenKernel = TokenNorm | TokenRope | TokenSoftmax | TokenSwiGLU | TokenAdd
 

@@ -15,7 +15,8 @@ from wsesim.engine.graph.taskgraph import Int64, TaskGraph
 from wsesim.machine import Machine, Rect
 from wsesim.program.collectives import reduction
 from wsesim.program.kernels import ALONG, Embed, Kernel, Linear, Output, Sample, Score, WeightRef
-from wsesim.program.program import Block, Program
+from wsesim.program.parts import Block
+from wsesim.program.program import Program
 from wsesim.program.routes import entry_pe
 
 NAMELESS = WeightRef("", 0, 0)

@@ -14,8 +14,9 @@ from wsesim.engine.expand.canvas import Canvas
 from wsesim.engine.expand.segment import Plan, Segment, local_machine
 from wsesim.engine.graph.taskgraph import COLLECTIVE, Int64, TaskGraph
 from wsesim.machine import Machine, Rect
+from wsesim.program.parts import Block, Transfer
 from wsesim.program.path import Path
-from wsesim.program.program import Block, Program, Transfer
+from wsesim.program.program import Program
 from wsesim.program.routes import feedback_path, transfer_paths
 
 

@@ -22,7 +22,7 @@ from wsesim.errors import InvalidInputError
 from wsesim.machine import Machine, Rect
 from wsesim.program.gemm import ring
 from wsesim.program.kernels import ALONG, Kernel
-from wsesim.program.program import Block
+from wsesim.program.parts import Block
 from wsesim.program.protocols import LineUse
 
 NOTHING = np.empty(0, np.int64)

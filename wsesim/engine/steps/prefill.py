@@ -27,8 +27,8 @@ from wsesim.errors import InvalidInputError
 from wsesim.machine import Machine, Rect
 from wsesim.program.gemm import ring
 from wsesim.program.layout import ceil_div
-from wsesim.program.prefill import Align, Gemm, PromptKernel
-from wsesim.program.program import Block
+from wsesim.program.parts import Block
+from wsesim.program.prompt_kernels import Align, Gemm, PromptKernel
 
 LARGEST_SUMMA = 96  # side; its tasks grow with the cube
 

@@ -7,7 +7,7 @@ from functools import cache
 
 from wsesim.machine import load_machine
 from wsesim.program.build import LayerShape, layer_kernels
-from wsesim.program.program import Block
+from wsesim.program.parts import Block
 from wsesim.report.published import Measurement, measurements
 from wsesim.report.validation import Case
 
