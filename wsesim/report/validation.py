@@ -1,8 +1,9 @@
-"""Validation: published figures beside what the engine makes of the same workload, in groups with a stated band."""
+"""Validation: published figures beside the engine's figures for the same workload, in groups with bands."""
 
 from __future__ import annotations
 
 import dataclasses
+import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -14,10 +15,12 @@ from wsesim.report.published import Measurement
 from wsesim.report.schema import stamped
 from wsesim.tables import Table, aligned
 
+MARKDOWN_COLUMNS = 100
+
 
 @dataclass(frozen=True, slots=True)
 class Band:
-    """What a group is held to, per cent; a group without a band is only reported."""
+    """The largest median and the largest worst error of a group, in per cent."""
 
     median: float
     worst: float
@@ -25,9 +28,10 @@ class Band:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Rows that test one thing. `tests` says what, `constants` where the machine's numbers for it come from.
+    """Rows that test one thing. `tests` says what, `constants` says which machine and what differs from it.
 
-    Of more than `shown` rows only so many with the largest errors are printed, after a summary by metric.
+    A group without a band is only reported. A group of more than `shown` rows prints a summary by metric, and the
+    `shown` rows with the largest errors.
     """
 
     name: str
@@ -40,7 +44,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A published figure that the engine can be asked for; of a published formula, its value `at` one point."""
+    """A published figure, and the function that simulates it. A formula has one case for each point, in `at`."""
 
     group: str
     measurement: Measurement
@@ -65,7 +69,7 @@ class Row:
 
     @property
     def error(self) -> float:
-        """Per cent of the measured figure; positive where the model takes longer or yields more."""
+        """Per cent of the measured figure; positive if the modelled figure is larger."""
         return 100 * (self.modelled / self.measured - 1)
 
 
@@ -95,14 +99,14 @@ class Validation:
         return tuple(row for row in self.rows if row.group == group.name)
 
     def holds(self, group: Group) -> bool:
-        """Whether median and worst lie inside the group's band."""
+        """Whether median and worst error lie inside the group's band; true for a group without one."""
         if group.band is None or not self.rows_of(group):
             return True
         middle, worst = self.errors(group)
         return middle <= group.band.median and worst <= group.band.worst
 
     def errors(self, group: Group) -> tuple[float, float]:
-        """Median and worst of the errors' sizes, per cent."""
+        """Median and largest absolute error, per cent."""
         return _median_and_worst(self.rows_of(group))
 
     @property
@@ -150,7 +154,7 @@ def validate(groups: Iterable[Group], cases: Iterable[Case], left_out: Iterable[
 
 
 def validation_text(validation: Validation) -> str:
-    """A table for each group, then what was left out by reason."""
+    """A table for each group, then the number of rows that are not simulated, by reason."""
     parts = []
     for group in validation.groups:
         if validation.rows_of(group):
@@ -211,7 +215,7 @@ def _cells(found: Sequence[Row]) -> list[tuple[str, ...]]:
 
 
 def summary(validation: Validation, group: Group) -> str:
-    """Median and worst beside the band."""
+    """Median and worst error, and whether they lie inside the band."""
     middle, worst = validation.errors(group)
     said = f"median {middle:.1f} %, worst {worst:.1f} %"
     if group.band is None:
@@ -225,11 +229,15 @@ def validation_markdown(validation: Validation) -> str:
     parts = [HEAD]
     for group in validation.groups:
         if validation.rows_of(group):
-            parts.append(f"## {group.name}: {group.title}\n\n{group.tests} {group.constants}\n")
+            parts.append(f"## {group.name}: {group.title}\n\n{_paragraph(group.tests)}\n{_paragraph(group.constants)}")
             parts.append("\n".join(map(_markdown_table, _tables(validation, group))))
             parts.append(f"\n{summary(validation, group)}.\n")
     parts.append("## Not simulated\n\n" + _markdown_table([("reason", "rows"), *_reasons(validation)]))
     return "\n".join(parts)
+
+
+def _paragraph(text: str) -> str:
+    return textwrap.fill(text, MARKDOWN_COLUMNS, break_on_hyphens=False) + "\n"
 
 
 def _markdown_table(rows: list[tuple[str, ...]]) -> str:
@@ -239,15 +247,19 @@ def _markdown_table(rows: list[tuple[str, ...]]) -> str:
 
 
 def _reasons(validation: Validation) -> list[tuple[str, ...]]:
-    """Why rows are left out, and how many for each reason."""
+    """Each reason to leave rows out, and their number."""
     return [(reason, str(count)) for reason, count in Counter(why for _, why in validation.left_out).items()]
 
 
 HEAD = """# Validation
 
-Published measurements of wafers beside what the engine makes of the same workload. Generated by
-`wsesim validate --markdown docs/validation.md`; a test holds it. Errors are per cent of the measured figure, positive
-where the model's is larger. Constants come from measurements of single PEs, links and relays (the group parts, which
-therefore tests the engine's arithmetic, not its foresight); layers, models and the service are predicted. A group
-inside its band is said to be so, one outside too.
+This page compares published measurements of wafers with the figures of the engine for the same
+workload. `wsesim validate --markdown docs/validation.md` writes it, and a test checks it.
+
+- An error is in per cent of the measured figure. It is positive if the modelled figure is larger.
+- The constants of the machines come from measurements of single PEs, links and relays. These are
+  the rows of the group `parts`.
+- Layers, models and the service are predicted. Nothing is fitted to them.
+- Below each table stand the median and the worst error, and whether they lie inside the group's
+  band.
 """

@@ -1,4 +1,4 @@
-"""The cases of `wsesim validate`: which published rows are simulated, how, and why the others are not."""
+"""The cases of `wsesim validate`: the groups of published rows, and why other rows are not simulated."""
 
 from __future__ import annotations
 
@@ -14,85 +14,98 @@ GROUPS = (
         "parts",
         "single PE and fabric",
         Band(2, 6),
-        "One vector operation, one message, one chain of stages, each on the profile that it was measured on.",
-        "The presets take these very rows: the group holds the engine to its own constants.",
+        "These rows test one vector operation, one message, or one chain of stages. Each row runs on the machine of "
+        "its measurement: silicon, or the vendor's simulator.",
+        "The presets take their constants from these rows. So this group tests the engine's arithmetic only.",
     ),
     Group(
         collectives.STRAIGHT,
         "chain, star and broadcast on a line, against HPDC'24's formulas",
         Band(1, 3),
-        "Messages, ramps and queues of one line, P from 4 to 512 PEs, B from 1 to 1024 wavelets.",
-        "wse2; what the formulas do not know, launches, is nought. The star's formula leaves out the hop that its "
-        "nearest PE is away: one cycle, which is much of the shortest stars.",
+        "These rows test messages, ramps and queues of one line: P from 4 to 512 PEs, B from 1 to 1024 wavelets.",
+        "The machine is wse2, without the cycles to launch an operation, which the formulas leave out. The star's "
+        "formula also leaves out one hop, to the nearest PE. This hop is one cycle, a large part of the shortest "
+        "stars.",
         shown=8,
     ),
     Group(
         collectives.ROUNDS,
         "tree, two phases and ring on a line, against HPDC'24's formulas",
         Band(10, 25),
-        "Overlap of what several PEs send at once, over the same grid.",
-        "As above. The formulas are bounds by contention and distance, which the simulation need not reach or keep to; "
-        "the formula of two phases is the table's general model, with groups of sqrt(P).",
+        "These rows test how well messages of several PEs overlap, over the same grid of P and B.",
+        "The machine is the same as in the group before. The formulas estimate cycles from contention and distance. "
+        "The simulation may be slower or faster. The formula of two phases is the table's general model, with groups "
+        "of sqrt(P) PEs.",
         shown=8,
     ),
     Group(
         "qwen3",
-        "a Qwen3-4B layer and its phases, and a full-attention layer of Qwen3.5-9B, on a CS-3, block 256 x 256",
+        "layers of Qwen3-4B and Qwen3.5-9B on a CS-3",
         Band(12, 25),
-        "Kernels of a real decode on silicon: GEMVs, AllReduces, norms of heads, softmax and their growth with the "
-        "context. A phase is timed within a layer that follows one like itself. The 9B layer has other kernels than "
-        "the 4B's; its output gate is timed as a SwiGLU.",
-        "wse3, unchanged; collectives two_phase, as the layout that the measured kernels follow. The measured kernels "
-        "keep sums and softmax in fp32 and have scalar code between their vector operations; neither is modelled.",
+        "These rows test the kernels of a real decode step on silicon: GEMVs, AllReduces, norms of heads, softmax, and "
+        "their growth with the context. The block has 256 x 256 PEs. A phase is timed within a layer that follows an "
+        "equal layer. The layer of the 9B model is a full-attention layer. Its kernels differ from those of the 4B "
+        "model; its output gate is timed as a SwiGLU.",
+        "The machine is wse3, unchanged. Collectives are two_phase, which fits the layout of the measured kernels. The "
+        "measured kernels keep sums and softmax in fp32 and run scalar code between their vector operations. The "
+        "simulation has neither.",
     ),
     Group(
         "waferllm",
         "WaferLLM's LLaMA3-8B decode layer on a WSE-2",
         Band(8, 20),
-        "A whole layer, padded as theirs, on three grids: more cores are slower.",
-        "wse2, unchanged; collectives two_phase.",
+        "These rows test a whole layer on three grids, padded as in the measurement. More cores are slower.",
+        "The machine is wse2, unchanged. Collectives are two_phase.",
     ),
     Group(
         "meshgemm",
         "MeshGEMM on 3 x 3 PEs in the vendor's simulator",
         Band(10, 25),
-        "A distributed product of 1 to 16 tokens a PE; a step multiplies never, once or twice, tiles move or not.",
-        "wse3-simulator, unchanged; scalar instructions are counted in the published program, one a cycle.",
+        "These rows test a distributed matrix product of 1 to 16 tokens a PE. In each step, a PE multiplies its tiles "
+        "L times (0, 1 or 2). The tiles move if comm is True.",
+        "The machine is wse3-simulator, unchanged. The scalar instructions are counted in the published program, one "
+        "cycle each.",
     ),
     Group(
         "waferllm-prefill",
         "WaferLLM's LLaMA3-8B prefill of 4K tokens on a WSE-2",
         Band(8, 20),
-        "Eight products of a layer by MeshGEMM, their alignments, softmax and norms, padded as theirs, on three grids.",
-        "wse2, unchanged; collectives two_phase.",
+        "These rows test a layer of a prompt on three grids, padded as in the measurement: eight products by MeshGEMM, "
+        "their alignments, softmax and norms.",
+        "The machine is wse2, unchanged. Collectives are two_phase.",
     ),
     Group(
         "waferllm-e2e",
         "WaferLLM's LLaMA3-8B requests on a WSE-2: prefill on 660 x 660, decode on 360 x 360",
         Band(8, 20),
-        "Prompt and tokens together, as a request has them.",
-        "As the two groups before; what moves weights and cache between the grids is not in the measurement.",
+        "These rows test whole requests: the prompt and the tokens after it.",
+        "Machine and collectives are those of the two groups of WaferLLM before. The measurement leaves out the time "
+        "to move weights and KV cache from one grid to the other.",
     ),
     Group(
         "waferllm-inferred",
         "Prompt and token of these requests, apart",
         Band(8, 20),
-        "Solved from the requests' rates, with a token's time taken as constant: no measurements of their own.",
-        "As before. No source says what the vector operations of a WSE-2 cost when they are as short as 4 elements.",
+        "Nobody measured these times. They are solved from the rates of the requests, under the assumption that every "
+        "token takes the same time.",
+        "Machine and collectives are the same as before. No source states the cost of vector operations of a WSE-2 "
+        "that are as short as 4 elements.",
     ),
     Group(
         "kv-capacity",
         "longest sequence of WaferLLM's LLaMA3-8B on a WSE-2, decode grid 360 x 360",
         None,
-        "Bytes of the fullest PE: weights, buffers, K and V of one padded layer, as their decode kernel holds them.",
-        "wse2, unchanged: 24,576 bytes of code are an assumption, and 256 bytes of it are five tokens a line.",
+        "These rows test the bytes of the fullest PE: weights, buffers, K and V of one padded layer, laid out as in "
+        "WaferLLM's decode kernel.",
+        "The machine is wse2, unchanged. Its 24,576 bytes of code are an assumption. 256 bytes more or less change the "
+        "result by five tokens for each of the 360 lines of PEs.",
     ),
     Group(
         "service",
         "Cerebras Inference, llama3.1-8b",
         None,
-        "Times that the service reports, beside those of this compiler's own placement.",
-        "wse3 at 750 MHz, which is not known to be the service's clock; its placement and kernels are not public.",
+        "These rows compare times that the service reports with those of this compiler's own placement.",
+        "The machine is wse3 at 750 MHz. The service's clock, placement and kernels are not public.",
     ),
 )
 
@@ -128,22 +141,22 @@ def left_out() -> Iterator[tuple[Measurement, str]]:
 
 def _reason(measurement: Measurement) -> str:
     by_metric = {
-        "padded_config": "a configuration, no measurement: used by the layer rows",
-        "decode_step": "a whole model whose head and strips between blocks are not in the source",
+        "padded_config": "a configuration, not a measurement; the rows of layers use it",
+        "decode_step": "a whole model; the source does not describe its head and the strips between blocks",
         "gemv_latency": "the grid is not stated",
-        "decode_TPR": "the same runs as waferllm's rows, as cycles per layer, which are simulated",
-        "meshgemm_total_span": "the whole program with its host copies",
-        "broadcast_2D": "one message whose route forks at every column: here a message has one route",
-        "reduce_speedup_vs_vendor": "a ratio to a library that is not public",
-        "allreduce_speedup_vs_vendor": "a ratio to a library that is not public",
-        "autogen_vs_lower_bound": "a bound of generated reductions, none of which is published",
+        "decode_TPR": "another unit for the runs in the group waferllm, which are simulated",
+        "meshgemm_total_span": "a whole program, with its copies to and from the host",
+        "broadcast_2D": "a message whose route forks at every column; the engine's messages have one route",
+        "reduce_speedup_vs_vendor": "a speedup over a library that is not public",
+        "allreduce_speedup_vs_vendor": "a speedup over a library that is not public",
+        "autogen_vs_lower_bound": "generated reductions, of which none is published",
     }
     by_table = {
-        "ed_host_io": "the host is constants here, not a model",
-        "alcf_wse3_simulator": "scalar code of a PE is not modelled",
-        "alcf_wse3_silicon": "one direction beyond 32 hops, unexplained by its source; bank conflicts are not modelled",
+        "ed_host_io": "the host: the engine has constants for it, not a model",
+        "alcf_wse3_simulator": "scalar code of a PE, which is not modelled",
+        "alcf_wse3_silicon": "one direction beyond 32 hops, not explained by its source; bank conflicts, not modelled",
         "hpc_headlines": "another machine or program",
-        "cerebras_published_speeds": "a service of unknown placement, speculative decoding or several systems",
+        "cerebras_published_speeds": "a service with unknown placement, speculative decoding or several systems",
         "cerebras_api_time_info": "another model, or several systems",
     }
     return by_metric.get(measurement.metric) or by_table.get(measurement.table, "not expressible")

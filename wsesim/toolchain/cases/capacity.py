@@ -1,4 +1,4 @@
-"""How long a sequence a block has room for: bytes of the fullest PE, no cycle."""
+"""The longest sequence that fits on a block, by the bytes of its fullest PE. No cycles are simulated."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from wsesim.report.published import Measurement, measurements
 from wsesim.report.validation import Case
 
 GROUP = "kv-capacity"
-DECODE_SIDE = 360  # WaferLLM's decode grid; 137,548 tokens over 382 are as many lines
+DECODE_SIDE = 360  # WaferLLM's decode grid: 137,548 tokens are 382 for each of 360 lines
 LONGEST = 1 << 24
 
 
@@ -25,7 +25,7 @@ def case(measurement: Measurement) -> Case | None:
 
 
 def _longest_context(side: int, cache: KVCache) -> Callable[[], float]:
-    """Tokens of which one padded layer's K and V lie on a square block of a wse2, beside its weights and buffers."""
+    """Most tokens whose K and V of one padded layer fit on a square block of a wse2, with its weights and buffers."""
 
     def model() -> float:
         from wsesim_compiler.options import Options

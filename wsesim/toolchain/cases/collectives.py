@@ -1,9 +1,9 @@
 """Collectives on one line of a WSE-2 against the formulas of HPDC'24, over a fixed grid of lengths and wavelets.
 
-What is compared, decided once: the formulas count from the first wavelet that is ready to leave to the last result, and
-know links, ramps and one cycle in each PE that a sum passes, no software. So launches are nought and a stored sum is
-taken up after the same one cycle. Reductions are streamed, as the paper's are, and end where its do; its ring counts
-each of 2 (P - 1) rounds with the whole of B / P, so the ring stores and forwards. An element is a wavelet (fp32).
+The formulas count the cycles from the first wavelet that is ready to leave to the last result. They include links,
+ramps and one cycle in each PE that a sum passes, but no software. So the machine here launches in 0 cycles and
+activates a stored sum after one cycle. As in the paper, reductions are streamed and end at the same PE. Its ring counts
+B / P wavelets in each of 2 (P - 1) rounds, so the ring stores and forwards. An element is a wavelet (fp32).
 """
 
 from __future__ import annotations
@@ -33,7 +33,10 @@ def _tree(p: int, b: int) -> float:
 
 
 def _two_phase(p: int, b: int) -> float:
-    """max(C, E / N + L) + (2 T_R + 1) D for sqrt(P) groups of sqrt(P) that reduce to their first PEs, and these so."""
+    """max(C, E / N + L) + (2 T_R + 1) D for sqrt(P) groups of sqrt(P) PEs.
+
+    Each group reduces to its first PE, and these first PEs then reduce to the first of all.
+    """
     group = sqrt(p)
     contention = 2 * b  # a root receives its group's sum and the sum of the roots behind it
     energy = b * group * (group - 1) + b * group * (group - 1)  # links in the groups, and sqrt(P) links a root
@@ -48,7 +51,7 @@ FORMULAS: dict[str, tuple[str, str, Formula]] = {
     "model": (ROUNDS, "streamed_two_phase_end", _two_phase),
     "allreduce_ring_1D": (ROUNDS, "ring", lambda p, b: 2 * (p - 1) * b / p + 4 * p - 6 + 2 * (p - 1) * DEPTH),
 }
-"""By the table's metric: group, what is simulated, and the formula of P PEs and B wavelets."""
+"""By the table's metric: the group, the simulated collective, and the formula of P PEs and B wavelets."""
 
 
 def cases(measurement: Measurement) -> Iterator[Case]:
@@ -76,6 +79,6 @@ def _cycles(collective: str, length: int, wavelets: int) -> Callable[[], float]:
 
 
 def _without_software(machine: Machine) -> Machine:
-    """Operations start at once; what is stored is taken up as what is streamed."""
+    """A machine whose operations launch in 0 cycles, and whose stored sums activate as fast as streamed ones."""
     ops = tuple((name, dataclasses.replace(cost, launch=0)) for name, cost in machine.ops)
     return dataclasses.replace(machine, ops=ops, activate_cycles=machine.stream_cycles)

@@ -12,7 +12,7 @@ from wsesim.program.parts import Block
 from wsesim.report.published import Measurement, measurements
 from wsesim.report.validation import Case
 
-LAYERS = 32  # one layer was measured, and taken so many times
+LAYERS = 32  # the source measured one layer and multiplied by 32
 PREFILL_GRID, DECODE_GRID = "660x660", "360x360"
 REDUCE = "two_phase"
 
@@ -48,7 +48,7 @@ def _meshgemm(measurement: Measurement) -> float:
 
 
 def _request_rate(measurement: Measurement) -> float:
-    """Output tokens over the time of prompt and decode; the token in the middle stands for all."""
+    """Output tokens per second of prompt and decode; every token takes the time of the one in the middle."""
     read, written = int(measurement.of("input_len")), int(measurement.of("output_len"))
     return written / (_prefill_s(PREFILL_GRID, read) + written * _decode_s(DECODE_GRID, read + written // 2))
 
@@ -65,7 +65,7 @@ def _part(measurement: Measurement) -> Callable[[], float]:
 
 @cache
 def _prefill_s(grid: str, tokens: int) -> float:
-    """Seconds of a prompt; it is padded as the dimensions are, to whole tiles."""
+    """Seconds of a prompt, padded to whole tiles."""
     from wsesim.engine.steps.prefill import prefill_layer_cycles
 
     machine, (shape, block) = load_machine("wse2"), _layer(grid)
@@ -74,7 +74,7 @@ def _prefill_s(grid: str, tokens: int) -> float:
 
 
 def _decode_s(grid: str, context: int) -> float:
-    """Seconds of a token with so many in the cache, its own counted in."""
+    """Seconds of a token with `context` tokens in the cache, itself included."""
     return _decode_positions_s(grid, ceil_div(context, _side(grid)))
 
 

@@ -1,4 +1,4 @@
-"""Layers of other models, measured on silicon: built by their dimensions, timed on an idle block."""
+"""Layers that others measured on silicon, built from their dimensions and timed on an idle block."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ REDUCE = "two_phase"
 
 
 def _routed(*roles: str) -> tuple[str, ...]:
-    """Kernels with the changes of routes that they need."""
+    """Names of these kernels and of the changes of routes before them."""
     return tuple(part for role in roles for part in (role, f"{role}.routes"))
 
 
-# Where the measured program changes routes: before the kernel that needs others, but for the two norms, whose are
-# put in place at the end of the half before (the map of its control flow that its authors published).
+# The measured program changes routes before a kernel that needs others. The routes of the two norms are an exception:
+# they are set at the end of the half before. Source: the control flow that the authors published.
 PHASES = {
     "QKV": ("qkv",),
     "QKnorm+RoPE": _routed("qk_norm", "rope"),
@@ -66,7 +66,7 @@ def _model(measurement: Measurement) -> Callable[[], float] | None:
 
 @cache
 def _phases(context: int) -> dict[str, int]:
-    """Cycles of each kernel of a Qwen3-4B layer, changes of routes before it apart (`role.routes`)."""
+    """Cycles of each kernel of a Qwen3-4B layer (`role`) and of the changes of routes before it (`role.routes`)."""
     from wsesim.engine.observe.measure import phase_cycles
 
     block = Block("layer", 0, 0, SIDE, SIDE, "rows")
@@ -78,13 +78,13 @@ def _attention(context: int) -> int:
 
 
 def _slope() -> float:
-    """Cycles a token of context, between the shortest and the longest that were measured."""
+    """Cycles for each token of context, between the shortest and the longest measured context."""
     short, long = 2048, 23040
     return (_attention(long) - _attention(short)) / (long - short)
 
 
 def _period(context: int) -> int:
-    """Attention and FFN on blocks of their own, each with its own token: the slower one decides."""
+    """Cycles of the slower of attention and FFN, which lie on two blocks and work on two tokens."""
     return max(_attention(context), sum(_phases(context)[role] for role in PHASES["FFN total"]))
 
 
@@ -96,6 +96,6 @@ def _layer(machine: str, side: int, shape: LayerShape, context: int) -> int:
 
 
 def _padded(side: int) -> LayerShape:
-    """WaferLLM's LLaMA3-8B: padded, one head as wide as the model."""
+    """WaferLLM's LLaMA3-8B as padded for a grid, with one head as wide as the model."""
     config = next(m.value for m in measurements() if m.table == "waferllm_configs" and m.of("P") == side)
     return LayerShape(config["dim"], 1, 1, config["dim"], config["ffn"])

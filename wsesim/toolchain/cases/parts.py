@@ -1,4 +1,4 @@
-"""Single PE and fabric: each row on its own profile, silicon or the vendor's simulator."""
+"""Single PE and fabric. Each row runs on the machine of its measurement: silicon or the vendor's simulator."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from wsesim.report.published import Measurement
 from wsesim.report.validation import Case
 
 GROUP = "parts"
-LONG, SHORT = 4096, 1024  # elements of the two runs that a rate is the slope of
+LONG, SHORT = 4096, 1024  # elements of two runs; a rate is the slope between them
 
 
 def case(measurement: Measurement) -> Case | None:
@@ -87,7 +87,7 @@ def _rate(machine: Machine, op: str, dtype: str) -> float:
 
 
 def _setup(machine: Machine, op: str, dtype: str) -> float:
-    """What is left at length nought."""
+    """Cycles of an operation on 0 elements, extrapolated."""
     from wsesim.engine.observe.measure import op_cycles
 
     return op_cycles(machine, op, LONG, 1, dtype) - LONG / _rate(machine, op, dtype)
