@@ -78,7 +78,7 @@ def _row_in_flight(dtype: str, session: Session) -> Row:
 
 def _together(session: Session, count: int) -> tuple[float, list[list[int]]]:
     """Wall seconds of TOKENS greedy passes over `count` texts, and the ids of each."""
-    executor: Any = session.engine.arithmetic
+    executor: Any = session.loop.arithmetic
     sequences = [executor.new_sequence() for _ in range(count)]
     prompt_ids = session.tokenizer.encode(PROMPT)
     fed = [[*prompt_ids, other] for other in range(count)]
@@ -94,7 +94,7 @@ def _together(session: Session, count: int) -> tuple[float, list[list[int]]]:
 
 def _loop(session: Session, steps: RememberedSteps) -> tuple[float, float, list[int]]:
     """Wall seconds of a whole token loop and of its simulation, and the ids."""
-    session.engine.cycles = steps
+    session.loop.cycles = steps
     began = time.perf_counter()
     completion = session.complete(PROMPT, max_tokens=TOKENS).completion
     wall_s = time.perf_counter() - began

@@ -38,7 +38,7 @@ def main(model: str, slots: str, *idle: str) -> None:
     api = open_api(model, sequences=int(slots))
     deployment = api.deployments[model]
     if idle:
-        deployment.engine.arithmetic = Idle(deployment.tokenizer.vocab_size)
+        deployment.loop.arithmetic = Idle(deployment.tokenizer.vocab_size)
     with listen("127.0.0.1", 0) as bound:
         access = access_of(bound.getsockname()[0])
         run(make_server_app(api, (), access), bound, lambda url: print(url, flush=True))

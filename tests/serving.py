@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
-from wsesim.runtime.loop import Engine
+from wsesim.runtime.token_loop import TokenLoop
 from wsesim.serve.access import access_of
 from wsesim.serve.api import Api
 from wsesim.serve.app import make_app
@@ -38,12 +38,12 @@ def tiny_session(slots: int) -> Session:
 def tiny_deployment(slots: int = 4, name: str = "tiny", arithmetic: Any = None, chat: bool = True) -> Deployment:
     """A wafer of its own with a virtual clock at 0."""
     session = tiny_session(slots)
-    e = session.engine
-    engine = Engine(e.machine, e.max_context, arithmetic or e.arithmetic, e.cycles, e.tokenizer, slots)
+    own = session.loop
+    loop = TokenLoop(own.machine, own.max_context, arithmetic or own.arithmetic, own.cycles, own.tokenizer, slots)
     t = session.tokenizer
     assert isinstance(t, Tokenizer)
     tokenizer = Tokenizer(t.split, t.pieces, t.bos_id, t.eos_ids, t.add_bos, TEMPLATE if chat else None)
-    session = dataclasses.replace(session, model=name, engine=engine, tokenizer=tokenizer)
+    session = dataclasses.replace(session, model=name, loop=loop, tokenizer=tokenizer)
     return deployment_of(session)
 
 

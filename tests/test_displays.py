@@ -23,8 +23,8 @@ from wsesim.report.report import Report, report
 from wsesim.report.schema import SCHEMA_VERSION
 from wsesim.report.tables import report_text
 from wsesim.report.validation import Band, Case, Group, Validation, validate, validation_text
-from wsesim.runtime.run import Completion
-from wsesim.runtime.times import Times
+from wsesim.runtime.completion import Completion
+from wsesim.runtime.times import RequestTimes
 from wsesim.tables import Table, aligned
 from wsesim.toolchain.compiling import stage_text
 from wsesim_compiler.lower import lower
@@ -43,7 +43,7 @@ def a_validation() -> Validation:
 
 
 def a_completion(text: str = "with the sun\nsetting") -> Completion:
-    times = Times(0.0, 0.001, 0.004, 0.005, (0.001, 0.002), 0.0, 0.005)
+    times = RequestTimes(0.0, 0.001, 0.004, 0.005, (0.001, 0.002), 0.0, 0.005)
     return Completion(text, "", (1, 2), 5, "length", times, 0.1, 0.2)
 
 

@@ -19,11 +19,11 @@ from wsesim.execute.errors import SamplingRangeError
 from wsesim.execute.sampling import SamplingOptions
 from wsesim.machine import load_machine
 from wsesim.program.kernels import DECODE
+from wsesim.runtime.completion import Completion, GenerationEvent, Token
 from wsesim.runtime.errors import RequestError
-from wsesim.runtime.loop import Engine
 from wsesim.runtime.request import Request
-from wsesim.runtime.run import Completion, Heard, Token
 from wsesim.runtime.stop import StopFilter
+from wsesim.runtime.token_loop import TokenLoop
 from wsesim.serve.reply import completion_reply
 from wsesim.toolchain.options import RequestOptions
 from wsesim.toolchain.session import Session, new_request
@@ -114,11 +114,11 @@ LETTERS = tuple(b"%c" % i for i in range(1, 128))
 
 def engine(
     script: Sequence[int], tokenizer: Tokenizer | None = None, max_context: int = 64, slots: int = 1, busy: int = 10
-) -> Engine:
-    return Engine(MACHINE, max_context, Script(script), Clock(busy), tokenizer or letters(*LETTERS), slots)
+) -> TokenLoop:
+    return TokenLoop(MACHINE, max_context, Script(script), Clock(busy), tokenizer or letters(*LETTERS), slots)
 
 
-def run(machine: Engine, request: Request) -> tuple[list[Token], Completion]:
+def run(machine: TokenLoop, request: Request) -> tuple[list[Token], Completion]:
     *tokens, completion = machine.run(request)
     assert isinstance(completion, Completion)
     return tokens, completion
@@ -157,15 +157,15 @@ def test_times_are_those_of_a_hand_calculation(
     assert (times.admitted_s, times.finished_s) == (2.0, 2.0 + seconds(300 + sum(token_cycles)))
 
 
-def run_all(machine: Engine, requests: Sequence[Request]) -> list[Completion]:
+def run_all(machine: TokenLoop, requests: Sequence[Request]) -> list[Completion]:
     """All submitted at once."""
-    heard: list[list[Heard]] = [[] for _ in requests]
-    machine.submit_all(requests, [own.append for own in heard])
+    events: list[list[GenerationEvent]] = [[] for _ in requests]
+    machine.submit_all(requests, [own.append for own in events])
     while machine.busy:
         machine.advance()
-    ends = [own[-1] for own in heard]
+    ends = [own[-1] for own in events]
     assert all(isinstance(end, Completion) for end in ends)
-    assert all(len(own) == 1 + len(own[-1].token_ids) for own in heard)
+    assert all(len(own) == 1 + len(own[-1].token_ids) for own in events)
     return ends  # type: ignore[return-value]
 
 
@@ -234,30 +234,30 @@ def test_a_long_prompt_is_computed_between_the_tokens_of_others() -> None:
 
 def test_a_client_that_goes_away_frees_its_slot_and_nothing_else_moves() -> None:
     machine = engine([7] * 9)
-    heard: list[list[Heard]] = [[], [], []]
-    first, second, _ = machine.submit_all([request(max_tokens=9)] * 3, [own.append for own in heard])
-    while len(heard[0]) < 2:
+    events: list[list[GenerationEvent]] = [[], [], []]
+    first, second, _ = machine.submit_all([request(max_tokens=9)] * 3, [own.append for own in events])
+    while len(events[0]) < 2:
         machine.advance()
     gone_s = machine.now_s
     machine.cancel(second)
     machine.cancel(first)
     while machine.busy:
         machine.advance()
-    assert len(heard[0]) == 2 and not heard[1]
-    assert heard[2][-1].times.admitted_s == gone_s
+    assert len(events[0]) == 2 and not events[1]
+    assert events[2][-1].times.admitted_s == gone_s
     machine.cancel(first)  # again, to no effect
     assert (machine.in_flight, machine.waiting) == (0, 0)
 
 
 def test_a_cancelled_prompt_gives_back_what_of_the_wafer_it_has_not_begun() -> None:
     machine = engine([7] * 9, slots=2, busy=1000)
-    heard: list[Heard] = []
-    long = machine.submit(request(9, max_tokens=1), heard.append)
+    events: list[GenerationEvent] = []
+    long = machine.submit(request(9, max_tokens=1), events.append)
     while not machine.in_flight:
         machine.advance()
     machine.cancel(long)
     times = run(machine, request(3, max_tokens=1))[1].times
-    assert (times.prompt_s, heard) == (seconds(300), [])
+    assert (times.prompt_s, events) == (seconds(300), [])
 
 
 def test_a_stream_that_is_dropped_unread_waits_for_nothing() -> None:
@@ -270,22 +270,22 @@ def test_a_stream_that_is_dropped_unread_waits_for_nothing() -> None:
 
 def test_an_engine_that_was_cleared_begins_anew() -> None:
     machine = engine([7] * 9)
-    heard: list[list[Heard]] = [[], [], []]
-    machine.submit_all([request(max_tokens=3)] * 3, [own.append for own in heard])
-    while not heard[0]:
+    events: list[list[GenerationEvent]] = [[], [], []]
+    machine.submit_all([request(max_tokens=3)] * 3, [own.append for own in events])
+    while not events[0]:
         machine.advance()
     machine.clear()
-    assert not machine.busy and not heard[1]
+    assert not machine.busy and not events[1]
     assert run(machine, request(max_tokens=2))[1].token_ids == (7, 7)
 
 
 def test_what_is_over_keeps_no_cache() -> None:
     machine = engine([7] * 9, slots=2)
-    heard: list[list[Heard]] = [[], [], [], []]
+    events: list[list[GenerationEvent]] = [[], [], [], []]
     runs = machine.submit_all(
-        [request(max_tokens=3), request(max_tokens=9), request(2, 9), request(2, 1)], [own.append for own in heard]
+        [request(max_tokens=3), request(max_tokens=9), request(2, 9), request(2, 1)], [own.append for own in events]
     )
-    while len(heard[0]) < 4:
+    while len(events[0]) < 4:
         machine.advance()
     for run in runs[1:3]:
         machine.cancel(run)
@@ -294,7 +294,7 @@ def test_what_is_over_keeps_no_cache() -> None:
     caches = [weakref.ref(cache) for cache in machine.arithmetic.caches]
     machine.arithmetic.caches.clear()
     assert len(caches) >= 2 and not any(cache() for cache in caches)
-    assert heard[3][-1].token_ids == (7,)
+    assert events[3][-1].token_ids == (7,)
 
 
 def test_two_streams_may_be_read_in_turns() -> None:
@@ -431,11 +431,11 @@ def test_log_probabilities_name_the_likeliest_in_a_token_s_place() -> None:
 
 def test_a_prompt_s_own_log_probabilities_leave_out_its_first_token() -> None:
     machine = engine([2])
-    heard: list[Heard] = []
-    machine.submit(request(3, max_tokens=0, logprobs=1, prompt_logprobs=True), heard.append)
+    events: list[GenerationEvent] = []
+    machine.submit(request(3, max_tokens=0, logprobs=1, prompt_logprobs=True), events.append)
     while machine.busy:
         machine.advance()
-    prompt, completion = heard
+    prompt, completion = events
     assert machine.arithmetic.fed == [[1], [2], [3]]
     (second, first_top), (third, _) = prompt.tokens
     assert first_top == ((2, second),)
@@ -484,25 +484,25 @@ def test_no_piece_holds_or_begins_a_stop(pieces: list[str], stop: list[str]) -> 
     text = "".join(released)
     assert text == before_stop(pieces, stop)
     assert not any(s in text for s in stop)
-    for i, heard in enumerate(accumulate(pieces)):
-        if not any(s in heard for s in stop):  # so far: all but what may still become a stop
+    for i, events in enumerate(accumulate(pieces)):
+        if not any(s in events for s in stop):  # so far: all but what may still become a stop
             said = "".join(released[: i + 1])
-            assert heard.startswith(said)
-            assert heard[len(said) :] == beginning(heard, stop)
+            assert events.startswith(said)
+            assert events[len(said) :] == beginning(events, stop)
 
 
-def beginning(heard: str, stop: list[str]) -> str:
-    """The longest end of `heard` that begins a stop."""
-    ends = (heard[at:] for at in range(len(heard)))
+def beginning(events: str, stop: list[str]) -> str:
+    """The longest end of `events` that begins a stop."""
+    ends = (events[at:] for at in range(len(events)))
     return next((end for end in ends if any(s.startswith(end) for s in stop)), "")
 
 
 def before_stop(pieces: list[str], stop: list[str]) -> str:
     """The text cut at its first stop, looked for each time that a piece has come."""
-    for heard in accumulate(pieces):
-        places = [heard.find(s) for s in stop if s in heard]
+    for events in accumulate(pieces):
+        places = [events.find(s) for s in stop if s in events]
         if places:
-            return heard[: min(places)]
+            return events[: min(places)]
     return "".join(pieces)
 
 

@@ -35,7 +35,7 @@ class Wafer:
     """A wafer with one slot behind a gate."""
 
     def __init__(self) -> None:
-        self.gate = Gate(tiny_session(1).engine.arithmetic)
+        self.gate = Gate(tiny_session(1).loop.arithmetic)
         self.api = tiny_api(slots=1, arithmetic=self.gate)
 
     @property

@@ -146,7 +146,7 @@ def test_a_saved_program_is_served_with_its_own_slots(tmp_path: Path) -> None:
     path = tmp_path / "tiny.txt"
     save_program(tiny_session(4).program, path)
     with wsesim.Client(str(path)) as client:
-        assert client.api.deployments["tiny"].engine.slots == 4
+        assert client.api.deployments["tiny"].loop.slots == 4
         assert text(client, temperature=0) == text(Client(tiny_api()), temperature=0)
     with pytest.raises(InvalidInputError, match="give no options"):
         wsesim.Client(str(path), sequences=2)

@@ -214,19 +214,19 @@ def test_keys_are_asked_for_where_there_are_any() -> None:
 def test_a_used_up_quota_is_429_and_refills() -> None:
     now_s = 0.0
     quota = Quota(Limits(requests_per_day=2, tokens_per_minute=60), lambda: now_s)
-    quota.take(60)
+    quota.consume(60)
     with pytest.raises(ApiError, match="Tokens per minute limit exceeded") as caught:
-        quota.take(1)
+        quota.consume(1)
     assert caught.value.headers()["retry-after"] == "60"
     assert quota.headers()["x-ratelimit-remaining-tokens-minute"] == "0"
     assert float(quota.headers()["x-ratelimit-reset-tokens-minute"]) == 60
     now_s = 30.0
-    quota.take(30)
+    quota.consume(30)
     now_s = 60.0
     with pytest.raises(ApiError, match="Requests per day limit exceeded"):
-        quota.take(1)
+        quota.consume(1)
     bucket = Bucket(10, 10, lambda: now_s)
-    assert bucket.take(10) and not bucket.take(1)
+    assert bucket.consume(10) and not bucket.consume(1)
     bucket.give_back(99)
     assert bucket.left == 10
 
@@ -289,7 +289,7 @@ def test_events_are_data_lines_that_end_with_two_line_ends(url: str) -> None:
 
 
 def test_the_first_event_leaves_before_the_second_token_is_computed() -> None:
-    gate = Gate(tiny_session(4).engine.arithmetic)
+    gate = Gate(tiny_session(4).loop.arithmetic)
     with served(tiny_api(arithmetic=gate)) as url:
         client = cerebras.Cerebras(api_key="k", base_url=url)
         gate.let(1)  # the prompt
@@ -310,7 +310,7 @@ def test_a_large_prompt_is_encoded_while_others_are_served(url: str) -> None:
 
 
 def test_tcp_warming_answers_while_the_wafer_computes() -> None:
-    gate = Gate(tiny_session(4).engine.arithmetic)
+    gate = Gate(tiny_session(4).loop.arithmetic)
     with served(tiny_api(arithmetic=gate)) as url:
         waiting = threading.Thread(target=post, args=(url,))
         waiting.start()
@@ -321,7 +321,7 @@ def test_tcp_warming_answers_while_the_wafer_computes() -> None:
 
 
 def test_clients_that_vanish_free_their_slots() -> None:
-    gate = Gate(tiny_session(4).engine.arithmetic)
+    gate = Gate(tiny_session(4).loop.arithmetic)
     api = tiny_api(arithmetic=gate)
     worker = api.workers["tiny"]
     with served(api) as url:
@@ -340,14 +340,14 @@ def test_clients_that_vanish_free_their_slots() -> None:
             return worker.open == 0
 
         until(all_left)
-        until(lambda: (worker.engine.in_flight, worker.engine.waiting) == (0, 0))
+        until(lambda: (worker.loop.in_flight, worker.loop.waiting) == (0, 0))
         gate.let(200)
         assert text_of(post(url))
     assert gate.passes < 80
 
 
 def test_a_full_queue_is_429_with_retry_after() -> None:
-    gate = Gate(tiny_session(1).engine.arithmetic)
+    gate = Gate(tiny_session(1).loop.arithmetic)
     api = tiny_api(slots=1, arithmetic=gate, queue=2)
     with served(api) as url:
         clients = [open_stream(url) for _ in range(3)]
@@ -379,7 +379,7 @@ def test_a_simulation_that_fails_is_told_and_the_next_request_is_served() -> Non
                 raise FloatingPointError("overflow")
             return self._arithmetic.step_each(sequences, token_ids, phase=phase)
 
-    failing = Failing(tiny_session(4).engine.arithmetic)
+    failing = Failing(tiny_session(4).loop.arithmetic)
     with served(tiny_api(arithmetic=failing)) as url:
         response = post(url)
         assert (response.status_code, response.headers["x-should-retry"]) == (500, "false")
@@ -398,8 +398,8 @@ def test_a_fault_in_timing_is_told_to_all_who_wait_too() -> None:
             raise OSError("no space left")
 
     api = tiny_api(slots=1)
-    engine = api.workers["tiny"].engine
-    cycles, engine.cycles = engine.cycles, Failing()  # type: ignore[assignment]
+    loop = api.workers["tiny"].loop
+    cycles, loop.cycles = loop.cycles, Failing()  # type: ignore[assignment]
     with served(api) as url:
         clients = [open_stream(url) for _ in range(3)]
         for client in clients:
@@ -408,7 +408,7 @@ def test_a_fault_in_timing_is_told_to_all_who_wait_too() -> None:
                 while b"internal_error" not in answer:
                     answer += client.recv(65536)
         until(lambda: api.workers["tiny"].open == 0)
-        engine.cycles = cycles
+        loop.cycles = cycles
         assert text_of(post(url))
 
 

@@ -75,7 +75,7 @@ def test_errors_are_of_its_classes_and_print_well(script: Path, url: str) -> Non
 
 
 def test_each_event_arrives_before_the_next_one_is_made(script: Path) -> None:
-    gate = Gate(tiny_session(4).engine.arithmetic)
+    gate = Gate(tiny_session(4).loop.arithmetic)
     with served(tiny_api(arithmetic=gate)) as url:
         command = ["node", str(script), url, json.dumps(CALL | {"stream": True})]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as client:

@@ -82,7 +82,7 @@ def until(holds: Callable[[], bool], every_s: float = 0.01) -> None:
 
 
 def gated(slots: int = 4) -> tuple[Gate, Any]:
-    gate = Gate(tiny_session(slots).engine.arithmetic)
+    gate = Gate(tiny_session(slots).loop.arithmetic)
     return gate, tiny_api(slots=slots, arithmetic=gate)
 
 

@@ -28,7 +28,7 @@ from wsesim.toolchain.options import (
 
 if TYPE_CHECKING:
     from wsesim.program import Program
-    from wsesim.runtime.run import Completion, Token
+    from wsesim.runtime.completion import Completion, Token
     from wsesim.toolchain.session import Session
 
 Group = TypeVar("Group")
@@ -80,7 +80,7 @@ def complete_command(options: argparse.Namespace) -> int:
 
 def _print_answer(session: Session, tokens: Iterator[Token | Completion]) -> None:
     from wsesim.report.completion import completion_text
-    from wsesim.runtime.run import Completion
+    from wsesim.runtime.completion import Completion
 
     shown = 0
     for item in tokens:

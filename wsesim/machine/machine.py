@@ -175,6 +175,10 @@ class Machine:
     def seconds(self, cycles: float) -> float:
         return cycles / self.clock_hz
 
+    def cycles(self, seconds: float) -> int:
+        """The nearest whole number of cycles."""
+        return round(seconds * self.clock_hz)
+
     def fingerprint(self) -> str:
         """Twelve hex digits over the name and every number of the machine."""
         from wsesim.machine.text import canonical_text

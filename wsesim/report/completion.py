@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from wsesim.machine.text import machine_notes
 from wsesim.program.program import Program
-from wsesim.runtime.run import Completion
+from wsesim.runtime.completion import Completion
 from wsesim.tables import Table, si_bytes
 
 

@@ -1,25 +1,26 @@
-"""Request: what a client asks for. Checked before anything runs."""
+"""Request: what a client asks for, checked before anything runs."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from wsesim.execute.sampling import SamplingOptions
+from wsesim.execute.sampling import GREEDY, SamplingOptions
 from wsesim.runtime.errors import RequestError
 
 MAX_STOPS = 4
 LATEST_ARRIVAL_S = 1e6
-"""Up to here a cycle is still more than what the clock's numbers can tell apart."""
+"""Up to here a float of seconds still tells single cycles apart, at any clock below 1 GHz."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One text to be generated.
+    """One text to generate. Raises RequestError for a value outside its range.
 
-    `max_tokens` None runs to the end of the text or of the context. The end of the text cannot come before
-    `min_tokens`. `arrival_s` is virtual time, None the clock's own now. `logprobs`: so many likeliest tokens are named
-    with every token; `prompt_logprobs`: and with those of the prompt, which then runs a token at a time. Raises
-    RequestError for a value outside its range.
+    max_tokens: most tokens to generate. None: to the end of the text or of the context.
+    arrival_s: when it arrives, on the virtual clock. None: now.
+    min_tokens: the text does not end before so many tokens.
+    logprobs: so many of the likeliest tokens come with every token.
+    prompt_logprobs: the prompt's tokens get log probabilities too. They are then computed one by one.
     """
 
     prompt_ids: tuple[int, ...]
@@ -40,6 +41,11 @@ class Request:
             raise RequestError(f"min_tokens is {self.min_tokens}, logprobs {self.logprobs}; both are at least 0")
         if len(self.stop) > MAX_STOPS or not all(self.stop):
             raise RequestError(f"`stop` takes up to {MAX_STOPS} sequences, none of them empty")
+
+    @property
+    def candidates(self) -> int:
+        """Candidates of each draw: the tokens among which the wafer chooses."""
+        return GREEDY if self.sampling.temperature == 0 else self.sampling.candidates
 
     def limit(self, max_context: int) -> int:
         """Tokens that may be generated. Raises RequestError for a prompt that is empty or too long."""

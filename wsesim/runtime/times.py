@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 from wsesim.machine import Machine
+from wsesim.runtime.job import Job
 
 
 @dataclass(frozen=True, slots=True)
-class Times:
-    """`queue_s`: arrival to admission. `prompt_s`: admission to the logits after the last prompt token.
-    `completion_s`: the output tokens, N / (N - 1) times first to last; N = 1: logits to token; N = 0: 0.
-    `total_s`: their sum and the host's request overhead. `token_s`: from each token to the one before, the first from
-    the logits; `admitted_s`, `finished_s`: on the virtual clock.
+class RequestTimes:
+    """The modelled times of a request, in seconds.
+
+    queue_s: from arrival to admission. The host's send call lies in it.
+    prompt_s: from admission to the logits after the last prompt token.
+    completion_s: of N output tokens, N / (N - 1) times the time from the first to the last, as the service reports
+        it. N = 1: from the logits to the token. N = 0: 0.
+    total_s: the sum of these three and the host's receive call.
+    token_s: for each token, the time since the token before it; for the first, since the logits.
+    admitted_s, finished_s: readings of the virtual clock.
     """
 
     queue_s: float
@@ -26,21 +31,26 @@ class Times:
     finished_s: float
 
 
-def request_times(
-    machine: Machine, arrival_s: float, admitted_s: float, logits_s: float, tokens_at_s: Sequence[float]
-) -> Times:
-    """Times of a request whose tokens came at `tokens_at_s` of the virtual clock, the prompt's logits at `logits_s`.
+def request_times(machine: Machine, job: Job) -> RequestTimes:
+    """The times of a finished job."""
+    seconds = machine.seconds
+    gaps = [after - before for before, after in pairwise((job.logits_cycles, *job.token_cycles))]
+    queue_s = seconds(job.admitted_cycles - job.arrival_cycles)
+    prompt_s = seconds(job.logits_cycles - job.admitted_cycles)
+    completion_s = _completion_s(machine, gaps)
+    return RequestTimes(
+        queue_s,
+        prompt_s,
+        completion_s,
+        total_s=queue_s + prompt_s + completion_s + machine.host.receive_call_s,
+        token_s=tuple(map(seconds, gaps)),
+        admitted_s=seconds(job.admitted_cycles),
+        finished_s=seconds((job.logits_cycles, *job.token_cycles)[-1]),
+    )
 
-    The host sends the prompt in one call before it can be admitted, and receives the answer in one call at the end.
-    """
-    tokens = tuple(after - before for before, after in pairwise((logits_s, *tokens_at_s)))
-    queue, prompt, completion = admitted_s - arrival_s, logits_s - admitted_s, _completion(tokens)
-    total = queue + prompt + completion + machine.host.receive_call_s
-    return Times(queue, prompt, completion, total, tokens, admitted_s, (logits_s, *tokens_at_s)[-1])
 
-
-def _completion(token_s: tuple[float, ...]) -> float:
-    """As the service reports it: N intervals, estimated from the N - 1 between tokens."""
-    if len(token_s) < 2:
-        return sum(token_s)
-    return len(token_s) / (len(token_s) - 1) * sum(token_s[1:])
+def _completion_s(machine: Machine, gaps: list[int]) -> float:
+    """N intervals, estimated from the N - 1 between tokens."""
+    if len(gaps) < 2:
+        return machine.seconds(sum(gaps))
+    return machine.seconds(len(gaps) * sum(gaps[1:])) / (len(gaps) - 1)

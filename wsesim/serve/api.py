@@ -15,7 +15,7 @@ from wsesim.serve.limits import Limits
 from wsesim.serve.models import describe
 from wsesim.serve.reply import Chunks, Reply
 from wsesim.serve.schema import ChatRequest, CompletionRequest
-from wsesim.serve.worker import Accepted, Event, Hear, Ticket, Worker
+from wsesim.serve.worker import Accepted, Callback, CallEvent, Ticket, Worker
 
 
 @dataclass(slots=True, eq=False)
@@ -27,8 +27,8 @@ class Running:
     worker: Worker
     ticket: Ticket
 
-    def take(self, event: Event) -> Iterator[Reply]:
-        """The chunks that an event makes. Raises the ApiError that it is."""
+    def chunks_of(self, event: CallEvent) -> Iterator[Reply]:
+        """The chunks that an event makes. Raises it if it is an ApiError."""
         if isinstance(event, ApiError):
             raise event
         if isinstance(event, Accepted):
@@ -52,7 +52,7 @@ class Api:
     def __init__(self, deployments: Sequence[Deployment], limits: Limits | None = None) -> None:
         self.limits = limits or Limits()
         self.deployments = {deployment.name: deployment for deployment in deployments}
-        self.workers = {d.name: Worker(d.engine, self.limits.queue, d.name) for d in deployments}
+        self.workers = {d.name: Worker(d.loop, self.limits.queue, d.name) for d in deployments}
 
     def completion(self, body: Mapping[str, Any]) -> Call:
         """What a body of POST /v1/completions asks for. Raises ApiError. May take a while: it tokenizes."""
@@ -64,10 +64,10 @@ class Api:
         request = validated(ChatRequest, body)
         return chat_call(request, self.deployment(request.model))
 
-    def start(self, call: Call, hear: Hear) -> Running:
-        """Hands the call to its wafer; `hear` is called in that wafer's thread. Raises ApiError."""
+    def start(self, call: Call, callback: Callback) -> Running:
+        """Hands the call to its wafer; `callback` is called in that wafer's thread. Raises ApiError."""
         worker = self.workers[call.deployment.name]
-        return Running(call, Chunks(call), worker, worker.submit(call.requests, hear))
+        return Running(call, Chunks(call), worker, worker.submit(call.requests, callback))
 
     def deployment(self, name: str) -> Deployment:
         """Raises ApiError for a name that is not served."""

@@ -95,7 +95,7 @@ class Service:
             quota: Quota = request.state.quota
             raw = await read_body(request, self.api.limits.body_bytes, self.api.limits.body_s)
             call = await asyncio.to_thread(lambda: prepare(unpacked(request, raw, self.api.limits.body_bytes)))
-            quota.take(call.tokens)
+            quota.consume(call.tokens)
             stream = _Metered(await self._open(call, quota), self.metrics, quota, call)
             return EventStream(stream, _headers_of(call)) if call.stream else await whole_reply(request, stream, call)
 

@@ -44,7 +44,7 @@ class Call:
     @property
     def tokens(self) -> int:
         """The most tokens that it can come to, prompts included."""
-        most = self.deployment.engine.max_context
+        most = self.deployment.loop.max_context
         return sum(len(request.prompt_ids) + request.limit(most) for request in self.requests)
 
     def prompt_of(self, choice: int) -> tuple[int, ...]:
@@ -140,7 +140,7 @@ def _encoded(text: str, deployment: Deployment) -> list[int]:
 
 def _check_length(characters: int, deployment: Deployment) -> None:
     """Raises ApiError for a text that cannot fit, before it is encoded."""
-    longest, limit = deployment.tokenizer.longest_piece, deployment.engine.max_context
+    longest, limit = deployment.tokenizer.longest_piece, deployment.loop.max_context
     if characters > limit * longest:
         raise _too_long(f"at least {characters // longest}", limit)
 
@@ -178,7 +178,7 @@ def _request(
     logprobs: int | None,
     deployment: Deployment,
 ) -> Request:
-    room = deployment.engine.max_context - len(ids)
+    room = deployment.loop.max_context - len(ids)
     most = None if body.max_tokens in (None, -1) else body.max_tokens
     sampling = SamplingOptions(
         temperature=1.0 if body.temperature is None else body.temperature,
@@ -210,7 +210,7 @@ def _biases(given: dict[str, float], vocabulary: int) -> tuple[tuple[int, float]
 
 def _check(request: Request, deployment: Deployment) -> None:
     """Raises RequestError, or ApiError with the service's words for a context that is too long."""
-    limit = deployment.engine.max_context
+    limit = deployment.loop.max_context
     needed = len(request.prompt_ids) + (1 if request.max_tokens is None else request.max_tokens)
     if needed > limit:
         raise _too_long(str(needed), limit)

@@ -22,7 +22,7 @@ from wsesim.serve import results
 from wsesim.serve.api import Api, Running
 from wsesim.serve.calls import Call
 from wsesim.serve.errors import ApiError
-from wsesim.serve.worker import Event
+from wsesim.serve.worker import CallEvent
 
 R = TypeVar("R", results.Completion, results.ChatCompletion)
 Prepare = Callable[[Mapping[str, Any]], Call]
@@ -84,18 +84,18 @@ class Endpoint(Generic[R]):
     def create(self, **body: Any) -> Any:
         """The reply; with `stream=True` a Stream of its chunks. Keywords are the API's. Raises ApiError."""
         call = self._prepare(body)
-        heard: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
-        running = self._api.start(call, heard.put)
-        stream: Stream[R] = Stream(running, heard)
+        events: queue.SimpleQueue[CallEvent | None] = queue.SimpleQueue()
+        running = self._api.start(call, events.put)
+        stream: Stream[R] = Stream(running, events)
         return stream if call.stream else running.chunks.whole(stream)
 
 
 class Stream(Iterator[R]):
     """Chunks as they come. `close`, from any thread, the end of a `with`, and being dropped free the slot."""
 
-    def __init__(self, running: Running, heard: queue.SimpleQueue[Event | None]) -> None:
+    def __init__(self, running: Running, events: queue.SimpleQueue[CallEvent | None]) -> None:
         self._running = running
-        self._heard = heard  # None: closed
+        self._events = events  # None: closed
         self._made: deque[R] = deque()
         self._closed = False
         self._reading = threading.Lock()
@@ -114,7 +114,7 @@ class Stream(Iterator[R]):
         """Nothing comes any more; a thread that waits for a chunk sees the end."""
         self._closed = True
         self._running.leave()
-        self._heard.put(None)
+        self._events.put(None)
 
     def __enter__(self) -> Stream[R]:
         return self
@@ -124,9 +124,9 @@ class Stream(Iterator[R]):
 
     def _listen(self) -> None:
         try:
-            event = self._heard.get()
+            event = self._events.get()
             if event is not None:
-                made: Iterator[Any] = self._running.take(event)
+                made: Iterator[Any] = self._running.chunks_of(event)
                 self._made.extend(made)
         except BaseException:
             self.close()
@@ -159,17 +159,17 @@ class AsyncEndpoint(Generic[R]):
 async def open_stream(api: Api, call: Call) -> AsyncStream[Any]:
     """A call's chunks, for the running event loop. Raises the ApiError that refuses it."""
     loop = asyncio.get_running_loop()
-    heard: asyncio.Queue[Event | None] = asyncio.Queue()
+    events: asyncio.Queue[CallEvent | None] = asyncio.Queue()
     listeners: list[weakref.ref[AsyncStream[Any]]] = []
 
-    def hear(event: Event) -> None:
+    def callback(event: CallEvent) -> None:
         try:
-            loop.call_soon_threadsafe(heard.put_nowait, event)
+            loop.call_soon_threadsafe(events.put_nowait, event)
         except RuntimeError:  # the loop was closed: nobody listens
             for stream in filter(None, (listener() for listener in listeners)):
                 stream.running.leave()
 
-    stream: AsyncStream[Any] = AsyncStream(api.start(call, hear), heard)
+    stream: AsyncStream[Any] = AsyncStream(api.start(call, callback), events)
     listeners.append(weakref.ref(stream))
     await stream.begin()
     return stream
@@ -178,9 +178,9 @@ async def open_stream(api: Api, call: Call) -> AsyncStream[Any]:
 class AsyncStream(AsyncIterator[R]):
     """Chunks as they come. `aclose`, the end of an `async with`, and being dropped free the slot."""
 
-    def __init__(self, running: Running, heard: asyncio.Queue[Event | None]) -> None:
+    def __init__(self, running: Running, events: asyncio.Queue[CallEvent | None]) -> None:
         self.running = running
-        self._heard = heard  # None: closed
+        self._events = events  # None: closed
         self._made: deque[R] = deque()
         self._closed = False
         weakref.finalize(self, running.leave).atexit = False
@@ -204,7 +204,7 @@ class AsyncStream(AsyncIterator[R]):
         """Nothing comes any more; a task that waits for a chunk sees the end."""
         self._closed = True
         self.running.leave()
-        self._heard.put_nowait(None)
+        self._events.put_nowait(None)
 
     async def __aenter__(self) -> AsyncStream[R]:
         return self
@@ -213,9 +213,9 @@ class AsyncStream(AsyncIterator[R]):
         await self.aclose()
 
     async def _listen(self) -> None:
-        event = await self._heard.get()
+        event = await self._events.get()
         try:
-            made: Iterator[Any] = iter(()) if event is None else self.running.take(event)
+            made: Iterator[Any] = iter(()) if event is None else self.running.chunks_of(event)
             self._made.extend(made)
         except ApiError:
             await self.aclose()

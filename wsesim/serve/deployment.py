@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from wsesim.runtime.loop import Engine
 from wsesim.runtime.protocols import Tokenizer
+from wsesim.runtime.token_loop import TokenLoop
 
 
 class ServedTokenizer(Tokenizer, Protocol):
@@ -32,6 +32,6 @@ class Deployment:
     name: str
     text_from: str | None
     fingerprint: str
-    engine: Engine
+    loop: TokenLoop
     tokenizer: ServedTokenizer
     created: int = 0

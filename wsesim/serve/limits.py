@@ -55,7 +55,7 @@ class Bucket:
         self._refill()
         return (self.size - self._left) / self.size * self._period_s
 
-    def take(self, amount: int) -> bool:
+    def consume(self, amount: int) -> bool:
         """Whether there was so much; then it is taken."""
         self._refill()
         if amount > self._left:
@@ -79,7 +79,7 @@ class Quota:
         self.requests = Bucket(limits.requests_per_day, 86_400, clock)
         self.tokens = Bucket(limits.tokens_per_minute, 60, clock)
 
-    def take(self, tokens: int) -> None:
+    def consume(self, tokens: int) -> None:
         """One request, and `tokens` by estimate. Raises ApiError where either is used up, or can never be enough."""
         if tokens > self.tokens.size:
             raise ApiError(
@@ -88,9 +88,9 @@ class Quota:
                 "ask for fewer max_tokens or texts",
                 param="max_tokens",
             )
-        if not self.requests.take(1):
+        if not self.requests.consume(1):
             raise ApiError(REQUEST_QUOTA, "Requests per day limit exceeded - too many requests sent.")
-        if not self.tokens.take(tokens):
+        if not self.tokens.consume(tokens):
             self.requests.give_back(1)
             raise ApiError(TOKEN_QUOTA, "Tokens per minute limit exceeded - too many tokens processed.")
 

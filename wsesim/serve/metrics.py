@@ -28,11 +28,11 @@ class Metrics:
         slots = Gauge("wsesim_slots", "Slots of the wafer", ["model"], registry=r)
         clock = Gauge("wsesim_virtual_seconds", "The wafer's virtual clock", ["model"], registry=r)
         for name, deployment in api.deployments.items():
-            engine = deployment.engine
-            in_flight.labels(name).set_function(partial(getattr, engine, "in_flight"))
-            waiting.labels(name).set_function(partial(getattr, engine, "waiting"))
-            slots.labels(name).set(engine.slots)
-            clock.labels(name).set_function(partial(getattr, engine, "now_s"))
+            loop = deployment.loop
+            in_flight.labels(name).set_function(partial(getattr, loop, "in_flight"))
+            waiting.labels(name).set_function(partial(getattr, loop, "waiting"))
+            slots.labels(name).set(loop.slots)
+            clock.labels(name).set_function(partial(getattr, loop, "now_s"))
 
     def answered(self, route: str, status: int) -> None:
         self._answers.labels(route, str(status)).inc()

@@ -29,7 +29,7 @@ def _default(deployment: Deployment) -> results.Result:
 
 
 def _openrouter(deployment: Deployment) -> results.Result:
-    context = deployment.engine.max_context
+    context = deployment.loop.max_context
     return results.OpenRouterModel(
         id=f"{OWNER}/{deployment.name}",
         name=deployment.name,
@@ -45,7 +45,7 @@ def _huggingface(deployment: Deployment) -> results.Result:
         id=deployment.name,
         created=deployment.created,
         owned_by=OWNER,
-        context_length=deployment.engine.max_context,
+        context_length=deployment.loop.max_context,
         pricing={"input": 0.0, "output": 0.0},
     )
 

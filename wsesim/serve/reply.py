@@ -1,4 +1,4 @@
-"""Replies: news of a call's texts as chunks; a whole reply is its chunks put together."""
+"""Replies: the events of a call become chunks; a whole reply is its chunks put together."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import uuid
 from collections.abc import Iterable, Iterator
 from typing import Any, Protocol
 
-from wsesim.runtime.run import Completion, PromptLogprobs, Token
-from wsesim.runtime.times import Times
+from wsesim.runtime.completion import Completion, PromptLogprobs, Token
+from wsesim.runtime.times import RequestTimes
 from wsesim.serve import results
 from wsesim.serve.calls import Call
 from wsesim.serve.spelling import Spelling
-from wsesim.serve.worker import News
+from wsesim.serve.worker import ChoiceEvent
 
 Reply = results.Completion | results.ChatCompletion
 
@@ -34,13 +34,13 @@ class Chunks:
         return len(self._ends) == len(self.call.requests)
 
     def first(self) -> Iterator[Reply]:
-        """Before any news: a beginning for each text."""
+        """The first chunk of each text, before any event."""
         for number in range(len(self.call.requests)):
             yield self._shape.reply(self._head, self._shape.beginning(number))
 
-    def of(self, news: News) -> Reply:
-        """The chunk that one piece of news makes; the last one of the call has its usage and times."""
-        number, what = news.choice, news.what
+    def of(self, event: ChoiceEvent) -> Reply:
+        """The chunk of one event. The last chunk of the call has its usage and times."""
+        number, what = event.choice, event.event
         if isinstance(what, Token):
             self._sums[number] += what.logprob
             self.generated += 1
@@ -109,8 +109,8 @@ def _usage(prompt: int, generated: int) -> results.Usage:
     return results.Usage(prompt_tokens=prompt, completion_tokens=generated, total_tokens=prompt + generated)
 
 
-def _time_info(times: Times, created: int) -> results.TimeInfo:
-    """To the picosecond: below it are the differences of the clock's large numbers."""
+def _time_info(times: RequestTimes, created: int) -> results.TimeInfo:
+    """Rounded to the picosecond, which is far below a cycle."""
     parts = (times.queue_s, times.prompt_s, times.completion_s, times.total_s)
     queue, prompt, completion, total = (round(part, 12) for part in parts)
     return results.TimeInfo(

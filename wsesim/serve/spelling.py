@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from wsesim.runtime.run import Alternatives, PromptLogprobs, Token
+from wsesim.runtime.completion import Alternatives, PromptLogprobs, Token
 from wsesim.serve import results
 from wsesim.serve.deployment import ServedTokenizer
 

@@ -1,4 +1,4 @@
-"""Worker: the thread that runs one wafer's engine for the clients of many threads and tasks."""
+"""Worker: the thread that runs one wafer's token loop for the clients of many threads and tasks."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from wsesim.errors import InvalidInputError
+from wsesim.runtime.completion import Completion, GenerationEvent
 from wsesim.runtime.errors import RequestError
-from wsesim.runtime.loop import Engine
+from wsesim.runtime.generation import Generation
 from wsesim.runtime.request import Request
-from wsesim.runtime.run import Completion, Heard, Run
+from wsesim.runtime.token_loop import TokenLoop
 from wsesim.serve.errors import ARRIVAL, BROKEN, CLOSING, QUEUE_FULL, WRONG_FORMAT, ApiError
 
 log = logging.getLogger("wsesim.serve")
@@ -25,15 +26,15 @@ class Accepted:
 
 
 @dataclass(frozen=True, slots=True)
-class News:
-    """What became of request number `choice` of a call."""
+class ChoiceEvent:
+    """An event of request number `choice` of a call."""
 
     choice: int
-    what: Heard
+    event: GenerationEvent
 
 
-Event = Accepted | News | ApiError
-Hear = Callable[[Event], None]
+CallEvent = Accepted | ChoiceEvent | ApiError
+Callback = Callable[[CallEvent], None]
 """Called in the worker's thread, or that of `stop`; it may neither block nor raise."""
 
 
@@ -42,17 +43,17 @@ class Ticket:
     """A call that was handed in: `requests`, of which `left` have not come to their end."""
 
     requests: Sequence[Request]
-    hear: Hear
+    callback: Callback
     left: int
-    runs: list[Run] = field(default_factory=list)
+    generations: list[Generation] = field(default_factory=list)
 
 
 class Worker:
-    """Runs `engine` while there is work. At most `queue` requests wait for a slot, the next one is refused."""
+    """Runs `loop` while there is work. At most `queue` requests wait for a slot, the next one is refused."""
 
-    def __init__(self, engine: Engine, queue: int, name: str = "wafer") -> None:
-        self.engine = engine
-        self._most = engine.slots + queue
+    def __init__(self, loop: TokenLoop, queue: int, name: str = "wafer") -> None:
+        self.loop = loop
+        self._most = loop.slots + queue
         self._changed = threading.Condition()
         self._commands: deque[Callable[[], None]] = deque()
         self._tickets: dict[Ticket, None] = {}
@@ -80,13 +81,13 @@ class Worker:
                 f"{os.getpid()}, was forked: make the client in the child"
             )
 
-    def submit(self, requests: Sequence[Request], hear: Hear) -> Ticket:
-        """Hands in a call; `hear` is told Accepted or an ApiError, then the news. Raises ApiError if it is refused.
+    def submit(self, requests: Sequence[Request], callback: Callback) -> Ticket:
+        """Hands in a call. `callback` gets Accepted or an ApiError, then the events of its texts.
 
-        Raises InvalidInputError in a process that was forked after the first call.
+        Raises ApiError if the call is refused, InvalidInputError in a process that was forked after the first call.
         """
         self.check_process()
-        ticket = Ticket(requests, hear, len(requests))
+        ticket = Ticket(requests, callback, len(requests))
         if len(requests) > self._most:
             said = f"{len(requests)} texts are more than run and wait at once, {self._most}; ask for fewer"
             raise ApiError(WRONG_FORMAT, said, param="n")
@@ -104,7 +105,7 @@ class Worker:
         return ticket
 
     def cancel(self, ticket: Ticket) -> None:
-        """Its client has gone. Nothing is heard of it any more; its slots are free at once."""
+        """Its client has gone. Its callback is not called any more; its slots are free at once."""
         if not self.forked:
             self._command(lambda: self._drop(ticket))
 
@@ -125,7 +126,7 @@ class Worker:
             self._changed.notify()
         for ticket in list(self._tickets):
             self.cancel(ticket)
-            ticket.hear(ApiError(CLOSING, "the server is shutting down"))
+            ticket.callback(ApiError(CLOSING, "the server is shutting down"))
 
     def _command(self, command: Callable[[], None]) -> None:
         with self._changed:
@@ -135,14 +136,14 @@ class Worker:
     def _run(self) -> None:
         while True:
             with self._changed:
-                while not (self._commands or self.engine.busy or self._closing):
+                while not (self._commands or self.loop.busy or self._closing):
                     self._changed.wait()
-                if self._closing and not self._commands and not self.engine.busy:
+                if self._closing and not self._commands and not self.loop.busy:
                     return
             try:
                 while self._commands:
                     self._commands.popleft()()
-                self.engine.advance()
+                self.loop.advance()
             except Exception:
                 log.exception("the wafer's run failed")
                 self._fail(ApiError(BROKEN, "the simulation failed; the server's log has the reason"))
@@ -150,31 +151,31 @@ class Worker:
     def _begin(self, ticket: Ticket) -> None:
         if ticket not in self._tickets:
             return
-        hear = [self._listener(ticket, choice) for choice in range(len(ticket.requests))]
+        callbacks = [self._listener(ticket, choice) for choice in range(len(ticket.requests))]
         try:
-            ticket.runs = self.engine.submit_all(ticket.requests, hear)
+            ticket.generations = self.loop.submit_all(ticket.requests, callbacks)
         except RequestError as error:
             self._forget(ticket)
-            ticket.hear(ApiError(ARRIVAL, str(error)))
+            ticket.callback(ApiError(ARRIVAL, str(error)))
         else:
-            ticket.hear(Accepted())
+            ticket.callback(Accepted())
 
-    def _listener(self, ticket: Ticket, choice: int) -> Callable[[Heard], None]:
-        def hear(what: Heard) -> None:
-            if isinstance(what, Completion):
+    def _listener(self, ticket: Ticket, choice: int) -> Callable[[GenerationEvent], None]:
+        def callback(event: GenerationEvent) -> None:
+            if isinstance(event, Completion):
                 ticket.left -= 1
                 self._settle(1)
                 if ticket.left == 0:
                     self._tickets.pop(ticket, None)
-            ticket.hear(News(choice, what))
+            ticket.callback(ChoiceEvent(choice, event))
 
-        return hear
+        return callback
 
     def _drop(self, ticket: Ticket) -> None:
         if ticket in self._tickets:
             self._forget(ticket)
-            for run in ticket.runs:
-                self.engine.cancel(run)
+            for generation in ticket.generations:
+                self.loop.cancel(generation)
 
     def _forget(self, ticket: Ticket) -> None:
         del self._tickets[ticket]
@@ -185,7 +186,7 @@ class Worker:
             self._open -= count
 
     def _fail(self, error: ApiError) -> None:
-        self.engine.clear()
+        self.loop.clear()
         for ticket in list(self._tickets):
             self._forget(ticket)
-            ticket.hear(error)
+            ticket.callback(error)

@@ -122,7 +122,7 @@ def deployment_of(session: Session) -> Deployment:
         session.model,
         session.text_from,
         session.fingerprint,
-        session.engine,
+        session.loop,
         session.tokenizer,  # type: ignore[arg-type]
         created=int(time.time()),
     )
@@ -256,6 +256,6 @@ def make_server_app(api: Api, keys: Sequence[str], access: Access) -> Starlette:
 
 
 def _served(session: Session) -> str:
-    slots = f"{session.engine.slots} slots of {session.engine.max_context:,} tokens"
+    slots = f"{session.loop.slots} slots of {session.loop.max_context:,} tokens"
     whose = f"its text and token counts are {session.text_from}'s" if session.text_from else "its own text"
     return f"{session.model} on {session.program.machine.name}: {whose}, {slots}"

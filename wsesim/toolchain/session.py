@@ -39,10 +39,10 @@ from wsesim.toolchain.sources import (
 if TYPE_CHECKING:
     from wsesim.engine.steps.timing import Timing
     from wsesim.program import Program
-    from wsesim.runtime.loop import Engine
+    from wsesim.runtime.completion import Completion, Token
     from wsesim.runtime.protocols import Tokenizer
     from wsesim.runtime.request import Request
-    from wsesim.runtime.run import Completion, Token
+    from wsesim.runtime.token_loop import TokenLoop
     from wsesim.toolchain.steps import RememberedSteps
     from wsesim_models.weights import Weights
 
@@ -111,13 +111,13 @@ class Session:
     text_from: str | None
     fingerprint: str
     program: Program
-    engine: Engine
+    loop: TokenLoop
     tokenizer: Tokenizer
     text: Text
     say: Say = silent
 
     def __repr__(self) -> str:
-        slots = f"{self.engine.slots} slots of {self.engine.max_context:,} tokens"
+        slots = f"{self.loop.slots} slots of {self.loop.max_context:,} tokens"
         return f"<Session of {self.model} on {self.program.machine.name}: {self._whose_text()}, {slots}>"
 
     def __str__(self) -> str:
@@ -128,7 +128,7 @@ class Session:
         return html_of(self._tables())
 
     def _tables(self) -> tuple[Table, ...]:
-        slots = f"{self.engine.slots} slots of {self.engine.max_context:,} tokens"
+        slots = f"{self.loop.slots} slots of {self.loop.max_context:,} tokens"
         return self.program.summary(), Table("ready to answer", (("text", self._whose_text()), ("room", slots)))
 
     def _whose_text(self) -> str:
@@ -178,21 +178,21 @@ class Session:
         """As `stream`, for a request that is complete but for the prompt's ids."""
         ids = self.tokenizer.encode(prompt) if prompt else []
         request = dataclasses.replace(request, prompt_ids=tuple(ids))
-        room = request.limit(self.engine.max_context)
+        room = request.limit(self.loop.max_context)
         if request.max_tokens is not None and room < request.max_tokens:
             self.say(
                 f"the answer ends after {room:,} tokens at the latest, not {request.max_tokens:,}: the context of "
-                f"{self.engine.max_context:,} tokens holds {len(ids):,} of the prompt"
+                f"{self.loop.max_context:,} tokens holds {len(ids):,} of the prompt"
             )
         self._say_if_long(request)
-        return self.engine.run(request)
+        return self.loop.run(request)
 
     def _say_if_long(self, request: Request) -> None:
         from wsesim.execute.sampling import GREEDY
         from wsesim.toolchain.simulating import LONG_S
         from wsesim.toolchain.steps import RememberedSteps
 
-        steps = self.engine.cycles
+        steps = self.loop.cycles
         if isinstance(steps, RememberedSteps) and request.prompt_ids:
             candidates = GREEDY if request.sampling.temperature == 0 else request.sampling.candidates
             effort = steps.prefill_effort(len(request.prompt_ids), candidates)
@@ -201,7 +201,7 @@ class Session:
 
     def answer(self, prompt: str, request: Request) -> Answer:
         """As `complete`, for a request that is complete but for the prompt's ids."""
-        from wsesim.runtime.run import Completion
+        from wsesim.runtime.completion import Completion
 
         with working("generating", request.max_tokens, "token") as work:
             for work.done, completion in enumerate(self.run(prompt, request)):  # noqa: B007
@@ -321,7 +321,7 @@ def start_session(
 ) -> Session:
     """As `open_session`, with the options as values. `lender` lends its text, which is then in memory once."""
     from wsesim.execute.pack import check_dtype
-    from wsesim.runtime.loop import Engine
+    from wsesim.runtime.token_loop import TokenLoop
 
     check_dtype(text.dtype)
     text_from = lender.model if lender else text.text_from
@@ -333,10 +333,10 @@ def start_session(
     warm_up()
     context = min(program.max_context, source.program.max_context)
     steps = make_steps(program)
-    engine = Engine(program.machine, context, source.arithmetic, steps, source.tokenizer, program.sequences)
+    loop = TokenLoop(program.machine, context, source.arithmetic, steps, source.tokenizer, program.sequences)
     stated = "\n".join((program.fingerprint(), source.fingerprint))
     fingerprint = hashlib.sha256(stated.encode()).hexdigest()[:20]
-    return Session(program.model, text_from, fingerprint, program, engine, source.tokenizer, source, say)
+    return Session(program.model, text_from, fingerprint, program, loop, source.tokenizer, source, say)
 
 
 def _text(program: Program, name: str | None, loaded: TextModel | None, dtype: str, say: Say) -> Text:
