@@ -11,7 +11,7 @@ from typing import Any
 from benchmarks.row import Row
 from wsesim.report.bounds import multiply_adds
 from wsesim.toolchain import Session, make_timing, open_session
-from wsesim.toolchain.steps import RememberedSteps
+from wsesim.toolchain.kept_steps import KeptSteps
 
 PROMPT = "It was a dark and stormy night"
 TOKENS = 64
@@ -26,8 +26,8 @@ def rows() -> list[Row]:
     sessions = {dtype: open_session("smollm2-135m", dtype=dtype) for dtype in DTYPES}
     session = sessions["fp32"]
     theirs = _Transformers(session.tokenizer.encode(PROMPT))
-    cold = _loop(session, RememberedSteps(make_timing(session.program, keep_timelines=False), None))
-    steps = RememberedSteps(make_timing(session.program, keep_timelines=False), None)
+    cold = _loop(session, KeptSteps(make_timing(session.program, keep_timelines=False), None))
+    steps = KeptSteps(make_timing(session.program, keep_timelines=False), None)
     for each in sessions.values():
         _loop(each, steps)
     rates: dict[str, list[float]] = {name: [] for name in (*DTYPES, "transformers", "share")}
@@ -92,7 +92,7 @@ def _together(session: Session, count: int) -> tuple[float, list[list[int]]]:
     return time.perf_counter() - began, texts
 
 
-def _loop(session: Session, steps: RememberedSteps) -> tuple[float, float, list[int]]:
+def _loop(session: Session, steps: KeptSteps) -> tuple[float, float, list[int]]:
     """Wall seconds of a whole token loop and of its simulation, and the ids."""
     session.loop.cycles = steps
     began = time.perf_counter()

@@ -24,7 +24,7 @@ from wsesim.engine.steps.effort import (
 from wsesim.engine.steps.timing import Timing
 from wsesim.report.sensitivity import run_count, sensitivity
 from wsesim.toolchain import simulating
-from wsesim.toolchain.steps import RememberedSteps
+from wsesim.toolchain.kept_steps import KeptSteps
 
 STRATEGIES = ("pipelined", "shared")
 
@@ -126,7 +126,7 @@ def test_a_long_run_is_announced_before_it(
 
 
 def test_a_prompt_that_is_remembered_takes_nothing(tmp_path: Path) -> None:
-    steps = RememberedSteps(Timing(program("tiny", "toy4x4"), Memory(keep_timelines=False)), tmp_path / "steps.txt")
+    steps = KeptSteps(Timing(program("tiny", "toy4x4"), Memory(keep_timelines=False)), tmp_path / "steps.txt")
     assert steps.prefill_effort(9, 1).runs > 0
     steps.prefill(9, 1)
     assert steps.prefill_effort(9, 1) == Effort()
@@ -140,6 +140,6 @@ def test_a_completion_announces_a_long_prompt(monkeypatch: pytest.MonkeyPatch) -
     session.complete("Once upon", max_tokens=1)
     assert said == []
     hours = dataclasses.replace(Effort(), path_steps=10**9)
-    monkeypatch.setattr(RememberedSteps, "prefill_effort", lambda self, tokens, candidates: hours)
+    monkeypatch.setattr(KeptSteps, "prefill_effort", lambda self, tokens, candidates: hours)
     session.complete("Once upon a", max_tokens=1)
     assert [line.partition(" takes ")[0] for line in said] == ["simulating the prompt's 11 tokens"]

@@ -61,7 +61,7 @@ class StepCycles(Protocol):
 
 
 class Cycles(Protocol):
-    """Modelled time: `wsesim.toolchain.steps.RememberedSteps` over `wsesim.engine.steps.timing.Timing`."""
+    """Modelled time: `wsesim.toolchain.kept_steps.KeptSteps` over `wsesim.engine.steps.timing.Timing`."""
 
     def prefill(self, tokens: int, candidates: int) -> StepCycles: ...
 

@@ -11,7 +11,7 @@ from wsesim.errors import InvalidInputError
 from wsesim.files import read_text
 from wsesim.machine import Machine
 from wsesim.progress import working
-from wsesim.toolchain.disk import file_state, kept_file, say_if_compiling
+from wsesim.toolchain.kept import file_state, kept_file, say_if_compiling
 from wsesim.toolchain.options import (
     DEFAULT_MACHINE,
     DEFAULT_MODEL,

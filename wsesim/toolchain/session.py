@@ -14,7 +14,7 @@ from wsesim.machine import Machine
 from wsesim.progress import working
 from wsesim.tables import Table, html_of, shortened, si_seconds, text_of
 from wsesim.toolchain.compiling import Say, compile_model, silent
-from wsesim.toolchain.disk import kept_file, say_if_compiling
+from wsesim.toolchain.kept import kept_file, say_if_compiling
 from wsesim.toolchain.options import (
     DEFAULT_CONTEXT,
     DEFAULT_MACHINE,
@@ -43,10 +43,10 @@ if TYPE_CHECKING:
     from wsesim.runtime.protocols import Tokenizer
     from wsesim.runtime.request import Request
     from wsesim.runtime.token_loop import TokenLoop
-    from wsesim.toolchain.steps import RememberedSteps
+    from wsesim.toolchain.kept_steps import KeptSteps
     from wsesim_models.weights import Weights
 
-STEP_SOURCES = ("wsesim.toolchain.steps", "wsesim.engine.exact.wafer")
+STEP_SOURCES = ("wsesim.toolchain.kept_steps", "wsesim.engine.exact.wafer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,11 +189,11 @@ class Session:
 
     def _say_if_long(self, request: Request) -> None:
         from wsesim.execute.sampling import GREEDY
+        from wsesim.toolchain.kept_steps import KeptSteps
         from wsesim.toolchain.simulating import LONG_S
-        from wsesim.toolchain.steps import RememberedSteps
 
         steps = self.loop.cycles
-        if isinstance(steps, RememberedSteps) and request.prompt_ids:
+        if isinstance(steps, KeptSteps) and request.prompt_ids:
             candidates = GREEDY if request.sampling.temperature == 0 else request.sampling.candidates
             effort = steps.prefill_effort(len(request.prompt_ids), candidates)
             if effort.seconds > LONG_S:
@@ -377,12 +377,12 @@ def make_timing(program: Program, *, keep_timelines: bool = True) -> Timing:
     return Timing(program, Memory(keep_timelines=keep_timelines))
 
 
-def make_steps(program: Program) -> RememberedSteps:
+def make_steps(program: Program) -> KeptSteps:
     """The cycles of a Program's steps, simulated where the disk does not remember them."""
-    from wsesim.toolchain.steps import RememberedSteps
+    from wsesim.toolchain.kept_steps import KeptSteps
 
     path = kept_file("steps", program.model, program.fingerprint(), STEP_SOURCES)
-    return RememberedSteps(make_timing(program, keep_timelines=False), path)
+    return KeptSteps(make_timing(program, keep_timelines=False), path)
 
 
 def make_executor(program: Program, loaded: TextModel, dtype: str) -> Any:

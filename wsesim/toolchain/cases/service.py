@@ -11,7 +11,7 @@ from wsesim.report.validation import Case
 
 if TYPE_CHECKING:
     from wsesim.program import Program
-    from wsesim.toolchain.steps import RememberedSteps
+    from wsesim.toolchain.kept_steps import KeptSteps
 
 
 def cases(measurement: Measurement) -> Iterator[Case]:
@@ -41,7 +41,7 @@ def _program() -> Program:
 
 
 @cache
-def _steps() -> RememberedSteps:
+def _steps() -> KeptSteps:
     from wsesim.toolchain.session import make_steps
 
     return make_steps(_program())

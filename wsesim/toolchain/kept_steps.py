@@ -1,4 +1,4 @@
-"""RememberedSteps: the cycles of a Program's steps, kept on disk, so that a second run of a model starts at once.
+"""KeptSteps: the cycles of a Program's steps, kept on disk, so that a second run of a model starts at once.
 
 Only three numbers of a step are kept; who wants to know why (a Report) simulates. The file is keyed by the Program's
 fingerprint and by the engine's own source, so that a change of either forgets it.
@@ -16,7 +16,7 @@ from wsesim.engine.steps.effort import Effort, prefill_times_effort
 from wsesim.engine.steps.timing import Step, StepCycles, Timing
 
 
-class RememberedSteps:
+class KeptSteps:
     """`timing`'s steps, from the file at `path` where they are there; new ones are added. None keeps no file."""
 
     def __init__(self, timing: Timing, path: Path | None) -> None:
