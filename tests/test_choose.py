@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.programs import ORACLE, program, recognised_graph
 from wsesim.machine import Machine, load_machine
-from wsesim.machine.machine import SlowPE
+from wsesim.machine.parts import SlowPE
 from wsesim.program.collectives import ALGORITHMS, parse_collective
 from wsesim.program.kernels import DECODE, Kernel, Linear, RMSNorm, Sample, line_kind
 from wsesim.program.protocols import LineUse

@@ -11,7 +11,8 @@ import pytest
 from tests.command_line import run
 from wsesim.cli.parser import make_parser
 from wsesim.machine import load_machine, machine_names, machine_text
-from wsesim.machine.load import parse_machine, preset_text
+from wsesim.machine.load import parse_machine
+from wsesim.machine.presets import preset_text
 
 EXAMPLE = str(Path(__file__).parents[1] / "examples" / "machines" / "wse3-fast-hops.toml")
 SIMULATE = ("simulate", "tiny", "--machine", "toy4x4", "--context", "4")

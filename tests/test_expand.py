@@ -19,7 +19,7 @@ from wsesim.engine.flow.simulate import simulate
 from wsesim.engine.graph.taskgraph import COMPUTE, REROUTE, TaskGraph
 from wsesim.engine.graph.verify import verify
 from wsesim.machine import Machine, Rect, load_machine
-from wsesim.machine.machine import SlowPE
+from wsesim.machine.parts import SlowPE
 from wsesim.program import Program
 from wsesim.program.collectives import ALGORITHMS, COLLECTIVES
 from wsesim.program.kernels import (

@@ -25,7 +25,7 @@ from wsesim.engine.graph.taskgraph import EAST, SOUTH, Int64, TaskGraph
 from wsesim.engine.observe.path import step_path
 from wsesim.engine.steps.timing import Timing
 from wsesim.machine import load_machine
-from wsesim.machine.machine import SlowPE
+from wsesim.machine.parts import SlowPE
 from wsesim.program.collectives import COLLECTIVES
 
 TOY = load_machine("toy4x4")

@@ -34,7 +34,7 @@ from wsesim.engine.graph.merge import merge
 from wsesim.engine.graph.taskgraph import EAST, WEST, Int64, TaskGraph
 from wsesim.engine.graph.verify import verify
 from wsesim.machine import Fabric, Machine, Rect, load_machine
-from wsesim.machine.machine import SlowPE
+from wsesim.machine.parts import SlowPE
 from wsesim.program.gemm import ring
 
 TOY = load_machine("toy4x4")

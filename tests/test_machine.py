@@ -15,7 +15,7 @@ import pytest
 from wsesim.machine import Machine, Rect, UnknownMachineError, load_machine, machine_names
 from wsesim.machine.errors import MachineFileError
 from wsesim.machine.load import parse_machine
-from wsesim.machine.machine import Fabric, Host, OpCost, SlowPE
+from wsesim.machine.parts import Fabric, Host, OpCost, SlowPE
 
 PRESETS = ("toy4x4", "wse2", "wse3", "wse3-nominal", "wse3-simulator")
 

@@ -26,11 +26,12 @@ from wsesim.machine import (
     with_defects,
 )
 from wsesim.machine.errors import MachineFileError
-from wsesim.machine.load import MOST_BASES, parse_machine, preset_text
-from wsesim.machine.machine import SlowPE
+from wsesim.machine.load import MOST_BASES, parse_machine
+from wsesim.machine.parts import SlowPE
+from wsesim.machine.presets import preset_text
 from wsesim.machine.rules import LIMITS
 from wsesim.machine.text import whole_text
-from wsesim.machine.values import FIELDS, KINDS, machine_from, read_values, toml_value, values_of
+from wsesim.machine.values import FIELDS, KINDS, fields_from, read_values, toml_value, values_of
 from wsesim.program.files import parse_program
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "machines" / "wse3-fast-hops.toml"
@@ -49,7 +50,7 @@ def file(folder: Path, name: str, *lines: str) -> str:
 @pytest.mark.parametrize("name", machine_names())
 def test_values_are_the_machine(name: str) -> None:
     machine = load_machine(name)
-    assert machine_from(name, values_of(machine)) == machine
+    assert Machine(name=name, **fields_from(values_of(machine))) == machine
     stated = {path: toml_value(value) for path, value in values_of(machine).items()}
     assert read_values(stated) == values_of(machine)
 

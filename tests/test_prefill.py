@@ -20,7 +20,7 @@ from wsesim.engine.observe.measure import meshgemm_cycles, tile_product_cycles
 from wsesim.engine.steps.prefill import LARGEST_SUMMA, prefill_layer, prefill_layer_cycles
 from wsesim.errors import InvalidInputError, UnknownNameError
 from wsesim.machine import Machine, Rect, load_machine
-from wsesim.machine.machine import SlowPE
+from wsesim.machine.parts import SlowPE
 from wsesim.program.build import LayerShape, prefill_kernels
 from wsesim.program.gemm import RINGS, ring
 from wsesim.program.layout import ceil_div

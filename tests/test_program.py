@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from tests.programs import BIASED, NORMED, program
 from wsesim.errors import UnknownNameError
 from wsesim.machine.errors import MachineFileError
-from wsesim.machine.machine import SlowPE
+from wsesim.machine.parts import SlowPE
 from wsesim.program import Program, parse_program, verify_program
 from wsesim.program.collectives import COLLECTIVES, parse_collective, reduction, ring_order
 from wsesim.program.errors import ProgramRuleError, ProgramTextError, SramError

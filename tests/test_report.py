@@ -16,7 +16,7 @@ from tests.programs import UNTIED, on_machine, program
 from wsesim.engine.exact.wafer import Memory
 from wsesim.engine.observe.path import PathStep, step_path
 from wsesim.engine.steps.timing import Step, Timing
-from wsesim.machine.machine import SlowPE
+from wsesim.machine.parts import SlowPE
 from wsesim.program import Program
 from wsesim.report.bounds import MachineBounds, lower_bounds, machine_bounds, multiply_adds
 from wsesim.report.report import KINDS, Report, report

@@ -14,7 +14,7 @@ from tests.programs import UNTIED, on_machine, program
 from wsesim.engine.exact.wafer import Memory
 from wsesim.engine.steps.timing import Timing
 from wsesim.machine import Rect
-from wsesim.machine.machine import SlowPE
+from wsesim.machine.parts import SlowPE
 from wsesim.machine.values import OPS
 from wsesim.program import Program
 from wsesim.program.collectives import ALGORITHMS

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from wsesim.errors import InvalidInputError, UnknownNameError, keyword
-from wsesim.machine.machine import TIMING_DTYPES
+from wsesim.machine.parts import TIMING_DTYPES
 from wsesim.program.collectives import COLLECTIVES, is_collective
 from wsesim.program.kv import KV_DTYPES, POLICIES, KVCache
 from wsesim.program.parts import Block

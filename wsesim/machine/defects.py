@@ -9,31 +9,14 @@ Neither the PE nor its router works: nothing is placed on it, and no route cross
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
-from wsesim.errors import InvalidInputError, brief
-from wsesim.files import parse_toml, read_text
-from wsesim.machine.errors import MachineFileError
-from wsesim.machine.machine import MOST_PES, Machine, Rect
+from wsesim.errors import brief
+from wsesim.machine.parts import MOST_PES, Rect
 
 DEFECTS = ("dead", "dead_rows", "dead_columns")
 """The fields of a file of defects, and as many of a machine's."""
-
-
-def with_defects(machine: Machine, path: str) -> Machine:
-    """The machine with the dead PEs of the file at `path` added to its own. Raises MachineFileError."""
-    try:
-        table = parse_toml(read_text(path, f"defects of {machine.name}"), path)
-        for extra in sorted(set(table) - set(DEFECTS)):
-            raise ValueError(f"unknown field {brief(extra)}; known: {', '.join(DEFECTS)}")
-        dead = machine.dead | dead_pes(table, machine.usable)
-    except InvalidInputError as error:  # no file, no text, no TOML
-        raise MachineFileError(str(error)) from None
-    except ValueError as error:
-        raise MachineFileError(f"{path}: cannot be read as defects of {machine.name}: {error}") from None
-    return dataclasses.replace(machine, dead=dead, base=machine.base or machine)
 
 
 def dead_pes(table: dict[str, Any], usable: Rect) -> frozenset[tuple[int, int]]:

@@ -1,36 +1,22 @@
-"""Machines by name or file: the presets beside this module, or a user's own TOML with the same fields."""
+"""Machines by name or file: the presets, or a user's own TOML with the same fields."""
 
 from __future__ import annotations
 
+import dataclasses
 from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from wsesim.errors import InvalidInputError, brief
 from wsesim.files import parse_toml, read_text
+from wsesim.machine.defects import DEFECTS, dead_pes
 from wsesim.machine.errors import MachineFileError, UnknownMachineError
 from wsesim.machine.machine import Machine
+from wsesim.machine.presets import is_preset, machine_names, preset
 from wsesim.machine.rules import check_machine
-from wsesim.machine.values import flat, machine_from, read_values, values_of
+from wsesim.machine.values import fields_from, flat, read_values, values_of
 
 MOST_BASES = 8  # files that build on one another
-
-
-@cache
-def machine_names() -> tuple[str, ...]:
-    """Names of the presets."""
-    presets = resources.files("wsesim.machine") / "presets"
-    return tuple(sorted(p.name.removesuffix(".toml") for p in presets.iterdir() if p.name.endswith(".toml")))
-
-
-def is_preset(name: str) -> bool:
-    return name in machine_names()
-
-
-def preset_text(name: str) -> str:
-    """The TOML of a preset, with the source of each number."""
-    return (resources.files("wsesim.machine") / "presets" / f"{name}.toml").read_text(encoding="utf-8")
 
 
 def load_machine(name: str) -> Machine:
@@ -54,7 +40,7 @@ def parse_machine(text: str, name: str) -> Machine:
 
 @cache
 def _preset(name: str) -> Machine:
-    return parse_machine(preset_text(name), name)
+    return preset(Machine, name)
 
 
 def _is_toml(path: Path) -> bool:
@@ -91,7 +77,7 @@ def _parsed(text: str, name: str, where: str, folder: Path, users: tuple[Path, .
         values = read_values(flat(table), None if base is None else values_of(base))
     except ValueError as error:
         raise MachineFileError(f"{where}: {error}") from None
-    machine = machine_from(name, values, base and (base.base or base))
+    machine = Machine(name=name, base=base and (base.base or base), **fields_from(values))
     check_machine(machine, where)
     return machine
 
@@ -107,3 +93,17 @@ def _base(stated: Any, where: str, folder: Path, users: tuple[Path, ...]) -> Mac
     raise MachineFileError(
         f"{where}: base {brief(stated)} is neither a preset ({known}) nor a .toml file beside this one"
     )
+
+
+def with_defects(machine: Machine, path: str) -> Machine:
+    """The machine with the dead PEs of the file at `path` added to its own. Raises MachineFileError."""
+    try:
+        table = parse_toml(read_text(path, f"defects of {machine.name}"), path)
+        for extra in sorted(set(table) - set(DEFECTS)):
+            raise ValueError(f"unknown field {brief(extra)}; known: {', '.join(DEFECTS)}")
+        dead = machine.dead | dead_pes(table, machine.usable)
+    except InvalidInputError as error:  # no file, no text, no TOML
+        raise MachineFileError(str(error)) from None
+    except ValueError as error:
+        raise MachineFileError(f"{path}: cannot be read as defects of {machine.name}: {error}") from None
+    return dataclasses.replace(machine, dead=dead, base=machine.base or machine)

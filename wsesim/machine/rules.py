@@ -8,7 +8,8 @@ from fractions import Fraction
 from typing import Any
 
 from wsesim.machine.errors import MachineFileError
-from wsesim.machine.machine import MOST_PES, Fabric, Machine, Rect
+from wsesim.machine.numbers import Numbers
+from wsesim.machine.parts import MOST_PES, Fabric, Rect
 from wsesim.machine.values import KINDS, OPS, value_text, values_of
 
 MOST_STREAM_CYCLES = 127  # a task keeps them in a byte
@@ -45,7 +46,7 @@ LIMITS |= {f"op.{op}.{cost}": (0, MOST_CYCLES) for op in OPS for cost in ("launc
 LIMITS |= {f"op.{op}.{rate}": (LEAST_RATE, None) for op in OPS for rate in ("fp16", "fp32")}
 
 
-def check_machine(machine: Machine, where: str = "") -> None:
+def check_machine(machine: Numbers, where: str = "") -> None:
     """Raises MachineFileError for the first rule that a machine's numbers break; `where` stands before it."""
     for holds, rule in _rules(machine):
         if not holds:
@@ -54,7 +55,7 @@ def check_machine(machine: Machine, where: str = "") -> None:
         check_machine(machine.base, f"{where or f'machine {machine.name}'}: base {machine.base.name}")
 
 
-def _rules(machine: Machine) -> Iterator[tuple[bool, str]]:
+def _rules(machine: Numbers) -> Iterator[tuple[bool, str]]:
     """Every rule, and whether it holds. A rule that others rely on comes before them."""
     m, whole = machine, Rect(0, 0, machine.columns, machine.rows)
     yield m.base is None or m.base.base is None, "the base of a machine has no base of its own"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
@@ -9,10 +10,10 @@ from typing import Any
 from wsesim.errors import InvalidInputError, brief
 from wsesim.files import parse_toml
 from wsesim.machine.errors import MachineFileError
-from wsesim.machine.machine import Machine
+from wsesim.machine.numbers import Numbers
 from wsesim.machine.rules import check_machine
 from wsesim.machine.text import base_of
-from wsesim.machine.values import KINDS, check_field, fraction, machine_from, read_values, values_of
+from wsesim.machine.values import KINDS, check_field, fields_from, fraction, read_values, values_of
 
 
 def parse_setting(text: str) -> tuple[str, Any]:
@@ -54,7 +55,7 @@ def _list(path: str, text: str) -> Any:
     return table["value"]
 
 
-def changed(machine: Machine, changes: Mapping[str, object], name: str | None) -> Machine:
+def changed(machine: Numbers, changes: Mapping[str, object], name: str | None) -> Numbers:
     """As `Machine.with_`."""
     base = base_of(machine) or machine
     own_name = machine.name if name is None else name
@@ -64,6 +65,7 @@ def changed(machine: Machine, changes: Mapping[str, object], name: str | None) -
         raise MachineFileError(f"machine {own_name}: {error}") from None
     if name is None and values != values_of(machine):
         own_name = base.name if values == values_of(base) else f"{machine.name.removesuffix('+')}+"
-    made = machine_from(own_name, values, None if base.name == own_name else base)
+    new_base = None if base.name == own_name else base
+    made = dataclasses.replace(machine, name=own_name, base=new_base, **fields_from(values))
     check_machine(made)
     return made

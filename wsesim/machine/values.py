@@ -3,7 +3,7 @@
     values_of(load_machine("wse3"))["fabric.hop_cycles"]  # 2
     values_of(load_machine("wse3"))["op.fma.fp16"]        # Fraction(73, 25)
 
-Files, `--set` and `Machine.with_` all read values with `read_values` and build with `machine_from`.
+Files, `--set` and `Machine.with_` all read values with `read_values`; `fields_from` makes a machine's fields of them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from typing import Any, get_type_hints
 
 from wsesim.errors import brief
 from wsesim.machine.defects import DEFECTS, dead_pes, rows_of
-from wsesim.machine.machine import Fabric, Host, Machine, OpCost, Rect, SlowPE
+from wsesim.machine.numbers import Numbers
+from wsesim.machine.parts import Fabric, Host, OpCost, Rect, SlowPE
 
 OPS = ("copy", "fma", "elementwise", "reduce", "exp", "divide", "rsqrt", "relay", "compare")
 COST_FIELDS = {"launch": "launch", "relaunch": "relaunch", "fp16": "rate_fp16", "fp32": "rate_fp32"}
@@ -31,8 +32,8 @@ _NO_NUMBERS = ("name", "base", "ops", *_PARTS, *_LISTS)
 
 def _kinds() -> dict[str, type]:
     """The type of each field: int, float, Fraction, or list for what is no number."""
-    hints = get_type_hints(Machine)
-    kinds = {f.name: hints[f.name] for f in dataclasses.fields(Machine) if f.init and f.name not in _NO_NUMBERS}
+    hints = get_type_hints(Numbers)
+    kinds = {f.name: hints[f.name] for f in dataclasses.fields(Numbers) if f.init and f.name not in _NO_NUMBERS}
     kinds |= dict.fromkeys(_LISTS, list)
     for section, part in _PARTS.items():
         for name, hint in get_type_hints(part).items():
@@ -50,7 +51,7 @@ _OPTIONAL = _LISTS | {f"op.{op}.relaunch": Fraction(0) for op in OPS}
 _KIND_NAMES = {int: "an integer", float: "a number", list: "a list"}
 
 
-def values_of(machine: Machine) -> dict[str, Any]:
+def values_of(machine: Numbers) -> dict[str, Any]:
     """The value of each field, in the order of KINDS."""
     fabric, costs = machine.fabric, dict(machine.ops)
     values: dict[str, Any] = {}
@@ -65,8 +66,11 @@ def values_of(machine: Machine) -> dict[str, Any]:
     return values
 
 
-def machine_from(name: str, values: Mapping[str, Any], base: Machine | None = None) -> Machine:
-    """The machine of these values. Neither their types nor the rules are checked."""
+def fields_from(values: Mapping[str, Any]) -> dict[str, Any]:
+    """All fields of the machine with these values, but for its name and base: the inverse of `values_of`.
+
+    Neither their types nor the rules are checked.
+    """
     wavelet = values["fabric.wavelet_cycles"]
     stated = {**values, **dict(zip(_RATIO, (wavelet.numerator, wavelet.denominator), strict=True))}
     parts: dict[str, Any] = {
@@ -77,7 +81,7 @@ def machine_from(name: str, values: Mapping[str, Any], base: Machine | None = No
         (op, OpCost(**{attribute: values[f"op.{op}.{own}"] for own, attribute in COST_FIELDS.items()})) for op in OPS
     )
     plain = {path: value for path, value in values.items() if "." not in path}
-    return Machine(name=name, **plain, **parts, base=base)
+    return plain | parts
 
 
 def read_values(stated: Mapping[str, Any], base: Mapping[str, Any] | None = None) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from wsesim.errors import InvalidInputError, brief, first_line
 from wsesim.files import read_text, write_whole
 from wsesim.machine import Fabric, Host, Machine, OpCost, Rect
 from wsesim.machine.fields import build
-from wsesim.machine.machine import SlowPE
+from wsesim.machine.parts import SlowPE
 from wsesim.program.errors import ProgramTextError
 from wsesim.program.kernels import KERNEL_TYPES, Output, WeightRef
 from wsesim.program.kv import KVCache

@@ -8,7 +8,7 @@ from itertools import combinations, groupby
 from typing import Any
 
 from wsesim.errors import brief, clipped
-from wsesim.machine.machine import TIMING_DTYPES
+from wsesim.machine.parts import TIMING_DTYPES
 from wsesim.machine.rules import check_machine
 from wsesim.program.collectives import is_collective
 from wsesim.program.errors import ProgramRuleError, SramError

@@ -8,13 +8,14 @@ rates.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
 from wsesim.machine import Machine
-from wsesim.machine.values import machine_from, values_of
+from wsesim.machine.values import fields_from, values_of
 from wsesim.progress import working
 
 STEP = Fraction(11, 10)
@@ -73,7 +74,7 @@ def _changes(machine: Machine) -> Iterator[tuple[str, Number, Number, Machine]]:
     for path, value in values.items():
         if path.endswith("_cycles") or path.startswith(("fabric.", "op.")):
             raised = _raised(value)
-            yield path, value, raised, machine_from(machine.name, {**values, path: raised}, machine.base)
+            yield path, value, raised, dataclasses.replace(machine, **fields_from({**values, path: raised}))
 
 
 def _raised(value: Number) -> Number:

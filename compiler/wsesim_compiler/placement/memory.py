@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from wsesim.machine.machine import dtype_bytes
+from wsesim.machine.parts import dtype_bytes
 from wsesim.program.kernels import (
     Add,
     Embed,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from wsesim.machine import Machine
-from wsesim.machine.machine import dtype_bytes
+from wsesim.machine.parts import dtype_bytes
 from wsesim.program.kernels import Kernel
 from wsesim.program.layout import Uniform, ceil_div
 from wsesim.program.parts import Block, BlockMemory

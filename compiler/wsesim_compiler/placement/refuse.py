@@ -10,7 +10,7 @@ from typing import Any
 
 from wsesim.errors import keyword
 from wsesim.machine import Machine
-from wsesim.machine.machine import dtype_bytes
+from wsesim.machine.parts import dtype_bytes
 from wsesim.program.kernels import Kernel
 from wsesim.program.kv import CONCAT, INTERLEAVED
 from wsesim.program.parts import Block, BlockMemory

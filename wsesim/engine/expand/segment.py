@@ -15,7 +15,7 @@ from wsesim.engine.exact.walk import Paths, reach
 from wsesim.engine.graph.taskgraph import Int64, TaskGraph, steps
 from wsesim.engine.graph.verify import verify
 from wsesim.machine import Machine, Rect
-from wsesim.machine.machine import SlowPE
+from wsesim.machine.parts import SlowPE
 
 
 @dataclass(frozen=True, slots=True, eq=False)
