@@ -70,8 +70,8 @@ def rounds_graph(columns: int, rows: int, rounds: int, shift: int = 0) -> TaskGr
 def _shift(canvas: Canvas, machine: Machine, columns: int, rows: int, shift: int) -> None:
     """Every PE sends its share `shift` columns on."""
     senders = np.arange(columns * rows).reshape(rows, columns)[:, : columns - shift]
-    sent = canvas.send(senders, "shift")
-    received = canvas.task(senders + shift, "shift", machine.activate_cycles, 0)
+    sent = canvas.send(senders, "shift", ELEMENTS)
+    received = canvas.receive(senders + shift, "shift", ELEMENTS, machine.activate_cycles)
     canvas.builder.drops(canvas.builder.messages(sent, EAST, shift, canvas.wavelets(ELEMENTS)), shift, received)
 
 

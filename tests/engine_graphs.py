@@ -9,7 +9,18 @@ from hypothesis import strategies as st
 
 from wsesim.engine.flow.state import State
 from wsesim.engine.graph.builder import GraphBuilder
-from wsesim.engine.graph.taskgraph import BLOCKING, EAST, MEMORY, NORTH, SOUTH, STREAM, WEST, Int64, TaskGraph
+from wsesim.engine.graph.taskgraph import (
+    BLOCKING,
+    EAST,
+    MEMORY,
+    NORTH,
+    SOUTH,
+    STREAM,
+    WEST,
+    Int64,
+    Operation,
+    TaskGraph,
+)
 from wsesim.machine import Fabric
 
 SILICON = Fabric(
@@ -37,7 +48,7 @@ class Mesh:
         self.builder = GraphBuilder(columns, rows)
         self.columns = columns
 
-    def task(self, x: int, y: int, label: str = "k", launch: int = 0, work: int = 0, **fields: int) -> int:
+    def task(self, x: int, y: int, label: Operation | str = "k", launch: int = 0, work: int = 0, **fields: int) -> int:
         return int(self.builder.tasks(y * self.columns + x, label, launch, work, **fields)[0])
 
     def send(self, source: int, direction: int, hops: int, wavelets: int, sink: int, **fields: int) -> int:
@@ -61,7 +72,7 @@ def graphs(
     pes = draw(st.lists(st.integers(0, columns * rows - 1), min_size=2, max_size=most_tasks))
     small = st.integers(0, 30)
     for pe in pes:
-        fields = draw(st.tuples(small, small, st.integers(0, 2), st.booleans(), st.integers(0, 1), st.integers(0, 2)))
+        fields = draw(st.tuples(small, small, st.integers(0, 2), st.booleans(), st.integers(0, 2)))
         builder.tasks(pe, f"k{pe % 3}", *fields)
     for source in range(len(pes)):
         _add_messages(draw, builder, pes, source, xy_only, source + 1 if ordered else 0)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from wsesim.engine.errors import DeadlockError
 from wsesim.engine.flow.simulate import simulate
 from wsesim.engine.flow.state import State
-from wsesim.engine.graph.taskgraph import ACTIVATED, BLOCKING, EAST, LAUNCHED, REROUTE, SOUTH, WEST
+from wsesim.engine.graph.taskgraph import ACTIVATED, BLOCKING, EAST, LAUNCHED, REROUTE, SOUTH, WEST, Operation
 from wsesim.engine.observe.critical_path import CriticalPath, Origin, critical_path
 from wsesim.machine import Fabric
 
@@ -101,7 +101,7 @@ def test_the_ramp_out_is_a_wait_and_a_reroute_has_its_own_kind() -> None:
     mesh.send(source, WEST, 1, 50, mesh.task(0, 0, "b"))
     far = mesh.task(2, 0, "c")
     mesh.send(source, EAST, 1, 4, far)
-    mesh.task(2, 0, "switch", launch=7, work=200, kind=REROUTE)
+    mesh.task(2, 0, Operation("switch", REROUTE), launch=7, work=200)
     assert kinds(path_to_last(mesh)) == [
         ("wait", "a", 50),
         ("network", "a", 7 + 2 + 4 + 3),

@@ -148,6 +148,8 @@ def beside(one: TaskGraph, other: TaskGraph) -> TaskGraph:
         one,
         columns=columns,
         rows=rows,
+        operations=(*one.operations, *other.operations),
+        operation=np.concatenate((one.operation, other.operation + len(one.operations)))[order].astype(np.int32),
         pe=pe[order].astype(np.int32),
         source=source[by_source].astype(np.int32),
         out_ptr=np.searchsorted(source[by_source], np.arange(pe.size + 1)).astype(np.int32),
@@ -162,8 +164,8 @@ def beside(one: TaskGraph, other: TaskGraph) -> TaskGraph:
     )
 
 
-PER_TASK = ("label", "kind", "start", "streams", "launch", "work", "delay")
-PER_MESSAGE = ("wavelets", "direction1", "hops1", "direction2", "hops2", "shares_ramp")
+PER_TASK = ("start", "streams", "launch", "work", "delay")
+PER_MESSAGE = ("wavelets", "direction1", "hops1", "direction2", "hops2", "shares_ramp", "colour")
 
 
 @pytest.mark.parametrize("fabric", FABRICS)

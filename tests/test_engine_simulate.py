@@ -154,7 +154,7 @@ def test_the_lower_pe_wins_a_tie_and_the_loser_waits_for_the_tail(added_first: s
         else:
             mesh.send(mesh.task(1, 1 - y, name), SOUTH if y else NORTH, 1, 4, sinks[1], direction2=EAST, hops2=1)
     timeline, graph = run(mesh), mesh.builder.build()
-    by_sink = {graph.labels[graph.label[t]]: h for t, h in zip(graph.drop_task, timeline.drop_head, strict=True)}
+    by_sink = {graph.operation_of(t).label: h for t, h in zip(graph.drop_task, timeline.drop_head, strict=True)}
     assert [by_sink["for straight"], by_sink["for turning"]] == heads
 
 
@@ -504,7 +504,8 @@ BROKEN: list[tuple[dict[str, list[int]], str]] = [
     ({"work": [0, -1, 0]}, r"c at \(1, 0\): launch, work and delay cycles are not negative"),
     ({"delay": [0, 0, -1]}, r"b at \(1, 1\): launch, work and delay"),
     ({"start": [0, 0, 3]}, "start is BLOCKING"),
-    ({"kind": [3, 0, 0]}, "start is BLOCKING.*COMPUTE, REROUTE or COLLECTIVE"),
+    ({"operation": [3, 0, 0]}, "a task has an operation of the graph"),
+    ({"colour": [0, -1]}, "the colour of a message is not negative"),
     ({"wavelets": [0, 4]}, r"a at \(0, 0\): a message has at least one wavelet"),
     ({"hops1": [0, 1]}, "at least one hop"),
     ({"hops2": [-1, 1]}, "no leg is negative"),
@@ -539,7 +540,7 @@ def _arrays(broken: dict[str, list[int]]) -> dict[str, Any]:
 def test_arrays_of_unequal_length_are_named() -> None:
     graph = valid_graph()
     for field in dataclasses.fields(graph):
-        if field.name not in ("columns", "rows", "labels", "pe", "source", "drop_task", "port_task", "outputs"):
+        if field.name not in ("columns", "rows", "operations", "pe", "source", "drop_task", "port_task", "outputs"):
             shorter = dataclasses.replace(graph, **{field.name: getattr(graph, field.name)[:-1]})
             with pytest.raises(TaskGraphError, match=rf"{field.name} has \d entries, where the graph needs \d"):
                 verify(shorter)

@@ -14,7 +14,7 @@ from tests.test_engine_simulate import assert_equal
 from wsesim.engine.flow import reference
 from wsesim.engine.flow.simulate import simulate
 from wsesim.engine.flow.timeline import Timeline
-from wsesim.engine.graph.taskgraph import ACTIVATED, BLOCKING, EAST, LAUNCHED, NORTH, REROUTE, SOUTH, WEST
+from wsesim.engine.graph.taskgraph import ACTIVATED, BLOCKING, EAST, LAUNCHED, NORTH, REROUTE, SOUTH, WEST, Operation
 from wsesim.engine.graph.verify import verify
 from wsesim.machine import load_machine
 
@@ -132,7 +132,7 @@ def test_a_reroute_stands_between_two_kernels() -> None:
     # from (0, 1), is there at 0 + 3 + 1 = 4, long before.
     mesh = Mesh(4, 4)
     mesh.task(0, 0, "a", work=3)
-    mesh.task(0, 0, "b", work=load_machine("toy4x4").reroute_cycles, kind=REROUTE)
+    mesh.task(0, 0, Operation("b", REROUTE), work=load_machine("toy4x4").reroute_cycles)
     b = mesh.task(0, 0, "b", work=2)
     mesh.send(mesh.task(0, 1, "feeds b"), NORTH, 1, 1, b)
     mesh.send(b, EAST, 1, 1, mesh.task(1, 0))

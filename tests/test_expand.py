@@ -13,10 +13,10 @@ import pytest
 from tests.programs import NORMED, UNTIED, program
 from wsesim.engine.expand import expand_feedback, expand_stage, expand_transfer
 from wsesim.engine.expand.canvas import Canvas
-from wsesim.engine.expand.collective import all_reduce, broadcast, reduce, routes_name, sum_step
+from wsesim.engine.expand.collective import adding, all_reduce, broadcast, reduce, routes_name
 from wsesim.engine.expand.kernels import CANDIDATE_ELEMENTS, ID_ELEMENTS, Site, expand_kernel
 from wsesim.engine.flow.simulate import simulate
-from wsesim.engine.graph.taskgraph import COMPUTE, REROUTE, TaskGraph
+from wsesim.engine.graph.taskgraph import REROUTE, TaskGraph
 from wsesim.engine.graph.verify import verify
 from wsesim.machine import Machine, Rect, load_machine
 from wsesim.machine.parts import SlowPE
@@ -101,7 +101,7 @@ REDUCED = [
 @pytest.mark.parametrize(("length", "algorithm", "ends"), REDUCED)
 def test_reduction_by_hand(length: int, algorithm: str, ends: list[int]) -> None:
     canvas = canvas_of(column(length))
-    root = reduce(canvas, canvas.lines(column(length), ALONG, 1), length, sum_step(canvas, 4), algorithm, "sum")
+    root = reduce(canvas, canvas.lines(column(length), ALONG, 1), length, adding(4), algorithm, "sum")
     assert last_ends(canvas.builder.build()) == ends
     assert ends[root] == max(ends)
 
@@ -140,7 +140,7 @@ def test_streaming_pays_the_length_once(collective: str) -> None:
 
     def cycles(staging: str, elements: int) -> int:
         canvas = canvas_of(column(16))
-        reduce(canvas, canvas.lines(column(16), ALONG, 1), 16, sum_step(canvas, elements), staging + collective, "sum")
+        reduce(canvas, canvas.lines(column(16), ALONG, 1), 16, adding(elements), staging + collective, "sum")
         return max(last_ends(canvas.builder.build()))
 
     longer = cycles("streamed_", 2000) - cycles("streamed_", 1000)
@@ -306,9 +306,10 @@ def test_straggler_by_hand(slow: int, later: int) -> None:
 def test_reroutes_of_a_layer_by_hand(model: str, machine: str, reroutes: int) -> None:
     made = program(model, machine)
     graph = expand_stage(made, stages(made)[1], 1, CONTEXT, 1).plan.graph
-    on_each_pe = np.bincount(graph.pe[graph.kind == REROUTE], minlength=graph.pes)
+    rerouting = np.array([operation.op == REROUTE for operation in graph.operations])[graph.operation]
+    on_each_pe = np.bincount(graph.pe[rerouting], minlength=graph.pes)
     assert on_each_pe.max() == reroutes
-    assert set(graph.work[graph.kind == REROUTE]) == {made.machine.reroute_cycles}
+    assert set(graph.work[rerouting]) == {made.machine.reroute_cycles}
 
 
 def test_straight_transfer_by_hand() -> None:
@@ -346,7 +347,7 @@ def stages(made: Program) -> list[tuple[Kernel, ...]]:
 
 def deliveries(graph: TaskGraph) -> Counter[tuple[str, int]]:
     """How often a message of so many wavelets is dropped, by (operator, wavelets)."""
-    labels = [graph.labels[number] for number in graph.label[graph.drop_task]]
+    labels = [graph.operation_of(task).label for task in graph.drop_task]
     return Counter(zip(labels, graph.wavelets[graph.drop_message()].tolist(), strict=True))
 
 
@@ -459,5 +460,7 @@ def test_equal_stages_share_one_graph_and_unequal_ones_do_not() -> None:
     slow = dataclasses.replace(made, machine=dataclasses.replace(made.machine, slow=(SlowPE(x, y, Fraction(2)),)))
     first, second = (expand_stage(slow, kernels, 1, 1, 1) for kernels in stages(made)[1:3])
     assert first.plan is not second.plan
-    work = [segment.plan.graph.work[segment.plan.graph.kind == COMPUTE].sum() for segment in (first, second)]
+    graphs = [segment.plan.graph for segment in (first, second)]
+    computes = [np.array([o.computes for o in graph.operations])[graph.operation] for graph in graphs]
+    work = [graph.work[own].sum() for graph, own in zip(graphs, computes, strict=True)]
     assert work[0] < work[1]

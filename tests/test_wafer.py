@@ -104,7 +104,7 @@ def held_tasks(run: SegmentRun, made: Program, window: Rect) -> Int64:
     """1 for the tasks of a run that wait for its credit: the sends of a transfer, the entrance's of an embedding."""
     graph = run.segment.plan.graph
     if is_transfer(run):
-        return (graph.label == graph.labels.index("send")).astype(np.int64)
+        return (graph.task_labels() == graph.labels.index("send")).astype(np.int64)
     x, y = entry_pe(made)
     return (pes_of(run, window) == (y - window.y) * window.columns + x - window.x).astype(np.int64)
 
@@ -142,7 +142,7 @@ def test_no_chunk_is_sent_before_its_receivers_are_free(made: Program) -> None:
     for run in step.runs:
         if is_transfer(run):
             graph, pes = run.segment.plan.graph, pes_of(run, window)
-            sends = graph.label == graph.labels.index("send")
+            sends = graph.task_labels() == graph.labels.index("send")
             sent = times_of(run, "task_start")[sends].min()
             ends = graph.drop_task[graph.drop_ptr[1:] - 1]
             assert sent >= free[pes[ends]].max()

@@ -103,6 +103,12 @@ def reduction(length: int, collective: str, element: int = 0) -> Reduction:
             return _two_phase(length, named)
 
 
+def group_count(length: int, collective: str) -> int:
+    """Groups whose roots' sums are merged last; 1 if the algorithm has no groups."""
+    named = parse_collective(collective)
+    return min(named.groups or max(1, isqrt(length)), length) if named.algorithm in GROUPED else 1
+
+
 def ring_order(length: int) -> tuple[int, ...]:
     """Positions around the ring: neighbours are at most two hops apart, the last and the first included."""
     odd = range(1, length, 2)
@@ -129,7 +135,7 @@ def _tree(length: int) -> Reduction:
 
 
 def _two_phase(length: int, named: Collective) -> Reduction:
-    count = min(named.groups or max(1, isqrt(length)), length)
+    count = group_count(length, str(named))
     edges = [length * g // count for g in range(count + 1)]
     groups = [range(a, b) for a, b in pairwise(edges)]
     middle = named.algorithm == "two_phase"

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from wsesim.engine.exact.wafer import SegmentRun
-from wsesim.engine.graph.taskgraph import COMPUTE, TaskGraph
+from wsesim.engine.graph.taskgraph import TaskGraph
 from wsesim.engine.steps.timing import Step
 from wsesim.machine import Machine
 from wsesim.program.kernels import Linear, RMSNorm
@@ -145,8 +145,8 @@ def _dependent_cycles(graphs: Iterable[TaskGraph]) -> int:
     """
     least: dict[str, float] = {}
     for graph in graphs:
-        own = graph.kind == COMPUTE
-        place = graph.label[own].astype(np.int64) * graph.pes + graph.pe[own]
+        own = graph.of_operations(np.array([operation.computes for operation in graph.operations], np.bool_))
+        place = graph.task_labels()[own].astype(np.int64) * graph.pes + graph.pe[own]
         cycles = (graph.launch + graph.work + graph.delay)[own].astype(np.float64)
         work = np.bincount(place, cycles, len(graph.labels) * graph.pes)
         per_kernel = np.where(work > 0, work, np.inf).reshape(len(graph.labels), graph.pes).min(axis=1)

@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from wsesim.engine.expand.segment import EqualLines
-from wsesim.engine.graph.taskgraph import Int64, TaskGraph, pointers
+from wsesim.engine.graph.taskgraph import Int64, Operation, TaskGraph, pointers
 from wsesim.engine.graph.verify import verify
 
-PER_TASK = ("kind", "start", "streams", "launch", "work", "delay")
-PER_MESSAGE = ("wavelets", "direction1", "hops1", "direction2", "hops2", "shares_ramp")
+PER_TASK = ("start", "streams", "launch", "work", "delay")
+PER_MESSAGE = ("wavelets", "direction1", "hops1", "direction2", "hops2", "shares_ramp", "colour")
 PER_DROP = ("drop_hop", "drop_sink")
 
 
@@ -30,13 +30,13 @@ def joined_graph(lines: Sequence[EqualLines], columns: int, rows: int) -> TaskGr
     message = _inverse(by_source)[owner]
     by_message = np.argsort(message, kind="stable")  # a message's drops are sorted already
     fed = rank[copies.numbers(lambda graph: graph.drop_task, lambda graph: graph.task_count)]
-    labels = tuple(dict.fromkeys(label for equal in lines for label in equal.line.graph.labels))
+    operations = tuple(dict.fromkeys(each for equal in lines for each in equal.line.graph.operations))
     graph = TaskGraph(
         columns=columns,
         rows=rows,
-        labels=labels,
+        operations=operations,
         pe=pe[by_pe].astype(np.int32),
-        label=copies.values(lambda graph: _numbered(graph, labels))[by_pe],
+        operation=copies.values(lambda graph: _numbered(graph, operations))[by_pe],
         out_ptr=pointers(source, by_pe.size),
         source=source[by_source].astype(np.int32),
         drop_ptr=pointers(message, by_source.size),
@@ -74,9 +74,9 @@ class _Copies:
         return {name: self.values(attrgetter(name))[order] for name in names}
 
 
-def _numbered(graph: TaskGraph, labels: tuple[str, ...]) -> npt.NDArray[np.int32]:
-    """The graph's labels as indices into others."""
-    return np.array([labels.index(label) for label in graph.labels], np.int32)[graph.label]
+def _numbered(graph: TaskGraph, operations: tuple[Operation, ...]) -> npt.NDArray[np.int32]:
+    """The tasks' operations as indices into `operations`: [T]."""
+    return graph.of_operations(np.array([operations.index(each) for each in graph.operations], np.int32))
 
 
 def _inverse(order: npt.NDArray[np.intp]) -> Int64:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from wsesim.engine.expand.canvas import Canvas, Lines
-from wsesim.engine.expand.collective import all_reduce
-from wsesim.engine.graph.taskgraph import COLLECTIVE, Int64
+from wsesim.engine.expand.collective import all_reduce, first_colour
+from wsesim.engine.graph.taskgraph import Int64, Operation
 from wsesim.program.kernels import ACROSS, ALONG, SEGMENT, FlashSum, QKNorm, Rope, Score, Softmax, WeightedSum
 from wsesim.program.kv import SHIFT, KVCache
 from wsesim.program.layout import Heads
@@ -108,11 +110,15 @@ def _pass_up(canvas: Canvas, lines: Lines, cache: KVCache, layout: Heads, label:
     if cache.policy != SHIFT or lines.length == 1 or not lines.pes.size:
         return
     elements = canvas.tokens * 2 * layout.width
-    wavelets = canvas.machine.wavelets(elements, cache.stored(canvas.dtype))
-    sent = canvas.send(lines.pes[:, 1:], label)
-    launch = canvas.machine.activate_cycles
-    received = canvas.task(lines.pes[:, :-1], label, launch, 0, kind=COLLECTIVE)
-    canvas.builder.drops(canvas.builder.messages(sent, lines.backward, 1, wavelets), 1, received)
+    dtype = cache.stored(canvas.dtype)
+    wavelets = canvas.machine.wavelets(elements, dtype)
+    sent = canvas.send(lines.pes[:, 1:], label, elements, dtype=dtype)
+    received = canvas.receive(lines.pes[:, :-1], label, elements, canvas.machine.activate_cycles)
+    colour = first_colour(lines.kind) + np.arange(1, lines.length) % 2
+    messages = canvas.builder.messages(
+        sent, lines.backward, 1, wavelets, colour=np.broadcast_to(colour, (lines.count, lines.length - 1)).ravel()
+    )
+    canvas.builder.drops(messages, 1, received)
 
 
 def _segment_all_reduce(canvas: Canvas, layout: Heads, block: Block, elements: int, algorithm: str, label: str) -> None:
@@ -130,11 +136,11 @@ def _multiply(canvas: Canvas, pes: Int64, label: str, heads: int, rows: int, col
     cheaper.
     """
     canvas.compute(pes, label, "copy", heads * rows)
-    cost = canvas.machine.op("fma")
-    by_column = cost.work_cycles(rows, heads * columns, canvas.dtype)
-    by_row = cost.work_cycles(columns, heads * rows, canvas.dtype)
     around = heads * canvas.machine.loop_cycles if heads > 1 else 0
-    canvas.task(pes, label, cost.launch, min(by_column, by_row) + around)
+    by_column = Operation(label, "fma", rows, heads * columns, canvas.dtype, around)
+    by_row = Operation(label, "fma", columns, heads * rows, canvas.dtype, around)
+    cheaper = min(by_column, by_row, key=lambda operation: operation.work_cycles(canvas.machine))
+    canvas.task(pes, cheaper, canvas.machine.op("fma").launch)
 
 
 def _exponentials(canvas: Canvas, pes: Int64, positions: int, heads: int, label: str) -> None:

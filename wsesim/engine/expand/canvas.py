@@ -8,7 +8,7 @@ from fractions import Fraction
 import numpy as np
 
 from wsesim.engine.graph.builder import GraphBuilder
-from wsesim.engine.graph.taskgraph import BLOCKING, COLLECTIVE, REROUTE, Int64
+from wsesim.engine.graph.taskgraph import BLOCKING, RECEIVE, REROUTE, SEND, Int64, Operation
 from wsesim.machine import Machine, Rect
 from wsesim.program.kernels import ALONG
 from wsesim.program.parts import Block
@@ -84,40 +84,48 @@ class Canvas:
     def compute(
         self, pes: Int64, label: str, op: str, elements: int, repeats: int = 1, dtype: str | None = None
     ) -> Int64:
-        """One vector operation on each PE."""
-        cost = self.machine.op(op)
-        return self.task(pes, label, cost.launch, cost.work_cycles(elements, repeats, dtype or self.dtype))
+        """One vector operation on each PE, `repeats` times."""
+        operation = Operation(label, op, elements, repeats, dtype or self.dtype)
+        return self.task(pes, operation, self.machine.op(op).launch)
 
     def loop(self, pes: Int64, label: str, op: str, elements: int, turns: int, each: int = 1) -> Int64:
         """`turns` turns of a loop around `each` vector operations."""
-        cost = self.machine.op(op)
         around = turns * self.machine.loop_cycles
-        return self.task(pes, label, cost.launch, cost.work_cycles(elements, turns * each, self.dtype) + around)
+        operation = Operation(label, op, elements, turns * each, self.dtype, around)
+        return self.task(pes, operation, self.machine.op(op).launch)
 
     def task(
         self,
         pes: Int64,
-        label: str,
+        operation: Operation,
         launch: Int64 | int,
-        work: int,
         *,
         start: int = BLOCKING,
         streams: bool = False,
-        kind: int = 0,
         delay: Int64 | int = 0,
     ) -> Int64:
-        """A task on each PE; stragglers work longer."""
+        """A task on each PE. Its work follows from its operation; slow PEs work longer."""
         flat = np.asarray(pes, np.int64).ravel()
-        return self.builder.tasks(flat, label, launch, self._work(flat, work), start, streams, kind, delay)
+        work = self._work(flat, operation.work_cycles(self.machine))
+        return self.builder.tasks(flat, operation, launch, work, start, streams, delay)
 
-    def send(self, pes: Int64, label: str) -> Int64:
-        """A copy from memory into the fabric: launched like any vector operation, then the microthread's own."""
-        return self.task(pes, label, self.machine.op("copy").launch, 0, streams=True, kind=COLLECTIVE)
+    def send(self, pes: Int64, label: str, elements: int, launch: int = 0, dtype: str | None = None) -> Int64:
+        """A copy from memory into the fabric on each PE, `launch` cycles later than its own launch.
+
+        It is launched as any vector operation. Then a microthread does it, at the pace of the fabric.
+        """
+        operation = Operation(label, SEND, elements, 1, dtype or self.dtype, collective=True)
+        return self.task(pes, operation, launch + self.machine.op("copy").launch, streams=True)
+
+    def receive(self, pes: Int64, label: str, elements: int, launch: int, start: int = BLOCKING) -> Int64:
+        """A copy from the fabric into memory on each PE, set up in `launch` cycles."""
+        operation = Operation(label, RECEIVE, elements, 1, self.dtype, collective=True)
+        return self.task(pes, operation, launch, start=start)
 
     def reroute(self, lines: Lines, routes: str, label: str) -> None:
         """Puts `routes` in place of others: a PE holds one set at a time, its input queues are few."""
         if self.configured and self.configured != routes:
-            self.task(lines.pes, label, 0, self.machine.reroute_cycles, kind=REROUTE)
+            self.task(lines.pes, Operation(label, REROUTE, extra_cycles=self.machine.reroute_cycles), 0)
         self.configured = routes
 
     def wavelets(self, elements: int) -> int:

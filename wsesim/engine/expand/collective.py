@@ -4,6 +4,10 @@ Store and forward: a PE receives a sum into its memory, then a task is activated
 Streamed: the operation is set up before its wavelets come, takes them from the fabric and sends each on `stream_cycles`
 later; sums that a PE keeps for itself go into one operation, set up once. A broadcast is one message in each direction
 that every PE on the way keeps a copy of.
+
+Lines of one kind (along, across, segments) have COLOURS colours. Chains alternate between two, so that no PE
+receives and sends in one colour. The merges between groups have two others, and a broadcast has the fifth. A ring has
+two colours in each direction.
 """
 
 from __future__ import annotations
@@ -16,20 +20,42 @@ import numpy as np
 import numpy.typing as npt
 
 from wsesim.engine.expand.canvas import Canvas, Lines
-from wsesim.engine.graph.taskgraph import BLOCKING, COLLECTIVE, LAUNCHED, Int64
-from wsesim.program.collectives import parse_collective, reduction, ring_order
+from wsesim.engine.graph.taskgraph import BLOCKING, LAUNCHED, RECEIVE, Int64, Operation
+from wsesim.program.collectives import group_count, parse_collective, reduction, ring_order
+from wsesim.program.kernels import ACROSS, ALONG, SEGMENT
 from wsesim.program.layout import ceil_div
 
 Positions = npt.NDArray[np.intp]
 
+COLOURS = 5  # of one kind of lines
+BROADCAST_COLOUR = 4  # among them
+KINDS = ((ALONG, "rows"), (ACROSS, "columns"), (SEGMENT,))  # rows and columns are those of a matrix product
+EMBED_COLOUR = COLOURS * len(KINDS)  # the first one of the embedding
+
+
+def first_colour(kind: str) -> int:
+    """Number of the first colour of lines of a kind, among the colours of a stage."""
+    return COLOURS * next(number for number, kinds in enumerate(KINDS) if kind in kinds)
+
+
+def ring_colour(place: Positions, backward: npt.NDArray[np.bool_]) -> Positions:
+    """Colours of messages from their places around a ring: two in each direction, alternating."""
+    return 2 * backward + place % 2
+
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """What a PE does with what it receives: `work` cycles, and whether the result leaves meanwhile or after."""
+class Combine:
+    """What a PE does with a partial result that it receives.
 
-    work_cycles: int
-    streams: bool
+    It runs `op` on `elements` elements, and `extra_cycles` more. The result has `sent_elements`. If `streams`, the
+    result leaves while the PE works, else at the end.
+    """
+
+    op: str
     elements: int
+    sent_elements: int
+    streams: bool
+    extra_cycles: int = 0
 
 
 def all_reduce(canvas: Canvas, lines: Lines, used: int, elements: int, algorithm: str, label: str) -> None:
@@ -45,7 +71,7 @@ def all_reduce(canvas: Canvas, lines: Lines, used: int, elements: int, algorithm
         rest = dataclasses.replace(lines, pes=lines.pes[:, used - 1 :])
         broadcast(canvas, rest, 0, elements, label, streamed=named.streamed)
         return
-    root = reduce(canvas, lines, used, sum_step(canvas, elements), algorithm, label)
+    root = reduce(canvas, lines, used, adding(elements), algorithm, label)
     broadcast(canvas, lines, root, elements, label, streamed=named.streamed)
 
 
@@ -54,12 +80,17 @@ def routes_name(kind: str, collective: str) -> str:
     return f"{kind} {dataclasses.replace(parse_collective(collective), streamed=False)}"
 
 
-def sum_step(canvas: Canvas, elements: int) -> Step:
-    """Add while sending: the core keeps the pace of the link."""
-    return Step(canvas.machine.op("relay").work_cycles(elements, 1, canvas.dtype), True, elements)
+def adding(elements: int) -> Combine:
+    """Adds its own and sends meanwhile: the core keeps the pace of the link."""
+    return Combine("relay", elements, elements, True)
 
 
-def reduce(canvas: Canvas, lines: Lines, used: int, step: Step, algorithm: str, label: str) -> int:
+def keeping(elements: int, *, streams: bool = False) -> Combine:
+    """Copies it to memory; sends it on if it `streams`."""
+    return Combine(RECEIVE, elements, elements, streams)
+
+
+def reduce(canvas: Canvas, lines: Lines, used: int, combine: Combine, algorithm: str, label: str) -> int:
     """Merges the first `used` positions of each line; the position of the root.
 
     What leaves only when all of it is merged is stored and forwarded whatever the algorithm says.
@@ -70,24 +101,25 @@ def reduce(canvas: Canvas, lines: Lines, used: int, step: Step, algorithm: str, 
     canvas.reroute(lines, routes_name(lines.kind, algorithm), label)
     if lines.count == 0:
         return plan.root
-    streamed = parse_collective(algorithm).streamed and step.streams
+    streamed = parse_collective(algorithm).streamed and combine.streams
     merges = _merges(used, algorithm)
-    last, received = _stage_tasks(canvas, lines, merges, step, streamed, label)
-    wavelets = canvas.wavelets(step.elements)
-    _send(canvas, lines, last[:, merges.source], received, merges.source, merges.target, wavelets)
+    last, received = _stage_tasks(canvas, lines, merges, combine, streamed, label)
+    moves = _Moves(merges.source, merges.target, merges.colour)
+    _send(canvas, lines, last[:, merges.source], received, moves, combine.sent_elements)
     return plan.root
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Merges:
-    """A Reduction as arrays: source and target of each merge; positions that receive nothing; and for each rank the
-    merges that are the rank-th of their targets, with how many more come after them there.
+    """A Reduction as arrays: source, target and colour of each merge; positions that receive nothing; and for each
+    rank the merges that are the rank-th of their targets, with how many more come after them there.
     """
 
     length: int
     root: int
     source: Positions
     target: Positions
+    colour: Positions
     leaves: Positions
     ranks: tuple[tuple[Positions, Positions], ...]
 
@@ -104,32 +136,55 @@ def _merges(length: int, algorithm: str) -> _Merges:
     left = taken[target] - 1 - rank  # sums that the PE takes after this one
     by_rank = [np.flatnonzero(rank == number) for number in range(int(taken.max()))]
     ranks = tuple((merges, left[merges]) for merges in by_rank)
-    return _Merges(length, plan.root, source, target, np.flatnonzero(taken == 0), ranks)
+    colour = _merge_colours(source.tolist(), target.tolist(), algorithm)
+    return _Merges(length, plan.root, source, target, colour, np.flatnonzero(taken == 0), ranks)
 
 
-def _send(
-    canvas: Canvas, lines: Lines, senders: Int64, receivers: Int64, source: Positions, target: Positions, wavelets: int
-) -> None:
-    """One message for each (line, entry) from task `senders` on position `source` to `receivers` on `target`."""
-    shape = senders.shape
-    hops = np.broadcast_to(np.abs(target - source), shape).ravel()
-    direction = np.broadcast_to(np.where(target > source, lines.forward, lines.backward), shape).ravel()
-    messages = canvas.builder.messages(senders.ravel(), direction, hops, wavelets)
+def _merge_colours(source: list[int], target: list[int], algorithm: str) -> Positions:
+    """Colour of each merge: 0 and 1 in turn from the leaves on; 2 and 3 between roots of groups, which merge last."""
+    height, colours = dict.fromkeys(source, 0), []
+    between = len(source) + 1 - group_count(len(source) + 1, algorithm)
+    for number, (a, b) in enumerate(zip(source, target, strict=True)):
+        colours.append(height[a] % 2 + 2 * (number >= between))
+        height[b] = max(height.get(b, 0), height[a] + 1)
+    return np.array(colours)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Moves:
+    """Source and target position, and colour, of messages along a line: [moves]."""
+
+    source: Positions
+    target: Positions
+    colour: Positions
+
+
+def _send(canvas: Canvas, lines: Lines, senders: Int64, receivers: Int64, moves: _Moves, elements: int) -> None:
+    """One message for each line and move, from its task of `senders` to that of `receivers`: both [lines, moves]."""
+
+    def of_all_lines(values: Positions) -> Positions:
+        return np.broadcast_to(values, senders.shape).ravel()
+
+    hops = of_all_lines(np.abs(moves.target - moves.source))
+    direction = of_all_lines(np.where(moves.target > moves.source, lines.forward, lines.backward))
+    colour = first_colour(lines.kind) + of_all_lines(moves.colour)
+    wavelets = canvas.wavelets(elements)
+    messages = canvas.builder.messages(senders.ravel(), direction, hops, wavelets, colour=colour)
     canvas.builder.drops(messages, hops, receivers.ravel())
 
 
 def _stage_tasks(
-    canvas: Canvas, lines: Lines, plan: _Merges, step: Step, streamed: bool, label: str
+    canvas: Canvas, lines: Lines, plan: _Merges, combine: Combine, streamed: bool, label: str
 ) -> tuple[Int64, Int64]:
     """Tasks of a reduction: each position's last one [lines, used], and the one that each merge is received by."""
     count = lines.pes.shape[0]
     last = np.full((count, plan.length), -1, np.int64)
     received = np.full((count, plan.source.size), -1, np.int64)
-    last[:, plan.leaves] = canvas.send(lines.pes[:, plan.leaves], label).reshape(count, -1)
+    last[:, plan.leaves] = canvas.send(lines.pes[:, plan.leaves], label, combine.sent_elements).reshape(count, -1)
     for rank, (merges, left) in enumerate(plan.ranks):
         targets = plan.target[merges]
         stage = _streamed(canvas, rank, left, targets != plan.root) if streamed else _stored(canvas)
-        tasks = _receive(canvas, lines.pes[:, targets], stage, step, label)
+        tasks = _receive(canvas, lines.pes[:, targets], stage, combine, label)
         received[:, merges] = last[:, targets] = tasks
     return last, received
 
@@ -162,28 +217,37 @@ def _streamed(canvas: Canvas, rank: int, left: Int64, passes_on: npt.NDArray[np.
     return _Stage(LAUNCHED, launch, delay)
 
 
-def _receive(canvas: Canvas, pes: Int64, stage: _Stage, step: Step, label: str) -> Int64:
-    """Tasks [lines, positions] that take in a sum each."""
+def _receive(canvas: Canvas, pes: Int64, stage: _Stage, combine: Combine, label: str) -> Int64:
+    """Tasks that receive and combine one partial result each: [lines, positions]."""
     launch = np.broadcast_to(stage.launch, pes.shape).ravel()
     delay = np.broadcast_to(stage.delay, pes.shape).ravel()
-    tasks = canvas.task(
-        pes, label, launch, step.work_cycles, start=stage.start, streams=step.streams, kind=COLLECTIVE, delay=delay
-    )
+    operation = Operation(label, combine.op, combine.elements, 1, canvas.dtype, combine.extra_cycles, collective=True)
+    tasks = canvas.task(pes, operation, launch, start=stage.start, streams=combine.streams, delay=delay)
     return tasks.reshape(pes.shape)
 
 
-def broadcast(canvas: Canvas, lines: Lines, root: int, elements: int, label: str, *, streamed: bool = False) -> None:
-    """Every position of each line receives what its `root` has."""
+def broadcast(
+    canvas: Canvas,
+    lines: Lines,
+    root: int,
+    elements: int,
+    label: str,
+    *,
+    streamed: bool = False,
+    colour: int | None = None,
+) -> None:
+    """Every position of each line receives what its `root` has; in the `colour` of broadcasts if None."""
     if lines.length == 1 or lines.count == 0:
         return
     stage = _alone(canvas, "copy", streamed)
-    sent = canvas.send(lines.pes[:, root], label)
+    sent = canvas.send(lines.pes[:, root], label, elements)
     others = np.array([p for p in range(lines.length) if p != root])
-    received = _receive(canvas, lines.pes[:, others], stage, Step(0, False, elements), label)
-    spread(canvas, lines, root, elements, sent, received)
+    received = _receive(canvas, lines.pes[:, others], stage, keeping(elements), label)
+    own = first_colour(lines.kind) + BROADCAST_COLOUR if colour is None else colour
+    spread(canvas, lines, root, elements, sent, received, own)
 
 
-def spread(canvas: Canvas, lines: Lines, root: int, elements: int, sent: Int64, received: Int64) -> None:
+def spread(canvas: Canvas, lines: Lines, root: int, elements: int, sent: Int64, received: Int64, colour: int) -> None:
     """The message of each line's task `sent` on `root`, to `received` [lines, others] on all its other positions."""
     count, first = lines.pes.shape[0], True
     others = np.array([p for p in range(lines.length) if p != root])
@@ -192,7 +256,8 @@ def spread(canvas: Canvas, lines: Lines, root: int, elements: int, sent: Int64, 
         if not distance.size:
             continue
         far = int(distance.max())
-        messages = canvas.builder.messages(sent, direction, far, canvas.wavelets(elements), shares_ramp=not first)
+        wavelets = canvas.wavelets(elements)
+        messages = canvas.builder.messages(sent, direction, far, wavelets, shares_ramp=not first, colour=colour)
         hops = np.broadcast_to(distance, (count, distance.size)).ravel()
         canvas.builder.drops(np.repeat(messages, distance.size), hops, received[:, side].ravel())
         first = False
@@ -205,26 +270,26 @@ class _Ring:
         width = ceil_div(elements, canvas.tokens)  # a token's vector is cut, so that its order is its own
         self.canvas, self.lines, self.label = canvas, lines, label
         self.places = np.array(ring_order(used))
-        self.adding = sum_step(canvas, canvas.tokens * ceil_div(width, used))
+        self.elements = canvas.tokens * ceil_div(width, used)
         self.ranges = np.arange(min(used, width))
         self.streamed = streamed
 
     def draw(self) -> None:
         """Range r begins on the successor of place r and comes to place r last; from there it goes round again."""
-        passing = Step(0, True, self.adding.elements)
-        self._turn(self.ranges + 1, _alone(self.canvas, "elementwise", self.streamed), self.adding)
+        self._turn(self.ranges + 1, _alone(self.canvas, "elementwise", self.streamed), adding(self.elements))
+        passing = keeping(self.elements, streams=True)
         self._turn(self.ranges, _alone(self.canvas, "copy", self.streamed), passing)
 
-    def _turn(self, first: Positions, stage: _Stage, step: Step) -> None:
+    def _turn(self, first: Positions, stage: _Stage, combine: Combine) -> None:
         """Every range goes from place `first` to the one before it, received at each as `stage` says."""
         at = first % self.places.size
-        holder = self.canvas.send(self._pes(at), self.label).reshape(-1, at.size)
+        holder = self.canvas.send(self._pes(at), self.label, self.elements).reshape(-1, at.size)
         for _ in range(self.places.size - 1):
             after = (at + 1) % self.places.size
-            received = _receive(self.canvas, self._pes(after), stage, step, self.label)
+            received = _receive(self.canvas, self._pes(after), stage, combine, self.label)
             source, target = self.places[at], self.places[after]
-            wavelets = self.canvas.wavelets(step.elements)
-            _send(self.canvas, self.lines, holder, received, source, target, wavelets)
+            moves = _Moves(source, target, ring_colour(at, target < source))
+            _send(self.canvas, self.lines, holder, received, moves, self.elements)
             holder, at = received, after
 
     def _pes(self, places: Positions) -> Int64:

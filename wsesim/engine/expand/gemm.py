@@ -17,8 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from wsesim.engine.expand.canvas import Canvas, Lines
-from wsesim.engine.expand.collective import spread
-from wsesim.engine.graph.taskgraph import COLLECTIVE, LAUNCHED, NORTH, SOUTH, Int64
+from wsesim.engine.expand.collective import BROADCAST_COLOUR, first_colour, ring_colour, spread
+from wsesim.engine.graph.taskgraph import LAUNCHED, NORTH, SOUTH, Int64, Operation
 from wsesim.program.gemm import Ring
 from wsesim.program.layout import ceil_div
 
@@ -76,8 +76,8 @@ def align_round(canvas: Canvas, lines: Lines, of: Ring, forward: np.ndarray, ele
     """Every line sends its tiles one place on, `forward` [lines] or back."""
     copy = canvas.machine.op("copy").launch
     begin = canvas.machine.activate_cycles + ROUND_INSTRUCTIONS
-    sent = canvas.task(lines.pes, label, begin + copy, 0, streams=True, kind=COLLECTIVE)
-    there = canvas.task(lines.pes, label, copy, 0, kind=COLLECTIVE, start=LAUNCHED)
+    sent = canvas.send(lines.pes, label, elements, begin)
+    there = canvas.receive(lines.pes, label, elements, copy, LAUNCHED)
     _exchange(canvas, lines, of, forward, elements, sent, there)
 
 
@@ -94,12 +94,12 @@ def gemm_step(
         return
     columns = _columns(rows)
     copy, activate = canvas.machine.op("copy").launch, canvas.machine.activate_cycles
-    left = _send_first(canvas, rows, label)
-    right = canvas.task(columns.pes, label, copy + copy, 0, streams=True, kind=COLLECTIVE)  # receive A, send B
-    canvas.task(rows.pes, label, copy, 0, kind=COLLECTIVE)  # receive B
+    left = _send_first(canvas, rows, tiles.left, label)
+    right = canvas.send(columns.pes, label, tiles.right, copy)  # receive A, send B
+    canvas.receive(rows.pes, label, tiles.right, copy)
     multiply(canvas, rows, tiles, label, loops)
-    left_there = canvas.task(rows.pes, label, activate, 0, kind=COLLECTIVE)
-    right_there = canvas.task(columns.pes, label, 2 * activate, 0, kind=COLLECTIVE)
+    left_there = canvas.receive(rows.pes, label, tiles.left, activate)
+    right_there = canvas.receive(columns.pes, label, tiles.right, 2 * activate)
     ahead = np.ones(of.size, np.bool_)
     _exchange(canvas, rows, of, ahead, tiles.left, left, left_there)
     _exchange(canvas, columns, of, ahead, tiles.right, right, right_there)
@@ -111,15 +111,15 @@ def transposed_step(canvas: Canvas, rows: Lines, of: Ring, tiles: Tiles, label: 
     tiles: B's is [columns, inner].
     """
     columns = _columns(rows)
-    copy, activate, add = canvas.machine.op("copy"), canvas.machine.activate_cycles, canvas.machine.op("elementwise")
-    out = _send_first(canvas, rows, label)
-    right = canvas.task(columns.pes, label, 2 * copy.launch, 0, streams=True, kind=COLLECTIVE)
-    canvas.task(rows.pes, label, copy.launch, 0, kind=COLLECTIVE)
+    copy, activate = canvas.machine.op("copy").launch, canvas.machine.activate_cycles
+    out = _send_first(canvas, rows, tiles.out, label)
+    right = canvas.send(columns.pes, label, tiles.right, copy)
+    canvas.receive(rows.pes, label, tiles.right, copy)
     canvas.compute(rows.pes, label, "copy", tiles.out)  # zeros
     multiply(canvas, rows, tiles, label)
-    work = add.work_cycles(tiles.out, 1, canvas.dtype)
-    added = canvas.task(rows.pes, label, activate + add.launch, work)
-    right_there = canvas.task(columns.pes, label, 2 * activate, 0, kind=COLLECTIVE)
+    add = Operation(label, "elementwise", tiles.out, 1, canvas.dtype)
+    added = canvas.task(rows.pes, add, activate + canvas.machine.op("elementwise").launch)
+    right_there = canvas.receive(columns.pes, label, tiles.right, 2 * activate)
     ahead = np.ones(of.size, np.bool_)
     _exchange(canvas, rows, of, ahead, tiles.out, out, added)
     _exchange(canvas, columns, of, ahead, tiles.right, right, right_there)
@@ -128,40 +128,40 @@ def transposed_step(canvas: Canvas, rows: Lines, of: Ring, tiles: Tiles, label: 
 def summa_step(canvas: Canvas, rows: Lines, step: int, tiles: Tiles, label: str) -> None:
     """Column `step` broadcasts its tiles of A along the rows, row `step` its tiles of B along the columns."""
     columns = _columns(rows)
-    copy, activate = canvas.machine.op("copy").launch, canvas.machine.activate_cycles
+    activate = canvas.machine.activate_cycles
     _begin(canvas, rows, STEP_INSTRUCTIONS, label)
-    left = canvas.task(rows.pes, label, copy, 0, streams=True, kind=COLLECTIVE)  # the owners send, others receive
-    right = canvas.task(columns.pes, label, copy, 0, streams=True, kind=COLLECTIVE)
+    left = canvas.send(rows.pes, label, tiles.left)  # the owners send, others receive
+    right = canvas.send(columns.pes, label, tiles.right)
     others = np.array([p for p in range(rows.length) if p != step], np.int64)
-    left_there = canvas.task(rows.pes[:, others], label, activate, 0, kind=COLLECTIVE)
-    right_there = canvas.task(columns.pes[:, others], label, activate, 0, kind=COLLECTIVE)
+    left_there = canvas.receive(rows.pes[:, others], label, tiles.left, activate)
+    right_there = canvas.receive(columns.pes[:, others], label, tiles.right, activate)
     for lines, elements, sent, there in (
         (rows, tiles.left, left, left_there),
         (columns, tiles.right, right, right_there),
     ):
         owners = sent.reshape(-1, rows.length)[:, step]
-        spread(canvas, lines, step, elements, owners, there.reshape(-1, others.size))
+        colour = first_colour(lines.kind) + BROADCAST_COLOUR
+        spread(canvas, lines, step, elements, owners, there.reshape(-1, others.size), colour)
     multiply(canvas, rows, tiles, label)
 
 
 def _begin(canvas: Canvas, lines: Lines, instructions: int, label: str) -> None:
-    canvas.task(lines.pes, label, canvas.machine.activate_cycles + instructions, 0)
+    canvas.task(lines.pes, Operation(label), canvas.machine.activate_cycles + instructions)
 
 
-def _send_first(canvas: Canvas, lines: Lines, label: str) -> Int64:
+def _send_first(canvas: Canvas, lines: Lines, elements: int, label: str) -> Int64:
     """The step begins; the first of its four copies is launched."""
     begin = canvas.machine.activate_cycles + STEP_INSTRUCTIONS + EXCHANGE_INSTRUCTIONS
-    copy = canvas.machine.op("copy").launch
-    return canvas.task(lines.pes, label, begin + copy, 0, streams=True, kind=COLLECTIVE)
+    return canvas.send(lines.pes, label, elements, begin)
 
 
 def multiply(canvas: Canvas, lines: Lines, tiles: Tiles, label: str, loops: int = 1) -> None:
     """C[:, n] += A[:, k] B[k, n]: a loop over k, in it one vector operation for each n, as long as a column of A."""
     if loops == 0:
         return
-    fma, repeats = canvas.machine.op("fma"), tiles.inner * tiles.columns
-    work = fma.work_cycles(tiles.rows, loops * repeats, canvas.dtype) + loops * tiles.inner * canvas.machine.loop_cycles
-    canvas.task(lines.pes, label, fma.launch, work)
+    repeats, around = loops * tiles.inner * tiles.columns, loops * tiles.inner * canvas.machine.loop_cycles
+    product = Operation(label, "fma", tiles.rows, repeats, canvas.dtype, around)
+    canvas.task(lines.pes, product, canvas.machine.op("fma").launch)
 
 
 def _columns(rows: Lines) -> Lines:
@@ -179,6 +179,7 @@ def _exchange(
     target = np.where(forward[:, None], of.next(), of.next(forward=False))
     hops = np.abs(target - position).ravel()
     direction = np.where(target > position, lines.forward, lines.backward).ravel()
-    messages = canvas.builder.messages(sent, direction, hops, canvas.wavelets(elements))
+    colour = first_colour(lines.kind) + ring_colour(of.place, target < position).ravel()
+    messages = canvas.builder.messages(sent, direction, hops, canvas.wavelets(elements), colour=colour)
     receivers = np.take_along_axis(there.reshape(target.shape), target, axis=1)
     canvas.builder.drops(messages, hops, receivers.ravel())

@@ -11,7 +11,7 @@ from functools import partial
 
 from wsesim.engine.expand import attention
 from wsesim.engine.expand.canvas import Canvas
-from wsesim.engine.expand.collective import Step, all_reduce, broadcast, reduce, routes_name, sum_step
+from wsesim.engine.expand.collective import EMBED_COLOUR, Combine, adding, all_reduce, broadcast, reduce, routes_name
 from wsesim.program.kernels import (
     ACROSS,
     ALONG,
@@ -34,6 +34,7 @@ from wsesim.program.parts import Block
 
 ID_ELEMENTS = 2  # a 32-bit id in fp16 elements
 CANDIDATE_ELEMENTS = 3  # a value and a 32-bit id
+ID_COLOUR, ROW_COLOUR = EMBED_COLOUR, EMBED_COLOUR + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,13 +113,13 @@ def routes_of(kernel: Kernel) -> str:
 def _embed_entry(canvas: Canvas, where: Site, kernel: Embed, label: str) -> None:
     """The id goes along the entry's line."""
     line = canvas.line(where.block, ACROSS, where.entry[0])
-    broadcast(canvas, line, where.entry[1], canvas.tokens * ID_ELEMENTS, label)
+    broadcast(canvas, line, where.entry[1], canvas.tokens * ID_ELEMENTS, label, colour=ID_COLOUR)
 
 
 def _embed_spread(canvas: Canvas, where: Site, kernel: Embed, label: str) -> None:
     """From there to every PE."""
     lines = canvas.lines(where.block, ALONG, where.block.across)
-    broadcast(canvas, lines, where.entry[0], canvas.tokens * ID_ELEMENTS, label)
+    broadcast(canvas, lines, where.entry[0], canvas.tokens * ID_ELEMENTS, label, colour=ID_COLOUR)
 
 
 def _embed_row(canvas: Canvas, where: Site, kernel: Embed, label: str) -> None:
@@ -130,7 +131,7 @@ def _embed_row(canvas: Canvas, where: Site, kernel: Embed, label: str) -> None:
     owner, elements = kernel.vocabulary.used - 1, canvas.tokens * kernel.layout.width
     lines = canvas.lines(where.block, ACROSS, kernel.layout.used)
     canvas.compute(lines.pes[:, owner], label, "copy", elements)
-    broadcast(canvas, lines, owner, elements, label)
+    broadcast(canvas, lines, owner, elements, label, colour=ROW_COLOUR)
 
 
 _EMBED = ((ACROSS, _embed_entry), (ALONG, _embed_spread), (ACROSS, _embed_row))
@@ -165,7 +166,7 @@ def _linear(canvas: Canvas, kernel: Linear, where: Site, label: str) -> None:
         all_reduce(canvas, lines, inputs.used, elements, kernel.reduce, label)
         summed = lines.pes
     else:
-        root = reduce(canvas, lines, inputs.used, sum_step(canvas, elements), kernel.reduce, label)
+        root = reduce(canvas, lines, inputs.used, adding(elements), kernel.reduce, label)
         summed = lines.pes[:, root]
     for output in kernel.outputs:
         if output.bias is not None:
@@ -191,9 +192,8 @@ def _sample(canvas: Canvas, kernel: Sample, where: Site, label: str) -> None:
     if kept > 1:
         canvas.compute(pes, label, "exp", logits)  # the denominator covers all logits
         canvas.compute(pes, label, "reduce", logits)
-    compare = canvas.machine.op("compare")
-    step = Step(compare.launch + compare.work_cycles(lists, 1, canvas.dtype), False, CANDIDATE_ELEMENTS * lists)
-    root = reduce(canvas, line, kernel.layout.used, step, kernel.reduce, label)
+    merging = Combine("compare", lists, CANDIDATE_ELEMENTS * lists, False, canvas.machine.op("compare").launch)
+    root = reduce(canvas, line, kernel.layout.used, merging, kernel.reduce, label)
     if kept > 1:
         canvas.compute(line.pes[:, root], label, "exp", lists)
         canvas.compute(line.pes[:, root], label, "reduce", lists, 2)

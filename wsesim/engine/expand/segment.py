@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsesim.engine.exact.walk import Paths, reach
-from wsesim.engine.graph.taskgraph import Int64, TaskGraph, steps
+from wsesim.engine.graph.taskgraph import Int8, Int64, TaskGraph, steps
 from wsesim.engine.graph.verify import verify
 from wsesim.machine import Machine, Rect
 from wsesim.machine.parts import SlowPE
@@ -88,11 +88,20 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """`plan` in coordinates of `window`. Segments that differ in nothing but place and name share one plan."""
+    """A Plan at a place. Segments that differ only in place, name and colours share one plan.
+
+    `plan` counts PEs in coordinates of `window`. `colours` are the Program's colours, by the numbers that the plan's
+    messages have; none: the numbers are colours.
+    """
 
     name: str
     window: Rect
     plan: Plan
+    colours: tuple[int, ...] = ()
+
+    def colour(self, number: Int8) -> Int8:
+        """The Program's colours of messages, from their numbers: [M]."""
+        return np.array(self.colours, np.int8)[number] if self.colours else number
 
 
 def line_counts(lines: Iterable[EqualLines]) -> tuple[int, int]:
@@ -116,7 +125,7 @@ def _digest(graph: TaskGraph) -> bytes:
     digest = hashlib.blake2b(f"{graph.columns} x {graph.rows}".encode(), digest_size=16)
     for field in dataclasses.fields(graph):
         values = getattr(graph, field.name)
-        if isinstance(values, np.ndarray) and field.name not in ("label", "kind"):
+        if isinstance(values, np.ndarray) and field.name not in ("operation", "colour"):
             digest.update(values.size.to_bytes(8, "little"))
             digest.update(values.tobytes())
     return digest.digest()

@@ -9,12 +9,13 @@ from typing import get_args
 import numpy as np
 
 from wsesim.engine.expand.canvas import Canvas, LineCanvas, is_vertical
+from wsesim.engine.expand.collective import COLOURS
 from wsesim.engine.expand.kernels import Part, Site, expand_kernel, parts, routes_of
 from wsesim.engine.expand.segment import EqualLines, Phase, Plan, Segment, line_graph, local_machine
 from wsesim.engine.graph.taskgraph import Int64, TaskGraph
 from wsesim.machine import Machine, Rect
 from wsesim.program.collectives import reduction
-from wsesim.program.kernels import ALONG, Embed, Kernel, Linear, Output, Sample, Score, WeightRef
+from wsesim.program.kernels import ACROSS, ALONG, SEGMENT, Embed, Kernel, Linear, Output, Sample, Score, WeightRef
 from wsesim.program.parts import Block
 from wsesim.program.program import Program
 from wsesim.program.routes import entry_pe
@@ -55,7 +56,14 @@ def expand_stage(program: Program, kernels: tuple[Kernel, ...], tokens: int, con
     )
     within, plan = _plan(key)
     window = Rect(block.x + within.x, block.y + within.y, within.columns, within.rows)
-    return Segment(kernels[0].name.partition(".")[0], window, plan)
+    return Segment(kernels[0].name.partition(".")[0], window, plan, _colours(program, block))
+
+
+def _colours(program: Program, block: Block) -> tuple[int, ...]:
+    """The Program's colours by the numbers that a stage's messages have; -1 for kinds that the block does not have."""
+    uses = {use.kind: use.colours for use in program.colours if use.block == block.name}
+    kinds = ((ALONG, COLOURS), (ACROSS, COLOURS), (SEGMENT, COLOURS), ("embed", 2))
+    return tuple(colour for kind, count in kinds for colour in uses.get(kind, (-1,) * count))
 
 
 def _entry(program: Program, block: Block) -> tuple[int, int]:

@@ -12,7 +12,7 @@ import numpy as np
 from wsesim.engine.exact.walk import Paths
 from wsesim.engine.expand.canvas import Canvas
 from wsesim.engine.expand.segment import Plan, Segment, local_machine
-from wsesim.engine.graph.taskgraph import COLLECTIVE, Int64, TaskGraph
+from wsesim.engine.graph.taskgraph import Int64, TaskGraph
 from wsesim.machine import Machine, Rect
 from wsesim.program.parts import Block, Transfer
 from wsesim.program.path import Path
@@ -29,7 +29,7 @@ def expand_transfer(program: Program, transfer: Transfer, tokens: int) -> Segmen
     key = Key(local_machine(program.machine, both), local, program.timing_dtype, tokens)
     within, plan = _transfer_plan(_in_place(transfer, source, both), *blocks, key)
     window = Rect(both.x + within.x, both.y + within.y, within.columns, within.rows)
-    return Segment(f"{transfer.source}->{transfer.target}", window, plan)
+    return Segment(f"{transfer.source}->{transfer.target}", window, plan, transfer.colours)
 
 
 def _in_window(block: Block, window: Rect) -> Block:
@@ -71,9 +71,10 @@ def expand_feedback(program: Program, tokens: int = 1) -> Segment | None:
     if path is None:
         return None
     window = _around((path,))
-    return Segment(
-        "feedback", window, plan_of_paths((path,), Key(program.machine, window, program.timing_dtype, tokens))
+    plan = plan_of_paths(
+        (dataclasses.replace(path, colour=0),), Key(program.machine, window, program.timing_dtype, tokens)
     )
+    return Segment("feedback", window, plan, program.feedback.colours)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,12 +114,13 @@ def _followed(paths: tuple[Path, ...], key: Key) -> Paths:
 def _graph(paths: tuple[Path, ...], key: Key) -> TaskGraph:
     canvas = Canvas(key.window, key.machine, key.dtype, key.tokens)
     sources = np.array([canvas.at(p.x, p.y) for p in paths])
-    sent = canvas.send(sources, "send")
+    elements = key.tokens * max(p.elements for p in paths)  # pieces of a vector may differ by a PE's share
+    sent = canvas.send(sources, "send", elements)
     ends = [_reached(path, canvas) for path in paths]
     reached = np.concatenate(ends)
     targets = np.flatnonzero(np.bincount(reached))
     received = np.empty(canvas.window.pes, np.int64)
-    received[targets] = canvas.task(targets, "receive", key.machine.activate_cycles, 0, kind=COLLECTIVE)
+    received[targets] = canvas.receive(targets, "receive", elements, key.machine.activate_cycles)
     messages = canvas.builder.messages(
         sent,
         [p.direction for p in paths],
@@ -126,6 +128,7 @@ def _graph(paths: tuple[Path, ...], key: Key) -> TaskGraph:
         [_wavelets(p, key) for p in paths],
         [p.turn_direction for p in paths],
         [p.turn_hops for p in paths],
+        colour=[p.colour for p in paths],
     )
     hops = np.concatenate([np.arange(p.first_drop, p.total_hops + 1) for p in paths])
     counts = [end.size for end in ends]

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wsesim.engine.errors import TaskGraphError
-from wsesim.engine.graph.taskgraph import BLOCKING, COMPUTE, MEMORY, Int64, TaskGraph, pointers
+from wsesim.engine.graph.taskgraph import BLOCKING, MEMORY, Int64, Operation, TaskGraph, pointers
 
 Numbers: TypeAlias = npt.ArrayLike
 Order: TypeAlias = npt.NDArray[np.intp]
@@ -28,12 +28,17 @@ class GraphBuilder:
     def __init__(self, columns: int, rows: int) -> None:
         self.columns = columns
         self.rows = rows
-        self._labels: dict[str, int] = {}
-        self._tasks = _Table(
-            pe=WORD, label=WORD, kind=BYTE, start=BYTE, streams=BYTE, launch=WORD, work=WORD, delay=BYTE
-        )
+        self._operations: dict[Operation, int] = {}
+        self._tasks = _Table(pe=WORD, operation=WORD, start=BYTE, streams=BYTE, launch=WORD, work=WORD, delay=BYTE)
         self._messages = _Table(
-            source=WORD, direction1=BYTE, hops1=WORD, wavelets=WORD, direction2=BYTE, hops2=WORD, shares_ramp=BYTE
+            source=WORD,
+            direction1=BYTE,
+            hops1=WORD,
+            wavelets=WORD,
+            direction2=BYTE,
+            hops2=WORD,
+            shares_ramp=BYTE,
+            colour=BYTE,
         )
         self._drops = _Table(message=WORD, drop_hop=WORD, drop_task=WORD, drop_sink=BYTE)
         self._ports = _Table(task=WORD)
@@ -47,17 +52,20 @@ class GraphBuilder:
     def tasks(
         self,
         pe: Numbers,
-        label: str,
+        operation: Operation | str,
         launch: Numbers,
         work: Numbers,
         start: Numbers = BLOCKING,
         streams: Numbers = False,
-        kind: Numbers = COMPUTE,
         delay: Numbers = 0,
     ) -> Int64:
-        """One task per entry of `pe`, after all tasks that the PE has so far; their ids."""
-        index = self._labels.setdefault(label, len(self._labels))
-        return self._tasks.append(pe, index, kind, start, streams, launch, work, delay)
+        """One task per entry of `pe`, after all tasks that the PE has so far; their ids.
+
+        A text is the label of an operation of which nothing else is known.
+        """
+        named = Operation(operation) if isinstance(operation, str) else operation
+        index = self._operations.setdefault(named, len(self._operations))
+        return self._tasks.append(pe, index, start, streams, launch, work, delay)
 
     def messages(
         self,
@@ -68,10 +76,11 @@ class GraphBuilder:
         direction2: Numbers | None = None,
         hops2: Numbers = 0,
         shares_ramp: Numbers = False,
+        colour: Numbers = 0,
     ) -> Int64:
         """One message per entry, sent by the tasks `source`; their ids. Without `hops2` they go straight."""
         second = direction if direction2 is None else direction2
-        return self._messages.append(source, direction, hops, wavelets, second, hops2, shares_ramp)
+        return self._messages.append(source, direction, hops, wavelets, second, hops2, shares_ramp, colour)
 
     def drops(self, messages: Numbers, hop: Numbers, tasks: Numbers, sink: Numbers = MEMORY) -> None:
         """After `hop` routers each message also goes to the PE there, as an input of its task."""
@@ -98,7 +107,7 @@ class GraphBuilder:
         return TaskGraph(
             columns=self.columns,
             rows=self.rows,
-            labels=tuple(self._labels),
+            operations=tuple(self._operations),
             out_ptr=pointers(messages["source"], by_pe.size),
             drop_ptr=pointers(message, by_source.size),
             port_task=task_rank[self._ports.columns()["task"]].astype(np.int32),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -31,30 +32,31 @@ def _append(builder: GraphBuilder, segment: Segment, window: Rect) -> None:
         graph.direction2,
         graph.hops2,
         graph.shares_ramp,
+        segment.colour(graph.colour),
     )
     builder.drops(messages[graph.drop_message()], graph.drop_hop, tasks[graph.drop_task], graph.drop_sink)
 
 
 def _append_tasks(builder: GraphBuilder, segment: Segment, pes: Int64) -> Int64:
-    """One call for each position in a PE's program keeps the program's order: calls of one label would not."""
+    """One call for each position in a PE's program keeps the program's order: calls by operation would not."""
     graph = segment.plan.graph
     pointers = graph.pe_ptr()
     position = np.arange(graph.task_count) - pointers[graph.pe]
     ids = np.empty(graph.task_count, np.int64)
     for rank in range(int(position.max()) + 1):
-        for number, label in enumerate(graph.labels):
-            chosen = np.flatnonzero((position == rank) & (graph.label == number))
-            if chosen.size:
-                ids[chosen] = builder.tasks(
-                    pes[chosen],
-                    f"{segment.name}.{label}",
-                    graph.launch[chosen],
-                    graph.work[chosen],
-                    graph.start[chosen],
-                    graph.streams[chosen],
-                    graph.kind[chosen],
-                    graph.delay[chosen],
-                )
+        there = position == rank
+        for number in np.unique(graph.operation[there]):
+            chosen = np.flatnonzero(there & (graph.operation == number))
+            operation = graph.operations[number]
+            ids[chosen] = builder.tasks(
+                pes[chosen],
+                dataclasses.replace(operation, label=f"{segment.name}.{operation.label}"),
+                graph.launch[chosen],
+                graph.work[chosen],
+                graph.start[chosen],
+                graph.streams[chosen],
+                graph.delay[chosen],
+            )
     return ids
 
 

@@ -7,18 +7,20 @@ cycles.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+
+from wsesim.machine import Machine
 
 Int8: TypeAlias = npt.NDArray[np.int8]
 Int32: TypeAlias = npt.NDArray[np.int32]
 Int64: TypeAlias = npt.NDArray[np.int64]
 
-COMPUTE: Final = 0
-REROUTE: Final = 1
-COLLECTIVE: Final = 2
+REROUTE: Final = "reroute"
+SEND: Final = "send"
+RECEIVE: Final = "receive"
 
 BLOCKING: Final = 0
 LAUNCHED: Final = 1
@@ -33,39 +35,75 @@ NORTH: Final = 2
 SOUTH: Final = 3
 
 
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """The operation of a task, for the kernel `label`: `repeats` vector operations on `elements` elements of `dtype`.
+
+    op           a vector operation of the Machine; or SEND, RECEIVE (the fabric sets the pace of these), REROUTE (other
+                 routes are configured), "" (scalar code only). The last four have no cycles of their own
+    extra_cycles of loops and scalar code around the vector operations, or of the REROUTE
+    collective   whether the task is a stage of a collective
+    """
+
+    label: str
+    op: str = ""
+    elements: int = 0
+    repeats: int = 1
+    dtype: str = "fp16"
+    extra_cycles: int = 0
+    collective: bool = False
+
+    @property
+    def computes(self) -> bool:
+        """Whether it is a kernel's own work, neither a stage of a collective nor a REROUTE."""
+        return not self.collective and self.op != REROUTE
+
+    def work_cycles(self, machine: Machine) -> int:
+        """Cycles after the launch, on a PE that is not slow."""
+        if self.op in ("", SEND, RECEIVE, REROUTE):
+            return self.extra_cycles
+        return machine.op(self.op).work_cycles(self.elements, self.repeats, self.dtype) + self.extra_cycles
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class TaskGraph:
     """Tasks sorted by (PE, position in its program), messages by source task, drops by (message, hop).
 
-    Tasks [T]:
-        pe        number of the PE
-        label     index into `labels`, the kernel's name
-        kind      COMPUTE, REROUTE or COLLECTIVE (a stage of one); only reports read it
-        start     BLOCKING (waits for the tails of its inputs), LAUNCHED (set up early, waits for the heads)
-                  or ACTIVATED (set up when the heads are there)
-        streams   1: its messages leave from the beginning of its work on, 0: at its end
-        launch    cycles of setting up;  work: cycles after that
-        delay     cycles from a wavelet that comes in to what the task makes of it: all its results are so much later
-        out_ptr   [T + 1] its messages are `out_ptr[t]:out_ptr[t + 1]`
-    Messages [M]:
-        source    task that sends it
-        wavelets  its length
-        direction1, hops1, direction2, hops2    a straight leg and, if hops2 > 0, a perpendicular second one
-        shares_ramp    1: leaves in the ramp pass of the task's previous message (multicast in several
-        directions) drop_ptr  [M + 1] its drops are `drop_ptr[m]:drop_ptr[m + 1]`
-    Drops [D]:
-        drop_hop  routers passed before the drop, both legs counted; ascending; the last is hops1 + hops2
-        drop_task task that consumes it, on the PE of that router
-        drop_sink MEMORY (a microthread takes it in at once) or STREAM (the task itself does, when its turn has come)
-    port_task [I]: task fed by external input i.   outputs [O]: tasks whose times are the output profile.
+    Tasks [T]
+
+    - `pe`: number of the PE
+    - `operation`: index into `operations`
+    - `start`: BLOCKING (waits for the tails of its inputs), LAUNCHED (is set up early and waits for the heads) or
+      ACTIVATED (is set up when the heads are there)
+    - `streams`: 1 if its messages leave from the beginning of its work on, 0 if they leave at its end
+    - `launch`: cycles of setting up
+    - `work`: cycles after the launch, `Operation.work_cycles` times the factor of a slow PE
+    - `delay`: cycles from an incoming wavelet to the result of it; all results of the task are later by them
+    - `out_ptr` [T + 1]: its messages are `out_ptr[t]:out_ptr[t + 1]`
+
+    Messages [M]
+
+    - `source`: the task that sends it
+    - `wavelets`: its length
+    - `direction1`, `hops1`, `direction2`, `hops2`: a straight leg and, if `hops2` > 0, a perpendicular second one
+    - `shares_ramp`: 1 if it leaves in the ramp pass of the task's previous message (multicast in several directions)
+    - `colour`: its number among the colours of its Segment. The flow fidelity does not read it
+    - `drop_ptr` [M + 1]: its drops are `drop_ptr[m]:drop_ptr[m + 1]`
+
+    Drops [D]
+
+    - `drop_hop`: routers passed before the drop, on both legs; ascending; the last one is `hops1 + hops2`
+    - `drop_task`: the task that consumes it, on the PE of that router
+    - `drop_sink`: MEMORY (a microthread receives it at once) or STREAM (the task itself receives it when it runs)
+
+    `port_task` [I] is the task fed by external input i. `outputs` [O] are the tasks whose times are the output profile.
     """
 
     columns: int
     rows: int
-    labels: tuple[str, ...]
+    operations: tuple[Operation, ...]
     pe: Int32
-    label: Int32
-    kind: Int8
+    operation: Int32
     start: Int8
     streams: Int8
     launch: Int32
@@ -79,6 +117,7 @@ class TaskGraph:
     direction2: Int8
     hops2: Int32
     shares_ramp: Int8
+    colour: Int8
     drop_ptr: Int32
     drop_hop: Int32
     drop_task: Int32
@@ -89,6 +128,19 @@ class TaskGraph:
     @property
     def pes(self) -> int:
         return self.columns * self.rows
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The kernels of the operations, each once."""
+        return tuple(dict.fromkeys(operation.label for operation in self.operations))
+
+    def task_labels(self) -> Int32:
+        """Index of each task's kernel in `labels`: [T]."""
+        return self.of_operations(np.array([self.labels.index(o.label) for o in self.operations], np.int32))
+
+    def of_operations(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """The value of each task's operation, from one value for each of `operations`: [T]."""
+        return values[self.operation]
 
     @property
     def task_count(self) -> int:
@@ -118,7 +170,10 @@ class TaskGraph:
     def describe(self, task: int) -> str:
         """A task as users read it: its kernel and its PE."""
         y, x = divmod(int(self.pe[task]), self.columns)
-        return f"{self.labels[self.label[task]]} at ({x}, {y})"
+        return f"{self.operation_of(task).label} at ({x}, {y})"
+
+    def operation_of(self, task: int) -> Operation:
+        return self.operations[int(self.operation[task])]
 
 
 def pointers(owner: npt.NDArray[np.integer], owners: int) -> Int32:

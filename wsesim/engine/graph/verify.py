@@ -12,7 +12,6 @@ from wsesim.engine.errors import TaskGraphError
 from wsesim.engine.graph.taskgraph import (
     ACTIVATED,
     BLOCKING,
-    COLLECTIVE,
     STREAM,
     Int32,
     Int64,
@@ -44,7 +43,9 @@ def obeys(graph: TaskGraph) -> bool:
     named = (task for tasks in (g.port_task, g.outputs) for task in (tasks.min(initial=0), tasks.max(initial=0)))
     return (
         all(0 <= task < max(g.task_count, 1) for task in named)
-        and tasks_obey(g.pe, g.pes, g.launch, g.work, g.delay, g.start, g.kind)
+        and tasks_obey(g.pe, g.pes, g.launch, g.work, g.delay, g.start)
+        and _in_range(g.operation, len(g.operations))
+        and int(g.colour.min(initial=0)) >= 0
         and messages_obey(g.columns, g.rows, g.pe, g.source, g.wavelets, legs, g.shares_ramp, g.drop_ptr)
         and drops_obey(
             g.columns, g.rows, g.pe, g.start, g.source, legs, g.drop_ptr, g.drop_hop, g.drop_task, g.drop_sink
@@ -52,11 +53,16 @@ def obeys(graph: TaskGraph) -> bool:
     )
 
 
+def _in_range(numbers: Int32, count: int) -> bool:
+    return int(numbers.min(initial=0)) >= 0 and int(numbers.max(initial=-1)) < count
+
+
 def _check_lengths(graph: TaskGraph) -> None:
     """What is not named here decides how many tasks, messages and drops there are."""
-    lengths = {name: graph.task_count for name in ("label", "kind", "start", "streams", "launch", "work", "delay")}
+    lengths = {name: graph.task_count for name in ("operation", "start", "streams", "launch", "work", "delay")}
     lengths |= {name: graph.message_count for name in ("wavelets", "direction1", "hops1", "direction2", "hops2")}
-    lengths |= {"shares_ramp": graph.message_count, "drop_hop": graph.drop_count, "drop_sink": graph.drop_count}
+    lengths |= {name: graph.message_count for name in ("shares_ramp", "colour")}
+    lengths |= {name: graph.drop_count for name in ("drop_hop", "drop_sink")}
     lengths |= {"out_ptr": graph.task_count + 1, "drop_ptr": graph.message_count + 1}
     for name, length in lengths.items():
         if getattr(graph, name).size != length:
@@ -120,8 +126,10 @@ class Rule:
 def _describe(graph: TaskGraph, task: int) -> str:
     if not 0 <= task < graph.task_count:
         return f"task {task} of {graph.task_count}"
+    if not 0 <= graph.operation[task] < len(graph.operations):
+        return f"task {task} of operation {graph.operation[task]} of {len(graph.operations)}"
     if not 0 <= graph.pe[task] < graph.pes:
-        return f"{graph.labels[graph.label[task]]} at PE {graph.pe[task]} of {graph.columns} x {graph.rows}"
+        return f"{graph.operation_of(task).label} at PE {graph.pe[task]} of {graph.columns} x {graph.rows}"
     return graph.describe(task)
 
 
@@ -153,9 +161,13 @@ def _bad_cost(graph: TaskGraph) -> Int32:
 
 
 def _bad_code(graph: TaskGraph) -> Int32:
+    known_operation = (graph.operation >= 0) & (graph.operation < len(graph.operations))
     known_start = (graph.start >= 0) & (graph.start <= ACTIVATED)
-    known_kind = (graph.kind >= 0) & (graph.kind <= COLLECTIVE)
-    return _tasks(~(known_start & known_kind))
+    return _tasks(~(known_operation & known_start))
+
+
+def _bad_colour(graph: TaskGraph) -> Int32:
+    return _senders(graph, graph.colour < 0)
 
 
 def _empty_message(graph: TaskGraph) -> Int32:
@@ -230,8 +242,9 @@ RULES = (
     Rule("a task stands on a PE of the mesh", _outside),
     Rule("tasks are sorted by PE", _unsorted),
     Rule("launch, work and delay cycles are not negative", _bad_cost),
-    Rule("start is BLOCKING, LAUNCHED or ACTIVATED, and kind COMPUTE, REROUTE or COLLECTIVE", _bad_code),
+    Rule("a task has an operation of the graph, and start is BLOCKING, LAUNCHED or ACTIVATED", _bad_code),
     Rule("a message has at least one wavelet", _empty_message),
+    Rule("the colour of a message is not negative", _bad_colour),
     Rule("a message goes at least one hop, and no leg is negative", _bad_hops),
     Rule("a direction is EAST, WEST, NORTH or SOUTH", _bad_direction),
     Rule("the second leg of a message is perpendicular to the first", _not_perpendicular),

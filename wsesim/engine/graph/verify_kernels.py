@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from wsesim.engine.graph.taskgraph import ACTIVATED, BLOCKING, COLLECTIVE, STREAM
+from wsesim.engine.graph.taskgraph import ACTIVATED, BLOCKING, STREAM
 from wsesim.jit import njit
 
 compiled = njit(_nrt=False)
 
 
 @compiled
-def tasks_obey(pe: Any, pes: int, launch: Any, work: Any, delay: Any, start: Any, kind: Any) -> bool:
+def tasks_obey(pe: Any, pes: int, launch: Any, work: Any, delay: Any, start: Any) -> bool:
     for t in range(pe.size):
         if not 0 <= pe[t] < pes or (t > 0 and pe[t] < pe[t - 1]):
             return False
         if launch[t] < 0 or work[t] < 0 or delay[t] < 0:
             return False
-        if not (0 <= start[t] <= ACTIVATED and 0 <= kind[t] <= COLLECTIVE):
+        if not 0 <= start[t] <= ACTIVATED:
             return False
     return True
 

@@ -173,12 +173,12 @@ class _Walk:
 
     def _add_task(self, kind: StepKind, task: int, start: int, cycles: int) -> None:
         pe = int(self.graph.pe[task])
-        self._add("reroute" if self.graph.kind[task] == REROUTE else kind, task, pe, pe, start, cycles)
+        self._add("reroute" if self.graph.operation_of(task).op == REROUTE else kind, task, pe, pe, start, cycles)
 
     def _add(self, kind: StepKind, task: int, pe: int, to_pe: int, start: int, cycles: int) -> None:
         assert cycles >= 0, "the Timeline is not of this graph on this Fabric"
         if cycles > 0:
-            self.steps.append(Step(kind, self.graph.labels[self.graph.label[task]], pe, to_pe, start, cycles))
+            self.steps.append(Step(kind, self.graph.operation_of(task).label, pe, to_pe, start, cycles))
 
 
 class _Groups:

@@ -10,13 +10,13 @@ import numpy as np
 from wsesim.engine.exact.loop import loop
 from wsesim.engine.exact.wafer import Memory, SegmentRun, Wafer
 from wsesim.engine.expand.canvas import Canvas, Lines
-from wsesim.engine.expand.collective import all_reduce, broadcast, reduce, sum_step
+from wsesim.engine.expand.collective import adding, all_reduce, broadcast, reduce
 from wsesim.engine.expand.gemm import Tiles, multiply, repeated_gemm
 from wsesim.engine.expand.kernels import routes_of
 from wsesim.engine.expand.stage import expand_kernels
 from wsesim.engine.flow.simulate import simulate
 from wsesim.engine.graph.builder import GraphBuilder
-from wsesim.engine.graph.taskgraph import EAST, REROUTE, SOUTH, WEST, TaskGraph
+from wsesim.engine.graph.taskgraph import EAST, REROUTE, SOUTH, WEST, Operation, TaskGraph
 from wsesim.engine.graph.verify import verify
 from wsesim.errors import InvalidInputError
 from wsesim.machine import Machine, Rect
@@ -39,8 +39,8 @@ def op_cycles(machine: Machine, op: str, elements: int, repeats: int = 1, dtype:
 def one_way_cycles(machine: Machine, hops: int, wavelets: int = 1) -> int:
     """A copy into the fabric on one PE to the end of a copy out of it on another, `hops` away in a straight line."""
     canvas = Canvas(Rect(0, 0, hops + 1, 1), machine, "fp32")
-    sent = canvas.send(np.array([0]), "send")
-    received = canvas.task(np.array([hops]), "receive", machine.op("copy").launch, 0)
+    sent = canvas.send(np.array([0]), "send", wavelets)
+    received = canvas.receive(np.array([hops]), "receive", wavelets, machine.op("copy").launch)
     canvas.builder.drops(canvas.builder.messages(sent, EAST, hops, wavelets), hops, received)
     return _end(canvas.builder.build(), machine)
 
@@ -60,12 +60,13 @@ def send_to_receive_cycles(machine: Machine, hops: int, wavelets: int, turn: boo
 def relay_cycles(machine: Machine, stages: int, wavelets: int) -> int:
     """A chain of store-and-forward stages: each PE receives all, adds, and sends on."""
     canvas = Canvas(Rect(0, 0, stages + 1, 1), machine, "fp32")
-    launch, work = machine.activate_cycles, machine.op("relay").work_cycles(wavelets, 1, "fp32")
-    tasks = [canvas.send(np.array([0]), "send")]
+    relay = Operation("relay", "relay", wavelets, 1, "fp32", collective=True)
+    tasks = [canvas.send(np.array([0]), "send", wavelets)]
     for pe in range(1, stages + 1):
-        tasks.append(canvas.task(np.array([pe]), "relay", launch, work, streams=True))
+        tasks.append(canvas.task(np.array([pe]), relay, machine.activate_cycles, streams=True))
         canvas.builder.drops(canvas.builder.messages(tasks[-2], EAST, 1, wavelets), 1, tasks[-1])
-    return _end(canvas.builder.build(), machine) - work  # the last sum is there when its last wavelet is
+    end = _end(canvas.builder.build(), machine)
+    return end - relay.work_cycles(machine)  # the last sum is there when its last wavelet is
 
 
 def line_cycles(machine: Machine, use: LineUse, collective: str) -> int:
@@ -74,7 +75,7 @@ def line_cycles(machine: Machine, use: LineUse, collective: str) -> int:
     if use.everybody:
         all_reduce(canvas, line, use.used, use.elements, collective, "sum")
     else:
-        reduce(canvas, line, use.used, sum_step(canvas, use.elements), collective, "sum")
+        reduce(canvas, line, use.used, adding(use.elements), collective, "sum")
     graph = canvas.builder.build()
     return _end(graph, machine) if graph.task_count else 0
 
@@ -163,7 +164,7 @@ def _check_kernels(machine: Machine, block: Block, kernels: Sequence[Kernel], co
 
 
 def _rerouted(graph: TaskGraph) -> set[str]:
-    return {graph.labels[number] for number in np.unique(graph.label[graph.kind == REROUTE])}
+    return {operation.label for operation in graph.operations if operation.op == REROUTE}
 
 
 def _ends_on_first_line(run: SegmentRun, block: Block) -> dict[str, int]:
@@ -174,8 +175,9 @@ def _ends_on_first_line(run: SegmentRun, block: Block) -> dict[str, int]:
         row, column = np.divmod(piece.members[:, piece.graph.pe], block.columns)
         there = (row if block.axis == "rows" else column) == 0
         times = np.where(there, piece.timeline.task_end[None, :] + piece.bases[:, None], -1).max(axis=0)
+        kernel = piece.graph.task_labels()
         for number, label in enumerate(piece.graph.labels):
-            own = times[piece.graph.label == number]
+            own = times[kernel == number]
             ends[label] = max(ends.get(label, 0), int(own.max(initial=0)))
     return ends
 

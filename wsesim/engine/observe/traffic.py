@@ -88,7 +88,7 @@ def _spans(piece: Placed, where: Rect) -> Iterator[TaskSpan]:
     inside = (where.x <= x) & (x < where.x + where.columns) & (where.y <= y) & (y < where.y + where.rows)
     for line, task in zip(*(index.tolist() for index in np.nonzero(inside)), strict=True):
         start, end = int(timeline.task_start[task]), int(timeline.task_end[task])
-        label, base = graph.labels[graph.label[task]], int(piece.bases[line])
+        label, base = graph.operation_of(task).label, int(piece.bases[line])
         yield TaskSpan(piece.segment, label, (int(x[line, task]), int(y[line, task])), start + base, end + base)
 
 
