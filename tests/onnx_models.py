@@ -13,9 +13,9 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
-from compiler_modules import LLAMA3_ROPE, VOCAB, hugging_face, randomize
 from torch.export import ExportedProgram
 
+from tests.compiler_modules import LLAMA3_ROPE, VOCAB, hugging_face, randomize
 from wsesim.machine import load_machine
 from wsesim.program import Program
 from wsesim.toolchain.oracle import EngineOracle

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from compiler_modules import Spelt, randomize, tokens_of, weights_of
 
+from tests.compiler_modules import Spelt, randomize, tokens_of, weights_of
 from wsesim_compiler.errors import InterpretError, ShapeError
 from wsesim_compiler.frontends.torch_export import from_torch
 from wsesim_compiler.interpret import compute, interpret

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from compiler_modules import (
+
+from tests.compiler_modules import (
     LLAMA3_ROPE,
     VOCAB,
     Spelt,
@@ -18,7 +19,6 @@ from compiler_modules import (
     tokens_of,
     weights_of,
 )
-
 from wsesim_compiler.errors import ExportError, MissingBufferError, UnsupportedOperatorError
 from wsesim_compiler.frontends.torch_export import from_exported, from_torch
 from wsesim_compiler.interpret import interpret

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from command_line import TOY, run
+
+from tests.command_line import TOY, run
 
 COMPILE = ("compile", "tiny", *TOY)
 INPUTS: dict[str, tuple[str, tuple[str, ...]]] = {

@@ -6,10 +6,10 @@ import itertools
 
 import numpy as np
 import pytest
-from engine_graphs import FABRICS, NO_PORTS, PLAIN, SILICON, Mesh, graphs, port_times, states
 from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
+from tests.engine_graphs import FABRICS, NO_PORTS, PLAIN, SILICON, Mesh, graphs, port_times, states
 from wsesim.engine.errors import DeadlockError
 from wsesim.engine.flow.simulate import simulate
 from wsesim.engine.flow.state import State

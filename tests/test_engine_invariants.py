@@ -7,10 +7,10 @@ import itertools
 
 import numpy as np
 import pytest
-from engine_graphs import FABRICS, SILICON, graphs, port_times, states
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.engine_graphs import FABRICS, SILICON, graphs, port_times, states
 from wsesim.engine.errors import DeadlockError
 from wsesim.engine.flow import reference
 from wsesim.engine.flow.reference import Hold

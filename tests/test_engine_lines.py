@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from engine_graphs import FABRICS, graphs, states
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from tests.engine_graphs import FABRICS, graphs, states
 from wsesim.engine.errors import DeadlockError
 from wsesim.engine.exact import line_kernels, reference_lines
 from wsesim.engine.exact.line_kernels import Fields

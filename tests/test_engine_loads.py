@@ -6,10 +6,10 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-from engine_graphs import FABRICS, graphs, states
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.engine_graphs import FABRICS, graphs, states
 from wsesim.engine.flow import loads, reference_loads
 from wsesim.engine.flow.records import LINK, MESSAGE, TASK, records
 from wsesim.engine.flow.state import State

@@ -11,10 +11,10 @@ from typing import Any
 import numba
 import numpy as np
 import pytest
-from engine_graphs import FABRICS, NO_PORTS, PLAIN, SILICON, Mesh, graphs, port_times, states
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.engine_graphs import FABRICS, NO_PORTS, PLAIN, SILICON, Mesh, graphs, port_times, states
 from wsesim.engine.errors import DeadlockError, ProfileError, TaskGraphError
 from wsesim.engine.flow import kernels, reference
 from wsesim.engine.flow.records import Constants, World

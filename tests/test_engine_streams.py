@@ -10,11 +10,11 @@ import itertools
 
 import numpy as np
 import pytest
-from engine_graphs import FABRICS, NO_PORTS, Mesh, graphs, port_times, states
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_engine_simulate import assert_equal, outcome, uncompiled_run
 
+from tests.engine_graphs import FABRICS, NO_PORTS, Mesh, graphs, port_times, states
+from tests.test_engine_simulate import assert_equal, outcome, uncompiled_run
 from wsesim.engine.errors import DeadlockError, TaskGraphError
 from wsesim.engine.flow import reference
 from wsesim.engine.flow.reference import Hold

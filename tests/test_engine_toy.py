@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from engine_graphs import NO_PORTS, Mesh
 
+from tests.engine_graphs import NO_PORTS, Mesh
 from tests.test_engine_simulate import assert_equal
 from wsesim.engine.flow import reference
 from wsesim.engine.flow.simulate import simulate

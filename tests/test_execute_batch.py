@@ -7,10 +7,10 @@ from functools import cache
 
 import numpy as np
 import pytest
-from execute_toy import Store, Toy, program, weights
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.execute_toy import Store, Toy, program, weights
 from wsesim.execute.errors import ContextOverflowError, TokenIdError
 from wsesim.execute.executor import CHUNK, Executor
 from wsesim.execute.memory import LINE_BYTES, aligned_zeros

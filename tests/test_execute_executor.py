@@ -6,8 +6,8 @@ import dataclasses
 
 import numpy as np
 import pytest
-from execute_toy import Bf16Store, Store, Toy, llama64, program, weights
 
+from tests.execute_toy import Bf16Store, Store, Toy, llama64, program, weights
 from wsesim.errors import InvalidInputError, UnknownNameError
 from wsesim.execute.errors import ContextOverflowError, KernelTypeError, TokenIdError, WeightShapeError
 from wsesim.execute.executor import Executor

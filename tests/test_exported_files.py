@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from compiler_modules import hugging_face
-from test_torch_caches import growing
 
 import wsesim
+from tests.compiler_modules import hugging_face
+from tests.test_torch_caches import growing
 from wsesim.errors import InvalidInputError
 from wsesim_compiler.frontends.torch_export import export, from_torch
 from wsesim_compiler.lower import understand

@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 import torch
-from compiler_modules import Spelt
 
 import wsesim
+from tests.compiler_modules import Spelt
 from wsesim.errors import InvalidInputError
 from wsesim_compiler.frontends.exported import read_exported
 from wsesim_compiler.frontends.torch_export import export

@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from command_line import TOY, run
+
+from tests.command_line import TOY, run
 
 MODULE = "import torch\n\nclass Model(torch.nn.Module):\n    def forward(self, tokens):\n        {}\n\nmake = Model\n"
 CODES: dict[str, tuple[str, str]] = {

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from compiler_modules import tokens_of, torch_logits, weights_of
-from onnx_genai import rounded, write_genai
-from onnx_models import (
+
+from tests.compiler_modules import tokens_of, torch_logits, weights_of
+from tests.onnx_genai import rounded, write_genai
+from tests.onnx_models import (
     MODELS,
     OPSETS,
     export_onnx,
@@ -24,7 +25,6 @@ from onnx_models import (
     small_program,
     text_by_role,
 )
-
 from wsesim.execute.executor import Executor
 from wsesim.program import WeightStore
 from wsesim.program.kernels import PREFILL

@@ -9,10 +9,10 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from engine_graphs import FABRICS, NO_PORTS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.engine_graphs import FABRICS, NO_PORTS
 from wsesim.engine.exact.loop import FIELDS, LoopRun, loop
 from wsesim.engine.exact.mesh import folded_side, loop_folded
 from wsesim.engine.expand.canvas import Canvas, Lines

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_models_llama import reference
-from tokenizer_files import huggingface_file
 
+from tests.test_models_llama import reference
+from tests.tokenizer_files import huggingface_file
 from wsesim.cache import cache_dir
 from wsesim.errors import UnknownNameError
 from wsesim.progress import Work

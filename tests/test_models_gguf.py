@@ -11,14 +11,14 @@ import gguf
 import numpy as np
 import pytest
 import torch
-from gguf_files import write
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from test_models_config import huggingface_config
 from transformers import LlamaForCausalLM
 from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
 
+from tests.gguf_files import write
+from tests.test_models_config import huggingface_config
 from wsesim.errors import InvalidInputError
 from wsesim_models.cache import pull
 from wsesim_models.config import LlamaConfig, RopeScaling, config

@@ -12,7 +12,8 @@ from typing import Any
 import jinja2.nodes
 import pytest
 import tokenizers
-from hostile_files import (
+
+from tests.hostile_files import (
     DEEP,
     DIGITS,
     MOST_CHARACTERS,
@@ -26,8 +27,7 @@ from hostile_files import (
     string,
     texts,
 )
-from tokenizer_files import gguf_file, huggingface_file, letters, merges, meta_file, ranks
-
+from tests.tokenizer_files import gguf_file, huggingface_file, letters, merges, meta_file, ranks
 from wsesim_models.errors import ChatTemplateError, InvalidFileError
 from wsesim_models.reading import refused_by
 from wsesim_models.tokenizers import open_tokenizer

@@ -9,8 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from gguf_files import write
-from hostile_files import (
+
+from tests.gguf_files import write
+from tests.hostile_files import (
     ARRAY,
     BOOL,
     DEEP,
@@ -28,7 +29,6 @@ from hostile_files import (
     string,
     tensor,
 )
-
 from wsesim.errors import InvalidInputError
 from wsesim_models.config import LlamaConfig, RopeScaling, config
 from wsesim_models.config_files import config_from_folder, config_from_gguf

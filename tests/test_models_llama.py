@@ -6,9 +6,9 @@ import dataclasses
 
 import pytest
 import torch
-from test_models_config import huggingface_config
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
+from tests.test_models_config import huggingface_config
 from wsesim_models.config import CONFIGS, LlamaConfig, RopeScaling, config
 from wsesim_models.llama import Llama, with_weights
 from wsesim_models.load import tiny_weights

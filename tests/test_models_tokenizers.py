@@ -10,8 +10,8 @@ import pytest
 import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizer_files import gguf_file, huggingface_file, meta_file, ranks
 
+from tests.tokenizer_files import gguf_file, huggingface_file, meta_file, ranks
 from wsesim.errors import InvalidInputError, UnknownNameError
 from wsesim_models.cache import pull
 from wsesim_models.errors import InvalidFileError, MissingTokenizerError

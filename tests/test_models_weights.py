@@ -13,8 +13,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
-from test_models_llama import reference
 
+from tests.test_models_llama import reference
 from wsesim.errors import InvalidInputError
 from wsesim_models.config import config
 from wsesim_models.errors import InvalidFileError, MismatchError, MissingWeightsError

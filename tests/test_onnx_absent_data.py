@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from onnx_genai import write_genai
-from onnx_models import export_onnx, model, recognised_text
 
 import wsesim
 from tests.command_line import run
+from tests.onnx_genai import write_genai
+from tests.onnx_models import export_onnx, model, recognised_text
 from wsesim.errors import InvalidInputError, WsesimError
 from wsesim_compiler.errors import OnnxFileError, UnsupportedOperatorError
 from wsesim_compiler.frontends.onnx import from_onnx

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from compiler_modules import VOCAB, tokens_of
-from onnx_models import FORMS, as_inputs, export_onnx, model, ort_logits, recognised_text, session
 
+from tests.compiler_modules import VOCAB, tokens_of
+from tests.onnx_models import FORMS, as_inputs, export_onnx, model, ort_logits, recognised_text, session
 from wsesim_compiler.frontends.onnx import from_onnx
 from wsesim_compiler.frontends.torch_export import export, from_torch
 from wsesim_compiler.interpret import interpret

@@ -10,12 +10,12 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from compiler_modules import VOCAB, tokens_of
-from onnx_genai import BLOCK, quantized, write_genai
-from onnx_models import model, session
 from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
+from tests.compiler_modules import VOCAB, tokens_of
+from tests.onnx_genai import BLOCK, quantized, write_genai
+from tests.onnx_models import model, session
 from tests.programs import recognised_graph
 from wsesim_compiler.errors import UnsupportedOperatorError
 from wsesim_compiler.frontends.onnx import from_onnx

@@ -11,11 +11,11 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
-from onnx_genai import write_genai
-from onnx_masked import masked_model, save
-from onnx_models import model
 
 from tests.fuzz.sandbox import files_read
+from tests.onnx_genai import write_genai
+from tests.onnx_masked import masked_model, save
+from tests.onnx_models import model
 from wsesim.errors import InvalidInputError
 from wsesim.toolchain.onnx_model import understand_onnx
 from wsesim_compiler.errors import OnnxFileError, UnsupportedOperatorError

@@ -8,11 +8,11 @@ from typing import Any
 import onnx
 import pytest
 import torch
-from compiler_modules import hugging_face, randomize
-from onnx_models import MODELS, export_onnx, recognised_text
-from test_torch_caches import growing
 from torch.export import ExportedProgram
 
+from tests.compiler_modules import hugging_face, randomize
+from tests.onnx_models import MODELS, export_onnx, recognised_text
+from tests.test_torch_caches import growing
 from wsesim_compiler.errors import OnnxFileError
 from wsesim_compiler.frontends.onnx import from_onnx
 from wsesim_compiler.frontends.torch_export import from_torch

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from compiler_modules import Spelt, randomize
-from onnx_models import export_onnx, recognised_text
 
+from tests.compiler_modules import Spelt, randomize
+from tests.onnx_models import export_onnx, recognised_text
 from wsesim_compiler.frontends.onnx import from_onnx
 from wsesim_compiler.frontends.torch_export import export, from_exported
 from wsesim_models.config import LlamaConfig, RopeScaling

@@ -8,8 +8,8 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from onnx_models import session
 
+from tests.onnx_models import session
 from wsesim_compiler.frontends.onnx import from_onnx
 from wsesim_compiler.interpret import interpret
 

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tokenizers
-from command_line import TOY, run
-from compiler_modules import VOCAB
-from onnx_genai import write_genai
-from onnx_models import model, ort_greedy, recognised_text, session
 from safetensors.numpy import save_file
 
 import wsesim
+from tests.command_line import TOY, run
+from tests.compiler_modules import VOCAB
+from tests.onnx_genai import write_genai
+from tests.onnx_models import model, ort_greedy, recognised_text, session
 from wsesim.errors import WsesimError
 from wsesim.toolchain import compiling
 from wsesim_compiler.frontends.onnx import from_onnx

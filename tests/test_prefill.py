@@ -8,8 +8,8 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from engine_graphs import NO_PORTS
 
+from tests.engine_graphs import NO_PORTS
 from wsesim.engine.expand.canvas import Canvas, Lines
 from wsesim.engine.expand.gemm import Tiles, align_round, gemm_step, tiles_of, transposed_step
 from wsesim.engine.expand.prefill import expand_token_kernel

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 import torch
-from compiler_modules import HEAD_DIM, KV_HEADS, Spelt, hugging_face, randomize, rotate
-from test_compiler_torch import assert_stages_compute, stages
 from torch import nn
 from torch.export import Dim, ExportedProgram
 from torch.nn import functional
 from transformers import DynamicCache, PreTrainedModel, StaticCache
 
+from tests.compiler_modules import HEAD_DIM, KV_HEADS, Spelt, hugging_face, randomize, rotate
+from tests.test_compiler_torch import assert_stages_compute, stages
 from wsesim_compiler.errors import ExportError, UnsupportedOperatorError
 from wsesim_compiler.frontends.torch_export import from_exported, from_torch
 from wsesim_compiler.passes.canonicalize import canonicalize

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from compiler_modules import VOCAB, Spelt, hugging_face, randomize, torch_logits, weights_of
 from torch import nn
 
+from tests.compiler_modules import VOCAB, Spelt, hugging_face, randomize, torch_logits, weights_of
 from tests.programs import ORACLE
 from wsesim.engine.steps.timing import Timing
 from wsesim.execute.executor import Executor

@@ -6,8 +6,8 @@ import dataclasses
 
 import numpy as np
 import pytest
-from engine_graphs import FABRICS
 
+from tests.engine_graphs import FABRICS
 from tests.programs import program
 from tests.test_wafer import PLACES
 from wsesim.engine.exact.fold import REQUEST_FIELDS, Outcome, run_plan, walked
