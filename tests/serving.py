@@ -41,7 +41,6 @@ def tiny_deployment(slots: int = 4, name: str = "tiny", arithmetic: Any = None, 
     own = session.loop
     loop = TokenLoop(own.machine, own.max_context, arithmetic or own.arithmetic, own.cycles, own.tokenizer, slots)
     t = session.tokenizer
-    assert isinstance(t, Tokenizer)
     tokenizer = Tokenizer(t.split, t.pieces, t.bos_id, t.eos_ids, t.add_bos, TEMPLATE if chat else None)
     session = dataclasses.replace(session, model=name, loop=loop, tokenizer=tokenizer)
     return deployment_of(session)

@@ -19,7 +19,7 @@ from wsesim.machine.errors import MachineFileError
 from wsesim.program import Program, verify_program
 from wsesim.program.parts import Block
 from wsesim.program.routes import routed
-from wsesim.toolchain.session import make_timing
+from wsesim.toolchain.step_timing import make_timing
 from wsesim_compiler.errors import PlacementError, PlacementFileError
 from wsesim_compiler.ir import Graph
 from wsesim_compiler.lower import lower

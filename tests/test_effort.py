@@ -25,6 +25,7 @@ from wsesim.engine.steps.timing import Timing
 from wsesim.report.sensitivity import run_count, sensitivity
 from wsesim.toolchain import simulating
 from wsesim.toolchain.kept_steps import KeptSteps
+from wsesim.toolchain.step_timing import LONG_S
 
 STRATEGIES = ("pipelined", "shared")
 
@@ -94,7 +95,7 @@ def test_more_work_is_more_time_and_memory() -> None:
         assert all(later > 0.99 * earlier for earlier, later in pairwise(memory)), "windows differ a little"
         assert seconds[-1] > 2 * seconds[0]
     assert prefill_times_effort(timing, 8000).runs < prefill_effort(timing, 8000).runs / 4
-    assert prefill_effort(timing, 800).seconds > 20 > simulating.LONG_S > decode_effort(timing, 512).seconds
+    assert prefill_effort(timing, 800).seconds > 20 > LONG_S > decode_effort(timing, 512).seconds
 
 
 def test_one_after_the_other_adds_time_but_not_memory() -> None:

@@ -25,6 +25,7 @@ LEAVES = (
     "wsesim.progress",
     "wsesim.signals",
     "wsesim.tables",
+    "wsesim.version",
 )
 """Modules that import nothing of wsesim but each other."""
 ALLOWED_BELOW = ("wsesim.machine", "wsesim.program", *LEAVES)

@@ -16,7 +16,8 @@ from tests.compiler_modules import VOCAB
 from tests.onnx_genai import write_genai
 from tests.onnx_models import model, ort_greedy, recognised_text, session
 from wsesim.errors import WsesimError
-from wsesim.toolchain import compiling
+from wsesim.toolchain import onnx_model
+from wsesim_compiler.frontends import onnx as onnx_frontend
 from wsesim_compiler.frontends.onnx import from_onnx
 from wsesim_compiler.roles import roles
 
@@ -61,8 +62,8 @@ def test_a_file_s_program_is_remembered_until_it_or_what_lies_beside_it_changes(
         read.append(model)
         return original(model, *rest)
 
-    original = compiling._understand
-    monkeypatch.setattr(compiling, "_understand", understand)
+    original = onnx_model.understand_onnx
+    monkeypatch.setattr(onnx_model, "understand_onnx", understand)
     for file in path.parent.iterdir():
         shutil.copy(file, tmp_path)
     mine = str(tmp_path / path.name)
@@ -73,6 +74,21 @@ def test_a_file_s_program_is_remembered_until_it_or_what_lies_beside_it_changes(
     (tmp_path / "more.bin").write_bytes(b"x")
     assert wsesim.compile(mine, **place) == first
     assert len(read) == 2
+
+
+def test_a_completion_reads_its_file_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For its tensors, and for its Program, which no run before has kept."""
+    read: list[object] = []
+
+    def open_onnx(path: object) -> object:
+        read.append(path)
+        return original(path)
+
+    original = onnx_frontend.open_onnx
+    monkeypatch.setattr(onnx_frontend, "open_onnx", open_onnx)
+    place = {"machine": "toy4x4", "strategy": "shared", "max_context": 31}
+    assert wsesim.complete("HELLO", model=str(path), max_tokens=2, **place).completion.prompt_tokens == 5
+    assert read == [str(path)]
 
 
 def test_complete_says_what_onnxruntime_says(path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,8 +16,8 @@ from wsesim.cli.parser import make_parser
 from wsesim.errors import InvalidInputError, UnknownKeywordError
 from wsesim.machine import Machine
 from wsesim.toolchain import serving
+from wsesim.toolchain.compiler_options import options_of
 from wsesim.toolchain.options import GROUPS, Lowering, RequestOptions, StepOptions, TextOptions, options_in
-from wsesim.toolchain.sources import options_of
 from wsesim_compiler.options import Options
 
 Capsys = pytest.CaptureFixture[str]

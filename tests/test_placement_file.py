@@ -19,7 +19,8 @@ from wsesim.program import Program
 from wsesim.program.collectives import COLLECTIVES
 from wsesim.program.parts import AXES, Block
 from wsesim.toolchain.compiling import stage_text
-from wsesim.toolchain.session import make_executor, make_timing
+from wsesim.toolchain.step_timing import make_timing
+from wsesim.toolchain.text_source import make_executor
 from wsesim_compiler.errors import PlacementError, PlacementFileError
 from wsesim_compiler.ir import Graph
 from wsesim_compiler.lower import lower
@@ -325,7 +326,7 @@ TURNED = LAYER0.replace("stages", 'axis = "columns", stages')
 @pytest.mark.parametrize("lines", [(TABLE, TURNED, LAYER1), (TABLE, LAYER0_ATTN, LAYER0_FFN, LAYER1)])
 def test_what_a_placement_computes_is_what_the_model_computes(lines: tuple[str, ...], recognised: Recognised) -> None:
     """Turns and halves change no number but by the order of sums."""
-    graph, weights = recognised("tiny"), load("tiny")
+    graph, weights = recognised("tiny"), load("tiny").weights
     ids = [72, 101, 108, 108, 111]
     logits = []
     for options in (by_hand(*lines), Options(max_context=256)):

@@ -21,12 +21,12 @@ from wsesim.machine import load_machine
 from wsesim.program.kernels import DECODE
 from wsesim.runtime.completion import Completion, GenerationEvent, Token
 from wsesim.runtime.errors import RequestError
-from wsesim.runtime.request import Request
+from wsesim.runtime.request import GenerationOptions, Request
 from wsesim.runtime.stop import StopFilter
 from wsesim.runtime.token_loop import TokenLoop
 from wsesim.serve.reply import completion_reply
 from wsesim.toolchain.options import RequestOptions
-from wsesim.toolchain.session import Session, new_request
+from wsesim.toolchain.session import Session, generation_options
 from wsesim_models.tokenizers import Tokenizer
 
 GREEDY = SamplingOptions()
@@ -125,7 +125,7 @@ def run(machine: TokenLoop, request: Request) -> tuple[list[Token], Completion]:
 
 
 def request(tokens: int = 3, max_tokens: int | None = None, **options: object) -> Request:
-    return Request(tuple(range(1, tokens + 1)), GREEDY, max_tokens, **options)
+    return Request(tuple(range(1, tokens + 1)), GenerationOptions(GREEDY, max_tokens, **options))
 
 
 def seconds(cycles: float) -> float:
@@ -210,7 +210,7 @@ def test_whoever_comes_first_is_admitted_first_and_no_slot_is_given_twice(
     for end, own in zip(ends, alone, strict=True):
         assert end.times.prompt_s >= own.times.prompt_s
         assert all(a >= b for a, b in zip(end.times.token_s, own.times.token_s, strict=True))
-    arrived = sorted(zip(requests, ends, strict=True), key=lambda pair: pair[0].arrival_s)
+    arrived = sorted(zip(requests, ends, strict=True), key=lambda pair: pair[0].options.arrival_s)
     assert all(a[1].times.admitted_s <= b[1].times.admitted_s for a, b in pairwise(arrived))
     for end in ends:
         together = [e for e in ends if e.times.admitted_s <= end.times.admitted_s < e.times.finished_s]
@@ -226,7 +226,7 @@ def test_texts_in_flight_are_computed_in_one_pass() -> None:
 
 def test_a_long_prompt_is_computed_between_the_tokens_of_others() -> None:
     machine = engine([7] * 9, max_context=512, slots=2)
-    short, long = Request((1,), GREEDY, 3), Request((2,) * 300, GREEDY, 1)
+    short, long = Request((1,), GenerationOptions(GREEDY, 3)), Request((2,) * 300, GenerationOptions(GREEDY, 1))
     run_all(machine, [short, long])
     assert machine.arithmetic.fed[:2] == [[1], [2] * 63]
     assert sum(len(ids) for ids in machine.arithmetic.fed) == 1 + 2 + 300
@@ -338,7 +338,7 @@ def test_engine_and_arithmetic_are_asked_for_the_same_steps() -> None:
 
 def test_a_draw_costs_its_candidates() -> None:
     machine = engine([11] * 4)
-    run(machine, Request((1,), SamplingOptions(temperature=1.0, candidates=8), 2))
+    run(machine, Request((1,), GenerationOptions(SamplingOptions(temperature=1.0, candidates=8), 2)))
     assert machine.cycles.asked == [("prefill", 1, 8), ("decode", 1, 8)]
 
 
@@ -410,11 +410,15 @@ def test_a_request_that_no_wafer_can_run_is_not_made(wrong: dict[str, Any], said
 )
 def test_sampling_outside_its_range_is_refused(options: dict[str, float]) -> None:
     with pytest.raises(SamplingRangeError, match=next(iter(options))):
-        new_request(RequestOptions(**options))
+        generation_options(RequestOptions(**options))
 
 
 def test_stops_are_one_text_or_several_or_none() -> None:
-    assert [new_request(RequestOptions(stop=s)).stop for s in ("ab", ["a", "b"], None)] == [("ab",), ("a", "b"), ()]
+    assert [generation_options(RequestOptions(stop=s)).stop for s in ("ab", ["a", "b"], None)] == [
+        ("ab",),
+        ("a", "b"),
+        (),
+    ]
 
 
 def test_a_text_does_not_end_before_its_least_tokens() -> None:

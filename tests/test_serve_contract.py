@@ -24,6 +24,7 @@ from wsesim.serve.api import Api
 from wsesim.serve.client import AsyncClient, Client
 from wsesim.serve.errors import ApiError
 from wsesim.toolchain import serving
+from wsesim.toolchain.compiling import Compilation, prepare
 from wsesim.toolchain.options import Lowering, TextOptions
 
 PROMPT = "It was a dark and stormy night"
@@ -117,12 +118,13 @@ def test_what_is_served_without_a_model(
 ) -> None:
     asked = []
 
-    def start_session(model: str, text: TextOptions, lowering: Lowering, *, lender: Any, **_: Any) -> Any:
+    def start_session(prepared: Compilation, text: TextOptions, *, lender: Any, **_: Any) -> Any:
+        model = prepared.source.model
         asked.append((model, text.weights, lender.model if lender else text.text_from))
         return dataclasses.replace(tiny_session(4), model=model)
 
     monkeypatch.setattr(serving, "start_session", start_session)
-    monkeypatch.setattr(serving, "with_slots", lambda model, lowering: lowering)
+    monkeypatch.setattr(serving, "with_slots", lambda compilation: compilation)
     said: list[str] = []
     served = serving.open_api(**given, say=said.append)
     assert asked == opened
@@ -131,15 +133,14 @@ def test_what_is_served_without_a_model(
 
 @pytest.mark.parametrize("room", range(10))
 def test_as_many_slots_as_fit_are_opened(room: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    def compile_model(model: str, lowering: Lowering) -> None:
-        assert lowering.machine == "wse2" and lowering.sequences is not None
-        if lowering.sequences > room:
+    def program(compilation: Compilation) -> None:
+        if compilation.options.sequences > room:
             raise DoesNotFitError("too many")
 
-    monkeypatch.setattr(serving, "compile_model", compile_model)
-    unstated = serving.with_slots("tiny", Lowering(machine="wse2"))
-    stated = serving.with_slots("tiny", Lowering(machine="wse2", sequences=3))
-    assert (unstated.sequences, stated.sequences) == (min(max(room, 1), 8), 3)
+    monkeypatch.setattr(Compilation, "program", program)
+    compilation = prepare("tiny", Lowering(machine="wse2"))
+    assert isinstance(compilation, Compilation)
+    assert serving.with_slots(compilation).options.sequences == min(max(room, 1), 8)
 
 
 def test_a_saved_program_is_served_with_its_own_slots(tmp_path: Path) -> None:

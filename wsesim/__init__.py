@@ -11,6 +11,8 @@ Everything is imported at its first use: `import wsesim` itself loads neither to
 
 from __future__ import annotations
 
+from wsesim.version import __version__ as __version__
+
 TYPE_CHECKING = False  # typing's own takes half of the time in which Ctrl-C is not caught yet
 if TYPE_CHECKING:
     from typing import Any
@@ -28,8 +30,6 @@ if TYPE_CHECKING:
     from wsesim.toolchain.serving import AsyncClient as AsyncClient
     from wsesim.toolchain.serving import Client as Client
     from wsesim.toolchain.serving import connect as connect
-
-__version__ = "0.1.0"
 
 _HOMES = {
     "compile": "wsesim.toolchain",

@@ -56,21 +56,22 @@ def _say(line: str) -> None:
 
 
 def complete_command(options: argparse.Namespace) -> int:
-    from wsesim.toolchain.session import check_prompt, new_request, start_session
+    from wsesim.toolchain.compiling import prepare
+    from wsesim.toolchain.session import check_prompt, generation_options, start_session
 
     check_prompt(options.prompt)
-    request = new_request(_group(RequestOptions, options))
+    generation = generation_options(_group(RequestOptions, options))
     text, lowering = _group(TextOptions, options), lowering_of(options)
     with progress.shown():
-        session = start_session(options.model, text, lowering, say=_say)
+        session = start_session(prepare(options.model, lowering), text, say=_say)
     if session.text_from:
         _say(f"text from {session.text_from}, times of {session.model}: token counts are {session.text_from}'s")
     if options.json:
         with progress.shown():
-            answer = session.answer(options.prompt, request)
+            answer = session.answer(options.prompt, generation)
         print(json.dumps(answer.to_json()))
         return 0
-    tokens = session.run(options.prompt, request)
+    tokens = session.run(options.prompt, generation)
     with progress.shown():  # of the prompt; from then on the text says how far it is
         first = next(tokens)
     print(options.prompt, end="", flush=True)
@@ -94,7 +95,7 @@ def _print_answer(session: Session, tokens: Iterator[Token | Completion]) -> Non
 @progress.shown()
 def compile_command(options: argparse.Namespace) -> int:
     from wsesim.toolchain.compiling import compile_from, compile_model
-    from wsesim.toolchain.sources import is_saved_program
+    from wsesim.toolchain.model_kinds import is_saved_program
 
     _check_compile(options)
     lowering = lowering_of(options)
@@ -170,15 +171,15 @@ def simulate_command(options: argparse.Namespace) -> int:
     import time
 
     from wsesim.report.tables import report_text
-    from wsesim.toolchain.session import warm_up
-    from wsesim.toolchain.simulating import check_step, program_for, simulate_model
+    from wsesim.toolchain.simulating import check_step, program_for, simulate_program
+    from wsesim.toolchain.warm_up import warm_up
 
     step, lowering = _group(StepOptions, options), lowering_of(options)
     check_step(step, lowering.batch)
     program = program_for(options.model, lowering, _say)
     jit_s = warm_up()
     began = time.perf_counter()
-    report = simulate_model(program, step, Lowering(batch=lowering.batch), say=_say)
+    report = simulate_program(program, step, lowering.batch, say=_say)
     wall_s = time.perf_counter() - began
     if options.json:
         print(json.dumps(report.to_json() | {"jit_wall_s": jit_s, "simulate_wall_s": wall_s}))

@@ -8,7 +8,6 @@ import re
 from collections.abc import Collection, Sequence
 from typing import Any, NoReturn, get_args
 
-from wsesim import __version__
 from wsesim.cli import commands
 from wsesim.cli.messages import flag
 from wsesim.errors import InvalidInputError, brief
@@ -25,6 +24,7 @@ from wsesim.toolchain.options import (
     TextOptions,
     options_in,
 )
+from wsesim.version import __version__
 
 LIMIT_HELP = {
     "queue": "requests that wait for a slot, beyond those that run",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from wsesim import __version__
+from wsesim.version import __version__
 
 SCHEMA_VERSION = 1
 """Raised when a field is renamed, removed, or means something else; a new field does not raise it. docs/report.md."""

@@ -32,7 +32,7 @@ class Generation:
         self.execute_wall_s = 0.0
         self.simulate_wall_s = 0.0
         self._eos_ids = tokenizer.eos_ids
-        self._filter = StopFilter(request.stop)
+        self._filter = StopFilter(request.options.stop)
         self._stream = tokenizer.stream()
         self._tokens: list[Token] = []
         self._counts: Counter[int] = Counter()
@@ -69,18 +69,19 @@ class Generation:
     def consume(self, ids: tuple[int, ...], logits: NDArray[np.float32]) -> None:
         """Takes the `logits` after `ids` were fed."""
         if self.phase == PREFILL:
-            self.prompt.consume(len(ids), logits, self.request.logprobs)
+            self.prompt.consume(len(ids), logits, self.request.options.logprobs)
         else:
             self._logits = logits
 
     def draw(self, cycles: int, at_s: float) -> Token:
         """The next token, which came at `at_s` by a step of `cycles`."""
+        options = self.request.options
         logits = self._logits if self._tokens else self.prompt.logits
         assert logits is not None
-        early = len(self._tokens) < self.request.min_tokens
+        early = len(self._tokens) < options.min_tokens
         history = History(len(self._tokens), self._counts, self._eos_ids if early else ())
-        drawn = sample(logits, self.request.sampling, history)
-        top = tuple((token.id, token.logprob) for token in likeliest(logits, self.request.logprobs))
+        drawn = sample(logits, options.sampling, history)
+        top = tuple((token.id, token.logprob) for token in likeliest(logits, options.logprobs))
         text = "" if drawn.id in self._eos_ids else self._filter.push(self._stream.push(drawn.id))
         self._counts[drawn.id] += 1
         self._tokens.append(Token(drawn.id, text, drawn.logprob, top, cycles, at_s))

@@ -1,4 +1,4 @@
-"""Request: what a client asks for, checked before anything runs."""
+"""Request: a prompt and what to generate from it, checked before anything runs."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ LATEST_ARRIVAL_S = 1e6
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
-    """One text to generate. Raises RequestError for a value outside its range.
+class GenerationOptions:
+    """How to continue a prompt. Raises RequestError for a value outside its range.
 
     max_tokens: most tokens to generate. None: to the end of the text or of the context.
-    arrival_s: when it arrives, on the virtual clock. None: now.
+    stop: up to four texts that end the generated one; they are no part of it.
+    arrival_s: when the request arrives, on the virtual clock. None: now.
     min_tokens: the text does not end before so many tokens.
     logprobs: so many of the likeliest tokens come with every token.
     prompt_logprobs: the prompt's tokens get log probabilities too. They are then computed one by one.
     """
 
-    prompt_ids: tuple[int, ...]
     sampling: SamplingOptions
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()
@@ -47,14 +47,23 @@ class Request:
         """Candidates of each draw: the tokens among which the wafer chooses."""
         return GREEDY if self.sampling.temperature == 0 else self.sampling.candidates
 
-    def limit(self, max_context: int) -> int:
-        """Tokens that may be generated. Raises RequestError for a prompt that is empty or too long."""
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One text to generate: the ids of its prompt, and how to continue it."""
+
+    prompt_ids: tuple[int, ...]
+    options: GenerationOptions
+
+    def output_tokens(self, max_context: int) -> int:
+        """The most tokens that it can generate. Raises RequestError for a prompt that is empty or too long."""
         room = max_context - len(self.prompt_ids)
+        wanted = self.options.max_tokens
         if not self.prompt_ids:
             raise RequestError("the prompt is empty; give at least one token of text")
-        if room < (0 if self.max_tokens == 0 else 1):
+        if room < (0 if wanted == 0 else 1):
             raise RequestError(
                 f"the prompt has {len(self.prompt_ids)} tokens, the compiled context {max_context} "
                 "(one is needed for the answer); shorten the prompt or raise `max_context`"
             )
-        return room if self.max_tokens is None else min(self.max_tokens, room)
+        return room if wanted is None else min(wanted, room)

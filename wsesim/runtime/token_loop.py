@@ -88,8 +88,9 @@ class TokenLoop:
         prompts: dict[tuple[object, ...], Prompt] = {}
         generations = []
         for request, job, callback in zip(requests, jobs, callbacks, strict=True):
-            key = (request.prompt_ids, request.prompt_logprobs, request.logprobs)
-            prompt = prompts.setdefault(key, Prompt(request.prompt_ids, each_token=request.prompt_logprobs))
+            options = request.options
+            key = (request.prompt_ids, options.prompt_logprobs, options.logprobs)
+            prompt = prompts.setdefault(key, Prompt(request.prompt_ids, each_token=options.prompt_logprobs))
             prompt.users += 1
             generation = Generation(request, job, prompt, self.tokenizer, callback)
             self._generations[job] = generation
@@ -128,12 +129,12 @@ class TokenLoop:
             self.scheduler.advance()
 
     def _job(self, request: Request) -> Job:
-        output_tokens = request.limit(self.max_context)
-        now_cycles = self.scheduler.now_cycles
-        arrival_cycles = now_cycles if request.arrival_s is None else self.machine.cycles(request.arrival_s)
+        output_tokens = request.output_tokens(self.max_context)
+        arrival_s, now_cycles = request.options.arrival_s, self.scheduler.now_cycles
+        arrival_cycles = now_cycles if arrival_s is None else self.machine.cycles(arrival_s)
         if arrival_cycles < now_cycles:
-            raise RequestError(f"arrival_s is {request.arrival_s}, earlier than the virtual now, {self.now_s}")
-        return Job(len(request.prompt_ids), output_tokens, request.candidates, arrival_cycles)
+            raise RequestError(f"arrival_s is {arrival_s}, earlier than the virtual now, {self.now_s}")
+        return Job(len(request.prompt_ids), output_tokens, request.options.candidates, arrival_cycles)
 
     def _step_cycles(self, job: Job) -> StepCycles:
         began = time.perf_counter()
@@ -187,7 +188,7 @@ class TokenLoop:
 
 
 def _report_prompt(generation: Generation) -> None:
-    if generation.request.prompt_logprobs:
+    if generation.request.options.prompt_logprobs:
         generation.callback(PromptLogprobs(tuple(generation.prompt.logprobs)))
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from wsesim.errors import InvalidInputError
 from wsesim.execute.sampling import SamplingOptions
 from wsesim.runtime.errors import RequestError
-from wsesim.runtime.request import Request
+from wsesim.runtime.request import GenerationOptions, Request
 from wsesim.serve.deployment import Deployment
 from wsesim.serve.errors import CONTEXT_LENGTH, WRONG_FORMAT, ApiError
 from wsesim.serve.schema import MAX_CHOICES, ChatRequest, CompletionRequest, SamplingFields
@@ -45,7 +45,7 @@ class Call:
     def tokens(self) -> int:
         """The most tokens that it can come to, prompts included."""
         most = self.deployment.loop.max_context
-        return sum(len(request.prompt_ids) + request.limit(most) for request in self.requests)
+        return sum(len(request.prompt_ids) + request.output_tokens(most) for request in self.requests)
 
     def prompt_of(self, choice: int) -> tuple[int, ...]:
         return self.prompts[choice // self.per_prompt]
@@ -189,8 +189,7 @@ def _request(
         logit_bias=_biases(body.logit_bias or {}, deployment.tokenizer.vocab_size),
         choice=choice,
     )
-    return Request(
-        ids,
+    options = GenerationOptions(
         sampling,
         most,
         (body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ()),
@@ -199,6 +198,7 @@ def _request(
         logprobs or 0,
         echo and logprobs is not None,
     )
+    return Request(ids, options)
 
 
 def _biases(given: dict[str, float], vocabulary: int) -> tuple[tuple[int, float], ...]:
@@ -210,11 +210,11 @@ def _biases(given: dict[str, float], vocabulary: int) -> tuple[tuple[int, float]
 
 def _check(request: Request, deployment: Deployment) -> None:
     """Raises RequestError, or ApiError with the service's words for a context that is too long."""
-    limit = deployment.loop.max_context
-    needed = len(request.prompt_ids) + (1 if request.max_tokens is None else request.max_tokens)
+    limit, most = deployment.loop.max_context, request.options.max_tokens
+    needed = len(request.prompt_ids) + (1 if most is None else most)
     if needed > limit:
         raise _too_long(str(needed), limit)
-    request.limit(limit)
+    request.output_tokens(limit)
 
 
 def _too_long(length: str, limit: int) -> ApiError:

@@ -1,8 +1,9 @@
-"""MODEL -> Program, remembered on disk by everything that decides it. `sources` says what MODEL may be."""
+"""MODEL -> Program: compile(), and a Compilation for callers that compile a model more than once."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,8 +11,10 @@ from wsesim.cache import keep, read_kept
 from wsesim.errors import InvalidInputError
 from wsesim.files import read_text
 from wsesim.machine import Machine
-from wsesim.progress import working
-from wsesim.toolchain.kept import file_state, kept_file, say_if_compiling
+from wsesim.toolchain.compiler_options import machine_of, options_of
+from wsesim.toolchain.kept import file_state, kept_file
+from wsesim.toolchain.model_kinds import check_model, is_exported, is_name, is_onnx, is_saved_program
+from wsesim.toolchain.model_source import GRAPH_SOURCES, ModelSource, Observe, Say, silent, unobserved
 from wsesim.toolchain.options import (
     DEFAULT_MACHINE,
     DEFAULT_MODEL,
@@ -20,30 +23,13 @@ from wsesim.toolchain.options import (
     chosen,
     public,
 )
-from wsesim.toolchain.sources import (
-    check_model,
-    is_exported,
-    is_factory,
-    is_name,
-    is_onnx,
-    is_saved_program,
-    machine_of,
-    options_of,
-)
+from wsesim.toolchain.warm_up import say_if_compiling
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from wsesim.program import Program
     from wsesim_compiler.ir import Graph
     from wsesim_compiler.options import Options
 
-GRAPH_SOURCES = (
-    "wsesim_compiler.lower",
-    "wsesim_compiler.text",
-    "wsesim_compiler.frontends.torch_export",
-    "wsesim_models.llama",
-)
 PROGRAM_SOURCES = (
     *GRAPH_SOURCES,
     "wsesim_compiler.frontends.exported",
@@ -52,23 +38,12 @@ PROGRAM_SOURCES = (
     "wsesim.toolchain.oracle",
 )
 
-Say = Callable[[str], None]
-Observe = Callable[[str, Any], None]
-
-
-def silent(line: str) -> None:
-    del line
-
-
-def unobserved(stage: str, value: Any) -> None:
-    del stage, value
-
 
 def stage_text(value: Any) -> str:
-    """The whole text of what a stage made, as `wsesim compile --print` prints it; a Program's `str` is a table."""
+    """The whole text of a stage's result, as `wsesim compile --print` prints it."""
     from wsesim.program import Program
 
-    return value.text() if isinstance(value, Program) else str(value)
+    return value.text() if isinstance(value, Program) else str(value)  # a Program's `str` is a table
 
 
 @public(Lowering)
@@ -96,8 +71,8 @@ def compile(
 ) -> Program:
     """The Program of `model`: where its layers lie on the wafer, and what each PE does.
 
-    It is remembered on disk by everything that decides it. Raises WsesimError for what is wrong with the options or
-    the model, DoesNotFitError if the model does not fit.
+    It is kept on disk, under a digest of everything that it depends on. Raises DoesNotFitError if the model does not
+    fit, and another WsesimError if the model or an option is wrong.
 
     Args:
         model: a name of `wsesim models`, file.py:factory, an .onnx or .pt2 file, a saved Program, or a Program.
@@ -124,62 +99,105 @@ def compile(
     return compile_model(model, chosen(Lowering, locals()), observe=observe, say=say)
 
 
+@dataclass(frozen=True, slots=True)
+class Compilation:
+    """A model, a machine and the compiler's options, all checked. Nothing is compiled yet."""
+
+    source: ModelSource
+    machine: Machine
+    options: Options
+
+    def with_sequences(self, sequences: int) -> Compilation:
+        """The same model with another number of sequences in its KV cache."""
+        return dataclasses.replace(self, options=dataclasses.replace(self.options, sequences=sequences))
+
+    def program(self, observe: Observe = unobserved, say: Say = silent) -> Program:
+        """The Program, from the disk if it is kept there and nobody observes the stages."""
+        path = self._kept_path() if observe is unobserved else None
+        kept = None if path is None else read_kept(path, _parse_program)
+        if kept is not None:
+            return kept
+        graph = self.source.graph(observe, say)
+        say_if_compiling(say)
+        program = self._lower(graph, observe)
+        if path is not None:
+            keep(path, program.text())
+        return program
+
+    def _kept_path(self) -> Path | None:
+        """Where the Program is kept; None for a factory, or a file that cannot be read (its reader says why).
+
+        The Program of a name depends on the constants of the model; that of a file on the file and what lies beside
+        it.
+        """
+        from wsesim.machine.text import whole_text
+        from wsesim_models.config import config
+
+        model = self.source.model
+        if is_name(model):
+            state: object = config(model)
+        elif is_onnx(model) or is_exported(model):
+            state = file_state(Path(model))
+        else:
+            return None
+        if state is None:
+            return None
+        decided = (state, whole_text(self.machine), self.options, self.source.rope_theta)
+        return kept_file("programs", Path(model).name, decided, PROGRAM_SOURCES)
+
+    def _lower(self, graph: Graph, observe: Observe) -> Program:
+        from wsesim.toolchain.oracle import EngineOracle
+        from wsesim_compiler.lower import lower
+
+        return lower(graph, self.machine, self.options, EngineOracle(), observe)
+
+
+def prepare(model: str | Program, lowering: Lowering) -> Compilation | Program:
+    """MODEL and its options, checked; a saved Program is loaded. Nothing is compiled.
+
+    Raises WsesimError for a MODEL that there is not, for a wrong option, and for options beside a Program.
+    """
+    from wsesim.program import Program
+    from wsesim.program.files import load_program
+
+    check_types({"model": model}, {"model": str | Program})
+    if isinstance(model, str) and not is_saved_program(model):
+        check_model(model)
+        return prepare_source(ModelSource(model, lowering.rope_theta), lowering)
+    if lowering != Lowering():
+        name = f"{model} is a saved" if isinstance(model, str) else f"this is {model.model}'s"
+        raise InvalidInputError(f"{name} Program: it has its machine and placement, give no options for them")
+    return load_program(model) if isinstance(model, str) else model
+
+
+def prepare_source(source: ModelSource, lowering: Lowering) -> Compilation:
+    """As `prepare`, for a source that may have been read."""
+    return Compilation(source, machine_of(lowering), options_of(source.model, lowering))
+
+
+def compiled(prepared: Compilation | Program, observe: Observe = unobserved, say: Say = silent) -> Program:
+    """The Program of what `prepare` returned."""
+    if isinstance(prepared, Compilation):
+        return prepared.program(observe, say)
+    observe("emit", prepared)
+    return prepared
+
+
 def compile_model(
     model: str | Program, lowering: Lowering, *, observe: Observe = unobserved, say: Say = silent
 ) -> Program:
     """As `compile`, with the options as one value."""
-    from wsesim.program import Program
-
-    check_types({"model": model}, {"model": str | Program})
-    if not isinstance(model, str) or is_saved_program(model):
-        return _finished_program(model, lowering, observe)
-    check_model(model)
-    machine, options = machine_of(lowering), options_of(model, lowering)
-    if observe is unobserved and (is_name(model) or is_onnx(model) or is_exported(model)):
-        return _remembered_program(model, machine, options, lowering.rope_theta, say)
-    return _lower(_understand(model, lowering.rope_theta, observe, say), machine, options, observe)
+    return compiled(prepare(model, lowering), observe, say)
 
 
 def compile_from(path: str, lowering: Lowering, *, observe: Observe = unobserved) -> Program:
-    """The Program that the rest of the lowering makes of a Partition's text, or of a Graph's at any stage."""
+    """The Program of a file that holds a Partition's text, or a Graph's at any stage: the rest of the lowering."""
     from wsesim.toolchain.oracle import EngineOracle
     from wsesim_compiler.lower import from_text, lower_partition
 
     machine = machine_of(lowering)
     split = from_text(read_text(path, "a Graph or Partition"), observe)
     return lower_partition(split, machine, options_of(split.graph.name, lowering), EngineOracle(), observe)
-
-
-def _finished_program(model: str | Program, lowering: Lowering, observe: Observe) -> Program:
-    """A Program as it is, saved or not."""
-    from wsesim.program.files import load_program
-
-    if lowering != Lowering():
-        name = f"{model} is a saved" if isinstance(model, str) else f"this is {model.model}'s"
-        raise InvalidInputError(f"{name} Program: it has its machine and placement, give no options for them")
-    program = load_program(model) if isinstance(model, str) else model
-    observe("emit", program)
-    return program
-
-
-def _remembered_program(model: str, machine: Machine, options: Options, rope_theta: float | None, say: Say) -> Program:
-    """Of a name by its constants, of a file by what is in it and what lies beside it."""
-    from wsesim.machine.text import whole_text
-    from wsesim_models.config import config
-
-    stated = config(model) if is_name(model) else file_state(Path(model))
-    if stated is None:  # the reader says what is wrong with it
-        return _lower(_understand(model, rope_theta, unobserved, say), machine, options, unobserved)
-    decided = (stated, whole_text(machine), options, rope_theta)
-    path = kept_file("programs", Path(model).name, decided, PROGRAM_SOURCES)
-    kept = read_kept(path, _parse_program)
-    if kept is not None:
-        return kept
-    graph = _remembered_graph(model, say) if is_name(model) else _understand(model, rope_theta, unobserved, say)
-    say_if_compiling(say)
-    program = _lower(graph, machine, options, unobserved)
-    keep(path, program.text())
-    return program
 
 
 def _parse_program(data: bytes) -> Program:
@@ -189,64 +207,3 @@ def _parse_program(data: bytes) -> Program:
     program = parse_program(data.decode())
     verify_program(program)
     return program
-
-
-def _remembered_graph(model: str, say: Say) -> Graph:
-    from wsesim_compiler.text import parse_graph
-    from wsesim_models.config import config
-
-    path = kept_file("graphs", model, config(model), GRAPH_SOURCES)
-    kept = read_kept(path, lambda data: parse_graph(data.decode()))
-    if kept is not None:
-        return kept
-    graph = _understand(model, None, unobserved, say)
-    keep(path, str(graph))
-    return graph
-
-
-def _understand(model: str, rope_theta: float | None, observe: Observe, say: Say) -> Graph:
-    """Torch graph or ONNX file -> recognised Graph."""
-    from wsesim_compiler.frontends.torch_export import from_exported, from_torch
-    from wsesim_compiler.lower import understand
-
-    if is_onnx(model):
-        from wsesim.toolchain.onnx_model import understand_onnx
-
-        with working(f"reading {model}"):
-            return understand_onnx(model, rope_theta, observe).graph
-    if is_exported(model):
-        from wsesim_compiler.frontends.exported import read_exported
-
-        say(f"reading the exported program {model}")
-        with working(f"reading the exported program {model}"):
-            graph = from_exported(read_exported(Path(model)), Path(model).stem)
-        return understand(graph, observe)
-    if is_factory(model):
-        from wsesim.toolchain.factory import graph_from
-
-        with working(f"reading the torch graph of {model}"):
-            graph = graph_from(model, say)
-        return understand(graph, observe)
-    say(f"reading the torch graph of {model}")
-    with working(f"reading the torch graph of {model}"):
-        graph = from_torch(_torch_module(model), name=model)
-    return understand(graph, observe)
-
-
-def _torch_module(model: str) -> nn.Module:
-    """The torch module of a name of the models' table, without weights."""
-    import torch
-
-    from wsesim_models.config import config
-    from wsesim_models.llama import Llama
-
-    known = config(model)
-    with torch.device("meta"):
-        return Llama(known)
-
-
-def _lower(graph: Graph, machine: Machine, options: Options, observe: Observe) -> Program:
-    from wsesim.toolchain.oracle import EngineOracle
-    from wsesim_compiler.lower import lower
-
-    return lower(graph, machine, options, EngineOracle(), observe)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from wsesim.errors import InvalidInputError, UnknownNameError, WsesimError, first_line
 from wsesim.signals import interrupted
-from wsesim.toolchain.sources import is_file
+from wsesim.toolchain.model_kinds import is_file
 
 if TYPE_CHECKING:
     from torch import nn

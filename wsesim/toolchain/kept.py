@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 from wsesim.cache import cache_dir
@@ -37,11 +36,3 @@ def file_state(path: Path) -> tuple[object, ...] | None:
     except (OSError, InvalidInputError):
         return None
     return (str(path.resolve()), digest, *sorted(beside))
-
-
-def say_if_compiling(say: Callable[[str], None]) -> None:
-    """What the first run of all waits for."""
-    from wsesim.jit import is_compiled
-
-    if not is_compiled("wsesim.engine.flow.kernels", "run"):
-        say("compiling the simulator's kernels, once: about half a minute")

@@ -1,8 +1,7 @@
-"""An `.onnx` file -> its recognised Graph and its own tensors, both by the role of each weight."""
+"""An `.onnx` file: its recognised Graph and its own tensors, with weights named by their roles."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +11,6 @@ from wsesim.errors import InvalidInputError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from wsesim.runtime.protocols import Tokenizer
     from wsesim_compiler.frontends.onnx import OnnxModel
     from wsesim_compiler.frontends.onnx.weights import OnnxWeights
 
@@ -20,7 +18,10 @@ if TYPE_CHECKING:
 def understand_onnx(
     model: str, rope_theta: float | None = None, observe: Callable[[str, Any], None] = lambda stage, value: None
 ) -> OnnxModel:
-    """The recognised graph of a file, and its weights by the same names, those of their roles."""
+    """The recognised Graph of a file and its tensors, both with weights named by their roles.
+
+    `observe` gets each stage of the graph. Raises OnnxFileError or UnsupportedOperatorError, as `from_onnx` does.
+    """
     from wsesim_compiler.frontends.onnx import OnnxModel, from_onnx
     from wsesim_compiler.lower import understand
     from wsesim_compiler.roles import named_by_role, roles
@@ -35,15 +36,11 @@ def understand_onnx(
     return OnnxModel(named_by_role(graph), read.weights.renamed(names))
 
 
-def load_onnx(model: str, rope_theta: float | None = None) -> tuple[OnnxWeights, Tokenizer]:
-    """A file's weights and the tokenizer beside it. Raises a WsesimError where data or a tokenizer is missing."""
-    from wsesim_models.tokenizers import open_tokenizer
-
-    weights = understand_onnx(model, rope_theta).weights
+def check_data(model: str, weights: OnnxWeights) -> None:
+    """Raises InvalidInputError if external data of the file `model` is missing."""
     missing = weights.missing()
     if missing:
         raise InvalidInputError(
             f"{model} lacks the external data of {missing[0]} and {len(missing) - 1} more weights; put it beside "
             "the file, or give `weights=PATH`, its safetensors or GGUF, or `text_from=MODEL`, another model's text"
         )
-    return weights, open_tokenizer(Path(model))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,8 @@ from wsesim.serve.client import AsyncClient as _AsyncClient
 from wsesim.serve.client import Client as _Client
 from wsesim.serve.deployment import Deployment
 from wsesim.serve.limits import Limits
-from wsesim.toolchain.compiling import Say, compile_model, silent
+from wsesim.toolchain.compiling import Compilation, prepare
+from wsesim.toolchain.model_source import Say, silent
 from wsesim.toolchain.options import (
     DEFAULT_MACHINE,
     DEFAULT_MODEL,
@@ -25,10 +25,10 @@ from wsesim.toolchain.options import (
     public,
 )
 from wsesim.toolchain.session import Session, start_session
-from wsesim.toolchain.sources import is_saved_program
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
+
 
 BIG_MODEL = "llama3.1-8b"
 MOST_SLOTS = 8
@@ -84,8 +84,10 @@ def start_api(
     """As `open_api`, with the options as values."""
 
     def open_slots(name: str, source: TextOptions, lender: Session | None = None) -> Session:
-        slots = with_slots(name, lowering)
-        return start_session(name, source, slots, lender=lender, say=say)
+        prepared = prepare(name, lowering)
+        if isinstance(prepared, Compilation) and lowering.sequences is None:
+            prepared = with_slots(prepared)
+        return start_session(prepared, source, lender=lender, say=say)
 
     if model is not None:
         sessions = [open_slots(model, text)]
@@ -98,23 +100,18 @@ def start_api(
     return Api([deployment_of(session) for session in sessions], limits)
 
 
-def with_slots(model: str, lowering: Lowering) -> Lowering:
-    """With as many sequences as the model leaves room for, up to MOST_SLOTS, unless they are stated.
-
-    A saved Program has its own.
-    """
-    if lowering.sequences is not None or is_saved_program(model):
-        return lowering
+def with_slots(compilation: Compilation) -> Compilation:
+    """The same with as many sequences as the model leaves room for: at least one, at most MOST_SLOTS."""
     fits, too_many = 0, MOST_SLOTS + 1
     tried = MOST_SLOTS
     while too_many - fits > 1:
         try:
-            compile_model(model, dataclasses.replace(lowering, sequences=tried))
+            compilation.with_sequences(tried).program()
             fits = tried
         except DoesNotFitError:
             too_many = tried
         tried = (fits + too_many) // 2
-    return dataclasses.replace(lowering, sequences=max(fits, 1))
+    return compilation.with_sequences(max(fits, 1))
 
 
 def deployment_of(session: Session) -> Deployment:
@@ -123,7 +120,7 @@ def deployment_of(session: Session) -> Deployment:
         session.text_from,
         session.fingerprint,
         session.loop,
-        session.tokenizer,  # type: ignore[arg-type]
+        session.tokenizer,
         created=int(time.time()),
     )
 

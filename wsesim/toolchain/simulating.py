@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 from wsesim.errors import InvalidInputError, UnknownNameError, keyword
 from wsesim.machine import Machine
-from wsesim.toolchain.compiling import Say, compile_model, silent
+from wsesim.toolchain.compiling import compile_model
+from wsesim.toolchain.model_kinds import is_saved_program
+from wsesim.toolchain.model_source import Say, silent
 from wsesim.toolchain.options import (
     DEFAULT_MACHINE,
     DEFAULT_MODEL,
@@ -18,8 +20,7 @@ from wsesim.toolchain.options import (
     chosen,
     public,
 )
-from wsesim.toolchain.session import make_timing
-from wsesim.toolchain.sources import is_saved_program
+from wsesim.toolchain.step_timing import make_timing, say_if_long
 
 if TYPE_CHECKING:
     from wsesim.engine.steps.effort import Effort
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
 
 DEFAULT_CACHED = 512
 DEFAULT_PROMPT = 128
-LONG_S = 5.0
-"""From so many estimated seconds on, what a run takes is said before it."""
 
 
 @public(StepOptions, Lowering)
@@ -82,16 +81,18 @@ def simulate(
 
 def simulate_model(model: str | Program, step: StepOptions, lowering: Lowering, *, say: Say = silent) -> Report:
     """As `simulate`, with the options as values."""
+    check_step(step, lowering.batch)
+    return simulate_program(program_for(model, lowering, say), step, lowering.batch, say=say)
+
+
+def simulate_program(program: Program, step: StepOptions, batch: int, *, say: Say = silent) -> Report:
+    """The Report of a step of `program`, whose options `check_step` has passed. Raises InvalidInputError."""
     from wsesim.engine.steps.timing import check_batch
 
-    check_step(step, lowering.batch)
-    program = program_for(model, lowering, say)
     new, before = _step_size(program.max_context, step)
-    check_batch(program, lowering.batch, step.in_flight)
-    question = _Question(program, step.phase, new, before, lowering.batch, step.in_flight)
-    effort = _effort(question, step.congestion, step.sensitivity)
-    if effort.seconds > LONG_S:
-        say(f"simulating takes {effort}")
+    check_batch(program, batch, step.in_flight)
+    question = _Question(program, step.phase, new, before, batch, step.in_flight)
+    say_if_long("simulating", _effort(question, step.congestion, step.sensitivity), say)
     return _report(question, step.congestion, step.sensitivity)
 
 
@@ -111,7 +112,8 @@ class _Question:
 
     def cycles(self, machine: Machine, *, free_links: bool = False) -> int:
         """Of the step on a machine of other numbers, the placement unchanged."""
-        return self.step(_timing(dataclasses.replace(self.program, machine=machine), free_links)).cycles
+        changed = dataclasses.replace(self.program, machine=machine)
+        return self.step(make_timing(changed, keep_timelines=False, free_links=free_links)).cycles
 
     def flow(self, *, free_links: bool = False) -> Flow | None:
         """The steady state; None of one step at a time."""
@@ -119,14 +121,8 @@ class _Question:
 
         if self.in_flight == 1:
             return None
-        return pipeline(_timing(self.program, free_links), self.in_flight, self.context, batch=self.batch)
-
-
-def _timing(program: Program, free_links: bool) -> Timing:
-    from wsesim.engine.exact.wafer import Memory
-    from wsesim.engine.steps.timing import Timing
-
-    return Timing(program, Memory(keep_timelines=False), free_links=free_links)
+        timing = make_timing(self.program, keep_timelines=False, free_links=free_links)
+        return pipeline(timing, self.in_flight, self.context, batch=self.batch)
 
 
 def _effort(question: _Question, congestion: bool, sensitivity: bool) -> Effort:

@@ -35,13 +35,13 @@ def _prompt_us(tokens: int) -> Callable[[], float]:
 
 @cache
 def _program() -> Program:
-    import wsesim
+    from wsesim.toolchain.compiling import compile
 
-    return wsesim.compile("llama3.1-8b")
+    return compile("llama3.1-8b")
 
 
 @cache
 def _steps() -> KeptSteps:
-    from wsesim.toolchain.session import make_steps
+    from wsesim.toolchain.step_timing import make_steps
 
     return make_steps(_program())

@@ -1,19 +1,15 @@
-"""What MODEL means: a name, a file or a factory; and what is wrong with the options for it, before anything is read.
-
-MODEL is a name of `wsesim models`, `file.py:factory` (a callable that returns a torch module), a `.pt2` file of
-torch.export.save, an `.onnx` file, or a saved Program.
-"""
+"""The options of `Lowering` as the compiler takes them: a Machine and the compiler's Options, both checked."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wsesim.errors import InvalidInputError
-from wsesim.files import open_file, read_text
+from wsesim.files import read_text
 from wsesim.machine import Machine
+from wsesim.toolchain.model_kinds import is_onnx
 from wsesim.toolchain.options import DEFAULT_CONTEXT, Lowering
 
 if TYPE_CHECKING:
@@ -21,16 +17,6 @@ if TYPE_CHECKING:
 
 _BY_PLACEMENT = ("strategy", "collective", "order", "layers_per_block", "block")
 """Options that a placement file decides."""
-
-
-def check_model(model: str) -> None:
-    """Raises a WsesimError for a MODEL that means nothing."""
-    from wsesim_models.config import config
-
-    if not (is_name(model) or is_factory(model) or is_onnx(model) or is_exported(model)):
-        if model:
-            _refuse_file(Path(model))
-        config(model)  # raises, naming the models that are known
 
 
 def machine_of(lowering: Lowering) -> Machine:
@@ -85,61 +71,6 @@ def _placed_by_file(lowering: Lowering, path: str, options: Options) -> Options:
         if getattr(lowering, name) != getattr(Lowering(), name):
             raise InvalidInputError(f"`{name}` and `placement` exclude each other: {path} decides it")
     return parse_placement(read_text(path, "a placement"), path, options)
-
-
-def is_name(model: str) -> bool:
-    """Whether MODEL is in the table of `wsesim models`; a name goes before a file that is called the same."""
-    from wsesim_models.config import CONFIGS
-
-    return model in CONFIGS
-
-
-def is_factory(model: str) -> bool:
-    """Whether MODEL is written as file.py:factory."""
-    return ":" in model
-
-
-def is_onnx(model: str) -> bool:
-    """Whether MODEL is written as an ONNX file."""
-    return model.endswith(".onnx") and not is_name(model)
-
-
-def is_exported(model: str) -> bool:
-    """Whether MODEL is written as a file of torch.export.save."""
-    return model.endswith(".pt2") and not is_name(model)
-
-
-def is_saved_program(model: str) -> bool:
-    """Whether MODEL is a file that begins as a Program's text does."""
-    path = Path(model)
-    if is_name(model) or not is_file(path):
-        return False
-    with open_file(path, "a saved Program") as file:
-        return file.read(8) == b"program "
-
-
-def is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except (OSError, ValueError):  # a name that no file can have
-        return False
-
-
-def _is_there(path: Path) -> bool:
-    try:
-        return path.exists()
-    except (OSError, ValueError):  # a name that no file can have
-        return False
-
-
-def _refuse_file(path: Path) -> None:
-    """Raises for a file that MODEL cannot be; what it should have been is said in the file's terms."""
-    if path.suffix == ".py":
-        raise InvalidInputError(f"{path}: which callable makes the torch module? Give {path}:factory")
-    if is_file(path):
-        raise InvalidInputError(f"{path} is not a saved Program: that begins with `program` and its version")
-    if _is_there(path):
-        open_file(path, "a model").close()  # raises: it is a folder, a pipe or a device
 
 
 def _context(model: str, asked: int | None) -> int:
