@@ -10,7 +10,7 @@ from time import process_time
 
 import wsesim
 from benchmarks.row import Row
-from wsesim.engine.exact.wafer import Memory
+from wsesim.engine.exact.wafer import EffectCache
 from wsesim.engine.steps.timing import Step, Timing
 from wsesim.program import Program
 from wsesim.toolchain import warm_up
@@ -23,13 +23,13 @@ def rows() -> list[Row]:
     """The step cold, each way; a context not seen yet; one seen before."""
     program = wsesim.compile("llama3.1-8b")
     warm_up()
-    Timing(wsesim.compile("tiny"), Memory(keep_timelines=False)).decode(1)  # the same code, once
-    timing, short_s, short = _timed(program, Memory(keep_timelines=False), CONTEXT)
+    Timing(wsesim.compile("tiny"), EffectCache(keep_timelines=False)).decode(1)  # the same code, once
+    timing, short_s, short = _timed(program, EffectCache(keep_timelines=False), CONTEXT)
     began = process_time()
     other = timing.decode(8 * CONTEXT)
     other_s = process_time() - began
     again_s = _again_s(timing)
-    _, whole_s, whole = _timed(program, Memory(keep_timelines=False, remember=False, fold=False), CONTEXT)
+    _, whole_s, whole = _timed(program, EffectCache(keep_timelines=False, remember=False, fold=False), CONTEXT)
     assert (short.cycles, short.link_events, short.late_requests) == (
         *(whole.cycles, whole.link_events),
         whole.late_requests,
@@ -45,8 +45,8 @@ def rows() -> list[Row]:
     ]
 
 
-def _timed(program: Program, memory: Memory, context: int) -> tuple[Timing, float, Step]:
-    timing = Timing(program, memory)
+def _timed(program: Program, cache: EffectCache, context: int) -> tuple[Timing, float, Step]:
+    timing = Timing(program, cache)
     began = process_time()
     step = timing.decode(context)
     return timing, process_time() - began, step

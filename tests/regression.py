@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.programs import program
-from wsesim.engine.exact.wafer import Memory
+from wsesim.engine.exact.wafer import EffectCache
 from wsesim.engine.steps.timing import Timing
 from wsesim.tables import aligned
 
@@ -38,7 +38,7 @@ class Case:
     def cycles(self) -> int:
         options = {"layers_per_block": self.layers_per_block} if self.strategy == "hybrid" else {}
         made = program(self.model, self.machine, self.strategy, **options)
-        timing = Timing(made, Memory(keep_timelines=False))
+        timing = Timing(made, EffectCache(keep_timelines=False))
         step = timing.decode(self.tokens) if self.phase == "decode" else timing.prefill(self.tokens)
         return step.cycles
 

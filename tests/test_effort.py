@@ -10,7 +10,7 @@ import pytest
 
 import wsesim
 from tests.programs import program
-from wsesim.engine.exact.wafer import Memory, Wafer
+from wsesim.engine.exact.wafer import EffectCache, Wafer
 from wsesim.engine.observe.path import step_path
 from wsesim.engine.steps import pipeline as flows
 from wsesim.engine.steps.effort import (
@@ -34,7 +34,7 @@ STRATEGIES = ("pipelined", "shared")
 @pytest.mark.parametrize("keep", [True, False])
 def test_a_decode_step_runs_the_segments_that_were_counted(strategy: str, keep: bool) -> None:
     made = program("tiny", "wse3", strategy)
-    counted, step = decode_effort(Timing(made), 16), Timing(made, Memory(keep_timelines=keep)).decode(16)
+    counted, step = decode_effort(Timing(made), 16), Timing(made, EffectCache(keep_timelines=keep)).decode(16)
     assert counted.runs == len(step.runs)
     assert counted.visited_pes == sum(run.segment.window.pes for run in step.runs)
     assert [link_events(run.segment.plan) for run in step.runs] == [run.effect.link_events for run in step.runs]
@@ -44,25 +44,25 @@ def test_a_decode_step_runs_the_segments_that_were_counted(strategy: str, keep: 
 def test_a_prompt_takes_about_what_was_counted(machine: str, strategy: str) -> None:
     made = program("tiny", machine, strategy)
     tokens = 12 * made.prefill_chunk
-    memory = Memory()
-    counted, step = prefill_effort(Timing(made), tokens), Timing(made, memory).prefill(tokens)
+    cache = EffectCache()
+    counted, step = prefill_effort(Timing(made), tokens), Timing(made, cache).prefill(tokens)
     assert 0.7 * len(step.runs) < counted.runs <= len(step.runs)
     visited = sum(run.segment.window.pes for run in step.runs)
     assert 0.5 * visited < counted.visited_pes <= visited
-    assert counted.link_events / 8 < memory.link_events < 8 * counted.link_events
+    assert counted.link_events / 8 < cache.link_events < 8 * counted.link_events
     steps = len(step_path(step, made.machine))
     assert steps / 8 < counted.path_steps < 8 * steps
 
 
 def test_chunks_that_repeat_are_not_counted_for_the_token_loop() -> None:
     timing = Timing(program("tiny", "wse3", "shared"))
-    memory = Memory(keep_timelines=False)
+    cache = EffectCache(keep_timelines=False)
     tokens = 64 * timing.program.prefill_chunk
     counted = prefill_times_effort(timing, tokens)
     assert counted.runs <= prefill_effort(timing, tokens).runs
     assert counted.path_steps == 0
-    Timing(timing.program, memory).prefill_times(tokens)
-    assert counted.runs / 8 < memory.simulations + memory.recalls < 8 * counted.runs
+    Timing(timing.program, cache).prefill_times(tokens)
+    assert counted.runs / 8 < cache.simulations + cache.recalls < 8 * counted.runs
 
 
 def test_tokens_in_flight_take_some_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,7 +75,7 @@ def test_tokens_in_flight_take_some_rounds(monkeypatch: pytest.MonkeyPatch) -> N
         return run(self, segment, credit)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Wafer, "run", counting)
-    flows.pipeline(Timing(made, Memory(keep_timelines=False)), 4, 16)
+    flows.pipeline(Timing(made, EffectCache(keep_timelines=False)), 4, 16)
     counted = flow_effort(Timing(made), 4, 16)
     assert counted.runs / 4 < len(runs) < 4 * counted.runs
 
@@ -127,7 +127,7 @@ def test_a_long_run_is_announced_before_it(
 
 
 def test_a_prompt_that_is_remembered_takes_nothing(tmp_path: Path) -> None:
-    steps = KeptSteps(Timing(program("tiny", "toy4x4"), Memory(keep_timelines=False)), tmp_path / "steps.txt")
+    steps = KeptSteps(Timing(program("tiny", "toy4x4"), EffectCache(keep_timelines=False)), tmp_path / "steps.txt")
     assert steps.prefill_effort(9, 1).runs > 0
     steps.prefill(9, 1)
     assert steps.prefill_effort(9, 1) == Effort()

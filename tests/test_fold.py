@@ -17,7 +17,7 @@ from wsesim.engine.errors import GraphSizeError
 from wsesim.engine.exact import fold
 from wsesim.engine.exact.fold import run_plan
 from wsesim.engine.exact.join import joined_graph
-from wsesim.engine.exact.wafer import Memory
+from wsesim.engine.exact.wafer import EffectCache
 from wsesim.engine.expand.segment import EqualLines, Plan, line_graph
 from wsesim.engine.flow.state import State
 from wsesim.engine.graph.builder import GraphBuilder
@@ -35,7 +35,7 @@ TOY = load_machine("toy4x4")
 @pytest.mark.parametrize("machine", ["toy4x4", "wse3"])
 def test_folded_steps_equal_unfolded_ones(machine: str, strategy: str) -> None:
     made = program("tiny", machine, strategy)
-    folded, whole = Timing(made), Timing(made, Memory(fold=False))
+    folded, whole = Timing(made), Timing(made, EffectCache(fold=False))
     for context in (0, 100):
         assert_same(folded.decode(context, 4), whole.decode(context, 4))
     assert_same(folded.prefill(2 * made.prefill_chunk + 1), whole.prefill(2 * made.prefill_chunk + 1))
@@ -45,16 +45,16 @@ def test_folded_steps_equal_unfolded_ones(machine: str, strategy: str) -> None:
 @pytest.mark.parametrize("machine", ["toy4x4", "wse3"])
 def test_every_collective_is_folded(machine: str, collective: str) -> None:
     made = program("tiny", machine, "shared", collective=collective)
-    folded, whole = Timing(made), Timing(made, Memory(fold=False))
+    folded, whole = Timing(made), Timing(made, EffectCache(fold=False))
     assert_same(folded.decode(10), whole.decode(10))
     assert_same(folded.prefill(2 * made.prefill_chunk), whole.prefill(2 * made.prefill_chunk))
 
 
-def test_one_memory_may_serve_several_machines() -> None:
+def test_one_cache_may_serve_several_machines() -> None:
     """A line's tasks say nothing of the fabric: lines of another one are others."""
-    made, memory = program("tiny", "toy4x4"), Memory(keep_timelines=False)
+    made, cache = program("tiny", "toy4x4"), EffectCache(keep_timelines=False)
     for machine in (made, on_machine(made, hop_cycles=3), made):
-        assert Timing(machine, memory).decode(16).cycles == Timing(machine).decode(16).cycles
+        assert Timing(machine, cache).decode(16).cycles == Timing(machine).decode(16).cycles
 
 
 def test_a_straggler_is_told_apart() -> None:
@@ -63,7 +63,7 @@ def test_a_straggler_is_told_apart() -> None:
     slow = tuple(SlowPE(block.x + dx, block.y + dy, Fraction(5, 2)) for dx, dy in ((1, 2), (block.columns - 1, 0)))
     limping = dataclasses.replace(made, machine=dataclasses.replace(made.machine, slow=slow))
     step = Timing(limping).decode(10)
-    assert_same(step, Timing(limping, Memory(fold=False)).decode(10))
+    assert_same(step, Timing(limping, EffectCache(fold=False)).decode(10))
     assert step.cycles > Timing(made).decode(10).cycles
 
 
@@ -176,7 +176,7 @@ def test_a_ring_is_joined_where_its_neighbours_are_ready_at_different_times(
     made = program("tiny", "wse3", "shared", block=(64, 16), collective=collective)
     step = Timing(made).decode(10)
     assert joined
-    assert_same(step, Timing(made, Memory(fold=False)).decode(10))
+    assert_same(step, Timing(made, EffectCache(fold=False)).decode(10))
     assert sum(part.cycles for part in step_path(step, made.machine)) == step.cycles
 
 

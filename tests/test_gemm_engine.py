@@ -27,10 +27,10 @@ from wsesim.engine.expand.gemm import (
     tiles_of,
     transposed_step,
 )
+from wsesim.engine.expand.merge import merge
 from wsesim.engine.expand.segment import Segment, plan_of
 from wsesim.engine.flow.simulate import simulate
 from wsesim.engine.graph.builder import GraphBuilder
-from wsesim.engine.graph.merge import merge
 from wsesim.engine.graph.taskgraph import EAST, WEST, Int64, TaskGraph
 from wsesim.engine.graph.verify import verify
 from wsesim.machine import Fabric, Machine, Rect, load_machine

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from tests.engine_graphs import FABRICS, graphs
 from tests.programs import UNTIED, program
 from wsesim.engine.errors import ProfileError
-from wsesim.engine.exact.wafer import Memory
+from wsesim.engine.exact.wafer import EffectCache
 from wsesim.engine.flow.simulate import simulate
 from wsesim.engine.graph.taskgraph import Int64, TaskGraph, route_position
 from wsesim.engine.observe.traffic import (
@@ -107,11 +107,11 @@ def test_wavelets_are_neither_lost_nor_made(made: Program, step: Step) -> None:
 
 def test_remembered_runs_count_as_often_as_they_ran() -> None:
     small = program("tiny", "wse3")
-    memory = Memory()
-    Timing(small, memory).decode(16)
-    step = Timing(small, memory).decode(16)
+    cache = EffectCache()
+    Timing(small, cache).decode(16)
+    step = Timing(small, cache).decode(16)
     assert all(run.remembered for run in step.runs)
-    forgotten = Timing(small, Memory(remember=False)).decode(16)
+    forgotten = Timing(small, EffectCache(remember=False)).decode(16)
     shape = small.machine.columns, small.machine.rows
     for count in (wafer_busy_cycles, wafer_link_wavelets):
         np.testing.assert_array_equal(count(pieces_of(step.runs), *shape), count(pieces_of(forgotten.runs), *shape))
@@ -148,7 +148,7 @@ def test_a_piece_is_shifted_by_its_base_and_its_place() -> None:
 
 
 def test_without_observers_nothing_is_kept() -> None:
-    step = Timing(program("tiny", "toy4x4"), Memory(keep_timelines=False)).decode(16)
+    step = Timing(program("tiny", "toy4x4"), EffectCache(keep_timelines=False)).decode(16)
     assert all(piece.timeline is None for run in step.runs for piece in run.effect.pieces)
     with pytest.raises(ProfileError, match="kept no timeline"):
         list(pieces_of(step.runs))

@@ -11,7 +11,7 @@ import pytest
 from tests.command_line import TOY, run
 from tests.programs import UNTIED, program
 from wsesim.engine.errors import DeadlockError, SequencesError, UnsettledError
-from wsesim.engine.exact.wafer import Memory, Wafer
+from wsesim.engine.exact.wafer import EffectCache, Wafer
 from wsesim.engine.expand import Segment
 from wsesim.engine.expand.segment import plan_of
 from wsesim.engine.graph.builder import GraphBuilder
@@ -67,7 +67,7 @@ def chain(cycles: Sequence[int]) -> tuple[Visit, ...]:
 
 
 def flow(cycles: Sequence[int], in_flight: int) -> Flow:
-    return run_pipeline(Wafer(TOY_MACHINE, Memory()), chain(cycles), (0, 0), in_flight)
+    return run_pipeline(Wafer(TOY_MACHINE, EffectCache()), chain(cycles), (0, 0), in_flight)
 
 
 # ed_qwen3_4b_thin of the published measurements: attention and FFN of a layer on two blocks, 11,866 cycles a token.
@@ -121,7 +121,7 @@ def test_tokens_that_wait_for_each_other_are_named() -> None:
         Visit("b", move(0, 1), ends, (second,)),
     )
     with pytest.raises(DeadlockError, match="sequence 0 on block c waits for the token of sequence 1 on block b"):
-        run_pipeline(Wafer(TOY_MACHINE, Memory()), visits, (2, 0), 3)
+        run_pipeline(Wafer(TOY_MACHINE, EffectCache()), visits, (2, 0), 3)
 
 
 def test_what_does_not_settle_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,7 +159,7 @@ def test_layers_on_blocks_of_their_own_overlap_and_on_one_block_take_turns() -> 
 
 def test_the_steady_state_does_not_depend_on_what_is_remembered() -> None:
     made = program(UNTIED, "wse3", sequences=3)
-    assert pipeline(Timing(made), 3, 16) == pipeline(Timing(made, Memory(remember=False)), 3, 16)
+    assert pipeline(Timing(made), 3, 16) == pipeline(Timing(made, EffectCache(remember=False)), 3, 16)
 
 
 def test_more_in_flight_than_sequences_is_refused() -> None:

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from tests.programs import program
-from wsesim.engine.exact.wafer import Memory
+from wsesim.engine.exact.wafer import EffectCache
 from wsesim.engine.steps.timing import Timing
 from wsesim.machine import load_machine
 from wsesim.program import Program
@@ -18,7 +18,7 @@ MORE_SRAM = dataclasses.replace(load_machine("wse3"), sram_bytes=65536)
 
 
 def cycles(made: Program) -> int:
-    return Timing(made, Memory(keep_timelines=False)).decode(512).cycles
+    return Timing(made, EffectCache(keep_timelines=False)).decode(512).cycles
 
 
 @pytest.mark.parametrize("model", ["smollm2-135m", "llama3.2-1b", "llama3.1-8b"])

@@ -14,7 +14,7 @@ import pytest
 import wsesim
 from tests.programs import program
 from wsesim import progress
-from wsesim.engine.exact.wafer import Memory
+from wsesim.engine.exact.wafer import EffectCache
 from wsesim.engine.steps.timing import Timing
 from wsesim.progress import BYTES, Line, Work, finish, shown, start, working
 
@@ -213,7 +213,7 @@ def test_long_parts_say_what_they_do() -> None:
         made = wsesim.compile("tiny", machine="toy4x4", max_context=64, sequences=2, observe=lambda stage, value: None)
         wsesim.simulate(made, sensitivity=True, in_flight=2)
         wsesim.simulate(made, phase="prefill", tokens=20)
-        Timing(made, Memory(keep_timelines=False)).prefill_times(30)
+        Timing(made, EffectCache(keep_timelines=False)).prefill_times(30)
     assert isinstance(line, Noted)
     works = begun(line)
     assert {"reading the torch graph of tiny", "placing tiny", "following the critical path"} <= set(works)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import wsesim
-from wsesim.engine.exact.wafer import Memory
+from wsesim.engine.exact.wafer import EffectCache
 from wsesim.engine.steps.timing import StepCycles, Timing
 from wsesim.toolchain import make_timing
 
@@ -49,18 +49,18 @@ def test_a_prompt_that_ends_where_another_did_is_not_run_at_all(
     timing.prefill_times(first)
     known = 0
     for tokens in lengths:
-        before = timing.memory.simulations + timing.memory.recalls
+        before = timing.cache.simulations + timing.cache.recalls
         short, whole = timing.prefill_times(tokens), other.prefill(tokens)
         assert short == StepCycles(whole.cycles, whole.logits_cycles, whole.busy_cycles)
-        known += timing.memory.simulations + timing.memory.recalls == before
+        known += timing.cache.simulations + timing.cache.recalls == before
     assert known == not_run
 
 
 def test_most_of_a_long_prompt_is_not_run() -> None:
-    memory = Memory(keep_timelines=False)
-    timing = Timing(wsesim.compile("smollm2-135m"), memory)
+    cache = EffectCache(keep_timelines=False)
+    timing = Timing(wsesim.compile("smollm2-135m"), cache)
     timing.prefill_times(400)
-    assert memory.simulations + memory.recalls < 60 * 61  # segments of 60 of the 400 chunks
+    assert cache.simulations + cache.recalls < 60 * 61  # segments of 60 of the 400 chunks
 
 
 def test_a_prompt_s_embedding_does_not_run_ahead() -> None:

@@ -13,7 +13,7 @@ import pytest
 
 import wsesim
 from tests.programs import UNTIED, on_machine, program
-from wsesim.engine.exact.wafer import Memory
+from wsesim.engine.exact.wafer import EffectCache
 from wsesim.engine.observe.path import PathStep, step_path
 from wsesim.engine.steps.timing import Step, Timing
 from wsesim.machine.parts import SlowPE
@@ -163,7 +163,7 @@ def test_bounds_by_hand() -> None:
     weights = 2 * (2 * 32 * 32 + 2 * 32 * 16 + 3 * 32 * 64) + 32 * 256
     assert multiply_adds(made) == weights
     bounds = lower_bounds(made, Timing(made).decode(0))
-    assert lower_bounds(made, Timing(made, Memory(keep_timelines=False)).decode(0)) == bounds
+    assert lower_bounds(made, Timing(made, EffectCache(keep_timelines=False)).decode(0)) == bounds
     assert bounds.arithmetic_cycles == weights // 16  # sixteen PEs, one multiply-add a cycle
     # table (0, 0) 4 x 1, layer0 (0, 1) 2 x 3, layer1 (2, 1) 2 x 3: each next to the one before
     assert bounds.distance_cycles == 3

@@ -11,7 +11,7 @@ from itertools import pairwise, product
 import pytest
 
 from tests.programs import UNTIED, on_machine, program
-from wsesim.engine.exact.wafer import Memory
+from wsesim.engine.exact.wafer import EffectCache
 from wsesim.engine.steps.timing import Timing
 from wsesim.machine import Rect
 from wsesim.machine.parts import SlowPE
@@ -37,9 +37,9 @@ def made(request: pytest.FixtureRequest) -> Program:
 def test_a_step_seen_before_is_the_same_step_under_its_own_context() -> None:
     """Contexts that fill the same lines share a simulation, but not the number that reports print."""
     timing = Timing(program("tiny", "toy4x4"))
-    first, simulations = timing.decode(0), timing.memory.simulations
+    first, simulations = timing.decode(0), timing.cache.simulations
     second = timing.decode(1)
-    assert timing.memory.simulations == simulations
+    assert timing.cache.simulations == simulations
     assert (first.context, second.context, timing.decode(0).context) == (0, 1, 0)
     assert first.runs is second.runs
 
@@ -51,11 +51,11 @@ def test_free_links_are_never_slower(made: Program) -> None:
         assert Timing(made, free_links=True).prefill(tokens).cycles <= Timing(made).prefill(tokens).cycles
 
 
-def test_free_links_and_contended_ones_do_not_share_a_memory_by_mistake() -> None:
-    small, memory = program("tiny", "toy4x4", "shared"), Memory()
-    contended, free = Timing(small, memory).prefill(8), Timing(small, memory, free_links=True).prefill(8)
-    assert free.cycles == Timing(small, Memory(), free_links=True).prefill(8).cycles
-    assert contended.cycles == Timing(small, Memory()).prefill(8).cycles
+def test_free_links_and_contended_ones_do_not_share_a_cache_by_mistake() -> None:
+    small, cache = program("tiny", "toy4x4", "shared"), EffectCache()
+    contended, free = Timing(small, cache).prefill(8), Timing(small, cache, free_links=True).prefill(8)
+    assert free.cycles == Timing(small, EffectCache(), free_links=True).prefill(8).cycles
+    assert contended.cycles == Timing(small, EffectCache()).prefill(8).cycles
 
 
 def test_decode_never_gets_cheaper_with_context(made: Program) -> None:

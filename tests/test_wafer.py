@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from tests.programs import UNTIED, program
-from wsesim.engine.exact.wafer import Memory, SegmentRun, Wafer
+from wsesim.engine.exact.wafer import EffectCache, SegmentRun, Wafer
 from wsesim.engine.expand import Segment
+from wsesim.engine.expand.merge import merge
 from wsesim.engine.expand.segment import plan_of
 from wsesim.engine.flow.simulate import simulate
 from wsesim.engine.graph.builder import GraphBuilder
-from wsesim.engine.graph.merge import merge
 from wsesim.engine.graph.taskgraph import EAST, SOUTH, Int64
 from wsesim.engine.graph.verify import verify
 from wsesim.engine.steps.timing import Step, Timing
@@ -158,13 +158,13 @@ def test_credits_only_hold_back(made: Program, tokens: int, monkeypatch: pytest.
 
 def test_remembered_steps_equal_simulated_ones(made: Program) -> None:
     """A Timing that has seen other steps, and one that remembers nothing, agree on every step."""
-    remembering, forgetting = Timing(made), Timing(made, Memory(remember=False))
+    remembering, forgetting = Timing(made), Timing(made, EffectCache(remember=False))
     for context in (0, 100, 7, 100):
         assert_same(remembering.decode(context), forgetting.decode(context))
     for tokens in (1, 9, 17):
         assert_same(remembering.prefill(tokens), forgetting.prefill(tokens))
-    assert forgetting.memory.recalls == 0
-    assert remembering.memory.simulations < forgetting.memory.simulations
+    assert forgetting.cache.recalls == 0
+    assert remembering.cache.simulations < forgetting.cache.simulations
 
 
 def assert_same(first: Step, second: Step) -> None:
@@ -178,13 +178,13 @@ def test_thirty_equal_layers_are_simulated_a_few_times() -> None:
     """smollm2-135m on wse3: a layer's effect depends on how it is entered (from the embedding, along a row of blocks
     east- or westwards, around a turn), not on which one it is."""
     small = program("smollm2-135m", "wse3")
-    remembering, forgetting = (Timing(small, Memory(keep_timelines=False, remember=r)) for r in (True, False))
+    remembering, forgetting = (Timing(small, EffectCache(keep_timelines=False, remember=r)) for r in (True, False))
     first, second = remembering.decode(512), forgetting.decode(512)
     assert [(r.base, r.end) for r in first.runs] == [(r.base, r.end) for r in second.runs]
     layers = [run for run in first.runs if run.segment.name.startswith("layer") and "->" not in run.segment.name]
     assert len(layers) == 30
     assert sum(not run.remembered for run in layers) <= 5
-    assert remembering.memory.simulations * 3 < forgetting.memory.simulations == len(first.runs)
+    assert remembering.cache.simulations * 3 < forgetting.cache.simulations == len(first.runs)
 
 
 NO_PORTS = np.empty(0, np.int64)
@@ -206,10 +206,10 @@ def message(name: str, window: Rect, launch: int, wavelets: int) -> Segment:
 def test_a_busy_link_or_ramp_is_neither_forgotten_nor_mistaken_for_a_free_one(way: Rect) -> None:
     """50 wavelets go south, from (2, 0) to (2, 2). A short message wants their sender's ramp on its way east, or their
     last link on its way past their receiver: its PEs are as free as without them, only the ramp or the link is not."""
-    machine, memory, column = load_machine("toy4x4"), Memory(), Rect(2, 0, 1, 3)
+    machine, cache, column = load_machine("toy4x4"), EffectCache(), Rect(2, 0, 1, 3)
     long, short = message("long", column, 1, 50), message("short", way, 10, 1)
-    alone = Wafer(machine, memory).run(short)
-    after = Wafer(machine, memory)
+    alone = Wafer(machine, cache).run(short)
+    after = Wafer(machine, cache)
     runs = [after.run(long), after.run(short)]
     assert not runs[1].remembered
     assert runs[1].end - runs[1].base > alone.end - alone.base
@@ -217,10 +217,10 @@ def test_a_busy_link_or_ramp_is_neither_forgotten_nor_mistaken_for_a_free_one(wa
     assert sorted(np.concatenate([ends_of(run) for run in runs])) == sorted(whole.task_end)
 
 
-def test_a_memory_of_one_place_forgets_what_is_oldest() -> None:
+def test_a_cache_of_one_place_forgets_what_is_oldest() -> None:
     """And what it forgot it simulates again, to the same end."""
-    machine, memory = load_machine("toy4x4"), Memory(capacity=1)
+    machine, cache = load_machine("toy4x4"), EffectCache(capacity=1)
     first, second = (message(name, Rect(0, 0, 1, 4), 1, wavelets) for name, wavelets in (("a", 3), ("b", 9)))
-    ends = [Wafer(machine, memory).run(segment).end for segment in (first, first, second, first)]
-    assert (memory.simulations, memory.recalls) == (3, 1)
+    ends = [Wafer(machine, cache).run(segment).end for segment in (first, first, second, first)]
+    assert (cache.simulations, cache.recalls) == (3, 1)
     assert ends[0] == ends[1] == ends[3] != ends[2]

@@ -11,9 +11,9 @@ from tests.engine_graphs import FABRICS
 from tests.programs import program
 from tests.test_wafer import PLACES
 from wsesim.engine.exact.fold import REQUEST_FIELDS, Outcome, run_plan, walked
-from wsesim.engine.exact.wafer import Memory, SegmentRun
-from wsesim.engine.exact.walk import Paths
+from wsesim.engine.exact.wafer import EffectCache, SegmentRun
 from wsesim.engine.expand import expand_feedback, expand_transfer
+from wsesim.engine.expand.paths import Paths
 from wsesim.engine.expand.segment import Plan
 from wsesim.engine.expand.transfer import Key, plan_of_paths
 from wsesim.engine.flow.simulate import constants
@@ -112,7 +112,7 @@ def test_every_transfer_can_be_followed(place: tuple[str, str, str]) -> None:
 def test_steps_are_the_same_without_timelines(machine: str, strategy: str) -> None:
     """Without them transfers are followed."""
     made = program("tiny", machine, strategy)
-    short, whole = (Timing(made, Memory(keep_timelines=False, fold=fold)) for fold in (True, False))
+    short, whole = (Timing(made, EffectCache(keep_timelines=False, fold=fold)) for fold in (True, False))
     for one, other in (
         (short.decode(100), whole.decode(100)),
         (short.prefill(2 * made.prefill_chunk + 1), whole.prefill(2 * made.prefill_chunk + 1)),

@@ -20,10 +20,10 @@ LONG_S = 5.0
 
 def make_timing(program: Program, *, keep_timelines: bool = True, free_links: bool = False) -> Timing:
     """The engine for `program`. With `free_links` no message waits for a link."""
-    from wsesim.engine.exact.wafer import Memory
+    from wsesim.engine.exact.wafer import EffectCache
     from wsesim.engine.steps.timing import Timing
 
-    return Timing(program, Memory(keep_timelines=keep_timelines), free_links=free_links)
+    return Timing(program, EffectCache(keep_timelines=keep_timelines), free_links=free_links)
 
 
 def make_steps(program: Program) -> KeptSteps:

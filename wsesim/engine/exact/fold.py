@@ -22,7 +22,8 @@ from wsesim.engine.errors import GraphSizeError
 from wsesim.engine.exact.join import joined_graph
 from wsesim.engine.exact.line_kernels import Fields, gather, hash_rows, rows_equal, scatter
 from wsesim.engine.exact.lines import LineEffect, line_effects
-from wsesim.engine.exact.walk import Paths, walk
+from wsesim.engine.exact.walk import walk
+from wsesim.engine.expand.paths import Paths
 from wsesim.engine.expand.segment import EqualLines, LineGraph, Phase, Plan, line_counts
 from wsesim.engine.flow.records import Constants
 from wsesim.engine.flow.simulate import constants, simulate
@@ -39,7 +40,7 @@ GRAPH_LIMIT_BYTES = 8_000_000_000
 BYTES_PER_ENTRY = 290
 """Peak memory of one graph over its tasks and messages: 1.45 GB for 5.0 million of them (AMD EPYC, numpy 2.4)."""
 
-LineMemory = dict[Hashable, LineEffect]
+LineCache = dict[Hashable, LineEffect]
 """Effects by (digest of the line, fabric, free links, state after the line's base)."""
 
 
@@ -75,7 +76,7 @@ def run_plan(
     plan: Plan,
     fabric: Fabric,
     state: State,
-    memory: LineMemory,
+    known: LineCache,
     *,
     fold: bool = True,
     free_links: bool = False,
@@ -89,7 +90,7 @@ def run_plan(
     if fold and isinstance(parts, Paths):
         short = None if keep_timelines else walked(plan, parts, constants(fabric, free_links, state), state)
     elif fold and not isinstance(parts, Paths) and parts:
-        short = _Folding(plan, parts, fabric, memory, free_links, keep_timelines).run(state)
+        short = _Folding(plan, parts, fabric, known, free_links, keep_timelines).run(state)
     return short or _run_whole(plan, fabric, state, free_links, keep_timelines)
 
 
@@ -149,7 +150,7 @@ class _Folding:
     plan: Plan
     phases: tuple[Phase, ...]
     fabric: Fabric
-    memory: LineMemory
+    known: LineCache
     free_links: bool
     keep_timelines: bool
 
@@ -260,11 +261,11 @@ class _Folding:
         """What each kind of line does; those that nobody has seen are simulated together."""
         states = states[[kind[0] for kind in kinds]]
         keys = [(line.digest, self.fabric, self.free_links, state.tobytes()) for state in states]
-        unseen = [number for number, key in enumerate(keys) if key not in self.memory]
+        unseen = [number for number, key in enumerate(keys) if key not in self.known]
         if unseen:
             found = line_effects(line, self.fabric, states[unseen], self.free_links, self.keep_timelines)
-            self.memory.update(zip((keys[number] for number in unseen), found, strict=True))
-        return [self.memory[key] for key in keys]
+            self.known.update(zip((keys[number] for number in unseen), found, strict=True))
+        return [self.known[key] for key in keys]
 
 
 def _apart(phase: Phase, chosen: NDArray[np.bool_]) -> tuple[Phase, Phase]:

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from wsesim.engine.expand.merge import merge
 from wsesim.engine.expand.segment import Segment, plan_of
 from wsesim.engine.flow.simulate import simulate
 from wsesim.engine.flow.state import NEVER, Requests, State
-from wsesim.engine.graph.merge import merge
 from wsesim.engine.graph.taskgraph import Int64, TaskGraph
 from wsesim.machine import Fabric, Rect
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from wsesim.engine.exact.effect import Effect, effect_of
-from wsesim.engine.exact.fold import STATE_FIELDS, LineMemory, run_plan
+from wsesim.engine.exact.fold import STATE_FIELDS, LineCache, run_plan
 from wsesim.engine.exact.history import History, Planes, Record
 from wsesim.engine.exact.plane_kernels import add_to_digest
 from wsesim.engine.expand import Segment
@@ -47,7 +47,7 @@ class SegmentRun:
         return self.base + self.effect.end_cycles
 
 
-class Memory:
+class EffectCache:
     """Effects by (segment's plan, state relative to base), the most recent `capacity`; and those of single lines.
 
     `simulations` counts the segments that had to be simulated. The effect of a 20,000-PE layer is about 4 MB. `fold`
@@ -64,7 +64,7 @@ class Memory:
         self.simulations = 0
         self.recalls = 0
         self.link_events = 0
-        self.lines: LineMemory = {}
+        self.lines: LineCache = {}
         self._effects: dict[Hashable, Effect] = {}
         self._named: dict[Hashable, tuple[Effect, int, int]] = {}
 
@@ -105,9 +105,9 @@ class Wafer:
     MOST_RECORDS, or once somebody was held, it is written out.
     """
 
-    def __init__(self, machine: Machine, memory: Memory, *, free_links: bool = False) -> None:
+    def __init__(self, machine: Machine, cache: EffectCache, *, free_links: bool = False) -> None:
         self.machine = machine
-        self.memory = memory
+        self.cache = cache
         self.free_links = free_links
         self._past: History | Planes = History()
 
@@ -115,14 +115,14 @@ class Wafer:
         """Simulates the segment, or recalls what it did, and advances the state of its window."""
         name = self._past.name(segment) if isinstance(self._past, History) else None
         known = (segment.plan, self.free_links, name[0]) if name else None
-        found = self.memory.recall_named(known) if known else None
+        found = self.cache.recall_named(known) if known else None
         if found is not None and name is not None:
             effect, after, late = found
             base, remembered = name[1] + after, True
         else:
             base, effect, late, remembered = self._look_and_run(segment)
             if name is not None:
-                self.memory.store_named(known, (effect, base - name[1], late))
+                self.cache.store_named(known, (effect, base - name[1], late))
         self._append(Record(segment, effect, base))
         return SegmentRun(segment, base, effect, remembered, late, credit)
 
@@ -158,11 +158,11 @@ class Wafer:
         free = np.where(plan.busy, np.maximum(free - base, 0), 0)  # others have no say
         state = State(plan.columns, plan.rows, free, *self._past.others(window, base))
         key = (plan, self.free_links, _digest(state))
-        effect = self.memory.recall(key)
+        effect = self.cache.recall(key)
         remembered = effect is not None
         if effect is None:
             effect = self._simulate(segment, state)
-            self.memory.store(key, effect)
+            self.cache.store(key, effect)
         return base, effect, self._late(window, base, effect), remembered
 
     def _simulate(self, segment: Segment, state: State) -> Effect:
@@ -170,10 +170,10 @@ class Wafer:
             segment.plan,
             self.machine.fabric,
             state,
-            self.memory.lines if self.memory.remember else {},
-            fold=self.memory.fold,
+            self.cache.lines if self.cache.remember else {},
+            fold=self.cache.fold,
             free_links=self.free_links,
-            keep_timelines=self.memory.keep_timelines,
+            keep_timelines=self.cache.keep_timelines,
         )
         return effect_of(segment.plan, state, outcome)
 

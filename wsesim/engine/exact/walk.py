@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from wsesim.engine.exact.line_kernels import Fields
+from wsesim.engine.expand.paths import Paths
 from wsesim.engine.flow.records import Constants
 from wsesim.engine.flow.state import NEVER
 from wsesim.engine.graph.taskgraph import EAST, NORTH, SOUTH, WEST, Int64, steps
@@ -23,22 +24,6 @@ MOST_TRIES: Final = 64  # per line
 
 compiled = njit(_nrt=False)
 inlined = njit(_nrt=False, inline="always")
-
-
-class Paths(NamedTuple):
-    """Messages by source PE, in the order of its program: each is sent by a task of its own, after `send_cycles`; every
-    PE that they reach takes in all of them in one more task, in `receive_cycles`. Arrays are [messages].
-    """
-
-    source: Int64  # number of the PE
-    wavelets: Int64
-    direction1: Int64
-    hops1: Int64
-    direction2: Int64
-    hops2: Int64
-    first_drop: Int64  # a copy at each hop from here on
-    send_cycles: int
-    receive_cycles: int
 
 
 class Walk(NamedTuple):
@@ -75,16 +60,6 @@ def walk(paths: Paths, columns: int, before: Fields, now: Fields, fabric: Consta
 def _by_direction(east: Int64, west: Int64, north: Int64, south: Int64) -> list[Int64]:
     values = {EAST: east, WEST: west, NORTH: north, SOUTH: south}
     return [values[direction] for direction in range(4)]
-
-
-@compiled
-def reach(paths: Paths, step: Any, reached: Any) -> None:
-    """Marks the PEs that messages are dropped on; `step` [4] is the distance of a hop in PE numbers."""
-    for m in range(paths.source.size):
-        for hop in range(paths.first_drop[m], paths.hops1[m] + paths.hops2[m] + 1):
-            first = min(hop, paths.hops1[m])
-            along = first * step[paths.direction1[m]] + (hop - first) * step[paths.direction2[m]]
-            reached[paths.source[m] + along] = True
 
 
 @compiled

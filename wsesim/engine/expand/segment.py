@@ -11,7 +11,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from wsesim.engine.exact.walk import Paths, reach
+from wsesim.engine.expand.paths import Paths, reach
 from wsesim.engine.graph.taskgraph import Int8, Int64, TaskGraph, steps
 from wsesim.engine.graph.verify import verify
 from wsesim.machine import Machine, Rect

@@ -9,8 +9,8 @@ from operator import itemgetter
 
 import numpy as np
 
-from wsesim.engine.exact.walk import Paths
 from wsesim.engine.expand.canvas import Canvas
+from wsesim.engine.expand.paths import Paths
 from wsesim.engine.expand.segment import Plan, Segment, local_machine
 from wsesim.engine.graph.taskgraph import Int64, TaskGraph
 from wsesim.machine import Machine, Rect

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from wsesim.engine.exact.loop import loop
-from wsesim.engine.exact.wafer import Memory, SegmentRun, Wafer
+from wsesim.engine.exact.wafer import EffectCache, SegmentRun, Wafer
 from wsesim.engine.expand.canvas import Canvas, Lines
 from wsesim.engine.expand.collective import adding, all_reduce, broadcast, reduce
 from wsesim.engine.expand.gemm import Tiles, multiply, repeated_gemm
@@ -105,7 +105,7 @@ def kernel_cycles(
     left = [routes for kernel in kernels if (routes := routes_of(kernel))]
     routes = "" if routed or not left else left[-1]
     segment = expand_kernels(machine, block, tuple(kernels), context, routes=routes)
-    return Wafer(machine, Memory(keep_timelines=False)).run(segment).end
+    return Wafer(machine, EffectCache(keep_timelines=False)).run(segment).end
 
 
 def phase_cycles(machine: Machine, block: Block, kernels: Sequence[Kernel], context: int) -> dict[str, int]:
@@ -119,7 +119,7 @@ def phase_cycles(machine: Machine, block: Block, kernels: Sequence[Kernel], cont
     twice = (*kernels, *(dataclasses.replace(k, name=f"{k.name}/2") for k in kernels))
     left = [routes for kernel in kernels if (routes := routes_of(kernel))]
     segment = expand_kernels(machine, block, twice, context, routes=left[-1] if left else "")
-    run = Wafer(machine, Memory()).run(segment)
+    run = Wafer(machine, EffectCache()).run(segment)
     ends = _ends_on_first_line(run, block)
     stamps = [ends[kernels[-1].name], *(ends[f"{k.name}/2"] for k in kernels)]
     rerouted = {label for piece in run.effect.pieces for label in _rerouted(piece.graph)}

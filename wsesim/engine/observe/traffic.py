@@ -51,7 +51,9 @@ def pieces_of(runs: Iterable[SegmentRun]) -> Iterator[Placed]:
         window = run.segment.window
         for piece in run.effect.pieces:
             if piece.timeline is None:
-                raise ProfileError(f"segment {run.segment.name} kept no timeline; run with Memory(keep_timelines=True)")
+                raise ProfileError(
+                    f"segment {run.segment.name} kept no timeline; run with EffectCache(keep_timelines=True)"
+                )
             y, x = np.divmod(piece.members, window.columns)
             bases = run.base + piece.bases
             yield Placed(run.segment.name, piece.graph, piece.timeline, window.x + x, window.y + y, bases)

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from wsesim.engine.exact.fold import BYTES_PER_ENTRY
 from wsesim.engine.exact.wafer import MOST_RECORDS
-from wsesim.engine.exact.walk import Paths
 from wsesim.engine.expand import Segment, expand_feedback
+from wsesim.engine.expand.paths import Paths
 from wsesim.engine.expand.segment import Plan
 from wsesim.engine.steps.timing import Leg, Timing
 from wsesim.program.layout import ceil_div

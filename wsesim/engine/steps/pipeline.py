@@ -108,7 +108,7 @@ def pipeline(timing: Timing, in_flight: int, context: int, candidates: int = GRE
     program = timing.program
     check_batch(program, batch, in_flight)
     back = expand_feedback(program, batch)
-    wafer = Wafer(program.machine, timing.memory, free_links=timing.free_links)
+    wafer = Wafer(program.machine, timing.cache, free_links=timing.free_links)
     visits = visits_of(timing.legs(context, candidates, batch), back)
     return run_pipeline(wafer, visits, entry_pe(program), in_flight, batch=batch, context=context)
 

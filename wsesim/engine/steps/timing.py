@@ -18,7 +18,7 @@ import numpy as np
 
 from wsesim.engine.errors import SequencesError
 from wsesim.engine.exact.repetition import Repetition
-from wsesim.engine.exact.wafer import Memory, SegmentRun, Wafer
+from wsesim.engine.exact.wafer import EffectCache, SegmentRun, Wafer
 from wsesim.engine.expand import Segment, expand_feedback, expand_stage, expand_transfer, transfer_ends
 from wsesim.engine.graph.taskgraph import Int64
 from wsesim.engine.steps.occupancy import Occupancy, busy_cycles
@@ -115,9 +115,9 @@ class Leg:
 class Timing:
     """Steps of `program`, each simulated once for everything that decides its cycles."""
 
-    def __init__(self, program: Program, memory: Memory | None = None, *, free_links: bool = False) -> None:
+    def __init__(self, program: Program, cache: EffectCache | None = None, *, free_links: bool = False) -> None:
         self.program = program
-        self.memory = memory or Memory()
+        self.cache = cache or EffectCache()
         self.free_links = free_links
         self._phases = {phase: program.in_phase(phase) for phase in (DECODE, PREFILL)}
         self._stages = {phase: _stages(own) for phase, own in self._phases.items()}
@@ -164,7 +164,7 @@ class Timing:
         for known in self._settled[last]:
             if known.covers(tokens, chunk):
                 return known.at(tokens, chunk)
-        wafer = Wafer(self.program.machine, self.memory, free_links=self.free_links)
+        wafer = Wafer(self.program.machine, self.cache, free_links=self.free_links)
         occupancy, repetition = Occupancy(self.program), Repetition()
         stop, repeating = 0, None
         with working("simulating the prompt", ceil_div(tokens, chunk), "chunk") as work:
@@ -244,13 +244,13 @@ class Timing:
         return Leg(kernels[0].block, expand_transfer(self.program, transfer, tokens), self._ends[name], stage)
 
     def _decode(self, context: int, candidates: int, batch: int) -> Step:
-        wafer = Wafer(self.program.machine, self.memory, free_links=self.free_links)
+        wafer = Wafer(self.program.machine, self.cache, free_links=self.free_links)
         runs = self._body(wafer, DECODE, batch, context + 1, last=batch)
         end, logits_end = self._finish(wafer, DECODE, runs, batch, context + 1, candidates)
         return Step(DECODE, batch, context, end, logits_end, busy_cycles(self.program, runs), tuple(runs))
 
     def _prefill(self, tokens: int, candidates: int) -> Step:
-        wafer = Wafer(self.program.machine, self.memory, free_links=self.free_links)
+        wafer = Wafer(self.program.machine, self.cache, free_links=self.free_links)
         runs: list[SegmentRun] = []
         chunk = self.program.prefill_chunk
         with working("simulating the prompt", ceil_div(tokens, chunk), "chunk") as work:
