@@ -10,7 +10,7 @@ import pytest
 from tests.programs import UNTIED, program
 from tests.test_wafer import assert_equals_full_graph
 from wsesim.engine.errors import SequencesError
-from wsesim.engine.expand import expand_feedback
+from wsesim.engine.expand.transfer import expand_feedback
 from wsesim.engine.steps.timing import Timing
 from wsesim.errors import InvalidInputError
 from wsesim.program import Program, parse_program

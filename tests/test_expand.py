@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from tests.programs import NORMED, UNTIED, program
-from wsesim.engine.expand import expand_feedback, expand_stage, expand_transfer
 from wsesim.engine.expand.canvas import Canvas
 from wsesim.engine.expand.collective import adding, all_reduce, broadcast, reduce, routes_name
 from wsesim.engine.expand.kernels import CANDIDATE_ELEMENTS, ID_ELEMENTS, Site, expand_kernel
+from wsesim.engine.expand.stage import expand_stage
+from wsesim.engine.expand.transfer import expand_feedback, expand_transfer
 from wsesim.engine.flow.simulate import simulate
 from wsesim.engine.graph.taskgraph import REROUTE, TaskGraph
 from wsesim.engine.graph.verify import verify

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 
 from tests.programs import UNTIED, program
-from wsesim.engine.expand import Segment, expand_feedback, expand_stage, expand_transfer
 from wsesim.engine.expand.canvas import Canvas
 from wsesim.engine.expand.collective import BROADCAST_COLOUR, COLOURS, all_reduce
 from wsesim.engine.expand.merge import merge
+from wsesim.engine.expand.segment import Segment
+from wsesim.engine.expand.stage import expand_stage
+from wsesim.engine.expand.transfer import expand_feedback, expand_transfer
 from wsesim.engine.graph.taskgraph import RECEIVE, SEND, TaskGraph
 from wsesim.machine import Rect, load_machine
 from wsesim.program import Program

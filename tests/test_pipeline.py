@@ -12,8 +12,7 @@ from tests.command_line import TOY, run
 from tests.programs import UNTIED, program
 from wsesim.engine.errors import DeadlockError, SequencesError, UnsettledError
 from wsesim.engine.exact.wafer import EffectCache, Wafer
-from wsesim.engine.expand import Segment
-from wsesim.engine.expand.segment import plan_of
+from wsesim.engine.expand.segment import Segment, plan_of
 from wsesim.engine.graph.builder import GraphBuilder
 from wsesim.engine.graph.taskgraph import EAST, WEST
 from wsesim.engine.steps.pipeline import Flow, Visit, pipeline, run_pipeline

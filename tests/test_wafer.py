@@ -9,9 +9,8 @@ import pytest
 
 from tests.programs import UNTIED, program
 from wsesim.engine.exact.wafer import EffectCache, SegmentRun, Wafer
-from wsesim.engine.expand import Segment
 from wsesim.engine.expand.merge import merge
-from wsesim.engine.expand.segment import plan_of
+from wsesim.engine.expand.segment import Segment, plan_of
 from wsesim.engine.flow.simulate import simulate
 from wsesim.engine.graph.builder import GraphBuilder
 from wsesim.engine.graph.taskgraph import EAST, SOUTH, Int64

@@ -12,10 +12,9 @@ from tests.programs import program
 from tests.test_wafer import PLACES
 from wsesim.engine.exact.fold import REQUEST_FIELDS, Outcome, run_plan, walked
 from wsesim.engine.exact.wafer import EffectCache, SegmentRun
-from wsesim.engine.expand import expand_feedback, expand_transfer
 from wsesim.engine.expand.paths import Paths
 from wsesim.engine.expand.segment import Plan
-from wsesim.engine.expand.transfer import Key, plan_of_paths
+from wsesim.engine.expand.transfer import Key, expand_feedback, expand_transfer, plan_of_paths
 from wsesim.engine.flow.simulate import constants
 from wsesim.engine.flow.state import State
 from wsesim.engine.steps.timing import Timing

@@ -16,8 +16,7 @@ import numpy as np
 
 from wsesim.engine.exact.effect import Effect
 from wsesim.engine.exact.fold import REQUEST_FIELDS, STATE_FIELDS
-from wsesim.engine.expand import Segment
-from wsesim.engine.expand.segment import Plan
+from wsesim.engine.expand.segment import Plan, Segment
 from wsesim.engine.flow.state import NEVER, Requests
 from wsesim.engine.graph.taskgraph import Int64
 from wsesim.machine import Machine, Rect

@@ -19,7 +19,7 @@ from wsesim.engine.exact.effect import Effect, effect_of
 from wsesim.engine.exact.fold import STATE_FIELDS, LineCache, run_plan
 from wsesim.engine.exact.history import History, Planes, Record
 from wsesim.engine.exact.plane_kernels import add_to_digest
-from wsesim.engine.expand import Segment
+from wsesim.engine.expand.segment import Segment
 from wsesim.engine.flow.state import NEVER, State
 from wsesim.engine.graph.taskgraph import Int64
 from wsesim.machine import Machine, Rect

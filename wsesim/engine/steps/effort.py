@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 from wsesim.engine.exact.fold import BYTES_PER_ENTRY
 from wsesim.engine.exact.wafer import MOST_RECORDS
-from wsesim.engine.expand import Segment, expand_feedback
 from wsesim.engine.expand.paths import Paths
-from wsesim.engine.expand.segment import Plan
+from wsesim.engine.expand.segment import Plan, Segment
+from wsesim.engine.expand.transfer import expand_feedback
 from wsesim.engine.steps.timing import Leg, Timing
 from wsesim.program.layout import ceil_div
 from wsesim.progress import duration

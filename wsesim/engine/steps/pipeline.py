@@ -17,7 +17,8 @@ from fractions import Fraction
 
 from wsesim.engine.errors import DeadlockError, UnsettledError
 from wsesim.engine.exact.wafer import Wafer
-from wsesim.engine.expand import Segment, expand_feedback
+from wsesim.engine.expand.segment import Segment
+from wsesim.engine.expand.transfer import expand_feedback
 from wsesim.engine.graph.taskgraph import Int64
 from wsesim.engine.steps.timing import GREEDY, Leg, Timing, check_batch
 from wsesim.program.routes import entry_pe

@@ -19,7 +19,9 @@ import numpy as np
 from wsesim.engine.errors import SequencesError
 from wsesim.engine.exact.repetition import Repetition
 from wsesim.engine.exact.wafer import EffectCache, SegmentRun, Wafer
-from wsesim.engine.expand import Segment, expand_feedback, expand_stage, expand_transfer, transfer_ends
+from wsesim.engine.expand.segment import Segment
+from wsesim.engine.expand.stage import expand_stage
+from wsesim.engine.expand.transfer import expand_feedback, expand_transfer, transfer_ends
 from wsesim.engine.graph.taskgraph import Int64
 from wsesim.engine.steps.occupancy import Occupancy, busy_cycles
 from wsesim.errors import keyword
