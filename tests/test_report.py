@@ -19,7 +19,8 @@ from wsesim.engine.steps.timing import Step, Timing
 from wsesim.machine.parts import SlowPE
 from wsesim.program import Program
 from wsesim.report.bounds import MachineBounds, lower_bounds, machine_bounds, multiply_adds
-from wsesim.report.report import KINDS, Report, report
+from wsesim.report.figures import KINDS
+from wsesim.report.report import Report, report
 from wsesim.report.schema import SCHEMA_VERSION
 from wsesim.report.stretches import operator_of, stretches
 from wsesim.report.tables import report_text

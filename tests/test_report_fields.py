@@ -15,8 +15,9 @@ from wsesim.engine.steps.timing import Timing
 from wsesim.program import Program
 from wsesim.program.kernels import Linear
 from wsesim.report.bounds import multiply_adds
+from wsesim.report.figures import KINDS
 from wsesim.report.padding import multiply_adds_done
-from wsesim.report.report import KINDS, report
+from wsesim.report.report import report
 
 PAGE = (Path(__file__).parents[1] / "docs" / "report.md").read_text(encoding="utf-8")
 OPEN = {"sram_free_bytes", "pipeline.busy_cycles"}  # keys are names of blocks

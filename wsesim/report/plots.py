@@ -12,7 +12,8 @@ from wsesim.engine.observe.traffic import pieces_of, task_spans, wafer_busy_cycl
 from wsesim.engine.steps.timing import Step
 from wsesim.machine import Rect
 from wsesim.program.program import Program
-from wsesim.report.report import KINDS, Report
+from wsesim.report.figures import KINDS
+from wsesim.report.report import Report
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -1,122 +1,29 @@
-"""Report: one simulated step, frozen and printable: cycles, where they went, bounds, what was simulated."""
+"""Report: the figures of one simulated step, and how they are shown: as text, as HTML, as JSON."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any
 
 from wsesim.engine.observe.path import PathStep, step_path
 from wsesim.engine.steps.pipeline import Flow
 from wsesim.engine.steps.timing import Step
-from wsesim.machine.text import Difference, base_of, differences, machine_notes
+from wsesim.machine.text import base_of, differences, machine_notes
 from wsesim.program.program import Program
 from wsesim.progress import working
-from wsesim.report.bounds import Bounds, MachineBounds, lower_bounds, machine_bounds
-from wsesim.report.padding import MultiplyAdds, multiply_adds_done
+from wsesim.report.bounds import lower_bounds, machine_bounds
+from wsesim.report.figures import KINDS, Share, StepFigures
+from wsesim.report.padding import multiply_adds_done
 from wsesim.report.schema import stamped
 from wsesim.report.sensitivity import Elasticity
 from wsesim.report.stretches import operator_of
-
-KINDS = ("compute", "launch", "network", "wait", "reroute")
-
-
-@dataclass(frozen=True, slots=True)
-class Share:
-    """Cycles of one operator on the critical path, by kind (compute, launch, network, wait, reroute)."""
-
-    operator: str
-    cycles: int
-    by_kind: tuple[int, ...]
+from wsesim.report.tables import report_html, report_text
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
-    """`cycles` from token to token (prefill: from the prompt to the first id); the shares sum to them exactly.
-
-    `print(report)` prints the table of the command line.
-    `bounds` hold for this placement, `machine_bounds` for every placement of the model on this machine.
-    `tokens` are those of the prompt, or in a decode step those of the batch, each of its own sequence.
-    `machine_differences`: what a derived machine has otherwise than `machine_base`; `machine_notes` say it in words.
-    `sram_free_bytes`: of each block, those that its fullest PE has left for weights, cache and buffers.
-    Where they were asked for: `flow`, the steady state of several steps in flight; `free_cycles` and `free_flow`, the
-    same with links and ramps that are never busy; `sensitivity` to the machine's constants.
-    `late_requests` of `link_events` link requests came out of order between segments; 0 means the order is exact.
-    """
-
-    model: str
-    machine: str
-    strategy: str
-    timing_dtype: str
-    fingerprint: str
-    phase: str
-    tokens: int
-    context: int
-    cycles: int
-    logits_cycles: int
-    clock_hz: float
-    pes: int
-    sram_bytes: int
-    shares: tuple[Share, ...]
-    path: tuple[PathStep, ...]
-    bounds: Bounds
-    machine_bounds: MachineBounds
-    late_requests: int
-    link_events: int
-    multiply_adds: MultiplyAdds
-    sram_free_bytes: tuple[tuple[str, int], ...]
-    flow: Flow | None = None
-    free_cycles: int | None = None
-    free_flow: Flow | None = None
-    sensitivity: tuple[Elasticity, ...] = ()
-    machine_base: str | None = None
-    machine_differences: tuple[Difference, ...] = ()
-    machine_notes: tuple[str, ...] = ()
-
-    @property
-    def seconds(self) -> float:
-        return self.cycles / self.clock_hz
-
-    @property
-    def batch(self) -> int:
-        """Sequences whose tokens go through the kernels together."""
-        return self.tokens if self.phase == "decode" else 1
-
-    @property
-    def cycles_per_token(self) -> float:
-        return self.cycles / self.tokens
-
-    @property
-    def seconds_per_token(self) -> float:
-        return self.seconds / self.tokens
-
-    @property
-    def tokens_per_second(self) -> float:
-        return self.tokens / self.seconds
-
-    @property
-    def utilisation(self) -> float:
-        """Share of the multiply-adds that all PEs of the blocks could have done in these cycles, at the FMA rate of
-        the timing dtype, that the model's weights need.
-        """
-        return self.bounds.arithmetic_cycles / self.cycles
-
-    @property
-    def congestion_cycles(self) -> int | None:
-        """What waiting for links and ramps costs: this run minus one with free ones."""
-        return None if self.free_cycles is None else self.cycles - self.free_cycles
-
-    @property
-    def flow_congestion_cycles(self) -> Fraction | None:
-        """As `congestion_cycles`, of the period."""
-        if self.flow is None or self.free_flow is None:
-            return None
-        return self.flow.period_cycles - self.free_flow.period_cycles
-
-    def by_kind(self) -> dict[str, int]:
-        """Cycles of the critical path by kind; they sum to its length."""
-        return {kind: sum(s.by_kind[i] for s in self.shares) for i, kind in enumerate(KINDS)}
+class Report(StepFigures):
+    """The figures of one simulated step. `print(report)` prints the tables of `wsesim simulate`."""
 
     def __repr__(self) -> str:
         step = f"decode over {self.context:,} cached" if self.phase == "decode" else f"prefill of {self.tokens:,}"
@@ -126,13 +33,9 @@ class Report:
         )
 
     def __str__(self) -> str:
-        from wsesim.report.tables import report_text  # which needs the class above
-
         return report_text(self)
 
     def _repr_html_(self) -> str:
-        from wsesim.report.tables import report_html
-
         return report_html(self)
 
     def to_json(self) -> dict[str, Any]:
@@ -185,10 +88,6 @@ class Report:
             "sensitivity": [e.to_json() for e in self.sensitivity],
             "pipeline": None if self.flow is None else self._pipeline(self.flow),
         }
-
-    def flow_tokens_per_second(self, flow: Flow) -> float:
-        """Of all sequences in flight together."""
-        return flow.batch * self.clock_hz / float(flow.period_cycles)
 
     def _pipeline(self, flow: Flow) -> dict[str, Any]:
         return {

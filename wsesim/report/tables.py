@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from textwrap import wrap
 
 from wsesim.engine.steps.pipeline import Flow
-from wsesim.report.report import KINDS, Report
+from wsesim.report.figures import KINDS, StepFigures
 from wsesim.report.sensitivity import Elasticity
 from wsesim.report.stretches import stretches
 from wsesim.tables import Table, html_of, si_bytes, si_seconds, text_of
@@ -14,17 +14,17 @@ from wsesim.tables import Table, html_of, si_bytes, si_seconds, text_of
 GROUPS_SHOWN = 12
 
 
-def report_text(report: Report, groups: int = GROUPS_SHOWN) -> str:
+def report_text(report: StepFigures, groups: int = GROUPS_SHOWN) -> str:
     """The whole report: figures, bounds, operators, stretches of the critical path by operator and kind."""
     return text_of(_tables(report, groups))
 
 
-def report_html(report: Report) -> str:
+def report_html(report: StepFigures) -> str:
     """Figures, bounds and operators as HTML tables."""
     return html_of((_figures(report), *_bounds(report), _operators(report)))
 
 
-def _tables(report: Report, groups: int) -> Iterator[Table]:
+def _tables(report: StepFigures, groups: int) -> Iterator[Table]:
     yield _figures(report)
     yield from _bounds(report)
     yield _operators(report)
@@ -37,7 +37,7 @@ def _tables(report: Report, groups: int) -> Iterator[Table]:
         yield _sensitivity(report.sensitivity)
 
 
-def _figures(report: Report) -> Table:
+def _figures(report: StepFigures) -> Table:
     what = f"over {report.context} cached" if report.phase == "decode" else f"of {report.tokens} tokens"
     return Table(
         f"{report.model} on {report.machine}, {report.strategy}, {report.phase} {what}, batch {report.batch}, "
@@ -54,13 +54,13 @@ def _figures(report: Report) -> Table:
     )
 
 
-def _headroom(report: Report) -> tuple[str, str, str]:
+def _headroom(report: StepFigures) -> tuple[str, str, str]:
     """The block with the least room left."""
     block, free = min(report.sram_free_bytes, key=lambda item: item[1])
     return "SRAM free", f"{free:,} B", f"on the fullest PE of {block}"
 
 
-def _bounds(report: Report) -> tuple[Table, Table]:
+def _bounds(report: StepFigures) -> tuple[Table, Table]:
     """Cycles, and their share of what the run took."""
     here, anywhere = report.bounds, report.machine_bounds
 
@@ -86,7 +86,7 @@ def _bounds(report: Report) -> tuple[Table, Table]:
     )
 
 
-def _operators(report: Report) -> Table:
+def _operators(report: StepFigures) -> Table:
     rows: list[tuple[str, ...]] = [("operator", "cycles", "share", *KINDS)]
     total = sum(s.cycles for s in report.shares)
     for share in report.shares:
@@ -96,7 +96,7 @@ def _operators(report: Report) -> Table:
     return Table("critical path by operator (cycles)", tuple(rows), heading=True)
 
 
-def _stretches(report: Report, groups: int) -> Table:
+def _stretches(report: StepFigures, groups: int) -> Table:
     """Of each operator and kind: how many stretches, their cycles, and the longest one."""
     found = stretches(report.path)
     shown = found[:groups]
@@ -114,14 +114,14 @@ def _stretches(report: Report, groups: int) -> Table:
     )
 
 
-def _congestion(report: Report, free_cycles: int) -> Table:
+def _congestion(report: StepFigures, free_cycles: int) -> Table:
     cycles = report.cycles - free_cycles
     share = f"{100 * cycles / report.cycles:.1f} %"
     said = f"congestion: {cycles:,} cycles ({share}); with links and ramps always free it took {free_cycles:,}"
     return Table("", notes=(said,))
 
 
-def _flow(report: Report, flow: Flow) -> Table:
+def _flow(report: StepFigures, flow: Flow) -> Table:
     """The steady state: distance of tokens at the output, and the block that works longest for one."""
     rows = [
         (name, f"{float(cycles):,.1f} cycles", si_seconds(float(cycles) / report.clock_hz))

@@ -1,0 +1,117 @@
+"""StepFigures: what one simulated step took and where, as values. Report adds how they are shown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+from wsesim.engine.observe.path import PathStep
+from wsesim.engine.steps.pipeline import Flow
+from wsesim.machine.text import Difference
+from wsesim.report.bounds import Bounds, MachineBounds
+from wsesim.report.padding import MultiplyAdds
+from wsesim.report.sensitivity import Elasticity
+
+KINDS = ("compute", "launch", "network", "wait", "reroute")
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Cycles of one operator on the critical path, by kind (compute, launch, network, wait, reroute)."""
+
+    operator: str
+    cycles: int
+    by_kind: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StepFigures:
+    """The figures of one simulated step. docs/report.md defines them.
+
+    `cycles` go from token to token; in prefill, from the prompt to the first id. The shares sum to them exactly.
+    `tokens` are the prompt's, or in a decode step those of the batch, one of each sequence.
+    `bounds` hold for this placement, `machine_bounds` for any placement of the model on this machine.
+    `machine_differences`: the fields in which the machine differs from `machine_base`; `machine_notes`: the same
+    as text.
+    `sram_free_bytes`: for each block, what its fullest PE has left for weights, cache and buffers.
+    `late_requests` of `link_events` link requests came out of order between segments; 0 means the order is exact.
+    Only on request: `flow`, the steady state of several steps in flight; `free_cycles` and `free_flow`, the same step
+    and steady state with links and ramps that are never busy; `sensitivity` to the machine's constants.
+    """
+
+    model: str
+    machine: str
+    strategy: str
+    timing_dtype: str
+    fingerprint: str
+    phase: str
+    tokens: int
+    context: int
+    cycles: int
+    logits_cycles: int
+    clock_hz: float
+    pes: int
+    sram_bytes: int
+    shares: tuple[Share, ...]
+    path: tuple[PathStep, ...]
+    bounds: Bounds
+    machine_bounds: MachineBounds
+    late_requests: int
+    link_events: int
+    multiply_adds: MultiplyAdds
+    sram_free_bytes: tuple[tuple[str, int], ...]
+    flow: Flow | None = None
+    free_cycles: int | None = None
+    free_flow: Flow | None = None
+    sensitivity: tuple[Elasticity, ...] = ()
+    machine_base: str | None = None
+    machine_differences: tuple[Difference, ...] = ()
+    machine_notes: tuple[str, ...] = ()
+
+    @property
+    def seconds(self) -> float:
+        return self.cycles / self.clock_hz
+
+    @property
+    def batch(self) -> int:
+        """Sequences whose tokens go through the kernels together."""
+        return self.tokens if self.phase == "decode" else 1
+
+    @property
+    def cycles_per_token(self) -> float:
+        return self.cycles / self.tokens
+
+    @property
+    def seconds_per_token(self) -> float:
+        return self.seconds / self.tokens
+
+    @property
+    def tokens_per_second(self) -> float:
+        return self.tokens / self.seconds
+
+    @property
+    def utilisation(self) -> float:
+        """The multiply-adds of the model's weights, over those that all PEs of the blocks could do in these cycles at
+        the FMA rate of the timing dtype.
+        """
+        return self.bounds.arithmetic_cycles / self.cycles
+
+    @property
+    def congestion_cycles(self) -> int | None:
+        """What waiting for links and ramps costs: the cycles of this run minus those with free links."""
+        return None if self.free_cycles is None else self.cycles - self.free_cycles
+
+    @property
+    def flow_congestion_cycles(self) -> Fraction | None:
+        """As `congestion_cycles`, for the period of the steady state."""
+        if self.flow is None or self.free_flow is None:
+            return None
+        return self.flow.period_cycles - self.free_flow.period_cycles
+
+    def by_kind(self) -> dict[str, int]:
+        """Cycles of the critical path by kind; they sum to its length."""
+        return {kind: sum(s.by_kind[i] for s in self.shares) for i, kind in enumerate(KINDS)}
+
+    def flow_tokens_per_second(self, flow: Flow) -> float:
+        """Of all sequences in flight together."""
+        return flow.batch * self.clock_hz / float(flow.period_cycles)
