@@ -22,7 +22,7 @@ import wsesim
 from tests.serving import Gate, tiny_api, tiny_session
 from wsesim.errors import InvalidInputError
 from wsesim.serve.api import Api
-from wsesim.serve.client import AsyncClient, Client
+from wsesim.serve.client import ApiClient, AsyncApiClient
 from wsesim.serve.errors import ApiError
 from wsesim.toolchain import serving
 
@@ -87,8 +87,8 @@ def connected(cls: type[Any]) -> Callable[..., Any]:
 
 SDKS = [connected(cerebras.Cerebras), connected(openai.OpenAI)]
 ASYNC_SDKS = [connected(cerebras.AsyncCerebras), connected(openai.AsyncOpenAI)]
-each = pytest.mark.parametrize("make", [Client, *SDKS], ids=["ours", "cerebras", "openai"])
-each_async = pytest.mark.parametrize("make", [AsyncClient, *ASYNC_SDKS], ids=["ours", "cerebras", "openai"])
+each = pytest.mark.parametrize("make", [ApiClient, *SDKS], ids=["ours", "cerebras", "openai"])
+each_async = pytest.mark.parametrize("make", [AsyncApiClient, *ASYNC_SDKS], ids=["ours", "cerebras", "openai"])
 each_sdk = pytest.mark.parametrize("make", SDKS, ids=["cerebras", "openai"])
 each_async_sdk = pytest.mark.parametrize("make", ASYNC_SDKS, ids=["cerebras", "openai"])
 
@@ -229,7 +229,7 @@ def test_a_task_that_waits_for_a_closed_client_gets_its_error(wafer: Wafer, make
 
 
 def test_a_stream_that_another_thread_closes_ends_quietly(wafer: Wafer) -> None:
-    stream = ask(Client(wafer.api), stream=True)
+    stream = ask(ApiClient(wafer.api), stream=True)
     reading = started(lambda: list(stream))
     assert until(lambda: wafer.gate.passes)
     stream.close()
@@ -238,14 +238,14 @@ def test_a_stream_that_another_thread_closes_ends_quietly(wafer: Wafer) -> None:
 
 
 def test_a_closed_stream_yields_nothing_more(wafer: Wafer) -> None:
-    stream = ask(Client(wafer.api), stream=True)
+    stream = ask(ApiClient(wafer.api), stream=True)
     stream.close()
     assert list(stream) == []
 
 
 def test_a_closed_stream_of_a_loop_yields_nothing_more(wafer: Wafer) -> None:
     async def scenario() -> None:
-        stream = await ask(AsyncClient(wafer.api), stream=True)
+        stream = await ask(AsyncApiClient(wafer.api), stream=True)
         await anext(stream)
         reading = asyncio.ensure_future(anext(stream, None))
         await asyncio.sleep(0)
@@ -257,7 +257,7 @@ def test_a_closed_stream_of_a_loop_yields_nothing_more(wafer: Wafer) -> None:
 
 
 def test_threads_that_share_a_stream_all_come_to_its_end() -> None:
-    with Client(tiny_api()) as client:
+    with ApiClient(tiny_api()) as client:
         stream = ask(client, stream=True, max_tokens=20)
         parts = [ended(*one) for one in [started(lambda: list(stream)) for _ in range(3)]]
     assert sum(map(len, parts)) == 1 + 20 + 1
@@ -265,7 +265,7 @@ def test_threads_that_share_a_stream_all_come_to_its_end() -> None:
 
 def test_a_client_that_is_closed_lets_a_stream_come_to_its_end(wafer: Wafer) -> None:
     async def scenario() -> None:
-        client = AsyncClient(wafer.api)
+        client = AsyncApiClient(wafer.api)
         stream = await ask(client, stream=True, max_tokens=20)
         closing = asyncio.ensure_future(client.close())
         assert await asyncio.to_thread(until, lambda: wafer.api.workers["tiny"]._closing)
@@ -457,7 +457,7 @@ def test_so_is_a_client_of_a_loop(make: Callable[..., Any]) -> None:
 
 @each
 def test_a_client_that_is_made_in_the_child_runs_there(make: Callable[..., Any]) -> None:
-    with Client(tiny_api()) as parents:
+    with ApiClient(tiny_api()) as parents:
         expected = ask(parents, max_tokens=8).choices[0].text
         connected(openai.OpenAI)(parents.api).models.list()
         assert in_a_child(lambda: str(ask(make(tiny_api()), max_tokens=8).choices[0].text)) == expected

@@ -21,7 +21,7 @@ from tests.serving import tiny_api, tiny_deployment, tiny_session
 from wsesim.errors import DoesNotFitError, InvalidInputError
 from wsesim.program.files import save_program
 from wsesim.serve.api import Api
-from wsesim.serve.client import AsyncClient, Client
+from wsesim.serve.client import ApiClient, AsyncApiClient
 from wsesim.serve.errors import ApiError
 from wsesim.toolchain import serving
 from wsesim.toolchain.compiling import Compilation, prepare
@@ -38,8 +38,8 @@ def api() -> Iterator[Api]:
 
 
 @pytest.fixture(scope="module")
-def client(api: Api) -> Client:
-    return Client(api)
+def client(api: Api) -> ApiClient:
+    return ApiClient(api)
 
 
 @pytest.fixture(scope="module")
@@ -96,9 +96,9 @@ def test_openai_s_client_reads_the_same_reply(sdk: cerebras.Cerebras, oai: opena
     assert theirs.time_info["prompt_time"] == pytest.approx(ours.time_info.prompt_time)
 
 
-def test_times_are_those_of_the_command_line(client: Client) -> None:
+def test_times_are_those_of_the_command_line(client: ApiClient) -> None:
     alone = tiny_session(4).complete(PROMPT, max_tokens=8).completion
-    reply = ask(Client(tiny_api()), temperature=0)
+    reply = ask(ApiClient(tiny_api()), temperature=0)
     assert reply.choices[0].text == alone.text
     assert reply.time_info.completion_time == pytest.approx(alone.times.completion_s)
     assert reply.time_info.prompt_time == pytest.approx(alone.times.prompt_s)
@@ -148,18 +148,18 @@ def test_a_saved_program_is_served_with_its_own_slots(tmp_path: Path) -> None:
     save_program(tiny_session(4).program, path)
     with wsesim.Client(str(path)) as client:
         assert client.api.deployments["tiny"].loop.slots == 4
-        assert text(client, temperature=0) == text(Client(tiny_api()), temperature=0)
+        assert text(client, temperature=0) == text(ApiClient(tiny_api()), temperature=0)
     with pytest.raises(InvalidInputError, match="give no options"):
         wsesim.Client(str(path), sequences=2)
 
 
 @pytest.mark.parametrize("options", [{}, {"temperature": 0.7, "top_p": 0.5}, {"top_p": 0}])
-def test_same_seed_same_text(client: Client, options: dict[str, Any]) -> None:
+def test_same_seed_same_text(client: ApiClient, options: dict[str, Any]) -> None:
     assert text(client, seed=3, **options) == text(client, seed=3, **options)
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_calls_without_a_seed_differ_and_can_be_repeated(client: Client, stream: bool) -> None:
+def test_calls_without_a_seed_differ_and_can_be_repeated(client: ApiClient, stream: bool) -> None:
     def said(**options: Any) -> tuple[int, list[str]]:
         replies = ask(client, max_tokens=16, min_tokens=-1, stream=stream, **options)
         replies = list(replies) if stream else [replies]
@@ -193,18 +193,18 @@ def test_a_header_says_the_seed_to_every_client(sdk: cerebras.Cerebras, oai: ope
                 assert streamed.headers["x-wsesim-seed"] == str(said)
 
 
-def test_the_command_line_and_python_keep_seed_0(client: Client) -> None:
+def test_the_command_line_and_python_keep_seed_0(client: ApiClient) -> None:
     made = [tiny_session(4).complete(PROMPT, max_tokens=8, temperature=1.0).text for _ in range(2)]
     assert made == [text(client, seed=0)] * 2
 
 
-def test_seeds_differ_and_negative_ones_count(client: Client) -> None:
+def test_seeds_differ_and_negative_ones_count(client: ApiClient) -> None:
     texts = {text(client, seed=seed, max_tokens=16) for seed in (0, 1, -1, 2**64 - 2)}
     assert len(texts) == 4
     assert text(client, seed=-1) == text(client, seed=2**64 - 1)
 
 
-def test_no_temperature_is_one_and_zero_is_greedy(client: Client) -> None:
+def test_no_temperature_is_one_and_zero_is_greedy(client: ApiClient) -> None:
     assert text(client) == text(client, temperature=1.0) == text(client, temperature=None, top_p=None)
     assert text(client, temperature=0, seed=1) == text(client, temperature=0, seed=2) == text(client, top_p=0)
 
@@ -218,14 +218,14 @@ def test_no_temperature_is_one_and_zero_is_greedy(client: Client) -> None:
         ([list(PROMPT.encode()), list(b"ab")], 2, 32),
     ],
 )
-def test_prompts_of_every_kind(client: Client, prompt: Any, choices: int, tokens: int) -> None:
+def test_prompts_of_every_kind(client: ApiClient, prompt: Any, choices: int, tokens: int) -> None:
     reply = ask(client, prompt=prompt, temperature=0)
     assert [c.index for c in reply.choices] == list(range(choices))
     assert (reply.usage.prompt_tokens, reply.usage.completion_tokens) == (tokens, 8 * choices)
     assert reply.choices[0].text == text(client, temperature=0)
 
 
-def test_choices_of_a_prompt_stand_together_and_differ(client: Client) -> None:
+def test_choices_of_a_prompt_stand_together_and_differ(client: ApiClient) -> None:
     reply = ask(client, prompt=["ab", "cd"], n=3, max_tokens=12)
     assert [c.index for c in reply.choices] == list(range(6))
     assert len({c.text for c in reply.choices}) == 6
@@ -233,7 +233,7 @@ def test_choices_of_a_prompt_stand_together_and_differ(client: Client) -> None:
     assert (reply.usage.prompt_tokens, reply.usage.completion_tokens) == (4, 72)
 
 
-def test_best_of_returns_the_likeliest_per_token(client: Client) -> None:
+def test_best_of_returns_the_likeliest_per_token(client: ApiClient) -> None:
     every = ask(client, n=6, logprobs=0, seed=9)
     best = ask(client, n=2, best_of=6, logprobs=0, seed=9)
     mean = [sum(c.logprobs.token_logprobs) / len(c.logprobs.token_logprobs) for c in every.choices]
@@ -243,13 +243,13 @@ def test_best_of_returns_the_likeliest_per_token(client: Client) -> None:
     assert best.usage.completion_tokens == 48
 
 
-def test_echo_puts_the_prompt_before_the_text(client: Client) -> None:
+def test_echo_puts_the_prompt_before_the_text(client: ApiClient) -> None:
     assert text(client, echo=True) == PROMPT + text(client)
     assert text(client, echo=True, max_tokens=0) == PROMPT
     assert ask(client, echo=True, max_tokens=0).usage.completion_tokens == 0
 
 
-def test_logprobs_name_the_chosen_and_the_likeliest(client: Client) -> None:
+def test_logprobs_name_the_chosen_and_the_likeliest(client: ApiClient) -> None:
     found = ask(client, logprobs=3, seed=4).choices[0]
     own = found.logprobs
     assert "".join(own.tokens) == found.text
@@ -261,7 +261,7 @@ def test_logprobs_name_the_chosen_and_the_likeliest(client: Client) -> None:
     assert all(len(top) == 1 for top in ask(client, logprobs=0).choices[0].logprobs.top_logprobs)
 
 
-def test_echoed_prompts_have_log_probabilities_but_for_their_first_token(client: Client) -> None:
+def test_echoed_prompts_have_log_probabilities_but_for_their_first_token(client: ApiClient) -> None:
     found = ask(client, echo=True, logprobs=1, temperature=0).choices[0]
     own = found.logprobs
     assert "".join(own.tokens) == found.text
@@ -272,13 +272,13 @@ def test_echoed_prompts_have_log_probabilities_but_for_their_first_token(client:
     assert own.token_logprobs[-8:] == plain.token_logprobs
 
 
-def test_the_log_probability_of_a_text_is_the_same_generated_or_scored(client: Client) -> None:
+def test_the_log_probability_of_a_text_is_the_same_generated_or_scored(client: ApiClient) -> None:
     made = ask(client, logprobs=0, seed=2).choices[0]
     scored = ask(client, prompt=PROMPT + made.text, echo=True, logprobs=0, max_tokens=0).choices[0].logprobs
     assert scored.token_logprobs[-8:] == pytest.approx(made.logprobs.token_logprobs)
 
 
-def test_a_stop_ends_the_text_and_is_not_in_it(client: Client) -> None:
+def test_a_stop_ends_the_text_and_is_not_in_it(client: ApiClient) -> None:
     whole = text(client, max_tokens=12)
     cut = ask(client, max_tokens=12, stop=whole[4:6])
     assert (cut.choices[0].text, cut.choices[0].finish_reason) == (whole[: whole.index(whole[4:6])], "stop")
@@ -287,13 +287,13 @@ def test_a_stop_ends_the_text_and_is_not_in_it(client: Client) -> None:
     )
 
 
-def test_biases_force_ban_and_count_as_strings(client: Client) -> None:
+def test_biases_force_ban_and_count_as_strings(client: ApiClient) -> None:
     assert text(client, logit_bias={str(ord("x")): 100}) == "x" * 8
     favourite = text(client, temperature=0)[0]
     assert text(client, temperature=0, logit_bias={str(ord(favourite)): -100})[0] != favourite
 
 
-def test_penalties_push_repetition_down(client: Client) -> None:
+def test_penalties_push_repetition_down(client: ApiClient) -> None:
     def most(**options: Any) -> int:
         return max(Counter(text(client, temperature=0, max_tokens=32, **options)).values())
 
@@ -301,7 +301,7 @@ def test_penalties_push_repetition_down(client: Client) -> None:
     assert most(frequency_penalty=-2.0) >= most()
 
 
-def test_least_tokens_hold_off_the_end(client: Client) -> None:
+def test_least_tokens_hold_off_the_end(client: ApiClient) -> None:
     ends = {"logit_bias": {str(e): 100.0 for e in tiny_session(4).tokenizer.eos_ids}, "temperature": 0}
     assert ask(client, **ends).choices[0].finish_reason == "stop"
     held = ask(client, **ends, min_tokens=3)
@@ -311,14 +311,14 @@ def test_least_tokens_hold_off_the_end(client: Client) -> None:
 
 
 @pytest.mark.parametrize("unset", [None, -1])
-def test_no_max_tokens_runs_to_the_end_of_the_context(client: Client, unset: int | None) -> None:
+def test_no_max_tokens_runs_to_the_end_of_the_context(client: ApiClient, unset: int | None) -> None:
     banned = {str(e): -100.0 for e in tiny_session(4).tokenizer.eos_ids}
     reply = ask(client, max_tokens=unset, logit_bias=banned)
     assert reply.usage.total_tokens == 256
     assert reply.choices[0].finish_reason == "length"
 
 
-def test_raw_tokens_come_instead_of_text(client: Client, sdk: cerebras.Cerebras) -> None:
+def test_raw_tokens_come_instead_of_text(client: ApiClient, sdk: cerebras.Cerebras) -> None:
     choice = ask(sdk, return_raw_tokens=True).choices[0]
     assert choice.text is None
     assert bytes(choice.tokens).decode() == text(client)
@@ -376,19 +376,19 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("options", "said"), WRONG, ids=[said for _, said in WRONG])
-def test_what_is_wrong_is_refused_by_its_field(client: Client, options: dict[str, Any], said: str) -> None:
+def test_what_is_wrong_is_refused_by_its_field(client: ApiClient, options: dict[str, Any], said: str) -> None:
     error = refusal(client, **options)
     assert (error.status, error.code) == (400, "wrong_api_format")
     assert error.message.startswith(said)
 
 
-def test_an_unknown_model_names_the_known_ones(client: Client) -> None:
+def test_an_unknown_model_names_the_known_ones(client: ApiClient) -> None:
     error = refusal(client, model="gpt")
     assert (error.status, error.code, error.param) == (404, "model_not_found", "model")
     assert error.message.startswith("Model does not exist or you do not have access to it.") and "tiny" in error.message
 
 
-def test_a_prompt_and_its_answer_must_fit_the_context(client: Client) -> None:
+def test_a_prompt_and_its_answer_must_fit_the_context(client: ApiClient) -> None:
     error = refusal(client, prompt="x" * 250, max_tokens=7)
     assert (error.status, error.code) == (400, "context_length_exceeded")
     assert error.message.endswith("Current length is 257 while limit is 256")
@@ -397,7 +397,7 @@ def test_a_prompt_and_its_answer_must_fit_the_context(client: Client) -> None:
     assert "Current length is 257" in refusal(client, prompt="x" * 256, max_tokens=None).message
 
 
-def test_an_empty_prompt_needs_a_token_that_begins_texts(client: Client) -> None:
+def test_an_empty_prompt_needs_a_token_that_begins_texts(client: ApiClient) -> None:
     error = refusal(client, prompt="")
     assert error.status == 400 and "the prompt is empty" in error.message
 
@@ -434,7 +434,7 @@ def test_clients_raise_their_own_errors(sdk: cerebras.Cerebras, oai: openai.Open
     )
 )
 def test_a_stream_joined_is_the_whole_reply(api: Api, options: dict[str, Any]) -> None:
-    client = Client(api)
+    client = ApiClient(api)
     whole, chunks = ask(client, **options), list(ask(client, **options, stream=True))
     assert len({(c.id, c.created, c.model, c.system_fingerprint, c.object) for c in chunks}) == 1
     for choice in whole.choices:
@@ -450,7 +450,7 @@ def test_a_stream_joined_is_the_whole_reply(api: Api, options: dict[str, Any]) -
     assert chunks[-1].time_info.queue_time == pytest.approx(whole.time_info.queue_time)
 
 
-def test_both_clients_read_streams(sdk: cerebras.Cerebras, oai: openai.OpenAI, client: Client) -> None:
+def test_both_clients_read_streams(sdk: cerebras.Cerebras, oai: openai.OpenAI, client: ApiClient) -> None:
     expected = text(client, seed=1)
     for each in (sdk, oai):
         with ask(each, seed=1, stream=True) as stream:
@@ -461,7 +461,7 @@ def test_both_clients_read_streams(sdk: cerebras.Cerebras, oai: openai.OpenAI, c
         assert len(chunks) == 1 + 8 + 1
 
 
-def test_asynchronous_clients_do_it_all_at_once(api: Api, client: Client) -> None:
+def test_asynchronous_clients_do_it_all_at_once(api: Api, client: ApiClient) -> None:
     expected = [text(client, seed=seed) for seed in range(6)]
 
     async def all_of(each: Any) -> list[str]:
@@ -478,9 +478,9 @@ def test_asynchronous_clients_do_it_all_at_once(api: Api, client: Client) -> Non
                 assert await all_of(each) == expected
                 with pytest.raises((cerebras.NotFoundError, openai.NotFoundError)):
                     await ask(each, model="gpt")
-        assert await all_of(AsyncClient(api)) == expected
+        assert await all_of(AsyncApiClient(api)) == expected
         with pytest.raises(ApiError, match="Model does not exist"):
-            await ask(AsyncClient(api), model="gpt")
+            await ask(AsyncApiClient(api), model="gpt")
 
     asyncio.run(every())
 
@@ -494,7 +494,7 @@ def talk(client: Any, *contents: str, **options: Any) -> Any:
     return client.chat.completions.create(**body | options)
 
 
-def test_a_chat_is_its_template_s_text(sdk: cerebras.Cerebras, oai: openai.OpenAI, client: Client) -> None:
+def test_a_chat_is_its_template_s_text(sdk: cerebras.Cerebras, oai: openai.OpenAI, client: ApiClient) -> None:
     expected = text(client, prompt="<user>hi<assistant>so<user>and?<assistant>", seed=3)
     for each in (sdk, oai, client):
         reply = talk(each, "hi", "so", "and?", seed=3)
@@ -503,7 +503,7 @@ def test_a_chat_is_its_template_s_text(sdk: cerebras.Cerebras, oai: openai.OpenA
         assert reply.usage.prompt_tokens == len("<user>hi<assistant>so<user>and?<assistant>")
 
 
-def test_a_chat_streams_deltas(sdk: cerebras.Cerebras, oai: openai.OpenAI, client: Client) -> None:
+def test_a_chat_streams_deltas(sdk: cerebras.Cerebras, oai: openai.OpenAI, client: ApiClient) -> None:
     whole = talk(client, "hi", logprobs=True, top_logprobs=2)
     for each in (sdk, oai):
         with talk(each, "hi", stream=True) as stream:
@@ -530,13 +530,13 @@ def test_a_chat_streams_deltas(sdk: cerebras.Cerebras, oai: openai.OpenAI, clien
         ({"prompt": "x"}, "body.prompt: property 'body.prompt' is unsupported"),
     ],
 )
-def test_what_a_chat_cannot_have_is_refused(client: Client, options: dict[str, Any], said: str) -> None:
+def test_what_a_chat_cannot_have_is_refused(client: ApiClient, options: dict[str, Any], said: str) -> None:
     with pytest.raises(ApiError) as caught:
         talk(client, "hi", **options)
     assert caught.value.status == 400 and caught.value.message.startswith(said)
 
 
-def test_content_may_come_in_parts_and_a_developer_is_the_system(client: Client) -> None:
+def test_content_may_come_in_parts_and_a_developer_is_the_system(client: ApiClient) -> None:
     messages = [
         {"role": "developer", "content": "be"},
         {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
@@ -546,7 +546,7 @@ def test_content_may_come_in_parts_and_a_developer_is_the_system(client: Client)
 
 
 def test_a_model_without_a_template_takes_no_chat() -> None:
-    with Client(Api([tiny_deployment(chat=False)])) as client, pytest.raises(ApiError, match="has no chat template"):
+    with ApiClient(Api([tiny_deployment(chat=False)])) as client, pytest.raises(ApiError, match="has no chat template"):
         talk(client, "hi")
 
 
@@ -571,7 +571,7 @@ def test_models_are_listed_and_retrieved(sdk: cerebras.Cerebras, oai: openai.Ope
 
 
 def test_arrivals_are_virtual_and_not_in_the_past() -> None:
-    with Client(tiny_api()) as client:
+    with ApiClient(tiny_api()) as client:
         late = ask(client, arrival_time=100.0)
         assert late.time_info.queue_time == pytest.approx(14e-6)
         error = refusal(client, arrival_time=99.0)
@@ -585,7 +585,7 @@ def test_arrivals_are_virtual_and_not_in_the_past() -> None:
 
 
 def test_texts_of_one_slot_wait_for_each_other_on_the_virtual_clock() -> None:
-    with Client(tiny_api(slots=1)) as client:
+    with ApiClient(tiny_api(slots=1)) as client:
         alone = ask(client, arrival_time=50.0).time_info
         pair = ask(client, n=2).time_info
     busy_s = alone.prompt_time + alone.completion_time

@@ -24,16 +24,16 @@ from wsesim.serve.calls import Call
 from wsesim.serve.errors import ApiError
 from wsesim.serve.worker import CallEvent
 
-R = TypeVar("R", results.Completion, results.ChatCompletion)
+R = TypeVar("R", results.TextCompletion, results.ChatCompletion)
 Prepare = Callable[[Mapping[str, Any]], Call]
 
 
-class Client:
+class ApiClient:
     """Calls `api` and waits. May be used by several threads at once."""
 
     def __init__(self, api: Api) -> None:
         self.api = api
-        self.completions: Endpoint[results.Completion] = Endpoint(api, api.completion)
+        self.completions: Endpoint[results.TextCompletion] = Endpoint(api, api.completion)
         self.chat = Chat(api)
         self.models = Models(api)
 
@@ -41,19 +41,19 @@ class Client:
         """Waits for what runs; later calls are refused."""
         self.api.close()
 
-    def __enter__(self) -> Client:
+    def __enter__(self) -> ApiClient:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
 
-class AsyncClient:
+class AsyncApiClient:
     """Calls `api` from a running event loop."""
 
     def __init__(self, api: Api) -> None:
         self.api = api
-        self.completions: AsyncEndpoint[results.Completion] = AsyncEndpoint(api, api.completion)
+        self.completions: AsyncEndpoint[results.TextCompletion] = AsyncEndpoint(api, api.completion)
         self.chat = AsyncChat(api)
         self.models = AsyncModels(api)
 
@@ -61,7 +61,7 @@ class AsyncClient:
         """Waits for what runs, while the loop goes on; later calls are refused."""
         await asyncio.to_thread(self.api.close)
 
-    async def __aenter__(self) -> AsyncClient:
+    async def __aenter__(self) -> AsyncApiClient:
         return self
 
     async def __aexit__(self, *_: object) -> None:

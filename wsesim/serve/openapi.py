@@ -44,7 +44,7 @@ _ERRORS = {
 def document() -> dict[str, Any]:
     """OpenAPI 3.1."""
     bodies = (schema.CompletionRequest, schema.ChatRequest)
-    replies = (results.Completion, results.ChatCompletion, results.ModelList, *MODELS)
+    replies = (results.TextCompletion, results.ChatCompletion, results.ModelList, *MODELS)
     inputs = [(body, "validation") for body in bodies]
     outputs = [(reply, "serialization") for reply in replies]
     names, definitions = models_json_schema([*inputs, *outputs], ref_template="#/components/schemas/{model}")  # type: ignore[list-item]
@@ -59,7 +59,7 @@ def document() -> dict[str, Any]:
         },
         "security": [{"key": []}],
         "paths": {
-            "/v1/completions": {"post": _call(refs, schema.CompletionRequest, results.Completion)},
+            "/v1/completions": {"post": _call(refs, schema.CompletionRequest, results.TextCompletion)},
             "/v1/chat/completions": {"post": _call(refs, schema.ChatRequest, results.ChatCompletion)},
             "/v1/models": {"get": _get("The models that are served", refs[results.ModelList])},
             "/v1/models/{name}": {"get": _one_model({"anyOf": [refs[model] for model in MODELS]})},

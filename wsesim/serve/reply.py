@@ -14,7 +14,7 @@ from wsesim.serve.calls import Call
 from wsesim.serve.spelling import Spelling
 from wsesim.serve.worker import ChoiceEvent
 
-Reply = results.Completion | results.ChatCompletion
+Reply = results.TextCompletion | results.ChatCompletion
 
 
 class Chunks:
@@ -83,10 +83,12 @@ class Chunks:
         return _time_info(times, self._head["created"])
 
 
-def completion_reply(completion: Completion, model: str, fingerprint: str, text_from: str | None) -> results.Completion:
+def completion_reply(
+    completion: Completion, model: str, fingerprint: str, text_from: str | None
+) -> results.TextCompletion:
     """One finished request as the API's object; its source of each field is docs/completions.md."""
     head = _head(model, fingerprint, text_from)
-    return results.Completion(
+    return results.TextCompletion(
         **head,
         choices=[results.Choice(index=0, text=completion.text, finish_reason=completion.finish_reason)],
         usage=_usage(completion.prompt_tokens, len(completion.token_ids)),
@@ -145,8 +147,8 @@ class _Text:
         self._texts = [tokenizer.decode(ids) if call.echo else "" for ids in call.prompts]
         self._spelling = [Spelling(tokenizer, call.prompt_of(number)) for number in range(len(call.requests))]
 
-    def reply(self, head: dict[str, Any], choice: results.Choice) -> results.Completion:
-        return results.Completion(**head, choices=[choice])
+    def reply(self, head: dict[str, Any], choice: results.Choice) -> results.TextCompletion:
+        return results.TextCompletion(**head, choices=[choice])
 
     def beginning(self, number: int) -> results.Choice:
         """The prompt, if it is echoed; with its log probabilities it comes when these do."""
@@ -183,7 +185,7 @@ class _Text:
             tokens=[token for part in parts for token in part.tokens or ()] if raw else None,
         )
 
-    def whole(self, last: results.Completion, choices: list[results.Choice]) -> results.Completion:
+    def whole(self, last: results.TextCompletion, choices: list[results.Choice]) -> results.TextCompletion:
         return last.model_copy(update={"choices": choices})
 
     def _echoed(self, number: int) -> str:

@@ -55,7 +55,7 @@ class Choice(Result):
     tokens: list[int] | None = None
 
 
-class Completion(Result):
+class TextCompletion(Result):
     """A completion, or a chunk of one. `wsesim_text_from`: the model whose text stands in for `model`'s own.
     `wsesim_seed`: the seed that was asked for or drawn; not in the body on the wire, where a header has it.
     """

@@ -10,8 +10,7 @@ from wsesim.errors import DoesNotFitError
 from wsesim.machine import Machine
 from wsesim.serve.access import Access
 from wsesim.serve.api import Api
-from wsesim.serve.client import AsyncClient as _AsyncClient
-from wsesim.serve.client import Client as _Client
+from wsesim.serve.client import ApiClient, AsyncApiClient
 from wsesim.serve.deployment import Deployment
 from wsesim.serve.limits import Limits
 from wsesim.toolchain.compiling import Compilation, prepare
@@ -125,7 +124,7 @@ def deployment_of(session: Session) -> Deployment:
     )
 
 
-class Client(_Client):
+class Client(ApiClient):
     """`wsesim.Client(model=...)`: completions of the API's shape in process. Keywords: as in `open_api`."""
 
     @public(TextOptions, Lowering)
@@ -158,7 +157,7 @@ class Client(_Client):
         super().__init__(start_api(model, chosen(TextOptions, values), chosen(Lowering, values), limits, say))
 
 
-class AsyncClient(_AsyncClient):
+class AsyncClient(AsyncApiClient):
     """`wsesim.AsyncClient(model=...)`: as Client, awaited. It compiles before it returns."""
 
     @public(TextOptions, Lowering)
