@@ -164,8 +164,8 @@ def whole_wafer() -> WholeWafer:
     """One round on all PEs of a WSE-3, expanded and simulated as one graph in a process of its own."""
     done = subprocess.run([sys.executable, "-c", WHOLE_WAFER], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    tasks, *seconds, peak_kib = done.stdout.split()
-    return WholeWafer(int(tasks), *map(float, seconds), peak_gb=int(peak_kib) * 1024 / 1e9)
+    tasks, expand_s, verify_s, simulate_s, kernel_s, peak_kib = map(float, done.stdout.split())
+    return WholeWafer(int(tasks), expand_s, verify_s, simulate_s, kernel_s, peak_kib * 1024 / 1e9)
 
 
 def rows() -> list[Row]:

@@ -133,7 +133,7 @@ def _wafer(weights: NDArray[np.uint16], x: NDArray[np.float32], outputs: int, al
         merges.order,
         merges.children,
         merges.stored(merges),
-        merges.first(np.zeros(0)),
+        merges.first(np.zeros(0, np.int64)),
         places,
         workers,
         merges.depth,

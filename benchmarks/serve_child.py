@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from wsesim.program.kernels import DECODE
 from wsesim.serve.access import access_of
 from wsesim.serve.server import listen, run
 from wsesim.toolchain.serving import make_server_app, open_api
@@ -30,7 +31,9 @@ class Idle:
     def fork(self, sequence: list[int]) -> list[int]:
         return []
 
-    def step_each(self, sequences: Sequence[Any], token_ids: Sequence[Any], *, phase: str) -> list[NDArray[np.float32]]:
+    def step_each(
+        self, sequences: Sequence[Any], token_ids: Sequence[Sequence[int]], *, phase: str = DECODE
+    ) -> list[NDArray[np.float32]]:
         return [self._logits] * len(sequences)
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from subprocess import PIPE
 
 import pytest
 
@@ -34,8 +35,8 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> Outcome:
     return Outcome(status, *capsys.readouterr())
 
 
-def start(arguments: Sequence[str], **streams: int) -> subprocess.Popen[str]:
+def start(arguments: Sequence[str], stdout: int = PIPE) -> subprocess.Popen[str]:
     """The same command in a process of its own."""
     command = [sys.executable, "-m", "wsesim.cli", *arguments]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | streams
-    return subprocess.Popen(command, text=True, env=os.environ | {"PYTHONUNBUFFERED": "1"}, **pipes)
+    environment = os.environ | {"PYTHONUNBUFFERED": "1"}
+    return subprocess.Popen(command, text=True, env=environment, stdout=stdout, stderr=PIPE)

@@ -4,9 +4,11 @@ float64.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from wsesim.machine import load_machine
 from wsesim.program import Program
@@ -16,6 +18,7 @@ from wsesim.program.kernels import (
     Add,
     Embed,
     FlashSum,
+    Kernel,
     Linear,
     Output,
     QKNorm,
@@ -29,8 +32,11 @@ from wsesim.program.kernels import (
     WeightRef,
 )
 from wsesim.program.kv import DEFAULT_CACHE, KVCache
-from wsesim.program.layout import Heads, Uniform
+from wsesim.program.layout import Heads, Layout, Uniform
 from wsesim.program.parts import Block, Feedback, Transfer
+
+Array = NDArray[np.float32]
+Array64 = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -62,18 +68,19 @@ class Toy:
 
 
 class Store:
-    """A WeightStore over arrays; with `raw_kind`, one that hands them over as they are stored."""
+    """A WeightStore over arrays; it counts what is loaded."""
 
-    def __init__(self, arrays):
-        self.arrays, self.loads = arrays, []
+    def __init__(self, arrays: Mapping[str, Array]) -> None:
+        self.arrays = arrays
+        self.loads: list[str] = []
 
-    def names(self):
+    def names(self) -> tuple[str, ...]:
         return tuple(self.arrays)
 
-    def shape(self, name):
+    def shape(self, name: str) -> tuple[int, ...]:
         return self.arrays[name].shape
 
-    def load(self, name):
+    def load(self, name: str) -> Array:
         self.loads.append(name)
         return self.arrays[name]
 
@@ -81,15 +88,17 @@ class Store:
 class Bf16Store(Store):
     """Arrays whose values are bf16, offered raw; `load` would be a mistake for matrices."""
 
-    def raw(self, name):
+    def raw(self, name: str) -> tuple[str, NDArray[np.uint16]]:
         return "bf16", (self.arrays[name].view(np.uint32) >> 16).astype(np.uint16)
 
 
-def weights(toy: Toy, seed: int = 0) -> dict[str, np.ndarray]:
+def weights(toy: Toy, seed: int = 0) -> dict[str, Array]:
+    """Random weights in float32, by the names of the Program."""
     rng = np.random.default_rng(seed)
 
-    def matrix(rows, columns):
-        return (rng.standard_normal((rows, columns)) / np.sqrt(columns)).astype(np.float32)
+    def matrix(rows: int, columns: int) -> Array:
+        values: Array = (rng.standard_normal((rows, columns)) / np.sqrt(columns)).astype(np.float32)
+        return values
 
     q, kv = toy.heads * toy.head_dim, toy.kv_heads * toy.head_dim
     made = {"embed": matrix(toy.vocabulary, toy.dim) * np.float32(4), "norm": _gain(rng, toy.dim)}
@@ -112,12 +121,14 @@ def weights(toy: Toy, seed: int = 0) -> dict[str, np.ndarray]:
     return made
 
 
-def _gain(rng, size):
+def _gain(rng: np.random.Generator, size: int) -> Array:
     return (1 + 0.1 * rng.standard_normal(size)).astype(np.float32)
 
 
 def program(toy: Toy) -> Program:
-    blocks, kernels, transfers = [], [], []
+    blocks: list[Block] = []
+    kernels: list[Kernel] = []
+    transfers: list[Transfer] = []
     for layer, along in enumerate(toy.along):
         name = f"b{layer}"
         blocks.append(Block(name, 0, 0, along, toy.across, "columns"))
@@ -149,11 +160,11 @@ def program(toy: Toy) -> Program:
     )
 
 
-def _layer(toy, layer, block, x):
-    def value(name):
+def _layer(toy: Toy, layer: int, block: str, x: Uniform) -> list[Kernel]:
+    def value(name: str) -> str:
         return f"{layer}.{name}"
 
-    def linear(name, source, layout, axis, *outputs):
+    def linear(name: str, source: str, layout: Layout, axis: str, *outputs: Output) -> Linear:
         return Linear(value(name), block, source, layout, axis, outputs, toy.reduce, True)
 
     q_layout = Heads(toy.kv_heads, toy.heads // toy.kv_heads, toy.head_dim, toy.across, toy.pairing)
@@ -161,11 +172,11 @@ def _layer(toy, layer, block, x):
     ffn = Uniform(toy.ffn, toy.across)
     q, kv = q_layout.size, kv_layout.size
 
-    def part(name, start, stop, layout):
+    def part(name: str, start: int, stop: int, layout: Layout) -> Output:
         bias = WeightRef(value("qkv_bias"), start, stop) if toy.biased else None
         return Output(value(name), WeightRef(qkv, start, stop), layout, bias)
 
-    def norm(name, source, target):
+    def norm(name: str, source: str, target: str) -> RMSNorm:
         gain = WeightRef(value(name), 0, toy.dim)
         return RMSNorm(value(name), block, source, value(target), gain, x, toy.eps, toy.reduce)
 
@@ -202,7 +213,7 @@ def _layer(toy, layer, block, x):
     ]  # fmt: skip
 
 
-def _head(toy, block, x):
+def _head(toy: Toy, block: str, x: Uniform) -> list[Kernel]:
     logits = Uniform(toy.vocabulary, toy.across)
     head = WeightRef("embed" if toy.tied else "head", 0, toy.vocabulary)
     return [
@@ -212,7 +223,7 @@ def _head(toy, block, x):
     ]  # fmt: skip
 
 
-def llama64(toy: Toy, arrays: dict[str, np.ndarray], ids: list[int]) -> np.ndarray:
+def llama64(toy: Toy, arrays: Mapping[str, Array], ids: list[int]) -> Array64:
     """Logits [T, vocabulary] of the same model in float64, matrices whole, positions from 0."""
     w = {name: array.astype(np.float64) for name, array in arrays.items()}
     x = w["embed"][ids]
@@ -228,11 +239,12 @@ def llama64(toy: Toy, arrays: dict[str, np.ndarray], ids: list[int]) -> np.ndarr
     return _norm64(x, w["norm"], toy.eps) @ w["embed" if toy.tied else "head"].T
 
 
-def _norm64(x, weight, eps):
-    return x / np.sqrt((x * x).mean(-1, keepdims=True) + eps) * weight
+def _norm64(x: Array64, weight: Array64, eps: float) -> Array64:
+    normed: Array64 = x / np.sqrt((x * x).mean(-1, keepdims=True) + eps) * weight
+    return normed
 
 
-def _attention64(toy, w, layer, n):
+def _attention64(toy: Toy, w: Mapping[str, Array64], layer: int, n: Array64) -> Array64:
     tokens, q, kv = len(n), toy.heads * toy.head_dim, toy.kv_heads * toy.head_dim
     y = n @ w[f"{layer}.qkv"].T + w.get(f"{layer}.qkv_bias", 0)
     query, key = y[:, :q].reshape(tokens, toy.heads, -1), y[:, q : q + kv].reshape(tokens, toy.kv_heads, -1)
@@ -247,10 +259,11 @@ def _attention64(toy, w, layer, n):
     scores[:, (behind < 0) | (behind >= (toy.cache.window or tokens))] = -np.inf
     p = np.exp(scores - scores.max(-1, keepdims=True))
     p /= p.sum(-1, keepdims=True)
-    return np.einsum("htc,chd->thd", p, value[:, group]).reshape(tokens, q) @ w[f"{layer}.o"]
+    summed: Array64 = np.einsum("htc,chd->thd", p, value[:, group]).reshape(tokens, q)
+    return summed @ w[f"{layer}.o"]
 
 
-def _rotate64(toy, x):
+def _rotate64(toy: Toy, x: Array64) -> Array64:
     angle = np.arange(len(x))[:, None, None] * np.array(toy.inv_freq)
     half = toy.head_dim // 2
     first, second = (

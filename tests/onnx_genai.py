@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
+from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 BLOCK = 32
@@ -62,7 +63,8 @@ def rounded(weight: np.ndarray) -> np.ndarray:
     """What is left of a weight [rows, columns] in 4 bits."""
     stored, scales = quantized(weight)
     values = np.stack((stored & 15, stored >> 4), -1).reshape(*scales.shape, BLOCK).astype(np.float32) - 8
-    return (values * scales[..., None]).reshape(len(weight), -1)[:, : weight.shape[1]]
+    left: NDArray[Any] = (values * scales[..., None]).reshape(len(weight), -1)
+    return left[:, : weight.shape[1]]
 
 
 def _value(name: str, shape: list[Any], type_: int = TensorProto.INT64) -> onnx.ValueInfoProto:

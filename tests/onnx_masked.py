@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-MASKED = (
+MASKED: tuple[tuple[str, list[str], str, dict[str, Any]], ...] = (
     ("Shape", ["tokens"], "count1", {"start": 1}),
     ("Squeeze", ["count1"], "count", {}),
     ("Range", ["zero", "count", "one"], "line", {}),
@@ -33,7 +34,11 @@ def masked_model(path: Path) -> Path:
     """A file of plain operators: positions, a mask, one head, a bias."""
     rng = np.random.default_rng(0)
     arrays = {name: rng.standard_normal((12, 12)).astype(np.float32) for name in ("table", "wq", "wk", "wv")}
-    arrays |= {"bias": np.ones(12, np.float32), "nothing": np.float32(0), "lowest": np.float32(-1e9)}
+    arrays |= {
+        "bias": np.ones(12, np.float32),
+        "nothing": np.array(0, np.float32),
+        "lowest": np.array(-1e9, np.float32),
+    }
     arrays |= {
         "zero": np.array(0),
         "one": np.array(1),

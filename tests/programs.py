@@ -10,6 +10,7 @@ import torch
 
 from wsesim.machine import Machine, load_machine
 from wsesim.program import Program
+from wsesim.program.kernels import Kernel
 from wsesim.toolchain.oracle import EngineOracle
 from wsesim_compiler.frontends.torch_export import from_torch
 from wsesim_compiler.ir import Graph
@@ -45,6 +46,13 @@ def program(model: str | LlamaConfig, machine: str | Machine, strategy: str = "p
     return lower(
         recognised_graph(config), where, Options(strategy=strategy, **{"max_context": context, **options}), ORACLE
     )
+
+
+def with_fields(kernel: Kernel, **fields: Any) -> Kernel:
+    """The kernel with other values in these fields, which its type has to have."""
+    changed: Any = kernel
+    found: Kernel = dataclasses.replace(changed, **fields)
+    return found
 
 
 def on_machine(made: Program, **changes: Any) -> Program:

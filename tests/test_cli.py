@@ -115,8 +115,8 @@ def test_a_seed_repeats_a_draw(capsys: Capsys) -> None:
 
 def test_text_from_another_model_says_so(capsys: Capsys) -> None:
     """Times of one model, text of another: said on standard error, in the object and in the table."""
-    asked = ("complete", "Once", "--model", "llama3.2-1b", "--text-from", "tiny", "--max-tokens", "2")
-    asked = (*asked, "--max-context", "128")
+    asked = ["complete", "Once", "--model", "llama3.2-1b", "--text-from", "tiny", "--max-tokens", "2"]
+    asked += ["--max-context", "128"]
     done = run(capsys, *asked, "--json")
     reply = json.loads(done.out)
     assert shape(reply) == {**SAMPLE, "wsesim_text_from": "str"}

@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -261,6 +262,10 @@ def test_truncated_weights(capsys: Capsys) -> None:
     assert run(capsys, *HI, "--weights", "tiny.safetensors", "--max-tokens", "1").status == 0
 
 
+UNTYPED: Any = wsesim
+"""For calls that a type checker would refuse."""
+
+
 @pytest.mark.parametrize(
     "call",
     [
@@ -271,19 +276,19 @@ def test_truncated_weights(capsys: Capsys) -> None:
         lambda: wsesim.simulate("tiny", machine="toy4x4", context=1000),
         lambda: wsesim.simulate(program("tiny", "toy4x4"), phase="prefill", tokens=0),
         lambda: wsesim.simulate(program("tiny", "toy4x4"), strategy="shared"),
-        lambda: wsesim.simulate("tiny", machine="toy4x4", context=1.5),
+        lambda: UNTYPED.simulate("tiny", machine="toy4x4", context=1.5),
         lambda: wsesim.simulate("tiny", machine="toy4x4", batch=True),
-        lambda: wsesim.compile("tiny", machine=None),
-        lambda: wsesim.compile("tiny", machine="toy4x4", block=(2,)),
-        lambda: wsesim.compile("tiny", machine="toy4x4", kv_cache="shift"),
-        lambda: wsesim.compile(None),
+        lambda: UNTYPED.compile("tiny", machine=None),
+        lambda: UNTYPED.compile("tiny", machine="toy4x4", block=(2,)),
+        lambda: UNTYPED.compile("tiny", machine="toy4x4", kv_cache="shift"),
+        lambda: UNTYPED.compile(None),
         lambda: wsesim.complete("", model="tiny", machine="toy4x4"),
-        lambda: wsesim.complete(3, model="tiny", machine="toy4x4"),
-        lambda: wsesim.complete("hi", model="tiny", machine="toy4x4", max_tokens=1.5),
+        lambda: UNTYPED.complete(3, model="tiny", machine="toy4x4"),
+        lambda: UNTYPED.complete("hi", model="tiny", machine="toy4x4", max_tokens=1.5),
         lambda: wsesim.complete("hi", model="tiny", machine="toy4x4", arrival_s=math.nan),
         lambda: wsesim.complete("hi", model="tiny", machine="toy4x4", temperature=2.0),
         lambda: wsesim.complete("hi", model="tiny", machine="toy4x4", stop=[""]),
-        lambda: wsesim.complete("hi", model="tiny", machine="toy4x4", seed=1.5),
+        lambda: UNTYPED.complete("hi", model="tiny", machine="toy4x4", seed=1.5),
         lambda: wsesim.open_session("llama3.1-8b"),
     ],
 )

@@ -153,7 +153,8 @@ def test_shape_rules_refuse(op: str, shapes: list[tuple[Any, ...]], keywords: di
 
 
 def test_every_value_has_its_declared_shape() -> None:
-    for spelling in ({}, {"rope": "unbind", "attention": "where", "angles": "powers"}):
+    spellings: list[dict[str, Any]] = [{}, {"rope": "unbind", "attention": "where", "angles": "powers"}]
+    for spelling in spellings:
         graph = from_torch(Spelt(**spelling))
         weights, tokens = weights_of(randomize(Spelt(**spelling))), tokens_of()[None]
         for node in graph.nodes:
@@ -184,7 +185,7 @@ def test_precision_is_chosen(recognised: tuple[Graph, dict[str, np.ndarray]]) ->
     graph, weights = recognised
     (single,) = interpret(graph, weights.__getitem__, {"tokens": tokens_of()}, dtype=np.float32)
     (double,) = interpret(graph, weights, {"tokens": tokens_of()})
-    assert (single.dtype, double.dtype) == (np.float32, np.float64)
+    assert single.dtype == np.float32 and double.dtype == np.float64
     np.testing.assert_allclose(single, double, rtol=1e-3, atol=1e-4)
     assert not np.array_equal(single, double)
 

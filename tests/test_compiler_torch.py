@@ -73,7 +73,7 @@ def assert_stages_compute(module: torch.nn.Module, graphs: tuple[Graph, ...]) ->
     ],
     ids=lambda fields: ",".join(fields),
 )
-def test_hugging_face_llama(fields: dict[str, object]) -> None:
+def test_hugging_face_llama(fields: dict[str, Any]) -> None:
     module = randomize(hugging_face(**fields))
     graphs = stages(from_torch(module, "tiny"))
     assert_stages_compute(module, graphs)
@@ -115,7 +115,7 @@ def test_our_llama_computes(fields: dict[str, Any]) -> None:
     assert_stages_compute(module, graphs)
 
 
-SPELLINGS: list[dict[str, str]] = [
+SPELLINGS: list[dict[str, Any]] = [
     {},
     {
         "norm": "fused",
@@ -142,7 +142,7 @@ def _spelt(value: dict[str, str] | str) -> str:
 
 
 @pytest.mark.parametrize("spelling", SPELLINGS, ids=_spelt)
-def test_hand_written_spellings(spelling: dict[str, str]) -> None:
+def test_hand_written_spellings(spelling: dict[str, Any]) -> None:
     module = randomize(Spelt(**spelling))
     graphs = stages(from_torch(module))
     assert_stages_compute(module, graphs)

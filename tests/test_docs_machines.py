@@ -19,7 +19,8 @@ HEAD, _, *TABLE = [[c.strip() for c in line.strip("|").split("|")] for line in V
 
 
 def block(language: str) -> str:
-    return re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)[0]
+    found: list[str] = re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
+    return found[0]
 
 
 def test_every_field_is_defined_once_and_no_other() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -108,7 +109,12 @@ def test_one_after_the_other_adds_time_but_not_memory() -> None:
 def test_sensitivity_runs_are_counted() -> None:
     machine = program("tiny", "toy4x4").machine
     asked: list[object] = []
-    sensitivity(machine, lambda changed: asked.append(changed) or 1)  # type: ignore[func-returns-value]
+
+    def one_cycle(changed: object) -> int:
+        asked.append(changed)
+        return 1
+
+    sensitivity(machine, one_cycle)
     assert len(asked) == run_count(machine)
 
 
@@ -117,11 +123,12 @@ def test_sensitivity_runs_are_counted() -> None:
     [({}, False), ({"sensitivity": True}, True), ({"phase": "prefill", "tokens": 200}, True)],
 )
 def test_a_long_run_is_announced_before_it(
-    question: dict[str, object], long: bool, monkeypatch: pytest.MonkeyPatch
+    question: dict[str, Any], long: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made, said = program("smollm2-135m", "wse3"), []
+    said: list[str] = []
+    made = program("smollm2-135m", "wse3")
     monkeypatch.setattr(simulating, "_report", lambda *asked: len(said))
-    done = wsesim.simulate(made, **question, say=said.append)  # type: ignore[arg-type]
+    done: object = wsesim.simulate(made, **question, say=said.append)
     assert done == len(said) == int(long), "it is said before the run"
     assert all("roughly" in line and "GB" in line and "segments on" in line for line in said)
 

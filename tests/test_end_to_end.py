@@ -142,7 +142,8 @@ def test_a_fresh_process_gives_the_same_bits(machine: str, strategy: str) -> Non
 
 
 def ids_for(config: LlamaConfig) -> list[int]:
-    return np.random.default_rng(5).integers(0, config.vocab_size, 15).tolist()
+    ids: list[int] = np.random.default_rng(5).integers(0, config.vocab_size, 15).tolist()
+    return ids
 
 
 def logits_of(executor: Executor, ids: list[int]) -> torch.Tensor:

@@ -27,9 +27,12 @@ TIMES = ("task_start", "task_begin", "task_end", "message_head", "message_tail",
 
 def window(rng: np.random.Generator, pes: int) -> Fields:
     """A State and Requests, some of which were never made."""
-    frees = [rng.integers(0, 90, width * pes) for width in (1, 1, 1, 4)]
-    lasts = [np.where(rng.random(width * pes) < 0.5, NEVER, rng.integers(0, 90, width * pes)) for width in (1, 4)]
-    return Fields(*frees, lasts[0] - (lasts[0] > 0), lasts[0], lasts[1] - (lasts[1] > 0), lasts[1])
+    pe, ramp_out, ramp_in, link = (rng.integers(0, 90, width * pes) for width in (1, 1, 1, 4))
+    ramp_last, link_last = (
+        np.where(rng.random(width * pes) < 0.5, NEVER, rng.integers(0, 90, width * pes)) for width in (1, 4)
+    )
+    ramp_first, link_first = (last - (last > 0) for last in (ramp_last, link_last))
+    return Fields(pe, ramp_out, ramp_in, link, ramp_first, ramp_last, link_first, link_last)
 
 
 @settings(deadline=None, max_examples=60, derandomize=True)

@@ -54,7 +54,7 @@ def test_times_are_stored_as_by_numpy(data: st.DataObject) -> None:
         times = np.empty((3, graph.task_count), np.int64)
         module.store_tasks(tasks, graph.pe, free, *times)
         stored.append(times)
-    np.testing.assert_array_equal(*stored)
+    np.testing.assert_array_equal(stored[0], stored[1])
 
 
 def test_records_begin_with_a_cache_line() -> None:

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.execute_toy import Store, Toy, program, weights
+from tests.programs import with_fields
 from wsesim.execute.errors import ContextOverflowError, TokenIdError
 from wsesim.execute.executor import CHUNK, Executor
 from wsesim.execute.memory import LINE_BYTES, aligned_zeros
@@ -117,7 +118,7 @@ def test_prompts_together_are_summed_in_their_own_order() -> None:
     """The phase reaches every text."""
     made = program(BASE)
     kernels = (
-        dataclasses.replace(k, prefill_reduce="ring") if hasattr(k, "prefill_reduce") and k.name != "head" else k
+        with_fields(k, prefill_reduce="ring") if hasattr(k, "prefill_reduce") and k.name != "head" else k
         for k in made.kernels
     )
     phased = Executor(dataclasses.replace(made, kernels=tuple(kernels)), Store(weights(BASE)))
@@ -173,7 +174,7 @@ def test_a_fork_goes_on_differently(length: int) -> None:
 
 @given(st.lists(st.integers(1, 20), max_size=8), st.integers(1, 9))
 def test_passes_are_full_but_the_last_and_hold_each_token_once(lengths: list[int], size: int) -> None:
-    texts = [(Sequence((), ()), [(i, t) for t in range(length)]) for i, length in enumerate(lengths)]
+    texts = [(Sequence((), ()), [100 * i + t for t in range(length)]) for i, length in enumerate(lengths)]
     made = list(passes(texts, size))
     assert [passed.tokens for passed in made[:-1]] == [size] * (len(made) - 1)
     parts = [part for passed in made for part in passed.parts]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,7 +21,7 @@ def test_a_saved_program_is_the_module_that_it_was_exported_from(tmp_path: Path)
     module = hugging_face(family="qwen2")
     file = tmp_path / "qwen.pt2"
     torch.export.save(export(module), file)
-    seen = {}
+    seen: dict[str, Any] = {}
     made = wsesim.compile(str(file), machine="toy4x4", max_context=32, observe=seen.__setitem__)
     expected = understand(from_torch(module, "qwen"))
     assert seen["recognize"].text(provenance=False) == expected.text(provenance=False)

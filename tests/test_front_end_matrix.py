@@ -110,7 +110,11 @@ Cells = Callable[[str, str], Cell]
 def cells(tmp_path_factory: pytest.TempPathFactory) -> Cells:
     """cells(way, name), each made once."""
     row = cache(Row)
-    return cache(lambda way, name: WAYS[way](row(name), tmp_path_factory.mktemp(way)))
+
+    def made(way: str, name: str) -> Cell:
+        return WAYS[way](row(name), tmp_path_factory.mktemp(way))
+
+    return cache(made)
 
 
 @pytest.mark.parametrize(("way", "name"), list(product(WAYS, MODELS)))
@@ -136,12 +140,13 @@ def test_it_is_one_graph_of_the_same_weights_whichever_way(name: str, cells: Cel
         cell = cells(way, name)
         own_head = (way, name) == ("genai_int4", "tied")
         expected, weights = cells("torch_hf", "llama" if own_head else name).graph, weights_of(cell.expected)
-        for read in (cell, *(understand_onnx(str(file)) for file in cell.files[:-1])):
-            assert text_but_constants(read.graph) == text_but_constants(expected), way
-            for made, constant in zip(read.graph.constants, expected.constants, strict=True):
+        others = [understand_onnx(str(file)) for file in cell.files[:-1]]
+        for graph, own in ((cell.graph, cell.weights), *((other.graph, other.weights) for other in others)):
+            assert text_but_constants(graph) == text_but_constants(expected), way
+            for made, constant in zip(graph.constants, expected.constants, strict=True):
                 np.testing.assert_allclose(made.values, constant.values, rtol=1e-6, err_msg=way)
-            for parameter in read.graph.parameters:
-                np.testing.assert_array_equal(read.weights.load(parameter.name), weights[parameter.name], err_msg=way)
+            for parameter in graph.parameters:
+                np.testing.assert_array_equal(own.load(parameter.name), weights[parameter.name], err_msg=way)
 
 
 def text_but_constants(graph: Graph) -> str:

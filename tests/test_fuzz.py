@@ -36,7 +36,8 @@ def found(folder: Path, cases: int, *areas: str) -> dict[str, Any]:
     assert ran.returncode == 0, ran.stderr
     refusing = {area for area, row in summary["areas"].items() if row["clean"]}
     assert refusing == set(areas) - {"steps"}  # which are simulated again where they cannot be read
-    return summary["areas"]
+    areas_found: dict[str, Any] = summary["areas"]
+    return areas_found
 
 
 GROUPS = {
@@ -87,7 +88,8 @@ class TestSettings:
 def probes() -> dict[str, Any]:
     ran = run("--json", "--cases", "17", "--jobs", "2", "--hang-s", "0.5", module="tests.fuzz_probes")
     assert ran.returncode == 1, ran.stderr
-    return json.loads(ran.stdout)
+    summary: dict[str, Any] = json.loads(ran.stdout)
+    return summary
 
 
 EXPECTED = {

@@ -52,7 +52,7 @@ def from_an_older_numba(path: Path) -> None:
     path.write_bytes(hashlib.sha256(code).digest() + code)
 
 
-DAMAGES = {
+DAMAGES: dict[str, Callable[[Path], object]] = {
     "empty": lambda path: path.write_bytes(b""),
     "cut": lambda path: path.write_bytes(path.read_bytes()[:-100]),
     "a bit of the machine code": lambda path: flip(path, path.stat().st_size // 2),
@@ -107,7 +107,7 @@ def test_one_file_for_each_signature(kept: Path) -> None:
     again = jit.njit(_nrt=False)(doubled)
     values = np.full(2, 1.25, np.float32)
     again(values)
-    assert (values.dtype, values.tolist()) == (np.float32, [2.5, 2.5])
+    assert values.dtype == np.float32 and values.tolist() == [2.5, 2.5]
     assert sum(again.stats.cache_hits.values()) == 1
 
 
@@ -148,7 +148,8 @@ def test_only_jit_compiles() -> None:
 @pytest.mark.parametrize("module", kernel_modules())
 def test_a_kernel_s_digest_covers_all_that_its_module_imports(module: str) -> None:
     """Found another way: by parsing."""
-    reached, waiting = set(), [module]
+    reached: set[str] = set()
+    waiting = [module]
     while waiting:
         name = waiting.pop()
         if name in MODULES and name not in (jit.__name__, *reached):

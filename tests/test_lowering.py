@@ -63,7 +63,7 @@ def test_blocks_are_apart_inside_and_as_many_as_the_strategy_says(
     assert all(made.machine.usable.contains(b.rect) for b in made.blocks)
     layers = len({k.name.split(".")[0] for k in made.kernels if k.name.startswith("layer")})
     assert layers == {"tiny": 2, "smollm2-135m": 30, "llama3.1-8b": 32}[model]
-    each = {"pipelined": 1, "shared": layers, "hybrid": options.get("layers_per_block")}[strategy]
+    each = {"pipelined": 1, "shared": layers}.get(strategy) or options["layers_per_block"]
     blocks = [b for b in made.blocks if b.name.startswith("layer")]
     assert len(blocks) == -(-layers // each)
     assert len({(b.columns, b.rows) for b in blocks}) == 1
@@ -85,7 +85,7 @@ def test_no_pe_is_over_its_room(
         elements = sum(_product(shapes[name]) for name in weights)
         assert memory.weight_bytes * block.rect.pes >= 2 * elements, "fewer bytes than the weights themselves"
         layers = len({k.name.split(".")[0] for k in made.kernels_of(block.name) if k.name.startswith("layer")})
-        kv_row = 2 * shapes["model.layers.0.self_attn.k_proj.weight"][0]
+        kv_row = 2 * int(shapes["model.layers.0.self_attn.k_proj.weight"][0])
         assert memory.kv_bytes * block.rect.pes >= 2 * layers * made.max_context * kv_row, "fewer bytes than the cache"
 
 
@@ -300,7 +300,8 @@ def test_biases_lie_with_their_weights_and_take_their_bytes() -> None:
 
 def test_the_norms_of_q_and_k_are_one_kernel_with_the_layouts_of_the_rotation() -> None:
     made = program(NORMED, "wse3")
-    norm, rope = (next(k for k in made.kernels if isinstance(k, kind)) for kind in (QKNorm, Rope))
+    norm = next(k for k in made.kernels if isinstance(k, QKNorm))
+    rope = next(k for k in made.kernels if isinstance(k, Rope))
     assert norm.targets == rope.sources and norm.layouts == rope.layouts and norm.layouts[0].segment > 1
     assert [w.name for w in norm.weights] == [f"model.layers.0.self_attn.{part}_norm.weight" for part in "qk"]
     memory = block_memory(made.block(norm.block), [norm], Options(), 1)

@@ -6,6 +6,7 @@ import dataclasses
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,7 +37,7 @@ KERNELS = tuple(layer_kernels(SHAPE, BLOCK, "chain").values())
         ({"head_dim": 15}, "head_dim is 15; a rotation needs an even one"),
     ],
 )
-def test_dimensions_that_no_layer_has(change: dict[str, int], said: str) -> None:
+def test_dimensions_that_no_layer_has(change: dict[str, Any], said: str) -> None:
     with pytest.raises(InvalidInputError, match=said):
         layer_kernels(dataclasses.replace(SHAPE, **change), BLOCK, "chain")
 

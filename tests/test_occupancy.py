@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 import wsesim
@@ -11,7 +13,7 @@ from wsesim.toolchain import make_timing
 
 
 @pytest.mark.parametrize(("model", "options"), [("tiny", {"sequences": 4}), ("smollm2-135m", {"sequences": 8})])
-def test_steps_of_all_slots_follow_one_another_as_on_the_loaded_wafer(model: str, options: dict[str, int]) -> None:
+def test_steps_of_all_slots_follow_one_another_as_on_the_loaded_wafer(model: str, options: dict[str, Any]) -> None:
     """Each slot's next token waits for its last one, or for the busiest block; tiny's three blocks hold two steps.
 
     Eight tokens of smollm2-135m also meet at the table, which embeds and makes logits: 4.8 % of the period.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -13,7 +14,7 @@ from tests.onnx_models import session
 from wsesim_compiler.frontends.onnx import from_onnx
 from wsesim_compiler.interpret import interpret
 
-LINE = (
+LINE: tuple[tuple[str, list[str], str, dict[str, Any]], ...] = (
     ("Shape", ["tokens"], "count1", {"start": 1}),
     ("Squeeze", ["count1"], "count", {}),
     ("Range", ["zero", "count", "one"], "line", {}),

@@ -18,7 +18,7 @@ from wsesim.engine.expand.transfer import expand_feedback, expand_transfer
 from wsesim.engine.graph.taskgraph import RECEIVE, SEND, TaskGraph
 from wsesim.machine import Rect, load_machine
 from wsesim.program import Program
-from wsesim.program.kernels import ACROSS, ALONG, Embed
+from wsesim.program.kernels import ACROSS, ALONG, Embed, Kernel
 from wsesim.program.parts import Block
 from wsesim.program.routes import transfer_paths
 
@@ -73,7 +73,7 @@ def test_the_feedback_has_the_colour_of_the_program() -> None:
     assert tuple(merge([back], back.window).colour) == made.feedback.colours
 
 
-def _stages(made: Program) -> Iterator[tuple[object, ...]]:
+def _stages(made: Program) -> Iterator[tuple[Kernel, ...]]:
     for _, kernels in groupby(made.kernels, key=lambda kernel: kernel.name.partition(".")[0]):
         yield tuple(kernels)
 

@@ -21,8 +21,9 @@ from wsesim.toolchain.options import GROUPS, Lowering, RequestOptions, StepOptio
 from wsesim_compiler.options import Options
 
 Capsys = pytest.CaptureFixture[str]
-SESSION = ({"batch"}, TextOptions, Lowering)  # a session's steps are of one sequence each
-CALLS: dict[Callable[..., Any], tuple[Any, ...]] = {
+Groups = tuple[set[str], *tuple[type, ...]]  # options that are left out, groups
+SESSION: Groups = ({"batch"}, TextOptions, Lowering)  # a session's steps are of one sequence each
+CALLS: dict[Callable[..., Any], Groups] = {
     wsesim.compile: (set(), Lowering),
     wsesim.simulate: (set(), StepOptions, Lowering),
     wsesim.complete: ({"batch"}, RequestOptions, TextOptions, Lowering),
@@ -34,7 +35,7 @@ CALLS: dict[Callable[..., Any], tuple[Any, ...]] = {
     wsesim.AsyncClient.__init__: SESSION,
     wsesim.connect: SESSION,
 }
-COMMANDS = {
+COMMANDS: dict[str, Groups] = {
     "complete": ({"batch"}, RequestOptions, TextOptions, Lowering),
     "compile": (set(), Lowering),
     "simulate": (set(), StepOptions, Lowering),

@@ -126,7 +126,7 @@ def test_what_the_file_states_is_in_the_program(recognised: Recognised) -> None:
     assert [b.name for b in made.blocks] == ["table", "layer0", "layer1"]
     others = {k.name: k.reduce for k in made.kernels if hasattr(k, "reduce") and k.reduce != "star"}
     assert others == {"layer1.qkv": "ring", "layer0.o": "tree"}
-    assert {k.name: k.prefill_reduce for k in made.kernels if getattr(k, "prefill_reduce", "")} == {"layer0.o": "chain"}
+    assert {k.name: found for k in made.kernels if (found := getattr(k, "prefill_reduce", ""))} == {"layer0.o": "chain"}
 
 
 def test_attention_and_ffn_on_blocks_of_their_own(recognised: Recognised) -> None:

@@ -31,8 +31,8 @@ def wafer(room_bytes: int) -> Machine:
 def by_hand(columns: int, rows: int, apart: int) -> Options:
     """Both layers on blocks of one size, `apart` rows from one to the next, and a large table above them."""
     layers = (Block(f"layer{n}", 0, 16 + n * apart, columns, rows, "rows") for n in range(2))
-    blocks = (PlacedBlock(Block("table", 0, 0, 16, 16, "rows"), ("embed", "head")),)
-    blocks += tuple(PlacedBlock(block, (block.name,)) for block in layers)
+    table = PlacedBlock(Block("table", 0, 0, 16, 16, "rows"), ("embed", "head"))
+    blocks = (table, *(PlacedBlock(block, (block.name,)) for block in layers))
     return Options(strategy="explicit", max_context=64, blocks=blocks)
 
 

@@ -118,7 +118,8 @@ def test_values_are_made_before_they_are_read(algorithm: str) -> None:
 
 def test_every_ring_product_begins_with_aligned_tiles() -> None:
     """Its left operand is aligned along rows, its right one along columns unless it is a weight."""
-    rows, columns = set(), set()
+    rows: set[str] = set()
+    columns: set[str] = set()
     for kernel in layer(5):
         if isinstance(kernel, Align):
             (rows if kernel.across else columns).add(kernel.value)

@@ -198,7 +198,7 @@ def test_every_position_seen_lies_on_one_line(context: int, tokens: int, along: 
     """All of them, or as many as the window shows."""
     cache = KVCache(policy, window=window or None)
     seen = np.arange(context + 1, context + tokens + 1)
-    for n, lines in zip(seen, cache.spans(seen, along), strict=True):
+    for n, lines in zip(seen.tolist(), cache.spans(seen, along), strict=True):
         held = [range(first, end, cache.step(along)) for first, end in lines]
         assert sorted(t for line in held for t in line) == list(range(n))[-window:]
         assert max(map(len, held)) == cache.positions(n, along)
@@ -354,7 +354,8 @@ def _set(name: str, **fields: Any) -> Callable[[Program], Program]:
 def _first(items: str, **fields: Any) -> Callable[[Program], Program]:
     def change(made: Program) -> Program:
         first, *rest = getattr(made, items)
-        return dataclasses.replace(made, **{items: (dataclasses.replace(first, **fields), *rest)})
+        changed: dict[str, Any] = {items: (dataclasses.replace(first, **fields), *rest)}
+        return dataclasses.replace(made, **changed)
 
     return change
 

@@ -43,7 +43,7 @@ CONFIGURATIONS = [
 ]
 
 
-def name_of(configuration: tuple[object, ...]) -> str:
+def name_of(configuration: tuple[Any, Any, Any, dict[str, Any]]) -> str:
     model, machine, strategy, options = configuration
     return "-".join(
         [getattr(model, "name", str(model)), str(machine), str(strategy), *map(str, dict(options).values())]

@@ -44,7 +44,12 @@ def test_every_number_of_timing_is_asked_about_once() -> None:
 
 def test_one_constant_is_raised_at_a_time_and_exactly() -> None:
     seen: list[Machine] = []
-    found = by_name(sensitivity(WSE3, lambda machine: seen.append(machine) or 1))
+
+    def one_cycle(machine: Machine) -> int:
+        seen.append(machine)
+        return 1
+
+    found = by_name(sensitivity(WSE3, one_cycle))
     assert seen[0] == WSE3 and len(set(seen)) == len(seen) == len(found) + 1
     assert found["fabric.hop_cycles"].raised == 3  # 2: an integer moves by at least one
     assert found["reroute_cycles"].raised == 220
@@ -99,7 +104,7 @@ def test_of_a_step_the_signs_are_right_and_the_largest_come_first(shown: Report)
             assert e.raised_cycles <= e.cycles, e.constant
         else:
             assert e.raised_cycles >= e.cycles, e.constant
-    sizes = [abs(e.elasticity or 0) for e in shown.sensitivity]
+    sizes = [float(abs(e.elasticity or 0)) for e in shown.sensitivity]
     assert sizes == sorted(sizes, reverse=True)
     moved = {e.constant for e in shown.sensitivity if e.elasticity}
     assert {"fabric.hop_cycles", "reroute_cycles", "activate_cycles", "op.fma.fp16", "op.exp.fp16"} <= moved

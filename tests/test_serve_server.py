@@ -15,6 +15,7 @@ from typing import Any
 
 import httpx
 import pytest
+from uvicorn.server import ServerState
 
 from tests import command_line, serving
 from tests.serving import Gate, served, tiny_api, tiny_session
@@ -22,6 +23,7 @@ from wsesim.serve import server
 from wsesim.serve.app import make_app
 from wsesim.serve.connection import LEAST_BYTES, Connection
 from wsesim.serve.stream import DONE, FILLER
+from wsesim.serve.worker import Worker
 
 BODY = {"model": "tiny", "prompt": "It was a dark", "max_tokens": 8, "seed": 0}
 ENORMOUS = {**BODY, "n": 2, "logprobs": 20, "max_tokens": 200, "min_tokens": -1}
@@ -124,7 +126,7 @@ def test_a_client_that_reads_slowly_is_not_left() -> None:
 
     async def read(*taken: int) -> bool:
         """Whether the connection still stands when the client has taken so much within each `write_s`."""
-        state = server.uvicorn.server.ServerState()
+        state = ServerState()
         config = server.Server(make_app(tiny_api())).config
         connection = Connection(config=config, server_state=state, app_state={}, write_s=60, idle_s=60)
         transport = Transport()
@@ -191,7 +193,7 @@ def test_half_closed_clients_get_their_replies() -> None:
 @pytest.mark.parametrize("stream", [True, False])
 def test_clients_that_closed_do_not_wait_for_a_slot(stream: bool) -> None:
     gate, api = gated(slots=1)
-    worker = api.workers["tiny"]
+    worker: Worker = api.workers["tiny"]
     with served(api) as url:
         first = connect(url, post(BODY, stream=True, max_tokens=200, min_tokens=-1))
         until(lambda: gate.passes == 1)

@@ -70,6 +70,16 @@ def caught_and_finished() -> int:
     return 0
 
 
+def interrupted_then_3() -> int:
+    signal.raise_signal(signal.SIGINT)
+    return 3
+
+
+def ignores_from_now_on() -> int:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    return 0
+
+
 def sent_twice() -> int:
     try:
         signal.raise_signal(signal.SIGINT)
@@ -98,7 +108,7 @@ def test_without_a_signal_nothing_is_changed(capsys: Capsys) -> None:
     capsys.readouterr()
     assert signals.guarded(lambda: 7) == 7
     with pytest.raises(KeyError):
-        signals.guarded(lambda: {}[1])
+        signals.guarded(lambda: dict[str, int]()["absent"])
     assert capsys.readouterr().err == ""
 
 
@@ -124,7 +134,7 @@ def test_a_keyboard_interrupt_of_the_user_s_own_code_is_told_apart() -> None:
 def test_an_ignored_signal_stays_ignored() -> None:
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        assert signals.guarded(lambda: signal.raise_signal(signal.SIGINT) or 3) == 3
+        assert signals.guarded(interrupted_then_3) == 3
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGINT, before)
@@ -134,7 +144,7 @@ def test_handlers_of_the_command_stay() -> None:
     """The server ignores signals once it has ended."""
     before = signal.getsignal(signal.SIGTERM)
     try:
-        signals.guarded(lambda: signal.signal(signal.SIGTERM, signal.SIG_IGN) and 0)
+        signals.guarded(ignores_from_now_on)
         assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGTERM, before)

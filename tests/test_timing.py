@@ -10,7 +10,7 @@ from itertools import pairwise, product
 
 import pytest
 
-from tests.programs import UNTIED, on_machine, program
+from tests.programs import UNTIED, on_machine, program, with_fields
 from wsesim.engine.exact.wafer import EffectCache
 from wsesim.engine.steps.timing import Timing
 from wsesim.machine import Rect
@@ -225,7 +225,7 @@ def test_chains_are_slower_than_two_phases_on_long_lines() -> None:
 
 
 def with_collective(made: Program, algorithm: str) -> Program:
-    kernels = tuple(dataclasses.replace(k, reduce=algorithm) if hasattr(k, "reduce") else k for k in made.kernels)
+    kernels = tuple(with_fields(k, reduce=algorithm) if hasattr(k, "reduce") else k for k in made.kernels)
     return dataclasses.replace(made, kernels=kernels)
 
 
@@ -235,7 +235,7 @@ def test_a_prompt_has_its_own_collectives() -> None:
 
     def changed(**fields: str) -> Program:
         body = (k for k in made.kernels if hasattr(k, "prefill_reduce") and getattr(k, "broadcast", True))
-        new = {k.name: dataclasses.replace(k, **fields) for k in body}
+        new = {k.name: with_fields(k, **fields) for k in body}
         return dataclasses.replace(made, kernels=tuple(new.get(k.name, k) for k in made.kernels))
 
     phased, ring = changed(prefill_reduce="ring"), changed(reduce="ring", prefill_reduce="")

@@ -126,7 +126,12 @@ class ByHand(Spelt):
 def exported_by_hand(**dynamic: Any) -> ExportedProgram:
     ((keys, values),) = past_of(KV_HEADS, layers=1)
     token, position = torch.zeros(1, 1, dtype=torch.int64), torch.zeros(1, 1, dtype=torch.int64)
-    shapes = ({}, dynamic.get("keys", {2: Dim.AUTO}), dynamic.get("values", {2: Dim.AUTO}), {})
+    shapes: tuple[dict[int, Any], ...] = (
+        {},
+        dynamic.get("keys", {2: Dim.AUTO}),
+        dynamic.get("values", {2: Dim.AUTO}),
+        {},
+    )
     return torch.export.export(ByHand(), (token, keys, values, position), dynamic_shapes=shapes, strict=False)
 
 
@@ -145,7 +150,7 @@ def test_an_input_of_no_known_meaning_is_refused_by_its_name() -> None:
             return super().forward(tokens) * factor
 
     inputs = (torch.zeros((1, 9), dtype=torch.int64), torch.ones(1))
-    shapes = ({1: Dim.DYNAMIC}, {})
+    shapes: tuple[dict[int, Any], ...] = ({1: Dim.DYNAMIC}, {})
     program = torch.export.export(Scaled(), inputs, dynamic_shapes=shapes, strict=False)
     with pytest.raises(ExportError, match=r"input 'factor' \[1\] f32 is neither the tokens, nor positions"):
         from_exported(program)

@@ -30,9 +30,9 @@ def test_the_page_in_the_docs_is_what_the_command_writes(validation: Validation)
 def test_every_published_row_is_there_once(validation: Validation) -> None:
     """A formula is there at every point of its grid."""
     simulated = Counter(id(row.measurement) for row in validation.rows)
-    at = {id(row.measurement): set() for row in validation.rows}
+    at: dict[int, set[tuple[tuple[str, object], ...]]] = {}
     for row in validation.rows:
-        at[id(row.measurement)].add(row.at)
+        at.setdefault(id(row.measurement), set()).add(row.at)
     assert all(len(at[key]) == count for key, count in simulated.items())
     left_out = [id(m) for m, _ in validation.left_out]
     assert sorted((*simulated, *left_out)) == sorted(id(m) for m in measurements())

@@ -103,9 +103,11 @@ def held_tasks(run: SegmentRun, made: Program, window: Rect) -> Int64:
     """1 for the tasks of a run that wait for its credit: the sends of a transfer, the entrance's of an embedding."""
     graph = run.segment.plan.graph
     if is_transfer(run):
-        return (graph.task_labels() == graph.labels.index("send")).astype(np.int64)
+        sends: Int64 = (graph.task_labels() == graph.labels.index("send")).astype(np.int64)
+        return sends
     x, y = entry_pe(made)
-    return (pes_of(run, window) == (y - window.y) * window.columns + x - window.x).astype(np.int64)
+    entrance: Int64 = (pes_of(run, window) == (y - window.y) * window.columns + x - window.x).astype(np.int64)
+    return entrance
 
 
 @pytest.mark.parametrize("context", [0, 16, 100, 254])

@@ -83,7 +83,8 @@ def damage_bytes(rng: Random, data: bytes) -> bytes:
 
 def number_bytes(rng: Random, width: int) -> bytes:
     """An integer of that many bytes, little-endian, likely at the end of a range."""
-    return (rng.choice(INTEGERS) % 256**width).to_bytes(width, "little")
+    number: int = rng.choice(INTEGERS) % 256**width
+    return number.to_bytes(width, "little")
 
 
 def overwritten(data: bytes, at: int, new: bytes) -> bytes:

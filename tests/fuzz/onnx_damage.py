@@ -33,7 +33,8 @@ def damage_onnx(rng: Random, whole: bytes) -> bytes:
     file = onnx.ModelProto.FromString(whole)
     for _ in range(rng.randint(1, 3)):
         rng.choice(_DAMAGES)(file.graph, rng)
-    return file.SerializeToString()
+    damaged: bytes = file.SerializeToString()
+    return damaged
 
 
 def _one(items: Any, rng: Random) -> Any:

@@ -11,6 +11,7 @@ from functools import cache
 from importlib import resources
 from pathlib import Path
 from random import Random
+from typing import Any
 
 from tests.fuzz.apart import apart
 from tests.fuzz.area import Area, all_of
@@ -109,7 +110,7 @@ def _read_placement(path: Path) -> None:
     _simulate(path.parent, machine="toy4x4", placement=str(path))
 
 
-def _simulate(folder: Path, **words: str) -> None:
+def _simulate(folder: Path, **words: Any) -> None:
     """A step of a small model that is compiled with these words: what is read can be used."""
     import wsesim
     from tests.fuzz.graphs import write_text
@@ -308,8 +309,8 @@ def _command(word: str, *options: str) -> None:
         try:
             status = main([*_FIXED[word], *options])
         except SystemExit as left:  # argparse's way
-            status = left.code
-    if status in (0, None):
+            status = int(left.code or 0)
+    if status == 0:
         return
     said = err.getvalue()
     assert status == 2 and "error: " in said, (status, said[-500:])

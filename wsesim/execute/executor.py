@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence as Ids
-from typing import Any
+from typing import Any, Literal, overload
 
 import numba
 import numpy as np
@@ -54,6 +54,16 @@ class Executor:
         """A copy of a text's cache, to go on differently (same bits as if its tokens had been appended again)."""
         with _one_at_a_time:
             return sequence.copy()
+
+    @overload
+    def step(
+        self, sequence: Sequence, token_ids: Ids[int], logits: Literal[True] = True, *, phase: str = DECODE
+    ) -> NDArray[np.float32]: ...
+
+    @overload
+    def step(
+        self, sequence: Sequence, token_ids: Ids[int], logits: bool, *, phase: str = DECODE
+    ) -> NDArray[np.float32] | None: ...
 
     def step(
         self, sequence: Sequence, token_ids: Ids[int], logits: bool = True, *, phase: str = DECODE
