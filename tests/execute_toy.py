@@ -153,6 +153,7 @@ def program(toy: Toy) -> Program:
         dimension=toy.dim,
         blocks=tuple(blocks),
         kernels=tuple(kernels),
+        stages=(),
         transfers=tuple(transfers),
         feedback=Feedback(source=name, target="b0", colours=()),
         colours=(),

@@ -209,7 +209,7 @@ def test_a_torch_module_of_the_user_s_own(capsys: Capsys) -> None:
 def test_what_a_crash_left_in_the_cache_is_made_again(capsys: Capsys, cache: Path) -> None:
     asked = ("complete", "Once", "--model", "tiny", *TOY, "--max-tokens", "3", "--json")
     whole = modelled(run(capsys, *asked).out)
-    for left in ("", "program 1\n", "graph tiny\n", '{"prefill 1 4": {"cycles": null}}', "\0\0\0"):
+    for left in ("", "program 2\n", "graph tiny\n", '{"prefill 1 4": {"cycles": null}}', "\0\0\0"):
         for kept in cache.rglob("*.txt"):
             kept.write_text(left, encoding="utf-8")
         assert modelled(run(capsys, *asked).out) == whole
@@ -290,7 +290,7 @@ def test_a_reader_that_leaves_is_no_error() -> None:
     """As `wsesim compile tiny --print emit | head -1`."""
     command = start(["compile", "tiny", *TOY, "--print", "emit"])
     assert command.stdout is not None
-    assert command.stdout.readline() == "program 1\n"
+    assert command.stdout.readline() == "program 2\n"
     command.stdout.close()
     _, err = command.communicate()
     assert command.returncode == 0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from fractions import Fraction
-from itertools import groupby
 
 import numpy as np
 import pytest
@@ -258,9 +257,9 @@ def test_a_shift_by_hand() -> None:
 def test_contexts_with_as_many_positions_on_the_fullest_line_share_a_graph(policy: str) -> None:
     """Where all lie on one line, every context has its own."""
     made = program("tiny", "wse3", kv=policy, block=(4, 4))
-    along, kernels = made.block("layer0").along, stages(made)[1]
+    along, stage = made.block("layer0").along, made.stages[1]
     one, full, more = (
-        expand_stage(made, kernels, 1, context, 1).plan for context in (along + 1, 2 * along, 2 * along + 1)
+        expand_stage(made, stage, 1, context, 1).plan for context in (along + 1, 2 * along, 2 * along + 1)
     )
     assert (one is full) == (policy != "concat")
     assert more is not full
@@ -306,7 +305,7 @@ def test_straggler_by_hand(slow: int, later: int) -> None:
 @pytest.mark.parametrize(("model", "machine", "reroutes"), [("tiny", "toy4x4", 4), ("smollm2-135m", "wse3", 6)])
 def test_reroutes_of_a_layer_by_hand(model: str, machine: str, reroutes: int) -> None:
     made = program(model, machine)
-    graph = expand_stage(made, stages(made)[1], 1, CONTEXT, 1).plan.graph
+    graph = expand_stage(made, made.stages[1], 1, CONTEXT, 1).plan.graph
     rerouting = np.array([operation.op == REROUTE for operation in graph.operations])[graph.operation]
     on_each_pe = np.bincount(graph.pe[rerouting], minlength=graph.pes)
     assert on_each_pe.max() == reroutes
@@ -340,10 +339,6 @@ def test_no_feedback_where_sampler_and_entry_are_one_pe() -> None:
     made = program("tiny", "toy4x4")
     assert sampler_pe(made) == entry_pe(made)
     assert expand_feedback(made) is None
-
-
-def stages(made: Program) -> list[tuple[Kernel, ...]]:
-    return [tuple(kernels) for _, kernels in groupby(made.kernels, key=lambda k: k.name.partition(".")[0])]
 
 
 def deliveries(graph: TaskGraph) -> Counter[tuple[str, int]]:
@@ -403,10 +398,10 @@ def test_every_wavelet_that_a_stage_sends_is_received(
     # each sum is one message
     options = {"softmax": "two_pass" if model == "tiny" else "fused", "collective": "streamed_two_phase"}
     made = program(model, machine, strategy, **options)
-    for kernels in stages(made):
-        graph = expand_stage(made, kernels, tokens, CONTEXT, CANDIDATES).plan.graph
+    for stage in made.stages:
+        graph = expand_stage(made, stage, tokens, CONTEXT, CANDIDATES).plan.graph
         expected: Counter[tuple[str, int]] = Counter()
-        for kernel in kernels:
+        for kernel in made.kernels_in(stage):
             for drops, elements in expected_deliveries(made, kernel, tokens):
                 expected[kernel.name.rpartition(".")[2], made.machine.wavelets(elements, "fp16")] += drops
         assert deliveries(graph) == +expected
@@ -454,12 +449,12 @@ def line_wavelets(made: Program, transfer: Transfer, line: int, tokens: int) -> 
 
 def test_equal_stages_share_one_graph_and_unequal_ones_do_not() -> None:
     made = program("smollm2-135m", "wse3")
-    first, second = (expand_stage(made, kernels, 1, 1, 1) for kernels in stages(made)[1:3])
+    first, second = (expand_stage(made, stage, 1, 1, 1) for stage in made.stages[1:3])
     assert first.window != second.window
     assert first.plan is second.plan
     x, y = second.window.x + 1, second.window.y + 1
     slow = dataclasses.replace(made, machine=dataclasses.replace(made.machine, slow=(SlowPE(x, y, Fraction(2)),)))
-    first, second = (expand_stage(slow, kernels, 1, 1, 1) for kernels in stages(made)[1:3])
+    first, second = (expand_stage(slow, stage, 1, 1, 1) for stage in slow.stages[1:3])
     assert first.plan is not second.plan
     graphs = [segment.plan.graph for segment in (first, second)]
     computes = [np.array([o.computes for o in graph.operations])[graph.operation] for graph in graphs]

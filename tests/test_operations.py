@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import groupby
 
 import numpy as np
 import pytest
@@ -18,8 +17,8 @@ from wsesim.engine.expand.transfer import expand_feedback, expand_transfer
 from wsesim.engine.graph.taskgraph import RECEIVE, SEND, TaskGraph
 from wsesim.machine import Rect, load_machine
 from wsesim.program import Program
-from wsesim.program.kernels import ACROSS, ALONG, Embed, Kernel
-from wsesim.program.parts import Block
+from wsesim.program.kernels import ACROSS, ALONG
+from wsesim.program.parts import EMBED, Block
 from wsesim.program.routes import transfer_paths
 
 PLACES = (("tiny", "toy4x4", "pipelined"), ("tiny", "wse3", "shared"), (UNTIED, "wse3", "pipelined"))
@@ -27,8 +26,7 @@ PARAMETERS = pytest.mark.parametrize("place", PLACES, ids=lambda p: f"{getattr(p
 
 
 def stage_segments(made: Program) -> Iterator[Segment]:
-    for _, kernels in groupby(made.kernels, key=lambda kernel: kernel.name.partition(".")[0]):
-        yield expand_stage(made, tuple(kernels), 2, 40, 4)
+    yield from (expand_stage(made, stage, 2, 40, 4) for stage in made.stages)
 
 
 @PARAMETERS
@@ -51,9 +49,8 @@ def test_cycles_and_message_lengths_follow_from_operations(place: tuple[str, str
 def test_messages_have_the_colours_of_the_program(place: tuple[str, str, str]) -> None:
     made = program(*place)
     uses = {(use.block, use.kind): set(use.colours) for use in made.colours}
-    for kernels, segment in zip(_stages(made), stage_segments(made), strict=True):
-        block = kernels[0].block
-        own = uses[block, ALONG] | (uses[block, "embed"] if isinstance(kernels[0], Embed) else set())
+    for stage, segment in zip(made.stages, stage_segments(made), strict=True):
+        own = uses[stage.block, ALONG] | (uses[stage.block, "embed"] if stage.kind == EMBED else set())
         assert set(merge([segment], segment.window).colour.tolist()) <= own
     for transfer in made.transfers:
         segment = expand_transfer(made, transfer, 1)
@@ -71,11 +68,6 @@ def test_the_feedback_has_the_colour_of_the_program() -> None:
     back = expand_feedback(made)
     assert back is not None
     assert tuple(merge([back], back.window).colour) == made.feedback.colours
-
-
-def _stages(made: Program) -> Iterator[tuple[Kernel, ...]]:
-    for _, kernels in groupby(made.kernels, key=lambda kernel: kernel.name.partition(".")[0]):
-        yield tuple(kernels)
 
 
 def line_graph(length: int, algorithm: str, axis: str = ALONG) -> TaskGraph:

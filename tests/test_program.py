@@ -283,7 +283,7 @@ def test_a_text_cut_off_anywhere_is_refused(tiny: Program) -> None:
 
 TRAP = "__import__('pathlib').Path('trap').touch()"
 BROKEN: dict[str, tuple[str, str, str]] = {
-    "other version": ("program 1", "program 2", "version 1"),
+    "other version": ("program 2", "program 1", "version 2"),
     "unknown word": ("feedback Feedback", "backfeed Feedback", "line 4 of the Program: unknown word 'backfeed'"),
     "unknown constructor": ("machine Machine(", "machine Wafer(", "unknown constructor 'Wafer'"),
     "call in place of a value": ("x=0, y=0", f"x={TRAP}, y=0", "unknown constructor"),
@@ -330,7 +330,7 @@ def test_a_broken_text_is_refused_and_never_run(
     assert [p.name for p in tmp_path.iterdir()] == ["p.txt"]
 
 
-@pytest.mark.parametrize("content", [b"", b"\n\n", b"\xff\xfe", b"program 1", b"program 1\nend\n"])
+@pytest.mark.parametrize("content", [b"", b"\n\n", b"\xff\xfe", b"program 2", b"program 2\nend\n"])
 def test_a_file_that_is_no_program_is_refused(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "p.txt").write_bytes(content)
     with pytest.raises(ProgramTextError):
@@ -349,6 +349,17 @@ def _kernel(made: Program, name: str, change: Callable[[Any], Kernel]) -> Progra
 
 def _set(name: str, **fields: Any) -> Callable[[Program], Program]:
     return lambda made: _kernel(made, name, lambda k: dataclasses.replace(k, **fields))
+
+
+def _stage(index: int, **changes: Any) -> Callable[[Program], Program]:
+    """With one stage changed."""
+
+    def change(program: Program) -> Program:
+        stages = list(program.stages)
+        stages[index] = dataclasses.replace(stages[index], **changes)
+        return dataclasses.replace(program, stages=tuple(stages))
+
+    return change
 
 
 def _first(items: str, **fields: Any) -> Callable[[Program], Program]:
@@ -448,6 +459,23 @@ BREAKERS: dict[str, list[Callable[[Program], Program]]] = {
         _program(lambda p: {"kernels": p.kernels[1:]}),
         _program(lambda p: {"kernels": p.kernels[:-1]}),
         _program(lambda p: {"kernels": ()}),
+    ],
+    "stages are an embedding, layers with their numbers, a head and a sample": [
+        _program(lambda p: {"stages": ()}),
+        _program(lambda p: {"stages": p.stages[1:]}),
+        _program(lambda p: {"stages": p.stages[:-1]}),
+        _stage(1, kind="head"),
+        _stage(1, kind="other"),
+        _stage(1, layer=None),
+        _stage(0, layer=0),
+    ],
+    "stages hold all kernels, in order, each on the stage's block": [
+        _stage(1, start=2),
+        _stage(1, stop=8),
+        _stage(1, block="layer1"),
+        _stage(1, block="nowhere"),
+        _stage(-1, stop=10_000),
+        _program(lambda p: {"stages": (*p.stages[:1], *p.stages[2:])}),
     ],
     "blocks split the residual stream over rows or columns": [_first("blocks", axis="diagonals")],
     "a product is summed along or across its block": [_set("layer0.qkv", axis="add_1")],

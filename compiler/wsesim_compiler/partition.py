@@ -1,7 +1,7 @@
 """Partition: the Graph cut into stages, each value with the axis that it is split over.
 
 Partition  graph, stages
-Stage      name, kind (embed | layer | head), fused
+Stage      name, kind, layer, fused           kind: embed, layer, head; of a layer's halves: attention, ffn
 Fused      role, nodes                       nodes that become one kernel: linears of the same source, or one node
 """
 
@@ -11,6 +11,7 @@ import dataclasses
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+from wsesim.program.parts import ATTENTION, FFN, LAYER
 from wsesim.tables import Table
 from wsesim_compiler.ir import Graph, Node
 from wsesim_compiler.line import word
@@ -36,16 +37,17 @@ class Stage:
     fused: tuple[Fused, ...]
     source: str  # value of the residual stream that enters; "" for embed
     target: str  # value that leaves
+    layer: int | None = None  # number of the layer, from 0
 
     @property
     def halves(self) -> tuple[Stage, ...]:
         """Attention and FFN of a layer, cut behind the first add to the residual stream; () for what has no two."""
         first = next((n for n, fused in enumerate(self.fused, start=1) if fused.nodes[0].op == "add"), 0)
-        if self.kind != "layer" or first in (0, len(self.fused)):
+        if self.kind != LAYER or first in (0, len(self.fused)):
             return ()
         middle = self.fused[first - 1].nodes[0].name
-        attention = Stage(f"{self.name}_attn", self.kind, self.fused[:first], self.source, middle)
-        return attention, Stage(f"{self.name}_ffn", self.kind, self.fused[first:], middle, self.target)
+        attention = Stage(f"{self.name}_attn", ATTENTION, self.fused[:first], self.source, middle, self.layer)
+        return attention, Stage(f"{self.name}_ffn", FFN, self.fused[first:], middle, self.target, self.layer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,7 @@ class Partition:
 
     @property
     def layers(self) -> tuple[Stage, ...]:
-        return tuple(s for s in self.stages if s.kind == "layer")
+        return tuple(s for s in self.stages if s.kind == LAYER)
 
     @property
     def tied(self) -> bool:

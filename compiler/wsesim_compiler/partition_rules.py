@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from itertools import pairwise
 
 from wsesim.program.kernels import ALONG, other_axis
+from wsesim.program.parts import EMBED, HEAD, LAYER
 from wsesim_compiler.errors import PartitionError
 from wsesim_compiler.ir import Node
 from wsesim_compiler.partition import Partition
@@ -25,7 +26,7 @@ def verify_partition(partition: Partition) -> None:
 def _chain(partition: Partition) -> Iterator[str]:
     kinds = [stage.kind for stage in partition.stages]
     layers = len(kinds) - 2
-    if layers < 1 or kinds != ["embed", *["layer"] * layers, "head"]:
+    if layers < 1 or kinds != [EMBED, *[LAYER] * layers, HEAD]:
         yield ", ".join(kinds) or "no stage"
     names = Counter(stage.name for stage in partition.stages)
     yield from (f"{name} is there {count} times" for name, count in names.items() if count > 1)

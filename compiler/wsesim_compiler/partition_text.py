@@ -9,7 +9,10 @@ graph NAME
 
 from __future__ import annotations
 
+from itertools import count
+
 from wsesim.errors import brief
+from wsesim.program.parts import LAYER
 from wsesim_compiler.errors import GraphSyntaxError, PartitionError
 from wsesim_compiler.ir import Graph, Node, TensorType
 from wsesim_compiler.line import Line
@@ -71,11 +74,11 @@ class _Parts:
 
     def partition(self) -> Partition:
         widths = {node.name: _features(node) for node in self._graph.nodes}
-        stages = tuple(
-            Stage(name, kind, tuple(fused), "" if source == self._tokens else source, target)
-            for (name, kind, source, target), fused in zip(self._stages, self._fused, strict=True)
-        )
-        return Partition(self._graph, stages, self._axes, widths)
+        stages, layers = [], count()
+        for (name, kind, source, target), fused in zip(self._stages, self._fused, strict=True):
+            entering = "" if source == self._tokens else source
+            stages.append(Stage(name, kind, tuple(fused), entering, target, next(layers) if kind == LAYER else None))
+        return Partition(self._graph, tuple(stages), self._axes, widths)
 
     def _stage(self, line: Line) -> None:
         name, kind = line.word(), line.word()

@@ -13,7 +13,7 @@ Damage = Callable[[Random, bytes], bytes]
 MAGIC = (
     b"GGUF",
     b"PK\x03\x04",
-    b"program 1\n",
+    b"program 2\n",
     b"\x1f\x8b\x08",
     b"\x80\x04.",
     b"\xef\xbb\xbf",

@@ -1,10 +1,11 @@
 """Programs read from text and files, and written to files. `parse_program(program.text()) == program`.
 
-program 1
+program 2
 header(model='tiny', ...)
 machine Machine(name='toy4x4', ...)
 block Block(name='layer0', x=0, ...)
 kernel Linear(name='layer0.qkv', ...)
+stage Stage(name='layer0', kind='layer', layer=0, ...)
 ...
 end
 """
@@ -23,7 +24,7 @@ from wsesim.program.errors import ProgramTextError
 from wsesim.program.kernels import KERNEL_TYPES, Output, WeightRef
 from wsesim.program.kv import KVCache
 from wsesim.program.layout import Heads, Uniform
-from wsesim.program.parts import Block, BlockMemory, ColourUse, Feedback, Transfer
+from wsesim.program.parts import Block, BlockMemory, ColourUse, Feedback, Stage, Transfer
 from wsesim.program.program import END, LISTS, SINGLE, VERSION, Program
 from wsesim.program.text import UNREADABLE, read_constructor, read_keywords
 from wsesim.program.verify import verify_program
@@ -31,7 +32,7 @@ from wsesim.program.verify import verify_program
 _TYPES: dict[str, type] = {
     t.__name__: t
     for t in (
-        *(Machine, Fabric, Host, OpCost, Rect, SlowPE, Block, Transfer, Feedback, ColourUse, BlockMemory),
+        *(Machine, Fabric, Host, OpCost, Rect, SlowPE, Block, Stage, Transfer, Feedback, ColourUse, BlockMemory),
         *(Uniform, Heads, KVCache, Output, WeightRef, *KERNEL_TYPES),
     )
 }

@@ -9,6 +9,10 @@ from wsesim.program.layout import Layout
 
 AXES = ("rows", "columns")
 
+EMBED, LAYER, ATTENTION, FFN, HEAD, SAMPLE = STAGE_KINDS = ("embed", "layer", "attention", "ffn", "head", "sample")
+LAYER_KINDS = (LAYER, ATTENTION, FFN)
+"""Kinds of the stages between the embedding and the head: a whole layer, or one half of it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Block:
@@ -34,6 +38,21 @@ class Block:
     def across(self) -> int:
         """Positions over which it is replicated."""
         return self.columns if self.axis == "rows" else self.rows
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A part of the model that runs on one block: the Program's kernels [start, stop).
+
+    `kind` is one of STAGE_KINDS. `layer` is the layer's number, from 0, or None for a stage of no layer.
+    """
+
+    name: str
+    kind: str
+    layer: int | None
+    block: str
+    start: int
+    stop: int
 
 
 @dataclass(frozen=True, slots=True)

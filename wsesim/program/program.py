@@ -9,16 +9,17 @@ from dataclasses import dataclass
 
 from wsesim.machine import Machine
 from wsesim.machine.text import machine_notes
-from wsesim.program.kernels import Kernel, in_phase
-from wsesim.program.parts import Block, BlockMemory, ColourUse, Feedback, Transfer
+from wsesim.program.kernels import Kernel, in_phase, kernel_inputs
+from wsesim.program.parts import Block, BlockMemory, ColourUse, Feedback, Stage, Transfer
 from wsesim.program.text import constructor
 from wsesim.tables import Table, si_bytes
 
-VERSION = 1  # of the Program's meaning; part of the fingerprint
+VERSION = 2  # of the Program's meaning; part of the fingerprint
 
 LISTS = {
     "block": "blocks",
     "kernel": "kernels",
+    "stage": "stages",
     "transfer": "transfers",
     "colour": "colours",
     "memory": "memory",
@@ -50,6 +51,7 @@ class Program:
     dimension: int
     blocks: tuple[Block, ...]
     kernels: tuple[Kernel, ...]
+    stages: tuple[Stage, ...]
     transfers: tuple[Transfer, ...]
     feedback: Feedback
     colours: tuple[ColourUse, ...]
@@ -61,6 +63,14 @@ class Program:
 
     def kernels_of(self, block: str) -> tuple[Kernel, ...]:
         return tuple(k for k in self.kernels if k.block == block)
+
+    def kernels_in(self, stage: Stage) -> tuple[Kernel, ...]:
+        return self.kernels[stage.start : stage.stop]
+
+    def entering(self, stage: Stage) -> Transfer | None:
+        """The transfer that brings what the stage reads; None if the value is made on the stage's own block."""
+        read = {value for kernel in self.kernels_in(stage) for value in kernel_inputs(kernel)}
+        return next((t for t in self.transfers if t.target == stage.block and t.value in read), None)
 
     def in_phase(self, phase: str) -> Program:
         """The Program whose only collectives are those of DECODE or PREFILL."""

@@ -35,7 +35,7 @@ from wsesim.program.kernels import (
 )
 from wsesim.program.kv import KV_DTYPES, POLICIES, KVCache
 from wsesim.program.layout import Heads, Layout, Uniform
-from wsesim.program.parts import AXES, Block
+from wsesim.program.parts import AXES, EMBED, HEAD, LAYER_KINDS, SAMPLE, Block
 from wsesim.program.program import Program
 from wsesim.program.routes import (
     colour_conflicts,
@@ -78,7 +78,7 @@ def _dead(program: Program) -> Iterator[str]:
 
 
 def _duplicate_names(program: Program) -> Iterator[str]:
-    for items in (program.blocks, program.kernels, program.transfers):
+    for items in (program.blocks, program.kernels, program.stages, program.transfers):
         names = [item.name for item in items]
         yield from sorted({n for n in names if names.count(n) > 1} if len(set(names)) < len(names) else ())
 
@@ -160,6 +160,25 @@ def _wrong_ends(program: Program) -> Iterator[str]:
     if not kernels or not isinstance(kernels[-1], Sample):
         yield "the last kernel is no Sample"
     yield from (k.name for k in kernels[1:-1] if isinstance(k, Embed | Sample))
+
+
+def _wrong_kinds(program: Program) -> Iterator[str]:
+    kinds = [stage.kind for stage in program.stages]
+    if kinds[:1] != [EMBED] or kinds[-2:] != [HEAD, SAMPLE] or not set(kinds[1:-2]) <= set(LAYER_KINDS):
+        yield ", ".join(kinds) or "no stage"
+    yield from (s.name for s in program.stages if (s.layer is None) == (s.kind in LAYER_KINDS))
+
+
+def _wrong_slices(program: Program) -> Iterator[str]:
+    """Every kernel is in one stage, on the stage's block."""
+    begin = 0
+    for stage in program.stages:
+        if not begin == stage.start < stage.stop <= len(program.kernels):
+            yield f"{stage.name} has kernels {stage.start} to {stage.stop}"
+        yield from (f"{stage.name} has {k.name}" for k in program.kernels_in(stage) if k.block != stage.block)
+        begin = stage.stop
+    if begin != len(program.kernels):
+        yield f"{len(program.kernels) - begin} kernels after the last stage"
 
 
 def _without_memory(program: Program) -> Iterator[str]:
@@ -324,6 +343,7 @@ RULES: tuple[tuple[Rule, ...], ...] = (
         ("fields are in their range", _fields_out_of_range),
         ("each source has its target, layout, weight and eps, on segments of one length", _uneven_lists),
         ("kernels lead from the embedding to the sample", _wrong_ends),
+        ("stages are an embedding, layers with their numbers, a head and a sample", _wrong_kinds),
         (f"blocks split the residual stream over {' or '.join(AXES)}", _unknown_axes),
         (f"a product is summed {ALONG} or {ACROSS} its block", _unknown_ways),
     ),
@@ -341,6 +361,7 @@ RULES: tuple[tuple[Rule, ...], ...] = (
         ("colours are routable and not the host's", _colours_out_of_range),
         ("transfers keep off the colours of collectives", _colours_of_collectives),
         ("every block has its row of the memory map", _without_memory),
+        ("stages hold all kernels, in order, each on the stage's block", _wrong_slices),
     ),
     (("transfers have the kind and colours of their blocks", _wrong_transfers),),
     (

@@ -59,7 +59,7 @@ class MachineBounds:
 
 def lower_bounds(program: Program, step: Step) -> Bounds:
     """Bounds of a decode step, or of a whole prefill, whose last chunk has to make the way of any token."""
-    last = _last_pass(step)
+    last = _last_pass(program, step)
     hop_cycles = program.machine.fabric.hop_cycles
     return Bounds(
         _arithmetic_cycles(program, step),
@@ -109,10 +109,10 @@ def _graphs(run: SegmentRun) -> list[TaskGraph]:
     return [piece.graph for piece in run.effect.pieces] or [run.segment.plan.graph]
 
 
-def _last_pass(step: Step) -> tuple[SegmentRun, ...]:
+def _last_pass(program: Program, step: Step) -> tuple[SegmentRun, ...]:
     """The segments of the last chunk."""
     names = [run.segment.name for run in step.runs]
-    return step.runs[len(names) - 1 - names[::-1].index("embed") :]
+    return step.runs[len(names) - 1 - names[::-1].index(program.stages[0].name) :]
 
 
 def multiply_adds(program: Program) -> int:

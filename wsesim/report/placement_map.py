@@ -26,15 +26,15 @@ from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Bbox, ScaledTranslation
 
 from wsesim.machine import Rect
-from wsesim.program.parts import Block, Transfer
+from wsesim.program.parts import EMBED, HEAD, LAYER, LAYER_KINDS, Block, Transfer
 from wsesim.program.path import Path
 from wsesim.program.program import Program
 from wsesim.program.routes import feedback_path, transfer_paths
 
 Point = tuple[float, float]
 
-COLOURS = {"table": "#59a14f", "embed": "#59a14f", "head": "#d8a72a", "layer": "#4e79a7"}
-NAMES = {"table": "embedding and head", "embed": "embedding", "head": "head", "layer": "layers"}
+COLOURS = {"table": "#59a14f", EMBED: "#59a14f", HEAD: "#d8a72a", LAYER: "#4e79a7"}
+NAMES = {"table": "embedding and head", EMBED: "embedding", HEAD: "head", LAYER: "layers"}
 INK = "#1a1a1a"
 FONT_SIZES = (9.0, 8.0, 7.0, 6.0, 5.0)
 _SHARES = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
@@ -53,7 +53,7 @@ def draw_map(program: Program, axes: Axes) -> None:
     usable, shown = program.machine.usable, _shown(program)
     axes.add_patch(Rectangle((usable.x, usable.y), usable.columns, usable.rows, facecolor="#f2f2f2", edgecolor="none"))
     for block in program.blocks:
-        axes.add_patch(_rectangle(block, _tint(COLOURS[_role(block)], memory[block.name])))
+        axes.add_patch(_rectangle(block, _tint(COLOURS[_role(program, block)], memory[block.name])))
     reach = MOST_REACH * max(shown.columns, shown.rows)
     ways = [*((line, False) for line in _transfer_lines(program, reach)), *_feedback_line(program)]
     for line, dashed in ways:
@@ -84,8 +84,12 @@ def _frame(program: Program, axes: Axes, shown: Rect) -> None:
     )
 
 
-def _role(block: Block) -> str:
-    return next((role for role in COLOURS if block.name.startswith(role)), "layer")
+def _role(program: Program, block: Block) -> str:
+    """What the stages on a block are, as COLOURS names it: the embedding, the head, both, or layers."""
+    kinds = {stage.kind for stage in program.stages if stage.block == block.name}
+    if kinds & set(LAYER_KINDS):
+        return LAYER
+    return "table" if {EMBED, HEAD} <= kinds else HEAD if HEAD in kinds else EMBED
 
 
 def label_of(block: Block) -> str:
@@ -123,7 +127,7 @@ def _rectangle(block: Block, colour: Any) -> Rectangle:
 
 
 def _legend(program: Program) -> Iterator[Artist]:
-    roles = dict.fromkeys(map(_role, program.blocks))
+    roles = dict.fromkeys(_role(program, block) for block in program.blocks)
     yield from (Patch(facecolor=_tint(COLOURS[role], 1.0), label=NAMES[role]) for role in roles)
     yield Line2D([], [], color=INK, lw=1, marker=">", markersize=4, markevery=(1, 2), label="activations")
     if feedback_path(program) is not None:

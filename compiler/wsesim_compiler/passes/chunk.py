@@ -17,7 +17,8 @@ CHUNKS = (8, 4, 2, 1)
 def chunk(placement: Placement) -> Placement:
     """The placement with its `prefill_chunk`."""
     options = placement.options
-    alone = len([p for p in placement.blocks if any(s.startswith("layer") for s in p.stages)]) == 1
+    layers = {stage.name for stage in placement.partition.stages if stage.layer is not None}
+    alone = len([p for p in placement.blocks if layers & set(p.stages)]) == 1
     wanted = (options.prefill_chunk,) if options.prefill_chunk else CHUNKS if alone else (1,)
     kernels = [(p.block, placement.kernels_on(p)) for p in placement.blocks]
     for tokens in wanted:

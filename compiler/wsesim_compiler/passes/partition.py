@@ -11,6 +11,7 @@ from collections.abc import Callable
 from itertools import groupby
 
 from wsesim.program.kernels import ALONG, other_axis
+from wsesim.program.parts import EMBED, HEAD, LAYER
 from wsesim_compiler.errors import PartitionError
 from wsesim_compiler.ir import Graph, Node
 from wsesim_compiler.partition import Fused, Partition, Stage
@@ -62,16 +63,16 @@ def _residuals(graph: Graph) -> tuple[str, ...]:
 def _stages(graph: Graph, residuals: tuple[str, ...]) -> tuple[Stage, ...]:
     """Cuts before each half that holds an attention, and before the final norm."""
     halves = _halves(graph, residuals)
-    stages = [Stage("embed", "embed", _fused(halves[0]), "", halves[0][-1].name)]
+    stages = [Stage("embed", EMBED, _fused(halves[0]), "", halves[0][-1].name)]
     layers: list[list[Node]] = []
     for half in halves[1:-1]:
         if any(n.op == "attention" for n in half) or not layers:
             layers.append([])
         layers[-1].extend(half)
     for number, nodes in enumerate(layers):
-        stages.append(Stage(f"layer{number}", "layer", _fused(nodes), stages[-1].target, nodes[-1].name))
+        stages.append(Stage(f"layer{number}", LAYER, _fused(nodes), stages[-1].target, nodes[-1].name, number))
     head = halves[-1]
-    return (*stages, Stage("head", "head", _fused(head), stages[-1].target, head[-1].name))
+    return (*stages, Stage("head", HEAD, _fused(head), stages[-1].target, head[-1].name))
 
 
 def _halves(graph: Graph, residuals: tuple[str, ...]) -> list[list[Node]]:

@@ -8,7 +8,7 @@ from wsesim.machine import Machine
 from wsesim.machine.parts import dtype_bytes
 from wsesim.program.kernels import Kernel
 from wsesim.program.layout import Uniform, ceil_div
-from wsesim.program.parts import Block, BlockMemory
+from wsesim.program.parts import EMBED, Block, BlockMemory
 from wsesim_compiler.options import Collectives, Options
 from wsesim_compiler.partition import Partition, Stage
 from wsesim_compiler.placement.estimate import stage_cycles
@@ -129,8 +129,7 @@ def block_name(stages: tuple[Stage, ...]) -> str:
     """Name of the block that holds these stages."""
     if len(stages) == 1:
         return stages[0].name
-    last = stages[-1].name
-    return "table" if stages[0].kind == "embed" else f"{stages[0].name}_{last.removeprefix('layer')}"
+    return "table" if stages[0].kind == EMBED else f"{stages[0].name}_{stages[-1].layer}"
 
 
 def _block(size: tuple[int, int]) -> Block:

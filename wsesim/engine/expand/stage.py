@@ -16,7 +16,7 @@ from wsesim.engine.graph.taskgraph import Int64, TaskGraph
 from wsesim.machine import Machine, Rect
 from wsesim.program.collectives import reduction
 from wsesim.program.kernels import ACROSS, ALONG, SEGMENT, Embed, Kernel, Linear, Output, Sample, Score, WeightRef
-from wsesim.program.parts import Block
+from wsesim.program.parts import Block, Stage
 from wsesim.program.program import Program
 from wsesim.program.routes import entry_pe
 
@@ -39,9 +39,9 @@ class StageKey:
     routes: str  # that are in place before
 
 
-def expand_stage(program: Program, kernels: tuple[Kernel, ...], tokens: int, context: int, candidates: int) -> Segment:
-    """The segment of `tokens` new tokens over `context` positions (the new ones counted in) on the kernels' block."""
-    block = program.block(kernels[0].block)
+def expand_stage(program: Program, stage: Stage, tokens: int, context: int, candidates: int) -> Segment:
+    """The segment of a stage for `tokens` new tokens over `context` positions, the new ones counted in."""
+    block, kernels = program.block(stage.block), program.kernels_in(stage)
     key = StageKey(
         tuple(_nameless(k) for k in kernels),
         local_machine(program.machine, block.rect),
@@ -56,7 +56,7 @@ def expand_stage(program: Program, kernels: tuple[Kernel, ...], tokens: int, con
     )
     within, plan = _plan(key)
     window = Rect(block.x + within.x, block.y + within.y, within.columns, within.rows)
-    return Segment(kernels[0].name.partition(".")[0], window, plan, _colours(program, block))
+    return Segment(stage.name, window, plan, _colours(program, block))
 
 
 def _colours(program: Program, block: Block) -> tuple[int, ...]:

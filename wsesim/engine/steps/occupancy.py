@@ -14,7 +14,7 @@ class Occupancy:
     """For how long each block is held by a step's runs: its kernels and the transfers to and from it."""
 
     def __init__(self, program: Program) -> None:
-        self._blocks: dict[str, tuple[str, ...]] = {k.name.partition(".")[0]: (k.block,) for k in program.kernels}
+        self._blocks: dict[str, tuple[str, ...]] = {stage.name: (stage.block,) for stage in program.stages}
         self._blocks |= {f"{t.source}->{t.target}": (t.source, t.target) for t in program.transfers}
         self._ring = program.kernels[0].block == program.kernels[-1].block
         self._held: defaultdict[str, int] = defaultdict(int)

@@ -12,7 +12,6 @@ import dataclasses
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import groupby
 
 import numpy as np
 
@@ -25,9 +24,10 @@ from wsesim.engine.expand.transfer import expand_feedback, expand_transfer, tran
 from wsesim.engine.graph.taskgraph import Int64
 from wsesim.engine.steps.occupancy import Occupancy, busy_cycles
 from wsesim.errors import keyword
-from wsesim.program.kernels import DECODE, PREFILL, Kernel, Sample, Score
+from wsesim.program.kernels import DECODE, PREFILL, Kernel, Score
 from wsesim.program.kv import KVCache
 from wsesim.program.layout import ceil_div
+from wsesim.program.parts import SAMPLE, Stage
 from wsesim.program.program import Program
 from wsesim.program.routes import entry_pe, sampler_pe
 from wsesim.progress import working
@@ -122,10 +122,9 @@ class Timing:
         self.cache = cache or EffectCache()
         self.free_links = free_links
         self._phases = {phase: program.in_phase(phase) for phase in (DECODE, PREFILL)}
-        self._stages = {phase: _stages(own) for phase, own in self._phases.items()}
-        self._leading = {t.name.partition("_to_")[2]: t for t in program.transfers}
+        self._entering = {s.name: transfer for s in program.stages if (transfer := program.entering(s))}
         self._caches = tuple(dict.fromkeys(_caches(program, program.kernels)))
-        self._ends = {stage: transfer_ends(program, transfer) for stage, transfer in self._leading.items()}
+        self._ends = {stage: transfer_ends(program, transfer) for stage, transfer in self._entering.items()}
         self._entrance = (np.array([entry_pe(program)]), next(iter(self._ends.values()))[0])
         self._segments: dict[tuple[object, ...], Segment] = {}
         self._steps: dict[tuple[object, ...], Step] = {}
@@ -220,30 +219,25 @@ class Timing:
         check_batch(self.program, batch)
         steps = (DECODE, batch, context + 1)
         return tuple(
-            self._leg(name, kernels, *steps, candidates if isinstance(kernels[0], Sample) else GREEDY)
-            for name, kernels in self._stages[DECODE]
+            self._leg(stage, *steps, candidates if stage.kind == SAMPLE else GREEDY) for stage in self.program.stages
         )
 
     def legs_of_chunk(self, tokens: int, context: int) -> tuple[Leg, ...]:
         """The stages that `tokens` of a prompt go through, not run, up to the last layer; they end at `context`."""
-        return tuple(
-            self._leg(name, kernels, PREFILL, tokens, context, GREEDY) for name, kernels in self._stages[PREFILL][:-2]
-        )
+        return tuple(self._leg(stage, PREFILL, tokens, context, GREEDY) for stage in self.program.stages[:-2])
 
     def kinds_of_chunk(self, tokens: int) -> int:
         """Among the chunks of a prompt, how many differ in what decides their segments."""
         chunk = self.program.prefill_chunk
         return len({self._kind(chunk, min(stop, tokens)) for stop in range(chunk, tokens + chunk, chunk)})
 
-    def _leg(
-        self, name: str, kernels: tuple[Kernel, ...], phase: str, tokens: int, context: int, candidates: int
-    ) -> Leg:
+    def _leg(self, stage: Stage, phase: str, tokens: int, context: int, candidates: int) -> Leg:
         """`context` has the new tokens in it."""
-        stage = self._stage(phase, kernels, tokens, context, candidates)
-        transfer = self._leading.get(name)
+        segment = self._stage(phase, stage, tokens, context, candidates)
+        transfer = self._entering.get(stage.name)
         if transfer is None:
-            return Leg(kernels[0].block, None, None, stage)
-        return Leg(kernels[0].block, expand_transfer(self.program, transfer, tokens), self._ends[name], stage)
+            return Leg(stage.block, None, None, segment)
+        return Leg(stage.block, expand_transfer(self.program, transfer, tokens), self._ends[stage.name], segment)
 
     def _decode(self, context: int, candidates: int, batch: int) -> Step:
         wafer = Wafer(self.program.machine, self.cache, free_links=self.free_links)
@@ -265,34 +259,34 @@ class Timing:
     def _body(self, wafer: Wafer, phase: str, tokens: int, context: int, *, last: int) -> list[SegmentRun]:
         """Embedding, layers and the transfer of `last` tokens to the head."""
         runs = []
-        *before, (head, _), _ = self._stages[phase]
+        *before, head, _ = self.program.stages
         credit: tuple[int, int] | None = wafer.hold(*self._entrance)
         with working("simulating the step", len(before), "stage", steady=False) as work:
-            for work.done, (name, kernels) in enumerate(before):
-                runs += self._move(wafer, name, tokens)
-                runs.append(wafer.run(self._stage(phase, kernels, tokens, context, GREEDY), credit))
+            for work.done, stage in enumerate(before):
+                runs += self._move(wafer, stage, tokens)
+                runs.append(wafer.run(self._stage(phase, stage, tokens, context, GREEDY), credit))
                 credit = None
         return runs + (self._move(wafer, head, last) if last else [])
 
-    def _move(self, wafer: Wafer, stage: str, tokens: int) -> list[SegmentRun]:
-        transfer = self._leading.get(stage)
+    def _move(self, wafer: Wafer, stage: Stage, tokens: int) -> list[SegmentRun]:
+        transfer = self._entering.get(stage.name)
         if transfer is None:
             return []
-        credit = wafer.hold(*self._ends[stage])
-        moved = self._segment((stage, tokens), lambda: expand_transfer(self.program, transfer, tokens))
+        credit = wafer.hold(*self._ends[stage.name])
+        moved = self._segment((stage.name, tokens), lambda: expand_transfer(self.program, transfer, tokens))
         return [wafer.run(moved, credit)]
 
-    def _stage(self, phase: str, kernels: tuple[Kernel, ...], tokens: int, context: int, candidates: int) -> Segment:
+    def _stage(self, phase: str, stage: Stage, tokens: int, context: int, candidates: int) -> Segment:
         """Positions of a line, not tokens of context, decide a segment."""
-        caches = dict.fromkeys(_caches(self.program, kernels))
+        caches = dict.fromkeys(_caches(self.program, self.program.kernels_in(stage)))
         key = (
             phase,
-            kernels[0].name,
+            stage.name,
             tokens,
             candidates,
             *(cache.positions(context, along) for cache, along in caches),
         )
-        return self._segment(key, lambda: expand_stage(self._phases[phase], kernels, tokens, context, candidates))
+        return self._segment(key, lambda: expand_stage(self._phases[phase], stage, tokens, context, candidates))
 
     def _segment(self, key: tuple[object, ...], expand: Callable[[], Segment]) -> Segment:
         """The most recent segments are kept: of every stage and transfer, a few contexts."""
@@ -306,8 +300,8 @@ class Timing:
         self, wafer: Wafer, phase: str, runs: list[SegmentRun], tokens: int, context: int, candidates: int
     ) -> tuple[int, int]:
         """Appends head, draw, and the ids' way back for `tokens`; cycles at which the ids and the logits are there."""
-        last = self._stages[phase][-2:]
-        runs += (wafer.run(self._stage(phase, kernels, tokens, context, candidates)) for _, kernels in last)
+        last = self.program.stages[-2:]
+        runs += (wafer.run(self._stage(phase, stage, tokens, context, candidates)) for stage in last)
         logits_end = runs[-2].end
         back: Segment | None = expand_feedback(self.program, tokens)
         runs += [wafer.run(back)] if back else []
@@ -327,13 +321,6 @@ def check_batch(program: Program, batch: int, in_flight: int = 1) -> None:
         raise SequencesError(
             f"batch {batch}: the buffers are for a batch of {program.batch}; compile with {keyword('batch', batch)}"
         )
-
-
-def _stages(program: Program) -> list[tuple[str, tuple[Kernel, ...]]]:
-    """Kernels by stage in order; the draw is a stage of its own, so that the logits' time is known."""
-    body = [k for k in program.kernels if not isinstance(k, Sample)]
-    stages = [(name, tuple(kernels)) for name, kernels in groupby(body, key=lambda k: k.name.partition(".")[0])]
-    return [*stages, ("sample", tuple(k for k in program.kernels if isinstance(k, Sample)))]
 
 
 def _caches(program: Program, kernels: tuple[Kernel, ...]) -> Iterator[tuple[KVCache, int]]:
