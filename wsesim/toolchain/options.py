@@ -1,13 +1,12 @@
-"""One table of options: each class is a group, each field an option with its type, its default and its help.
+"""The table of options: each class is a group, each field an option with its type, its default and its help.
 
-    Lowering      how a model is compiled: machine, strategy, ...
-    StepOptions   which step is simulated: phase, context, ...
-    TextOptions   what the text comes from: weights, text_from, dtype
-    Request...    what a completion is asked for: max_tokens, temperature, ...
+    Lowering        how a model is compiled: machine, strategy, ...
+    StepOptions     which step is simulated: phase, context, ...
+    TextOptions     where the text comes from: weights, text_from, dtype
+    RequestOptions  how a prompt is continued: max_tokens, temperature, ...
 
 The command line makes its arguments from the table (`wsesim/cli/parser.py`): `max_context` is `--max-context`. The
-Python calls have the same keywords; `tests/test_options.py` compares their signatures with the table. The cache of
-Programs is keyed by the value of `Lowering`.
+Python calls have the same keywords; `tests/test_options.py` compares their signatures with the table.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ DEFAULT_MACHINE = "wse3"
 DEFAULT_CONTEXT = 8192
 PHASES = ("decode", "prefill")
 
-# What the lowering passes to its observer, in order.
+# The stages that the lowering passes to its observer, in order.
 STAGES = ("graph", "canonicalize", "recognize", "partition", "place", "choose", "route", "plan_memory", "emit")
 
 P = ParamSpec("P")
@@ -39,7 +38,7 @@ Group = TypeVar("Group")
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One option. `metavar` is its value in a usage line, "" where the option is a switch."""
+    """One option. `metavar` stands for its value in a usage line; it is "" for a switch."""
 
     name: str
     type: Any
@@ -58,74 +57,99 @@ def _option(default: Any, metavar: str, help: str, *, on_command_line: bool = Tr
 class Lowering:
     """How a model is compiled."""
 
-    machine: str | Machine = _option(
-        DEFAULT_MACHINE, "M", "a name of `wsesim machines`, or a .toml file; in Python also a Machine"
+    machine: str | Machine = _option(DEFAULT_MACHINE, "MACHINE", "a name in `wsesim machines`, or a .toml file")
+    strategy: str = _option(
+        "pipelined",
+        "STRATEGY",
+        "pipelined (each layer has its own block of PEs), shared (all layers share one block) or hybrid (several "
+        "layers share a block)",
     )
-    strategy: str = _option("pipelined", "S", "pipelined, shared or hybrid")
     layers_per_block: int | None = _option(None, "N", "layers that share a block, with strategy hybrid")
     block: tuple[int, int] | None = _option(
-        None, "WxH", "columns x rows of a block of layers (default: the compiler's choice)"
+        None, "WxH", "size of a block of layers: columns x rows of PEs (default: the compiler chooses)"
     )
-    order: str = _option("serpentine", "O", "order of the blocks: serpentine or row_major")
+    order: str = _option("serpentine", "ORDER", "order of the blocks on the wafer: serpentine or row_major")
     placement: str | None = _option(
-        None, "FILE", "a TOML that says what lies where, as `wsesim compile --print place` prints it"
+        None, "FILE", "place the blocks as this TOML file states; `wsesim compile --print place` prints such a file"
     )
-    defects: str | None = _option(None, "FILE", "a TOML of dead PEs: dead, dead_rows, dead_columns")
-    rope_theta: float | None = _option(None, "X", "RoPE's base, for an .onnx file whose external data is absent")
-    max_context: int | None = _option(None, "N", "tokens of a sequence (default: 8192, or the model's limit)")
+    defects: str | None = _option(
+        None, "FILE", "a TOML file of dead PEs, with the keys dead, dead_rows and dead_columns"
+    )
+    rope_theta: float | None = _option(None, "X", "base of RoPE, for an .onnx file whose weights file is missing")
+    max_context: int | None = _option(
+        None, "N", "most tokens of a sequence, prompt and answer together (default: 8192, or the model's limit)"
+    )
     sequences: int | None = _option(
-        None, "N", "sequences in the KV cache (default: 1; serving: as many as fit, up to 8)"
+        None, "N", "sequences that the KV cache holds (default: 1; wsesim serve: as many as fit, up to 8)"
     )
-    batch: int = _option(1, "N", "sequences whose tokens make a decode step together")
-    timing_dtype: str = _option("fp16", "D", "dtype of vector operations and wavelets: fp16, bf16, int8 or fp32")
-    kv: str = _option("interleaved", "POLICY", "where the KV cache lies: interleaved, shift or concat")
-    kv_dtype: str | None = _option(None, "D", "dtype of the KV cache: fp16, bf16 or int8 (default: the timing dtype)")
-    softmax: str = _option("two_pass", "S", "two_pass, or fused into the scan over the values")
+    batch: int = _option(1, "N", "sequences whose tokens go through a decode step together")
+    timing_dtype: str = _option(
+        "fp16", "DTYPE", "data type of vector operations and messages: fp16, bf16, int8 or fp32"
+    )
+    kv: str = _option("interleaved", "POLICY", "where new entries of the KV cache go: interleaved, shift or concat")
+    kv_dtype: str | None = _option(
+        None, "DTYPE", "data type of the KV cache: fp16, bf16 or int8 (default: the timing data type)"
+    )
+    softmax: str = _option("two_pass", "FORM", "two_pass, or fused with the weighted sum of the values")
     collective: str = _option(
         "auto",
-        "C",
-        "auto, chain, star, tree, two_phase[:GROUPS], two_phase_end[:GROUPS], ring; also as streamed_C",
+        "NAME",
+        "algorithm of the collectives: auto (for each kernel the fastest), chain, star, tree, two_phase[:GROUPS], "
+        "two_phase_end[:GROUPS] or ring; as streamed_NAME it is streamed",
     )
 
 
 @dataclass(frozen=True, slots=True)
 class StepOptions:
-    """Which step is simulated, and what else is asked about it."""
+    """Which step is simulated, and what else is reported about it."""
 
-    phase: str = _option("decode", "PHASE", " or ".join(PHASES))
-    context: int | None = _option(None, "N", "tokens in the KV cache before a decode step (default: 512, if it fits)")
-    tokens: int | None = _option(None, "N", "tokens of a prefill (default: 128, if it fits)")
-    in_flight: int = _option(1, "N", "decode steps of other sequences in different blocks at once: the steady state")
-    congestion: bool = _option(False, "", "simulate with free links too: what waiting for links costs")
-    sensitivity: bool = _option(False, "", "simulate with each constant of the machine 10 % higher")
+    phase: str = _option("decode", "PHASE", "decode (one token) or prefill (a prompt)")
+    context: int | None = _option(
+        None, "N", "tokens in the KV cache before the decode step (default: 512, or as many as fit)"
+    )
+    tokens: int | None = _option(None, "N", "tokens of the prompt in prefill (default: 128, or as many as fit)")
+    in_flight: int = _option(
+        1, "N", "decode steps of different sequences on the wafer at once; reports their steady state"
+    )
+    congestion: bool = _option(False, "", "simulate also with free links; reports what waiting for links costs")
+    sensitivity: bool = _option(
+        False, "", "simulate also with each constant of the machine 10 % higher; reports how the cycles change"
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class TextOptions:
-    """What the text comes from."""
+    """Where the text comes from."""
 
     weights: str | None = _option(
-        None, "PATH", "safetensors (file or folder) or GGUF with its tokenizer, of the model that the text is from"
+        None, "PATH", "weights of the model that makes the text: safetensors (file or folder) or GGUF, with a tokenizer"
     )
-    text_from: str | None = _option(None, "MODEL", "text and token counts of this model, times of the other")
-    dtype: str = _option("fp32", "D", "dtype of the weights in execution: fp32, bf16, fp16 or int8")
+    text_from: str | None = _option(
+        None, "MODEL", "take the text and the token counts from this model; the times stay those of the simulated one"
+    )
+    dtype: str = _option("fp32", "DTYPE", "data type of the weights in arithmetic: fp32, bf16, fp16 or int8")
 
 
 @dataclass(frozen=True, slots=True)
 class RequestOptions:
-    """What a completion is asked for. Without a seed a draw takes seed 0: the same call gives the same text."""
+    """How a prompt is continued. Without a seed, seed 0 is taken: the same call gives the same text."""
 
     max_tokens: int | None = _option(100, "N", "most tokens to generate")
-    temperature: float = _option(0.0, "T", "0 (greedy) to 1.5")
-    top_p: float = _option(1.0, "P", "draw from the likeliest tokens of this mass, above 0 to 1")
-    seed: int | None = _option(None, "N", "seed of the draws (default: 0)")
-    stop: str | Sequence[str] | None = _option(None, "TEXT", "end the text here; up to four times")
+    temperature: float = _option(0.0, "T", "0 takes the likeliest token; higher values, up to 1.5, draw more freely")
+    top_p: float = _option(1.0, "P", "draw from the likeliest tokens whose probabilities sum up to P, above 0 to 1")
+    seed: int | None = _option(None, "N", "seed of the draws; the same seed gives the same text (default: 0)")
+    stop: str | Sequence[str] | None = _option(
+        None, "TEXT", "end the answer before this text; may be given up to four times"
+    )
     arrival_s: float | None = _option(None, "S", "virtual time of arrival (default: now)", on_command_line=False)
 
 
 GROUPS = (Lowering, StepOptions, TextOptions, RequestOptions)
-SET_HELP = "change a field of the machine, as fabric.hop_cycles=1; may be given several times (docs/machines.md)"
-"""Of `--set`, which every command has that takes `--machine`. In Python it is `Machine.with_`."""
+SET_HELP = (
+    "change a field of the machine, for example fabric.hop_cycles=1; may be given several times (docs/machines.md "
+    "lists the fields)"
+)
+"""The help of `--set`, which every command with `--machine` has. In Python it is `Machine.with_`."""
 
 
 def options_in(*groups: type) -> dict[str, Option]:
@@ -146,8 +170,8 @@ def chosen(group: type[Group], values: Mapping[str, Any]) -> Group:
 def public(*groups: type) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Decorates a public call whose keywords are the options of `groups`, among others.
 
-    An unknown keyword raises UnknownKeywordError, which suggests the nearest; a value of another type than the table
-    says raises InvalidInputError. What takes long is shown on a terminal (`wsesim.progress`).
+    An unknown keyword raises UnknownKeywordError, which suggests the nearest one. A value of another type than the
+    table states raises InvalidInputError. On a terminal, long work shows its progress (`wsesim.progress`).
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
@@ -169,7 +193,7 @@ def public(*groups: type) -> Callable[[Callable[P, R]], Callable[P, R]]:
 
 
 def check_values(values: Mapping[str, object], options: Mapping[str, Option]) -> None:
-    """Raises InvalidInputError for the first value that is not of its option's type, or an empty path."""
+    """Raises InvalidInputError for the first value of another type than its option's, and for an empty path."""
     check_types(values, {name: option.type for name, option in options.items()})
     for name, value in values.items():
         if value == "" and name in options and options[name].metavar in ("FILE", "PATH"):
@@ -177,7 +201,7 @@ def check_values(values: Mapping[str, object], options: Mapping[str, Option]) ->
 
 
 def check_types(values: Mapping[str, object], hints: Mapping[str, Any]) -> None:
-    """Raises InvalidInputError for the first value that is of another type than `hints` say."""
+    """Raises InvalidInputError for the first value of another type than `hints` state."""
     for name, value in values.items():
         if name in hints and not is_a(value, hints[name]):
             raise InvalidInputError(f"`{name}` is {brief(value)}, not of type {shown(hints[name])}")
