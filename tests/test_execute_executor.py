@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from tests.execute_toy import Bf16Store, Store, Toy, llama64, program, weights
+from tests.programs import with_fields
 from wsesim.errors import InvalidInputError, UnknownNameError
 from wsesim.execute.errors import ContextOverflowError, KernelTypeError, TokenIdError, WeightShapeError
 from wsesim.execute.executor import Executor
@@ -53,24 +57,24 @@ TOYS = {
 }
 
 
-def executor(toy: Toy, **options) -> Executor:
+def executor(toy: Toy, **options: Any) -> Executor:
     return Executor(program(toy), Store(weights(toy)), **options)
 
 
-def run(made: Executor, ids=IDS) -> np.ndarray:
+def run(made: Executor, ids: Sequence[int] = IDS) -> NDArray[np.float32]:
     """Logits [T, vocabulary], token by token."""
     sequence = made.new_sequence()
     return np.array([made.step(sequence, [i]) for i in ids])
 
 
 @pytest.mark.parametrize("toy", TOYS.values(), ids=TOYS)
-def test_logits_are_the_models(toy):
+def test_logits_are_the_models(toy: Toy) -> None:
     np.testing.assert_allclose(run(executor(toy)), llama64(toy, weights(toy), IDS), atol=1e-4)
 
 
 @pytest.mark.parametrize("toy", TOYS.values(), ids=TOYS)
 @pytest.mark.parametrize("cuts", [(80,), (1, 79), (33, 40, 7), (64, 16)])
-def test_prefill_in_chunks_is_token_by_token_bit_for_bit(toy, cuts):
+def test_prefill_in_chunks_is_token_by_token_bit_for_bit(toy: Toy, cuts: tuple[int, ...]) -> None:
     made = executor(toy)
     sequence, first = made.new_sequence(), 0
     for cut in cuts:
@@ -80,14 +84,14 @@ def test_prefill_in_chunks_is_token_by_token_bit_for_bit(toy, cuts):
     assert sequence.position == len(IDS)
 
 
-def test_logits_not_asked_for_are_not_made_and_change_nothing():
+def test_logits_not_asked_for_are_not_made_and_change_nothing() -> None:
     made = executor(TOYS["chain"])
     sequence = made.new_sequence()
     assert made.step(sequence, IDS[:-1], logits=False) is None
     np.testing.assert_array_equal(made.step(sequence, IDS[-1:]), run(made)[-1])
 
 
-def test_runs_are_bit_identical_and_sequences_apart():
+def test_runs_are_bit_identical_and_sequences_apart() -> None:
     first, second = executor(TOYS["two_phase"]), executor(TOYS["two_phase"])
     expected = run(first)
     np.testing.assert_array_equal(expected, run(second))
@@ -98,7 +102,7 @@ def test_runs_are_bit_identical_and_sequences_apart():
 
 
 @pytest.mark.parametrize("toy", [Toy(), Toy(fused=True, qk_norm=True)], ids=["two passes", "fused"])
-def test_a_prompt_is_summed_in_its_own_order(toy):
+def test_a_prompt_is_summed_in_its_own_order(toy: Toy) -> None:
     """By the collectives of `in_phase`; a token after it by the decode step's again. Both have one cache."""
     phased = with_prompts(program(toy), "ring")
     made, store = Executor(phased, Store(weights(toy))), Store(weights(toy))
@@ -115,7 +119,7 @@ def test_a_prompt_is_summed_in_its_own_order(toy):
 def with_prompts(made: Program, collective: str) -> Program:
     """Another collective in prompts, for all kernels that may have one."""
     kernels = (
-        dataclasses.replace(k, prefill_reduce=collective) if hasattr(k, "prefill_reduce") and k.name != "head" else k
+        with_fields(k, prefill_reduce=collective) if hasattr(k, "prefill_reduce") and k.name != "head" else k
         for k in made.kernels
     )
     return dataclasses.replace(made, kernels=tuple(kernels))
@@ -128,7 +132,7 @@ def with_prompts(made: Program, collective: str) -> Program:
         *({"cache": KVCache(policy)} for policy in ("shift", "concat")),
     ],
 )
-def test_algorithm_and_placement_reach_the_last_bits_only(change):
+def test_algorithm_and_placement_reach_the_last_bits_only(change: dict[str, Any]) -> None:
     toy = TOYS["chain"]
     here, there = run(executor(toy)), run(executor(dataclasses.replace(toy, **change)))
     assert (here != there).any()
@@ -136,7 +140,7 @@ def test_algorithm_and_placement_reach_the_last_bits_only(change):
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("fp16", 5e-3), ("bf16", 4e-2), ("int8", 8e-2)])
-def test_stored_dtypes_round_the_weights(dtype, tolerance):
+def test_stored_dtypes_round_the_weights(dtype: str, tolerance: float) -> None:
     """Relative to the logits' spread. int8 keeps one scale per output row."""
     toy = TOYS["chain"]
     expected = llama64(toy, weights(toy), IDS)
@@ -145,7 +149,7 @@ def test_stored_dtypes_round_the_weights(dtype, tolerance):
 
 
 @pytest.mark.parametrize(("activations", "tolerance"), [("fp16", 1e-2), ("bf16", 1e-1)])
-def test_activations_are_rounded_where_kernels_end(activations, tolerance):
+def test_activations_are_rounded_where_kernels_end(activations: str, tolerance: float) -> None:
     toy = TOYS["chain"]
     logits, expected = run(executor(toy, activations=activations)), llama64(toy, weights(toy), IDS)
     assert 1e-5 < np.abs(logits - expected).max() / expected.std() < tolerance
@@ -155,12 +159,12 @@ def test_activations_are_rounded_where_kernels_end(activations, tolerance):
         assert not (logits.view(np.uint32) & 0xFFFF).any()
 
 
-def test_rounded_activations_do_not_depend_on_the_chunk_either():
+def test_rounded_activations_do_not_depend_on_the_chunk_either() -> None:
     made = executor(TOYS["two_phase"], activations="bf16")
     np.testing.assert_array_equal(made.step(made.new_sequence(), IDS), run(made)[-1])
 
 
-def test_raw_bf16_is_used_as_it_is():
+def test_raw_bf16_is_used_as_it_is() -> None:
     toy = TOYS["chain"]
     arrays = {
         name: (array.view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32) for name, array in weights(toy).items()
@@ -171,20 +175,20 @@ def test_raw_bf16_is_used_as_it_is():
     assert set(store.loads) == {name for name in arrays if "norm" in name}
 
 
-def test_a_tensor_that_several_outputs_share_is_read_once():
+def test_a_tensor_that_several_outputs_share_is_read_once() -> None:
     store = Store(weights(TOYS["chain"]))
     Executor(program(TOYS["chain"]), store)
     assert len(store.loads) == len(set(store.loads)) == len(store.arrays)
 
 
-def test_read_only_weights_will_do():
+def test_read_only_weights_will_do() -> None:
     arrays = weights(TOYS["chain"])
     for array in arrays.values():
         array.flags.writeable = False
     assert Executor(program(TOYS["chain"]), Store(arrays)) is not None
 
 
-def test_the_cache_grows_with_the_text():
+def test_the_cache_grows_with_the_text() -> None:
     toy = TOYS["one layer"]
     made = executor(toy)
     sequence = made.new_sequence()
@@ -195,7 +199,7 @@ def test_the_cache_grows_with_the_text():
     np.testing.assert_allclose(logits, llama64(toy, weights(toy), ids)[-1], atol=1e-4)
 
 
-def test_mistakes_are_named_and_change_nothing():
+def test_mistakes_are_named_and_change_nothing() -> None:
     toy = dataclasses.replace(TOYS["chain"], max_context=6)
     made = executor(toy)
     sequence = made.new_sequence()
@@ -213,7 +217,7 @@ def test_mistakes_are_named_and_change_nothing():
         made.step(sequence, [1])
 
 
-def test_wrong_weights_and_dtypes_are_refused():
+def test_wrong_weights_and_dtypes_are_refused() -> None:
     toy, arrays = TOYS["chain"], weights(TOYS["chain"])
     with pytest.raises(UnknownNameError, match="fp8"):
         executor(toy, dtype="fp8")
@@ -231,6 +235,7 @@ def test_a_kernel_that_is_only_timed_is_refused_by_name() -> None:
     toy = Toy()
     made = program(toy)
     add = TokenAdd("layer0.sum", made.kernels[1].block, "a", "b", "c", 4, 36)
-    with_it = dataclasses.replace(made, kernels=(*made.kernels[:2], add, *made.kernels[2:]))
+    kernels: tuple[Any, ...] = (*made.kernels[:2], add, *made.kernels[2:])  # no Kernel of a Program
+    with_it = dataclasses.replace(made, kernels=kernels)
     with pytest.raises(KernelTypeError, match=r"kernel layer0\.sum is a TokenAdd, which is timed but not executed"):
         Executor(with_it, Store(weights(toy)))

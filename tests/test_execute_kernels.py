@@ -6,9 +6,12 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import combinations
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from wsesim.execute import kernels, reference, tiles, values
 from wsesim.execute.merges import schedule, split_schedule
@@ -17,6 +20,8 @@ from wsesim.program.collectives import ALGORITHMS, COLLECTIVES, reduction
 from wsesim.program.kv import POLICIES, KVCache
 
 F = np.float32
+Floats = NDArray[np.float32]
+Arguments = tuple[Any, ...]  # of a kernel
 NONE = np.empty(0, F)
 WEIGHTS = ("fp32", "bf16", "fp16", "int8")
 
@@ -26,26 +31,27 @@ class Case:
     """A kernel, its arguments, which of them it fills, and a name. Workers that compute alike share `outputs`."""
 
     name: str
-    module: object
+    module: ModuleType
     kernel: str
-    make: Callable[[], tuple]
+    make: Callable[[], Arguments]
     filled: tuple[int, ...] = field(default=(-1,))
 
-    def run(self, function):
+    def run(self, function: Callable[..., object]) -> list[NDArray[Any]]:
         arguments = self.make()
         function(*arguments)
         return [arguments[i] for i in self.filled]
 
 
-def rng():
+def rng() -> np.random.Generator:
     return np.random.default_rng(11)
 
 
-def floats(*shape, scale=1.0):
+def floats(*shape: int, scale: float = 1.0) -> Floats:
     return (rng().standard_normal(shape) * scale).astype(F).reshape(-1)
 
 
-def stored(kind, *shape):
+def stored(kind: str, *shape: int) -> NDArray[Any]:
+    """Random weights as they are stored in a dtype of WEIGHTS."""
     x = rng().standard_normal(shape).astype(F)
     if kind == "bf16":
         return (x.view(np.uint32) >> 16).astype(np.uint16)
@@ -55,13 +61,15 @@ def stored(kind, *shape):
     return np.clip(x * 40, -127, 127).astype(np.int8) if kind == "int8" else x
 
 
-def shuffled(count):
+def shuffled(count: int) -> NDArray[np.int32]:
     """Which tile each visit reads."""
     return np.random.default_rng(count).permutation(count).astype(np.int32)
 
 
-def linear_case(tokens, positions, k, panels, algorithm, kind="fp32", workers=1):
-    def make():
+def linear_case(
+    tokens: int, positions: int, k: int, panels: int, algorithm: str, kind: str = "fp32", workers: int = 1
+) -> Case:
+    def make() -> Arguments:
         merges = split_schedule(positions, algorithm)
         x = floats(tokens, positions, k)
         x[:k] = 0  # padding
@@ -73,15 +81,14 @@ def linear_case(tokens, positions, k, panels, algorithm, kind="fp32", workers=1)
         weights = stored(kind, panels, positions, k, PANEL).reshape(-1)
         starts = merges.first(np.arange(panels * PANEL) % 37)
         order = (merges.order, merges.children, shuffled(positions), starts, places, workers, merges.depth)
-        order += (stack, scratch)
-        return (tokens, x, weights, scales, k, *order, np.full(tokens * row + 3, 9, F))
+        return (tokens, x, weights, scales, k, *order, stack, scratch, np.full(tokens * row + 3, 9, F))
 
     name = f"linear-{tokens}x{positions}x{k}x{panels}-{algorithm}-{kind}-{workers}"
     return Case(name, tiles, "linear", make)
 
 
-def embed_case(kind):
-    def make():
+def embed_case(kind: str) -> Case:
+    def make() -> Arguments:
         ids, places = np.array([3, 0, 6]), np.array([0, 1, -1, 2, 3, -1], np.int32)
         scales = np.abs(floats(7)) if kind == "int8" else NONE
         return 3, ids, stored(kind, 7, 4), scales, places, np.full(20, 9, F)
@@ -92,8 +99,10 @@ def embed_case(kind):
 GROUPS, REPEAT, SEGMENT, FEATURES = 2, 3, 3, 2
 
 
-def score_case(tokens, context, algorithm, policy="interleaved", workers=1, window=0):
-    def make():
+def score_case(
+    tokens: int, context: int, algorithm: str, policy: str = "interleaved", workers: int = 1, window: int = 0
+) -> Case:
+    def make() -> Arguments:
         merges = split_schedule(SEGMENT, algorithm)
         capacity = 3 * PANEL
         width = REPEAT * FEATURES
@@ -102,30 +111,44 @@ def score_case(tokens, context, algorithm, policy="interleaved", workers=1, wind
         starts = (group * SEGMENT * width + member * FEATURES).astype(np.int32)
         keys = floats(capacity * GROUPS * SEGMENT * FEATURES)
         shape = (starts, REPEAT, row, width, FEATURES, keys, F(0.3), merges.order, merges.children, shuffled(SEGMENT))
-        shape += (*spans_of(tokens, context, 5, policy, window), 5 if merges.split else 0, 2)
+        spans = (*spans_of(tokens, context, 5, policy, window), 5 if merges.split else 0, 2)
         stack = np.zeros(workers * merges.depth * PANEL, F)
         target = np.full(tokens * GROUPS * REPEAT * capacity, 9, F)
-        return (tokens, context, window, floats(tokens * row), *shape, workers, merges.depth, stack, capacity, target)
+        return (
+            tokens,
+            context,
+            window,
+            floats(tokens * row),
+            *shape,
+            *spans,
+            workers,
+            merges.depth,
+            stack,
+            capacity,
+            target,
+        )
 
     return Case(f"score-{tokens}-{context}-{algorithm}-{policy}-{workers}-{window}", tiles, "score", make)
 
 
-def append_case(module, kernel, context):
-    def make():
+def append_case(module: ModuleType, kernel: str, context: int) -> Case:
+    def make() -> Arguments:
         places = np.array([4, 0, 2, 1, 3, 5], np.int32)
         return 4, context, floats(4 * 7), 7, places, np.zeros(6 * 3 * PANEL, F)
 
     return Case(f"{kernel}-{context}", module, kernel, make)
 
 
-def spans_of(tokens, context, along, policy, window=0):
+def spans_of(tokens: int, context: int, along: int, policy: str, window: int = 0) -> tuple[NDArray[Any], int]:
     """What a kernel takes of `KVCache`: each token's spans, flat, and the step."""
     cache = KVCache(policy, window=window or None)
     return cache.spans(np.arange(context + 1, context + tokens + 1), along).reshape(-1), cache.step(along)
 
 
-def softmax_case(tokens, context, along, algorithm, policy="interleaved", window=0):
-    def make():
+def softmax_case(
+    tokens: int, context: int, along: int, algorithm: str, policy: str = "interleaved", window: int = 0
+) -> Case:
+    def make() -> Arguments:
         merges = split_schedule(along, algorithm)
         capacity = context + tokens + 2
         source = floats(tokens * 3 * capacity, scale=30)
@@ -137,8 +160,10 @@ def softmax_case(tokens, context, along, algorithm, policy="interleaved", window
     return Case(f"softmax-{tokens}-{context}-{along}-{algorithm}-{policy}-{window}", kernels, "softmax", make)
 
 
-def weighted_case(tokens, context, along, algorithm, policy="interleaved", workers=1):
-    def make():
+def weighted_case(
+    tokens: int, context: int, along: int, algorithm: str, policy: str = "interleaved", workers: int = 1
+) -> Case:
+    def make() -> Arguments:
         merges = split_schedule(along, algorithm)
         heads, size, capacity = GROUPS * REPEAT, 5, context + tokens + 2
         row = heads * size + 4
@@ -156,8 +181,8 @@ def weighted_case(tokens, context, along, algorithm, policy="interleaved", worke
     return Case(name, values, "weighted_sum", make)
 
 
-def exponentials_case(tokens, context, along, policy="interleaved"):
-    def make():
+def exponentials_case(tokens: int, context: int, along: int, policy: str = "interleaved") -> Case:
+    def make() -> Arguments:
         capacity = context + tokens + 2
         source = floats(tokens * 3 * capacity, scale=30)
         factors = np.full(tokens * 3 * along, 9, F)
@@ -166,8 +191,10 @@ def exponentials_case(tokens, context, along, policy="interleaved"):
     return Case(f"line_exponentials-{tokens}-{context}-{along}-{policy}", kernels, "line_exponentials", make, (-2, -1))
 
 
-def flash_case(tokens, context, along, algorithm, policy="interleaved", workers=1):
-    def make():
+def flash_case(
+    tokens: int, context: int, along: int, algorithm: str, policy: str = "interleaved", workers: int = 1
+) -> Case:
+    def make() -> Arguments:
         weighted = list(weighted_case(tokens, context, along, algorithm, policy, workers).make())
         merges, heads = split_schedule(along, algorithm), GROUPS * REPEAT
         weighted[-5] = merges.first(np.arange(heads * (5 + 1)) % 13)
@@ -178,8 +205,8 @@ def flash_case(tokens, context, along, algorithm, policy="interleaved", workers=
     return Case(f"flash_sum-{tokens}-{context}-{along}-{algorithm}-{policy}-{workers}", values, "flash_sum", make)
 
 
-def rmsnorm_case(tokens, positions, width, algorithm):
-    def make():
+def rmsnorm_case(tokens: int, positions: int, width: int, algorithm: str) -> Case:
+    def make() -> Arguments:
         merges = schedule(positions, algorithm)
         x, weight = floats(tokens, positions, width), floats(positions * width)
         shape = (width, positions * width - 1, 1e-5, merges.order, merges.children)
@@ -188,8 +215,8 @@ def rmsnorm_case(tokens, positions, width, algorithm):
     return Case(f"rmsnorm-{tokens}-{positions}x{width}-{algorithm}", kernels, "rmsnorm", make)
 
 
-def qk_norm_case(tokens, algorithm):
-    def make():
+def qk_norm_case(tokens: int, algorithm: str) -> Case:
+    def make() -> Arguments:
         merges = split_schedule(SEGMENT, algorithm)
         width, row = REPEAT * FEATURES, GROUPS * SEGMENT * REPEAT * FEATURES + 4
         group, member = np.divmod(np.arange(GROUPS * REPEAT), REPEAT)
@@ -203,20 +230,20 @@ def qk_norm_case(tokens, algorithm):
     return Case(f"qk_norm-{tokens}-{algorithm}", kernels, "qk_norm", make)
 
 
-def rope_make():
+def rope_make() -> Arguments:
     pairs = np.array([0, 2, -1, 1, 2], np.int32)
     angles = floats(3 * 4)
     return 3, floats(3 * 10), pairs, np.cos(angles), np.sin(angles), 4, np.full(32, 9, F)
 
 
-def awkward():
+def awkward() -> Floats:
     """Ties, the edges of fp16 and beyond, subnormal and signed zeros, and the ordinary."""
     edges = [0, -0.0, 1, -1, 65504, 65519.996, 65520, -1e6, 6e-8, 2.9e-8, 3e-8, 2**-14, 6.1e-5, 1e-40]
     ties = [1 + 2**-8, 1 + 3 * 2**-8, 1 + 2**-11, 1 + 3 * 2**-11]
     return np.concatenate([np.array(edges + ties, F), floats(30), floats(30, scale=1e-5), floats(30, scale=1e5)])
 
 
-def elementwise(kernel, make, filled=(-1,)):
+def elementwise(kernel: str, make: Callable[[], Arguments], filled: tuple[int, ...] = (-1,)) -> Case:
     return Case(kernel, kernels, kernel, make, filled)
 
 
@@ -258,7 +285,7 @@ CASES = [
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_kernel_twin_and_python_agree_bit_for_bit(case):
+def test_kernel_twin_and_python_agree_bit_for_bit(case: Case) -> None:
     kernel = getattr(case.module, case.kernel)
     compiled = case.run(kernel)
     twin = case.run(getattr(reference, case.kernel))
@@ -271,14 +298,14 @@ def test_kernel_twin_and_python_agree_bit_for_bit(case):
         assert not np.array_equal(got, untouched[index])
 
 
-def test_a_twin_takes_the_same_arguments():
+def test_a_twin_takes_the_same_arguments() -> None:
     for case in CASES:
         kernel = getattr(case.module, case.kernel).py_func
         twin = getattr(reference, case.kernel)
         assert list(inspect.signature(kernel).parameters) == list(inspect.signature(twin).parameters)
 
 
-def public_kernels():
+def public_kernels() -> dict[str, Any]:
     return {
         name: item
         for module in (kernels, tiles, values)
@@ -287,17 +314,17 @@ def public_kernels():
     }
 
 
-def test_every_public_kernel_has_a_case():
+def test_every_public_kernel_has_a_case() -> None:
     assert set(public_kernels()) == {case.kernel for case in CASES}
 
 
-def test_other_threads_run_beside_every_kernel():
+def test_other_threads_run_beside_every_kernel() -> None:
     assert all(kernel.targetoptions.get("nogil") for kernel in public_kernels().values())
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 @pytest.mark.parametrize("length", [1, 2, 3, 5, 16, 37, 164])
-def test_schedule_is_the_reduction_bit_for_bit(length, algorithm):
+def test_schedule_is_the_reduction_bit_for_bit(length: int, algorithm: str) -> None:
     partials = np.random.default_rng(length).standard_normal((length, 50)).astype(F)
     merges, merging = schedule(length, algorithm), reduction(length, algorithm)
     expected = partials.copy()
@@ -310,7 +337,7 @@ def test_schedule_is_the_reduction_bit_for_bit(length, algorithm):
 
 
 @pytest.mark.parametrize("length", [2, 3, 5, 16, 37])
-def test_a_split_schedule_sums_each_element_in_its_own_order(length):
+def test_a_split_schedule_sums_each_element_in_its_own_order(length: int) -> None:
     """Around a ring the merges of each element are its own; all others treat the vector as a whole."""
     partials = np.random.default_rng(length).standard_normal((length, 50)).astype(F)
     for collective in COLLECTIVES:
@@ -324,7 +351,7 @@ def test_a_split_schedule_sums_each_element_in_its_own_order(length):
         np.testing.assert_allclose(got, partials.astype(np.float64).sum(0), atol=1e-5)
 
 
-def test_the_algorithms_round_differently():
+def test_the_algorithms_round_differently() -> None:
     partials = np.random.default_rng(0).standard_normal((40, 50)).astype(F)
     sums = [reference.merged(partials, s.order, s.children) for s in (schedule(40, a) for a in ALGORITHMS)]
     for one, other in combinations(sums, 2):
@@ -333,7 +360,7 @@ def test_the_algorithms_round_differently():
 
 
 @pytest.mark.parametrize("tokens", [1, 2, 5])
-def test_more_tokens_and_threads_change_no_bit(tokens):
+def test_more_tokens_and_threads_change_no_bit(tokens: int) -> None:
     whole = linear_case(tokens, 9, 7, 4, "two_phase", "bf16").make()
     tiles.linear(*whole)
     for t in range(tokens):
@@ -344,13 +371,13 @@ def test_more_tokens_and_threads_change_no_bit(tokens):
         np.testing.assert_array_equal(alone[-1][:row], whole[-1][t * row : (t + 1) * row])
 
 
-def test_exp32_is_exp():
+def test_exp32_is_exp() -> None:
     x = np.linspace(-86, 87, 20001).astype(F)
     np.testing.assert_allclose(reference.exp32(x), np.exp(x.astype(np.float64)), rtol=2e-7)
     assert kernels.exp32(F(-1000)) == reference.exp32(np.array([-87], F))[0]
 
 
-def test_qk_norm_is_the_norm_of_each_head():
+def test_qk_norm_is_the_norm_of_each_head() -> None:
     """A head is three positions of two features, all of one group's heads side by side on each."""
     case = qk_norm_case(1, "chain").make()
     kernels.qk_norm(*case)
@@ -362,7 +389,7 @@ def test_qk_norm_is_the_norm_of_each_head():
     assert not case[-1][-7:-3].any() and (case[-1][-3:] == 9).all()
 
 
-def test_softmax_is_softmax():
+def test_softmax_is_softmax() -> None:
     case = softmax_case(2, 40, 7, "chain").make()
     kernels.softmax(*case)
     scores = case[3].astype(np.float64).reshape(2, 3, -1)[1, :, :42]
@@ -372,7 +399,7 @@ def test_softmax_is_softmax():
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-def test_exponentials_and_flash_sum_are_a_softmax_over_the_values(policy):
+def test_exponentials_and_flash_sum_are_a_softmax_over_the_values(policy: str) -> None:
     """Heads and scores as in the cases: 42 positions on 7 lines, the last token's; float64 of the whole row."""
     tokens, context, along, heads = 2, 40, 7, GROUPS * REPEAT
     sums = list(flash_case(tokens, context, along, "two_phase", policy).make())
@@ -388,7 +415,7 @@ def test_exponentials_and_flash_sum_are_a_softmax_over_the_values(policy):
     np.testing.assert_allclose(sums[-1][row + places], expected, rtol=1e-5, atol=1e-6)
 
 
-def test_lines_without_positions_add_nothing():
+def test_lines_without_positions_add_nothing() -> None:
     """One position on five lines: the quotient is its value, whatever its score."""
     sums = list(flash_case(1, 0, 5, "chain").make())
     heads, capacity, spans, step, cached, places = GROUPS * REPEAT, *sums[4:8], sums[10]

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from fractions import Fraction
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -70,7 +71,7 @@ def alignment(lines: int, side: int, forward: list[bool], elements: int, machine
     return built(canvas)
 
 
-BODIES = {
+BODIES: dict[str, Callable[[int, Machine, Tiles], TaskGraph]] = {
     "meshgemm": stepped("meshgemm", gemm_step),
     "cannon": stepped("cannon", gemm_step),
     "transposed": stepped("meshgemm", transposed_step),
@@ -266,7 +267,8 @@ def test_no_tile_comes_before_its_buffer_is_free(name: str, tiles: Tiles) -> Non
 def step_of_task(graph: TaskGraph, runs: int) -> Int64:
     pointers = graph.pe_ptr().astype(np.int64)
     each = np.diff(pointers)[0] // runs
-    return (np.arange(graph.task_count) - pointers[graph.pe]) // each
+    steps: Int64 = (np.arange(graph.task_count) - pointers[graph.pe]) // each
+    return steps
 
 
 def extreme(ufunc: np.ufunc, values: Int64, group: Int64, groups: int) -> Int64:
@@ -315,7 +317,7 @@ def test_summa_waits_for_broadcasts_and_a_shift_does_not() -> None:
 
 
 def test_more_of_anything_takes_longer() -> None:
-    def cycles(**changes: int) -> int:
+    def cycles(**changes: Any) -> int:
         fabric = {k: v for k, v in changes.items() if hasattr(WSE2.fabric, k)}
         others = {k: v for k, v in changes.items() if k not in fabric}
         machine = dataclasses.replace(WSE2, fabric=dataclasses.replace(WSE2.fabric, **fabric), **others)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from tests.onnx_models import model, ort_greedy, recognised_text, session
 from wsesim.errors import WsesimError
 from wsesim.toolchain import onnx_model
 from wsesim_compiler.frontends import onnx as onnx_frontend
+from wsesim_compiler.frontends.onnx import file as onnx_file
 from wsesim_compiler.frontends.onnx import from_onnx
 from wsesim_compiler.roles import roles
 
@@ -58,7 +60,7 @@ def test_a_file_s_program_is_remembered_until_it_or_what_lies_beside_it_changes(
 ) -> None:
     read: list[str] = []
 
-    def understand(model: str, *rest: object) -> object:
+    def understand(model: str, *rest: Any) -> object:
         read.append(model)
         return original(model, *rest)
 
@@ -67,7 +69,7 @@ def test_a_file_s_program_is_remembered_until_it_or_what_lies_beside_it_changes(
     for file in path.parent.iterdir():
         shutil.copy(file, tmp_path)
     mine = str(tmp_path / path.name)
-    place = {"machine": "toy4x4", "strategy": "shared", "max_context": 32}
+    place: dict[str, Any] = {"machine": "toy4x4", "strategy": "shared", "max_context": 32}
     first = wsesim.compile(mine, **place)
     assert wsesim.compile(mine, **place) == first
     assert len(read) == 1
@@ -80,13 +82,12 @@ def test_a_completion_reads_its_file_once(path: Path, monkeypatch: pytest.Monkey
     """For its tensors, and for its Program, which no run before has kept."""
     read: list[object] = []
 
-    def open_onnx(path: object) -> object:
+    def open_onnx(path: str) -> object:
         read.append(path)
-        return original(path)
+        return onnx_file.open_onnx(path)
 
-    original = onnx_frontend.open_onnx
     monkeypatch.setattr(onnx_frontend, "open_onnx", open_onnx)
-    place = {"machine": "toy4x4", "strategy": "shared", "max_context": 31}
+    place: dict[str, Any] = {"machine": "toy4x4", "strategy": "shared", "max_context": 31}
     assert wsesim.complete("HELLO", model=str(path), max_tokens=2, **place).completion.prompt_tokens == 5
     assert read == [str(path)]
 
@@ -106,7 +107,7 @@ def test_without_its_data_it_is_timed_and_may_take_other_weights(path: Path, tmp
     """By the names of their roles, from safetensors."""
     bare = tmp_path / "letters.onnx"
     bare.write_bytes(path.read_bytes())
-    place = {"machine": "toy4x4", "strategy": "shared", "max_context": 32}
+    place: dict[str, Any] = {"machine": "toy4x4", "strategy": "shared", "max_context": 32}
     with pytest.raises(WsesimError, match="its tables of cosines and sines are absent"):
         wsesim.compile(str(bare), **place)
     weights = {name: p.detach().numpy() for name, p in model("qwen3").named_parameters()}

@@ -19,7 +19,7 @@ from wsesim.execute.errors import SamplingRangeError
 from wsesim.execute.sampling import SamplingOptions
 from wsesim.machine import load_machine
 from wsesim.program.kernels import DECODE
-from wsesim.runtime.completion import Completion, GenerationEvent, Token
+from wsesim.runtime.completion import Completion, GenerationEvent, PromptLogprobs, Token
 from wsesim.runtime.errors import RequestError
 from wsesim.runtime.request import GenerationOptions, Request
 from wsesim.runtime.stop import StopFilter
@@ -121,10 +121,27 @@ def engine(
 def run(machine: TokenLoop, request: Request) -> tuple[list[Token], Completion]:
     *tokens, completion = machine.run(request)
     assert isinstance(completion, Completion)
-    return tokens, completion
+    return [token for token in tokens if isinstance(token, Token)], completion
 
 
-def request(tokens: int = 3, max_tokens: int | None = None, **options: object) -> Request:
+def script_of(machine: TokenLoop) -> Script:
+    assert isinstance(machine.arithmetic, Script)
+    return machine.arithmetic
+
+
+def asked(machine: TokenLoop) -> list[tuple[str, int, int]]:
+    """Phase, tokens and candidates of each step that the engine was asked for."""
+    assert isinstance(machine.cycles, Clock)
+    return machine.cycles.asked
+
+
+def ending(events: Sequence[GenerationEvent]) -> Completion:
+    """The last event, which is a request's Completion."""
+    assert isinstance(events[-1], Completion)
+    return events[-1]
+
+
+def request(tokens: int = 3, max_tokens: int | None = None, **options: Any) -> Request:
     return Request(tuple(range(1, tokens + 1)), GenerationOptions(GREEDY, max_tokens, **options))
 
 
@@ -163,10 +180,9 @@ def run_all(machine: TokenLoop, requests: Sequence[Request]) -> list[Completion]
     machine.submit_all(requests, [own.append for own in events])
     while machine.busy:
         machine.advance()
-    ends = [own[-1] for own in events]
-    assert all(isinstance(end, Completion) for end in ends)
-    assert all(len(own) == 1 + len(own[-1].token_ids) for own in events)
-    return ends  # type: ignore[return-value]
+    ends = [ending(own) for own in events]
+    assert all(len(own) == 1 + len(end.token_ids) for own, end in zip(events, ends, strict=True))
+    return ends
 
 
 def test_a_second_request_waits_for_the_slot_of_the_first() -> None:
@@ -210,7 +226,7 @@ def test_whoever_comes_first_is_admitted_first_and_no_slot_is_given_twice(
     for end, own in zip(ends, alone, strict=True):
         assert end.times.prompt_s >= own.times.prompt_s
         assert all(a >= b for a, b in zip(end.times.token_s, own.times.token_s, strict=True))
-    arrived = sorted(zip(requests, ends, strict=True), key=lambda pair: pair[0].options.arrival_s)
+    arrived = sorted(zip(requests, ends, strict=True), key=lambda pair: pair[0].options.arrival_s or 0.0)
     assert all(a[1].times.admitted_s <= b[1].times.admitted_s for a, b in pairwise(arrived))
     for end in ends:
         together = [e for e in ends if e.times.admitted_s <= end.times.admitted_s < e.times.finished_s]
@@ -221,15 +237,15 @@ def test_whoever_comes_first_is_admitted_first_and_no_slot_is_given_twice(
 def test_texts_in_flight_are_computed_in_one_pass() -> None:
     machine = engine([7] * 9, slots=4)
     run_all(machine, [request(3, max_tokens=3) for _ in range(4)])
-    assert machine.arithmetic.passes == [("prefill", 1), ("decode", 4), ("decode", 4)]  # one prompt for all of them
+    assert script_of(machine).passes == [("prefill", 1), ("decode", 4), ("decode", 4)]  # one prompt for all of them
 
 
 def test_a_long_prompt_is_computed_between_the_tokens_of_others() -> None:
     machine = engine([7] * 9, max_context=512, slots=2)
     short, long = Request((1,), GenerationOptions(GREEDY, 3)), Request((2,) * 300, GenerationOptions(GREEDY, 1))
     run_all(machine, [short, long])
-    assert machine.arithmetic.fed[:2] == [[1], [2] * 63]
-    assert sum(len(ids) for ids in machine.arithmetic.fed) == 1 + 2 + 300
+    assert script_of(machine).fed[:2] == [[1], [2] * 63]
+    assert sum(len(ids) for ids in script_of(machine).fed) == 1 + 2 + 300
 
 
 def test_a_client_that_goes_away_frees_its_slot_and_nothing_else_moves() -> None:
@@ -244,7 +260,7 @@ def test_a_client_that_goes_away_frees_its_slot_and_nothing_else_moves() -> None
     while machine.busy:
         machine.advance()
     assert len(events[0]) == 2 and not events[1]
-    assert events[2][-1].times.admitted_s == gone_s
+    assert ending(events[2]).times.admitted_s == gone_s
     machine.cancel(first)  # again, to no effect
     assert (machine.in_flight, machine.waiting) == (0, 0)
 
@@ -291,17 +307,18 @@ def test_what_is_over_keeps_no_cache() -> None:
         machine.cancel(run)
     while machine.busy:
         machine.advance()
-    caches = [weakref.ref(cache) for cache in machine.arithmetic.caches]
-    machine.arithmetic.caches.clear()
+    caches = [weakref.ref(cache) for cache in script_of(machine).caches]
+    script_of(machine).caches.clear()
     assert len(caches) >= 2 and not any(cache() for cache in caches)
-    assert events[3][-1].token_ids == (7,)
+    assert ending(events[3]).token_ids == (7,)
 
 
 def test_two_streams_may_be_read_in_turns() -> None:
     machine = engine([7, 8, 9], slots=2)
     one, other = machine.run(request(max_tokens=3)), machine.run(request(max_tokens=3))
     pairs = list(zip(one, other, strict=True))
-    assert [[item.id for item in pair] for pair in pairs[:-1]] == [[7, 7], [8, 8], [9, 9]]
+    ids = [[item.id for item in pair if isinstance(item, Token)] for pair in pairs]
+    assert ids == [[7, 7], [8, 8], [9, 9], []]
 
 
 def test_an_arrival_in_the_past_is_refused() -> None:
@@ -331,15 +348,15 @@ def test_engine_and_arithmetic_are_asked_for_the_same_steps() -> None:
     """The prompt, then each id but the last; the last needs no step of its own."""
     machine = engine([11, 12, 13, 14])
     tokens, _ = run(machine, request(max_tokens=3))
-    assert machine.arithmetic.fed == [[1, 2, 3], [11], [12]]
-    assert machine.cycles.asked == [("prefill", 3, 1), ("decode", 3, 1), ("decode", 4, 1)]
+    assert script_of(machine).fed == [[1, 2, 3], [11], [12]]
+    assert asked(machine) == [("prefill", 3, 1), ("decode", 3, 1), ("decode", 4, 1)]
     assert [token.id for token in tokens] == [11, 12, 13]
 
 
 def test_a_draw_costs_its_candidates() -> None:
     machine = engine([11] * 4)
     run(machine, Request((1,), GenerationOptions(SamplingOptions(temperature=1.0, candidates=8), 2)))
-    assert machine.cycles.asked == [("prefill", 1, 8), ("decode", 1, 8)]
+    assert asked(machine) == [("prefill", 1, 8), ("decode", 1, 8)]
 
 
 def test_the_end_of_the_text_is_a_token_without_text() -> None:
@@ -363,7 +380,7 @@ def test_the_context_ends_a_text_too(max_tokens: int | None) -> None:
     machine = engine([ord("a")] * 9, max_context=8)
     _, completion = run(machine, request(3, max_tokens))
     assert (len(completion.token_ids), completion.finish_reason) == (5, "length")
-    assert machine.cycles.asked[-1] == ("decode", 6, 1)  # and no cache row beyond the eighth is ever asked for
+    assert asked(machine)[-1] == ("decode", 6, 1)  # and no cache row beyond the eighth is ever asked for
 
 
 def test_the_longest_prompt_leaves_room_for_one_token() -> None:
@@ -382,7 +399,7 @@ def test_a_request_that_cannot_run_is_refused_before_any_arithmetic(wrong: Reque
     machine = engine([7], max_context=8)
     with pytest.raises(RequestError, match=said):
         machine.run(wrong)
-    assert (machine.arithmetic.fed, machine.cycles.asked) == ([], [])
+    assert (script_of(machine).fed, asked(machine)) == ([], [])
 
 
 @pytest.mark.parametrize(
@@ -408,7 +425,7 @@ def test_a_request_that_no_wafer_can_run_is_not_made(wrong: dict[str, Any], said
         *({"seed": s} for s in (-1, 2**64)),
     ],
 )
-def test_sampling_outside_its_range_is_refused(options: dict[str, float]) -> None:
+def test_sampling_outside_its_range_is_refused(options: dict[str, Any]) -> None:
     with pytest.raises(SamplingRangeError, match=next(iter(options))):
         generation_options(RequestOptions(**options))
 
@@ -440,7 +457,8 @@ def test_a_prompt_s_own_log_probabilities_leave_out_its_first_token() -> None:
     while machine.busy:
         machine.advance()
     prompt, completion = events
-    assert machine.arithmetic.fed == [[1], [2], [3]]
+    assert isinstance(prompt, PromptLogprobs) and isinstance(completion, Completion)
+    assert script_of(machine).fed == [[1], [2], [3]]
     (second, first_top), (third, _) = prompt.tokens
     assert first_top == ((2, second),)
     assert third == second - 9.0

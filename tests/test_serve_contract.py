@@ -82,10 +82,12 @@ def test_a_reply_satisfies_the_strict_client(sdk: cerebras.Cerebras) -> None:
     assert reply.system_fingerprint[:3] == "fp_" and int(reply.system_fingerprint[3:], 16)
     assert [(c.index, c.finish_reason) for c in reply.choices] == [(0, "length")]
     usage, times = reply.usage, reply.time_info
+    assert usage and usage.prompt_tokens_details and times
     assert (usage.prompt_tokens, usage.completion_tokens, usage.total_tokens) == (len(PROMPT), 8, len(PROMPT) + 8)
     assert usage.prompt_tokens_details.cached_tokens == 0
+    assert times.queue_time and times.prompt_time and times.completion_time and times.total_time
+    assert min(times.queue_time, times.prompt_time, times.completion_time) > 0
     assert times.queue_time + times.prompt_time + times.completion_time < times.total_time
-    assert times.prompt_time > 0 and times.completion_time > 0
     assert times.created == reply.created
 
 
@@ -178,7 +180,8 @@ def test_calls_without_a_seed_differ_and_can_be_repeated(client: ApiClient, stre
 
 @pytest.mark.parametrize("seed", [None, 7, -1])
 def test_a_header_says_the_seed_to_every_client(sdk: cerebras.Cerebras, oai: openai.OpenAI, seed: int | None) -> None:
-    for each in (sdk, oai):
+    clients: tuple[Any, ...] = (sdk, oai)
+    for each in clients:
         for make, more in (
             (each.completions, {"prompt": PROMPT}),
             (each.chat.completions, {"messages": [{"role": "user", "content": "hi"}]}),
@@ -554,15 +557,17 @@ def test_a_model_without_a_template_takes_no_chat() -> None:
 
 
 def test_models_are_listed_and_retrieved(sdk: cerebras.Cerebras, oai: openai.OpenAI) -> None:
-    for each in (sdk, oai):
-        assert [m.id for m in each.models.list().data] == ["tiny"]
-        assert each.models.retrieve("tiny").object == "model"
-    found = {f: sdk.models.list(format=f).data[0] for f in ("default", "openrouter", "huggingface")}
+    listed: tuple[Any, ...] = (sdk.models, oai.models)
+    for models in listed:
+        assert [m.id for m in models.list().data] == ["tiny"]
+        assert models.retrieve("tiny").object == "model"
+    models = listed[0]
+    found = {f: models.list(format=f).data[0] for f in ("default", "openrouter", "huggingface")}
     assert found["openrouter"].id == "wsesim/tiny" and found["openrouter"].max_output_length == 256
     assert found["huggingface"].context_length == 256 and found["huggingface"].pricing.input == 0
-    assert sdk.models.retrieve("tiny", format="openrouter").name == "tiny"
+    assert models.retrieve("tiny", format="openrouter").name == "tiny"
     with pytest.raises(cerebras.BadRequestError, match="format 'x' is not one of default, openrouter, huggingface"):
-        sdk.models.list(format="x")
+        models.list(format="x")
     with pytest.raises(cerebras.NotFoundError):
         sdk.models.retrieve("org/name")
 
@@ -594,14 +599,15 @@ def test_texts_of_one_slot_wait_for_each_other_on_the_virtual_clock() -> None:
 
 def test_a_fingerprint_is_of_model_text_placement_machine_and_numerics() -> None:
     def fingerprint(model: str = "tiny", **options: Any) -> str:
-        with wsesim.Client(model, **{"machine": "wse3", "max_context": 64} | options) as client:
+        chosen: dict[str, Any] = {"machine": "wse3", "max_context": 64} | options
+        with wsesim.Client(model, **chosen) as client:
             return str(ask(client, model=model, max_tokens=1).system_fingerprint)
 
     text_of = {t: fingerprint("smollm2-135m", text_from=t) for t in ("tiny", None)}
 
     first = fingerprint()
     assert fingerprint() == first
-    others = [
+    others: list[dict[str, Any]] = [
         {"sequences": 2},
         {"machine": "toy4x4"},
         {"strategy": "shared"},

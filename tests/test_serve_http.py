@@ -30,7 +30,7 @@ from wsesim.serve.errors import ApiError
 from wsesim.serve.limits import Bucket, Limits, Quota
 
 PROMPT = "It was a dark and stormy night"
-BODY = {"model": "tiny", "prompt": PROMPT, "max_tokens": 8, "seed": 1}
+BODY: dict[str, Any] = {"model": "tiny", "prompt": PROMPT, "max_tokens": 8, "seed": 1}
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "examples" / "completion.py"
 
@@ -132,13 +132,14 @@ def test_a_wrong_body_is_told_what_is_wrong_in_both_forms(url: str, sent: Any, s
 
 
 def test_fifty_megabytes_are_refused_while_they_come(url: str) -> None:
+    sent = 0
+
     def parts() -> Iterator[bytes]:
         nonlocal sent
         for _ in range(50):
             sent += 1
             yield bytes(1_000_000)
 
-    sent = 0
     try:
         assert httpx.post(url + "/v1/completions", content=parts(), timeout=60).status_code == 413
     except httpx.WriteError:
@@ -291,7 +292,7 @@ def test_events_are_data_lines_that_end_with_two_line_ends(url: str) -> None:
 def test_the_first_event_leaves_before_the_second_token_is_computed() -> None:
     gate = Gate(tiny_session(4).loop.arithmetic)
     with served(tiny_api(arithmetic=gate)) as url:
-        client = cerebras.Cerebras(api_key="k", base_url=url)
+        client: Any = cerebras.Cerebras(api_key="k", base_url=url)
         gate.let(1)  # the prompt
         with client.completions.create(**BODY, stream=True) as stream:
             assert next(stream).choices[0].text == ""
@@ -357,7 +358,7 @@ def test_a_full_queue_is_429_with_retry_after() -> None:
         assert response.headers["retry-after"] == "1"
         assert post(url, {**BODY, "n": 2}).status_code == 429
         assert post(url, {**BODY, "n": 4}).json()["message"].startswith("4 texts are more than run and wait at once, 3")
-        sdk = cerebras.Cerebras(api_key="k", base_url=url, max_retries=2)
+        sdk: Any = cerebras.Cerebras(api_key="k", base_url=url, max_retries=2)
         gate.let(8 * 4)  # the queue empties while the client waits to try again
         assert sdk.completions.create(**BODY).choices[0].text
         for client in clients:
@@ -479,7 +480,9 @@ def _until_listening(server: subprocess.Popen[str]) -> str:
 
 
 def _url(said: str) -> str:
-    return re.findall(r"listening at (http://\S+)", said)[0]
+    found = re.search(r"listening at (http://\S+)", said)
+    assert found is not None, said
+    return found[1]
 
 
 @pytest.mark.parametrize(
