@@ -83,7 +83,7 @@ REFUSED = {
     "no TOML": (("--placement", "bad.toml"), "placement bad.toml: is not TOML: "),
     "a strategy too": (
         ("--placement", "halves.toml", "--strategy", "shared"),
-        "--strategy and --placement exclude each other: halves.toml decides it",
+        "--strategy and --placement exclude each other: halves.toml states it",
     ),
     "a block too": (("--placement", "halves.toml", "--block", "2x2"), "--block and --placement exclude each other"),
     "a collective too": (

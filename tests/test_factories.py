@@ -36,7 +36,7 @@ CODES: dict[str, tuple[str, str]] = {
         "import torch\n\ndef make():\n    return torch.nn.Linear(1 << 40, 1 << 20)",
         "f.py, line 4, raised Runtime",
     ),
-    "a class": ("def make():\n    return int", "f.py:make returned a type, it should return a torch.nn.Module"),
+    "a class": ("def make():\n    return int", "f.py:make returned a type, a torch.nn.Module is needed"),
     "another search path": ("import sys\nsys.path.clear()\n\ndef make():\n    return 1", "f.py:make returned a int"),
     "a name that is no callable": ("make = 3", "unknown factory in f.py 'make'"),
     "a callable that raises when it is looked at": (

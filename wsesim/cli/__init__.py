@@ -1,6 +1,6 @@
 """The command line: `wsesim complete | compile | simulate | validate | serve | models | machines`.
 
-A user's mistake is one line on standard error and exit status 2. Ctrl-C is exit status 130, SIGTERM is 143.
+A user's mistake prints one line on standard error; the exit status is 2. It is 130 after Ctrl-C, 143 after SIGTERM.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
 
 
 def script() -> NoReturn:
-    """The program `wsesim`: signals end it with their status from here to the end of the process."""
+    """The program `wsesim`. From here on, signals end the process with their status."""
     signals.exit_at_once()
     sys.exit(main())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command; the exit status."""
+    """Runs one command. Returns the exit status."""
     return ended(lambda: _run(sys.argv[1:] if arguments is None else arguments))
 
 
 def ended(run: Callable[[], int]) -> int:
-    """The exit status of `run`; a user's mistake in it is one line on standard error."""
+    """Runs `run` and returns its exit status. A user's mistake prints one line on standard error."""
     from wsesim.errors import WsesimError
 
     try:
@@ -41,7 +41,7 @@ def ended(run: Callable[[], int]) -> int:
         return 130
     except BrokenPipeError:
         _forget_output()
-        return 0  # the reader has what it wanted
+        return 0  # the reader has closed the pipe: it has enough
     except (WsesimError, OSError, MemoryError) as error:
         from wsesim.cli.messages import as_typed
 
@@ -54,21 +54,21 @@ def _run(arguments: Sequence[str]) -> int:
     from wsesim.cli.parser import make_parser
 
     options = make_parser().parse(arguments)
-    _replace_what_cannot_be_written()
+    _replace_unprintable()
     status = int(options.run(options))
     sys.stdout.flush()
     return status
 
 
-def _replace_what_cannot_be_written() -> None:
-    """Prints `?` for bytes of a prompt that are no text and for characters that the terminal lacks."""
+def _replace_unprintable() -> None:
+    """Makes streams print `?` for bytes of a prompt that are no text, and for characters that the terminal lacks."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
 
 
 def _forget_output() -> None:
-    """Drops what standard output does not take: Python would try again at its exit, and complain."""
+    """Drops the output that cannot be written. Otherwise Python would try again at its exit, and complain."""
     try:
         sys.stdout.flush()
     except OSError:

@@ -1,4 +1,4 @@
-"""What each command does with its options: the composition root's functions called, their results printed."""
+"""The commands: each calls the toolchain with its options and prints the result."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ Group = TypeVar("Group")
 
 
 def _group(group: type[Group], options: argparse.Namespace) -> Group:
-    """The options of one group of the table."""
+    """The options of one group of the table, checked."""
     values = chosen(group, vars(options))
     check_values({name: getattr(values, name) for name in options_in(group)}, options_in(group))
     return values
 
 
 def lowering_of(options: argparse.Namespace) -> Lowering:
-    """How the model is compiled: on the machine that --machine and --set make together."""
+    """The options of compilation. --set changes the machine that --machine names."""
     lowering = _group(Lowering, options)
     if not options.settings:
         return lowering
@@ -65,14 +65,14 @@ def complete_command(options: argparse.Namespace) -> int:
     with progress.shown():
         session = start_session(prepare(options.model, lowering), text, say=_say)
     if session.text_from:
-        _say(f"text from {session.text_from}, times of {session.model}: token counts are {session.text_from}'s")
+        _say(f"text and token counts of {session.text_from}, times of {session.model}")
     if options.json:
         with progress.shown():
             answer = session.answer(options.prompt, generation)
         print(json.dumps(answer.to_json()))
         return 0
     tokens = session.run(options.prompt, generation)
-    with progress.shown():  # of the prompt; from then on the text says how far it is
+    with progress.shown():  # while the prompt is computed; then the text itself shows it
         first = next(tokens)
     print(options.prompt, end="", flush=True)
     _print_answer(session, chain((first,), tokens))
@@ -107,7 +107,9 @@ def compile_command(options: argparse.Namespace) -> int:
         else:
             model = DEFAULT_MODEL if options.model is None else options.model
             if watched and is_saved_program(model):
-                raise InvalidInputError(f"{model} is a saved Program: its stages are behind it, print it as a file")
+                raise InvalidInputError(
+                    f"{model} is a saved Program: it has no earlier stages, and the file is its text"
+                )
             program = compile_model(model, lowering, say=_say, **watched)
     except _StopCompiling:
         return 0
@@ -118,21 +120,21 @@ def compile_command(options: argparse.Namespace) -> int:
 
 
 def _check_compile(options: argparse.Namespace) -> None:
-    """What can be refused before the work begins."""
+    """Raises for options that exclude each other, before the work begins."""
     for stage in (options.print_stage, options.stop_after):
         if stage is not None and stage not in STAGES:
             raise UnknownNameError("stage", stage, STAGES)
     if options.start is not None and options.model is not None:
-        raise InvalidInputError(f"--from {options.start} takes the place of MODEL {options.model}: give one of them")
+        raise InvalidInputError(f"--from {options.start} and MODEL {options.model} exclude each other")
     if options.output is None:
         return
     if options.stop_after is not None:
-        raise InvalidInputError("-o writes the Program, --stop-after ends before there is one: give one of them")
+        raise InvalidInputError("-o writes the Program, and --stop-after ends before there is one: give one of them")
     _check_output("-o", options.output)
 
 
 def _check_output(option: str, path: str) -> None:
-    """Raises InvalidInputError for a file that cannot be written, before anything is done for it."""
+    """Raises InvalidInputError for a file that cannot be written, before the work begins."""
     if not path or Path(path).is_dir() or not Path(path).parent.is_dir():
         raise InvalidInputError(f"{option} {path}: a file in a folder that exists is needed")
 
@@ -147,11 +149,11 @@ def _save(program: Program, path: str) -> None:
 
 
 class _StopCompiling(Exception):  # noqa: N818 - not an error
-    """The stage that --stop-after names is done."""
+    """Raised after the stage that --stop-after names."""
 
 
 class _Observer:
-    """Prints the results of the stages that were asked for."""
+    """Prints the results of the stages that --print and --stop-after name."""
 
     def __init__(self, print_stage: str | None, stop_after: str | None) -> None:
         self.print_stage = print_stage

@@ -1,4 +1,4 @@
-"""Messages as the command line says them: in one line, with options as they are typed."""
+"""Messages of the command line: on one line, with options as they are typed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _as_typed(found: re.Match[str]) -> str:
 
 
 def _value_as_typed(value: str) -> str:
-    """'shared' as shared, (190, 128) as 190x128; what is no literal as it is."""
+    """'shared' as shared, (190, 128) as 190x128. A text that is no literal stays as it is."""
     try:
         literal = ast.literal_eval(value)
     except (ValueError, SyntaxError):

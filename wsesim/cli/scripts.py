@@ -1,4 +1,4 @@
-"""Scripts with the command line's options of compilation: --machine, --set, --strategy, --placement and the others."""
+"""Script: a script with the options of compilation of `wsesim`: --machine, --set, --strategy, --placement, ..."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from wsesim.cli.parser import Parser, add_lowering
 
 
 class Script:
-    """A script of arguments and compilation options. Its `parser` takes the arguments that are its own."""
+    """A script with the options of compilation. Add the script's own arguments to `parser`."""
 
     def __init__(self, description: str | None, *, without: Collection[str] = ()) -> None:
         """`without`: options of compilation that the script decides itself."""
@@ -23,7 +23,7 @@ class Script:
         self._without = frozenset(without)
 
     def run(self, main: Callable[[argparse.Namespace, dict[str, Any]], None]) -> int:
-        """Calls `main` with the arguments and the keywords for `wsesim.compile`; the exit status."""
+        """Calls `main` with the arguments and the keywords for `wsesim.compile`. Returns the exit status."""
         return ended(lambda: self._run(main, sys.argv[1:]))
 
     def _run(self, main: Callable[[argparse.Namespace, dict[str, Any]], None], arguments: Sequence[str]) -> int:

@@ -1,10 +1,10 @@
-"""The composition root: model, compiler, engine, execute and runtime joined. Imports upward, and lazily.
+"""The composition root: it joins models, compiler, engine, execute and runtime, and may import all of them.
 
     compile(model, ...)            -> Program
     simulate(model | Program, ...) -> Report
     complete(prompt, model, ...)   -> Answer           open_session(...) for several prompts, or token by token
 
-Nothing heavy is imported before it is used.
+It imports torch, numba and other large packages only where they are used.
 """
 
 from wsesim.toolchain.compiling import compile as compile

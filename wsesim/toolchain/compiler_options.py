@@ -1,4 +1,4 @@
-"""The options of `Lowering` as the compiler takes them: a Machine and the compiler's Options, both checked."""
+"""From the options of `Lowering` to a Machine and the compiler's Options, both checked."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from wsesim_compiler.options import Options
 
 _BY_PLACEMENT = ("strategy", "collective", "order", "layers_per_block", "block")
-"""Options that a placement file decides."""
+"""Options that cannot be given with a placement file, because the file states them."""
 
 
 def machine_of(lowering: Lowering) -> Machine:
-    """The machine, with the dead PEs of `defects`. Raises what is wrong with a file, or with a Machine's numbers."""
+    """The machine, with the dead PEs of `defects`. Raises a WsesimError for a wrong file or a wrong number."""
     from wsesim.machine import load_machine, with_defects
     from wsesim.machine.rules import check_machine
 
@@ -69,7 +69,7 @@ def _placed_by_file(lowering: Lowering, path: str, options: Options) -> Options:
 
     for name in _BY_PLACEMENT:
         if getattr(lowering, name) != getattr(Lowering(), name):
-            raise InvalidInputError(f"`{name}` and `placement` exclude each other: {path} decides it")
+            raise InvalidInputError(f"`{name}` and `placement` exclude each other: {path} states it")
     return parse_placement(read_text(path, "a placement"), path, options)
 
 

@@ -93,8 +93,8 @@ def compile(
         kv_dtype: "fp16", "bf16" or "int8". None: the timing dtype.
         softmax: "two_pass", or "fused" into the scan over the values.
         collective: "auto" or one for all kernels, such as "chain" or "streamed_two_phase:8".
-        observe: called with each stage's name and result; the Program is then compiled, not read from disk.
-        say: called with lines on what takes a while.
+        observe: called with the name and the result of each stage. The Program is then compiled, not read from disk.
+        say: called with a line before long work.
     """
     return compile_model(model, chosen(Lowering, locals()), observe=observe, say=say)
 

@@ -1,7 +1,7 @@
-"""file.py:factory -> the raw Graph of the torch module that the user's own code makes, whatever that code does.
+"""file.py:factory -> the raw Graph of the torch module that the user's own code makes.
 
-It runs with standard output sent to standard error, and with a search path that holds only while it runs. What it
-raises becomes an InvalidInputError, SystemExit and a KeyboardInterrupt of its own included.
+The code runs with its folder on the search path, and with standard output sent to standard error. Any exception of it
+becomes an InvalidInputError, also SystemExit, and a KeyboardInterrupt that is not the user's Ctrl-C.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 def graph_from(model: str, say: Callable[[str], None]) -> Graph:
     """The raw Graph of the module that MODEL, `file.py:factory`, returns. The file may import its neighbours.
 
-    Raises InvalidInputError or UnknownNameError, whatever the user's code does.
+    Raises InvalidInputError or UnknownNameError, and nothing else.
     """
     from wsesim_compiler.frontends.torch_export import from_torch
 
@@ -52,19 +52,19 @@ def _made(model: str, file: str, factory: str) -> nn.Module:
         raise UnknownNameError(f"factory in {file}", factory, _made_there(names))
     made = names[factory]()
     if not isinstance(made, nn.Module):
-        raise InvalidInputError(f"{model} returned a {type(made).__name__}, it should return a torch.nn.Module")
+        raise InvalidInputError(f"{model} returned a {type(made).__name__}, a torch.nn.Module is needed")
     return made
 
 
 def _made_there(names: dict[str, Any]) -> list[str]:
-    """Callables that the file defines, not those that it imports."""
+    """The callables that the file defines, without those that it imports."""
     here = names["__name__"]
     return [name for name, value in names.items() if callable(value) and getattr(value, "__module__", "") == here]
 
 
 @contextmanager
 def _code_of_the_user(file: str) -> Iterator[None]:
-    """With the file's folder on the path; whatever the code raises becomes an InvalidInputError with its place."""
+    """Runs the body with the file's folder on the path. Its exceptions become InvalidInputErrors with the line."""
     before = list(sys.path)
     sys.path.insert(0, str(Path(file).resolve().parent))
     try:

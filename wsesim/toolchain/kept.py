@@ -1,4 +1,4 @@
-"""What is remembered on disk: by everything that decides it, the code that made it included."""
+"""Files that a run keeps on disk for the next one. Their names are digests of everything that they depend on."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from wsesim.files import open_file
 
 
 def kept_file(kind: str, model: str, stated: object, sources: tuple[str, ...]) -> Path:
-    """Where a thing of this kind is kept, whether it is there or not.
+    """The path of a kept file, which need not exist.
 
-    `stated` decides it and has a full repr. `sources` are the modules that make it, with all that they import.
+    Its name has a digest of the repr of `stated`, and of the source code of the modules `sources` and of all that they
+    import. So a change of the inputs or of the code leads to another file.
     """
     digest = hashlib.sha256(f"{stated!r}\n{sources_digest(*sources)}".encode()).hexdigest()
     readable = re.sub(r"[^\w.-]+", "_", model)
@@ -24,9 +25,9 @@ def kept_file(kind: str, model: str, stated: object, sources: tuple[str, ...]) -
 
 
 def file_state(path: Path) -> tuple[object, ...] | None:
-    """What a model's file holds, and the names, sizes and times of the files beside it, which may be its weights.
+    """The digest of a model's file, and the names, sizes and times of the files beside it: they may be its weights.
 
-    None for a file that cannot be read.
+    None if the file cannot be read.
     """
     try:
         with open_file(path, "a model") as file:

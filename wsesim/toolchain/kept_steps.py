@@ -1,7 +1,7 @@
 """KeptSteps: the cycles of a Program's steps, kept on disk, so that a second run of a model starts at once.
 
-Only three numbers of a step are kept; who wants to know why (a Report) simulates. The file is keyed by the Program's
-fingerprint and by the engine's own source, so that a change of either forgets it.
+Three numbers of each step are kept. A Report needs more, so it simulates. The file's name depends on the Program's
+fingerprint and on the engine's source code.
 """
 
 from __future__ import annotations
@@ -17,7 +17,10 @@ from wsesim.engine.steps.timing import Step, StepCycles, Timing
 
 
 class KeptSteps:
-    """`timing`'s steps, from the file at `path` where they are there; new ones are added. None keeps no file."""
+    """The steps of `timing`. Those in the file at `path` are not simulated; new ones are added to it.
+
+    Without a path they are kept in memory only.
+    """
 
     def __init__(self, timing: Timing, path: Path | None) -> None:
         self._timing = timing
@@ -28,7 +31,7 @@ class KeptSteps:
         return self._step(("prefill", candidates, tokens), lambda: self._timing.prefill_times(tokens, candidates))
 
     def prefill_effort(self, tokens: int, candidates: int) -> Effort:
-        """What `prefill` takes: nothing where its cycles are remembered."""
+        """The estimated time and memory of `prefill`: none if its cycles are kept."""
         known = _name(("prefill", candidates, tokens)) in self._steps
         return Effort() if known else prefill_times_effort(self._timing, tokens)
 

@@ -1,6 +1,6 @@
-"""MODEL: a name, a file or a factory. What each kind is, and what is wrong with a MODEL that is none.
+"""The kinds of MODEL: names, files and factories.
 
-MODEL is a name of `wsesim models`, `file.py:factory` (a callable that returns a torch module), a `.pt2` file of
+MODEL is a name in `wsesim models`, `file.py:factory` (a callable that returns a torch module), a `.pt2` file of
 torch.export.save, an `.onnx` file, or a saved Program.
 """
 
@@ -13,17 +13,17 @@ from wsesim.files import open_file
 
 
 def check_model(model: str) -> None:
-    """Raises a WsesimError for a MODEL that means nothing."""
+    """Raises a WsesimError for a MODEL of no kind."""
     from wsesim_models.config import config
 
     if not (is_name(model) or is_factory(model) or is_onnx(model) or is_exported(model)):
         if model:
             _refuse_file(Path(model))
-        config(model)  # raises, naming the models that are known
+        config(model)  # raises, and names the known models
 
 
 def is_name(model: str) -> bool:
-    """Whether MODEL is in the table of `wsesim models`; a name goes before a file that is called the same."""
+    """Whether MODEL is in the table of `wsesim models`. A file of the same name is then ignored."""
     from wsesim_models.config import CONFIGS
 
     return model in CONFIGS
@@ -45,7 +45,7 @@ def is_exported(model: str) -> bool:
 
 
 def is_saved_program(model: str) -> bool:
-    """Whether MODEL is a file that begins as a Program's text does."""
+    """Whether MODEL is a file that begins like a Program's text."""
     path = Path(model)
     if is_name(model) or not is_file(path):
         return False
@@ -68,10 +68,10 @@ def _is_there(path: Path) -> bool:
 
 
 def _refuse_file(path: Path) -> None:
-    """Raises for a file that MODEL cannot be; what it should have been is said in the file's terms."""
+    """Raises InvalidInputError for a file that is no MODEL, with the reason. Returns if there is no such file."""
     if path.suffix == ".py":
-        raise InvalidInputError(f"{path}: which callable makes the torch module? Give {path}:factory")
+        raise InvalidInputError(f"{path}: give {path}:factory, the callable that returns the torch module")
     if is_file(path):
-        raise InvalidInputError(f"{path} is not a saved Program: that begins with `program` and its version")
+        raise InvalidInputError(f"{path} is not a saved Program; such a file begins with `program` and its version")
     if _is_there(path):
         open_file(path, "a model").close()  # raises: it is a folder, a pipe or a device

@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 
 class EngineOracle:
-    """Every answer is a simulation of one line, made once in a process."""
+    """Each answer is a simulation of one line of PEs, which a process runs once."""
 
     def collective_cycles(self, machine: Machine, use: LineUse, collective: str) -> int:
-        """As CostOracle. The line has no stragglers: where they are, the other lines wait for theirs."""
+        """As in CostOracle, for a line without slow PEs."""
         return _simulated(dataclasses.replace(machine, slow=()), use, collective)
 
 

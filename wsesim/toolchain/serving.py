@@ -1,4 +1,4 @@
-"""Models -> the completions facade: clients in process, the user's own clients, and the HTTP server."""
+"""The Completions API of simulated wafers: clients in process, the user's own clients, and the HTTP server."""
 
 from __future__ import annotations
 
@@ -58,16 +58,16 @@ def open_api(
     limits: Limits | None = None,
     say: Say = silent,
 ) -> Api:
-    """The facade's core over simulated wafers, one for each model.
+    """The Completions API over simulated wafers, one for each model.
 
     Args:
-        model: as in `wsesim.compile`. None: smollm2-135m, and llama3.1-8b with its own text (`weights`), or that of
-            `text_from`, or that of smollm2-135m.
+        model: as in `wsesim.compile`. None: two models, smollm2-135m and llama3.1-8b. The text of the second is its
+            own with `weights`, or that of `text_from`, or that of smollm2-135m.
         weights, text_from, dtype: as in `wsesim.open_session`.
-        sequences: slots of a wafer. None: as many as the model leaves room for, up to 8.
+        sequences: slots of a wafer. None: as many as fit, up to 8.
         machine, ..., collective: as in `wsesim.compile`.
         limits: what one client may ask for.
-        say: called with lines on what takes a while.
+        say: called with a line before long work.
     """
     values = locals()
     return start_api(model, chosen(TextOptions, values), chosen(Lowering, values), limits, say)
@@ -100,7 +100,7 @@ def start_api(
 
 
 def with_slots(compilation: Compilation) -> Compilation:
-    """The same with as many sequences as the model leaves room for: at least one, at most MOST_SLOTS."""
+    """The compilation with as many sequences as fit beside the model: at least one, at most MOST_SLOTS."""
     fits, too_many = 0, MOST_SLOTS + 1
     tried = MOST_SLOTS
     while too_many - fits > 1:
@@ -125,7 +125,7 @@ def deployment_of(session: Session) -> Deployment:
 
 
 class Client(ApiClient):
-    """`wsesim.Client(model=...)`: completions of the API's shape in process. Keywords: as in `open_api`."""
+    """`wsesim.Client(model=...)`: a client of the Completions API in process. Keywords: as in `open_api`."""
 
     @public(TextOptions, Lowering)
     def __init__(
@@ -158,7 +158,7 @@ class Client(ApiClient):
 
 
 class AsyncClient(AsyncApiClient):
-    """`wsesim.AsyncClient(model=...)`: as Client, awaited. It compiles before it returns."""
+    """`wsesim.AsyncClient(model=...)`: as Client, with calls to await. The constructor itself compiles and blocks."""
 
     @public(TextOptions, Lowering)
     def __init__(
@@ -220,7 +220,7 @@ def connect(
 ) -> Any:
     """The user's own client, bound to simulated wafers in process.
 
-    What is opened here ends when the client is closed or dropped; an `api` that was given does not.
+    Wafers that are opened here end when the client is closed or dropped. An `api` that was given stays open.
 
     Args:
         client: its class. None: cerebras.cloud.sdk.Cerebras; also AsyncCerebras, openai.OpenAI and AsyncOpenAI.
@@ -245,7 +245,7 @@ def connect(
 
 
 def make_server_app(api: Api, keys: Sequence[str], access: Access) -> Starlette:
-    """The HTTP application over `api`, for those that `access` lets call."""
+    """The HTTP application over `api`. It accepts `keys`, or any key if there are none. `access`: who may call."""
     from wsesim.serve.app import make_app
 
     return make_app(api, keys, access)

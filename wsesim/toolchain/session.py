@@ -1,4 +1,4 @@
-"""A model on a wafer, ready to answer: open_session() and complete()."""
+"""A model on a simulated wafer, ready to continue prompts: open_session() and complete()."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A completion and what it was made with.
+    """A completion, and the model and Program that made it.
 
-    `text_from` names the stand-in, None where the text is the model's own.
+    `text_from` is the model that the text comes from; None if it is the model's own.
     """
 
     model: str
@@ -71,7 +71,7 @@ class Answer:
         return completion_table(self.completion, self.program, self.text_from)
 
     def to_json(self) -> dict[str, Any]:
-        """The API's object."""
+        """The answer as the Completions API returns it."""
         from wsesim.serve.reply import completion_reply
 
         return completion_reply(self.completion, self.model, self.fingerprint, self.text_from).to_json()
@@ -79,7 +79,7 @@ class Answer:
 
 @dataclass(slots=True)
 class Session:
-    """A wafer with a model on it, ready to answer; requests follow one another on its virtual clock."""
+    """A model on a simulated wafer, ready to continue prompts. Requests follow one another on its virtual clock."""
 
     model: str
     text_from: str | None
@@ -95,7 +95,7 @@ class Session:
         return f"<Session of {self.model} on {self.program.machine.name}: {self._whose_text()}, {slots}>"
 
     def __str__(self) -> str:
-        """The Program's table, whose text it is, and how many requests have room."""
+        """The Program's table, where the text comes from, and the number of slots."""
         return text_of(self._tables())
 
     def _repr_html_(self) -> str:
@@ -120,7 +120,7 @@ class Session:
         stop: str | Sequence[str] | None = None,
         arrival_s: float | None = None,
     ) -> Iterator[Token | Completion]:
-        """Tokens as they come, then the Completion. See `complete` for the keywords."""
+        """The tokens as they come, then the Completion. `complete` explains the keywords."""
         return self.run(prompt, generation_options(chosen(RequestOptions, locals())))
 
     @public(RequestOptions)
@@ -141,8 +141,8 @@ class Session:
             prompt: text, not empty.
             max_tokens: most tokens to generate. None: up to the end of the text or of the context.
             temperature: 0 (greedy) to 1.5.
-            top_p: draw from the likeliest tokens of this mass, above 0 to 1.
-            seed: of the draws. None: 0, so that the same call gives the same text.
+            top_p: draw from the likeliest tokens whose probabilities sum up to it; above 0 to 1.
+            seed: seed of the draws. None: 0, so that the same call gives the same text.
             stop: up to four texts that end the answer.
             arrival_s: when the request arrives, in seconds of virtual time. None: now.
         """
@@ -165,7 +165,7 @@ class Session:
         return self.loop.run(request)
 
     def _prompt_effort(self, request: Request) -> Effort:
-        """The estimated time and memory to simulate the prompt; none if the loop's cycles do not say."""
+        """The estimated time and memory to simulate the prompt; none if they cannot be estimated."""
         from wsesim.engine.steps.effort import Effort
         from wsesim.toolchain.kept_steps import KeptSteps
 
@@ -216,19 +216,19 @@ def complete(
     collective: str = "auto",
     say: Say = silent,
 ) -> Answer:
-    """Text and modelled times of one prompt.
+    """Continues a prompt: text and modelled times.
 
     Args:
         prompt: text, not empty.
         model: as in `wsesim.compile`.
         max_tokens: most tokens to generate. None: up to the end of the text or of the context.
         temperature: 0 (greedy) to 1.5.
-        top_p: draw from the likeliest tokens of this mass, above 0 to 1.
-        seed: of the draws. None: 0, so that the same call gives the same text.
+        top_p: draw from the likeliest tokens whose probabilities sum up to it; above 0 to 1.
+        seed: seed of the draws. None: 0, so that the same call gives the same text.
         stop: up to four texts that end the answer.
         arrival_s: when the request arrives, in seconds of virtual time. None: at once.
         weights, text_from, dtype: as in `wsesim.open_session`. The others: as in `wsesim.compile`.
-        say: called with lines on what takes a while.
+        say: called with a line before long work.
     """
     values = locals()
     options = generation_options(chosen(RequestOptions, values))
@@ -261,17 +261,17 @@ def open_session(
     collective: str = "auto",
     say: Say = silent,
 ) -> Session:
-    """A wafer with `model` on it, ready to answer prompt after prompt.
+    """A simulated wafer with `model` on it, which continues prompt after prompt.
 
-    What can be refused is refused before anything is compiled.
+    Wrong options and missing weights raise a WsesimError before anything is compiled.
 
     Args:
         model: as in `wsesim.compile`.
-        weights: safetensors (file or folder) or GGUF with its tokenizer, of the model that the text is from.
-        text_from: text and token counts of this model, times of `model`.
-        dtype: "fp32", "bf16", "fp16" or "int8", of the weights in execution.
+        weights: path of safetensors (file or folder) or GGUF, with a tokenizer, of the model that makes the text.
+        text_from: a model whose text and token counts are taken; the times stay those of `model`.
+        dtype: data type of the weights in arithmetic: "fp32", "bf16", "fp16" or "int8".
         machine, ..., collective: as in `wsesim.compile`.
-        say: called with lines on what takes a while.
+        say: called with a line before long work.
     """
     values = locals()
     return start_session(prepare(model, chosen(Lowering, values)), chosen(TextOptions, values), say=say)
@@ -284,7 +284,7 @@ def start_session(
     lender: Session | None = None,
     say: Say = silent,
 ) -> Session:
-    """A session of a model that was prepared. With a `lender` the text is the lender's, and in memory once."""
+    """The session of a prepared model. With a `lender`, both sessions share the lender's text source."""
     from wsesim.execute.pack import check_dtype
     from wsesim.runtime.token_loop import TokenLoop
 
@@ -314,7 +314,7 @@ def check_prompt(prompt: str) -> None:
 
 
 def generation_options(options: RequestOptions) -> GenerationOptions:
-    """The options as the token loop takes them. Raises RequestError or SamplingRangeError."""
+    """The options for the token loop. Raises RequestError or SamplingRangeError."""
     from wsesim.execute.sampling import SamplingOptions
     from wsesim.runtime.request import GenerationOptions
 

@@ -1,4 +1,4 @@
-"""Program -> Report: one step of a model simulated, and what else was asked about it."""
+"""simulate(): one step of a model, simulated, as a Report."""
 
 from __future__ import annotations
 
@@ -66,14 +66,14 @@ def simulate(
     Args:
         model: as in `wsesim.compile`.
         phase: "decode" (one token over `context` cached ones) or "prefill" (a prompt of `tokens`).
-        context: tokens in the KV cache before a decode step. None: 512, or as many as there is room for.
-        tokens: tokens of a prefill. None: 128, or as many as there is room for.
-        in_flight: decode steps of other sequences in different blocks at once; the report has their steady state.
-        congestion: simulate with free links too; the report says what waiting for links costs.
-        sensitivity: simulate with each constant of the machine 10 % higher; the report has the elasticities.
-        batch: sequences whose tokens make the decode step together. A Program must be compiled for as many.
+        context: tokens in the KV cache before a decode step. None: 512, or as many as fit.
+        tokens: tokens of a prefill. None: 128, or as many as fit.
+        in_flight: decode steps of different sequences on the wafer at once; the report has their steady state.
+        congestion: simulate also with free links; the report has the cost of waiting for links.
+        sensitivity: simulate also with each constant of the machine 10 % higher; the report has the elasticities.
+        batch: sequences whose tokens go through the decode step together. A Program must be compiled for as many.
         machine, ..., collective: as in `wsesim.compile`.
-        say: called with lines on what takes a while.
+        say: called with a line before long work.
     """
     values = locals()
     return simulate_model(model, chosen(StepOptions, values), chosen(Lowering, values), say=say)
@@ -98,7 +98,7 @@ def simulate_program(program: Program, step: StepOptions, batch: int, *, say: Sa
 
 @dataclass(frozen=True, slots=True)
 class _Question:
-    """A step of a Program, to be run under several conditions."""
+    """One step of a Program, which is simulated under several conditions."""
 
     program: Program
     phase: str
@@ -111,12 +111,12 @@ class _Question:
         return timing.decode(self.context, batch=self.batch) if self.phase == "decode" else timing.prefill(self.tokens)
 
     def cycles(self, machine: Machine, *, free_links: bool = False) -> int:
-        """Of the step on a machine of other numbers, the placement unchanged."""
+        """Cycles of the step on another machine, with the same placement."""
         changed = dataclasses.replace(self.program, machine=machine)
         return self.step(make_timing(changed, keep_timelines=False, free_links=free_links)).cycles
 
     def flow(self, *, free_links: bool = False) -> Flow | None:
-        """The steady state; None of one step at a time."""
+        """The steady state of several steps in flight; None for one."""
         from wsesim.engine.steps.pipeline import pipeline
 
         if self.in_flight == 1:
@@ -126,7 +126,7 @@ class _Question:
 
 
 def _effort(question: _Question, congestion: bool, sensitivity: bool) -> Effort:
-    """Of all that was asked for."""
+    """The estimated time and memory of all runs."""
     from wsesim.engine.steps.effort import decode_effort, flow_effort, prefill_effort
     from wsesim.report.sensitivity import run_count
 
@@ -141,7 +141,7 @@ def _effort(question: _Question, congestion: bool, sensitivity: bool) -> Effort:
 
 
 def _report(question: _Question, congestion: bool, sensitivity: bool) -> Report:
-    """Everything that was asked for."""
+    """All runs, and the Report of them."""
     from wsesim.report.report import report
     from wsesim.report.sensitivity import sensitivity as elasticities
 
@@ -157,7 +157,7 @@ def _report(question: _Question, congestion: bool, sensitivity: bool) -> Report:
 
 
 def check_step(step: StepOptions, batch: int) -> None:
-    """Raises what is wrong with the options of a step, before anything is compiled."""
+    """Raises UnknownNameError or InvalidInputError for wrong options of a step, before anything is compiled."""
     if step.phase not in PHASES:
         raise UnknownNameError("phase", step.phase, PHASES)
     for name, count in (("batch", batch), ("in_flight", step.in_flight)):
@@ -166,7 +166,7 @@ def check_step(step: StepOptions, batch: int) -> None:
 
 
 def program_for(model: str | Program, lowering: Lowering, say: Say = silent) -> Program:
-    """The Program of `model` with buffers for the batch of the options; a finished one as it is."""
+    """The Program of `model`, compiled for the batch of the options. A Program, saved or not, stays as it is."""
     finished = not isinstance(model, str) or is_saved_program(model)
     return compile_model(model, dataclasses.replace(lowering, batch=1) if finished else lowering, say=say)
 
