@@ -24,13 +24,12 @@ from wsesim.engine.flow.records import Constants, World
 from wsesim.engine.flow.simulate import simulate
 from wsesim.engine.flow.timeline import Timeline
 from wsesim.engine.flow.warm import warm
-from wsesim.engine.graph.taskgraph import EAST, Int64, TaskGraph
+from wsesim.engine.graph.taskgraph import EAST, TaskGraph
 from wsesim.engine.graph.verify import verify
 from wsesim.machine import Machine, Rect, load_machine
 from wsesim.program.kernels import ACROSS, ALONG
 from wsesim.program.parts import Block
 
-NOTHING: Int64 = np.empty(0, np.int64)
 ELEMENTS = 16  # of a PE's share of a vector: 4,096 over 256
 INPUTS = 64  # rows of a PE's tile
 REPEATS = 5
@@ -99,7 +98,7 @@ def measured(graph: TaskGraph, link_events: int, repeats: int = REPEATS) -> Figu
 
     for _ in range(repeats):
         began = process_time()
-        timeline = simulate(graph, fabric, NOTHING, NOTHING, kernel=timed)
+        timeline = simulate(graph, fabric, kernel=timed)
         totals.append(process_time() - began)
         _check(graph, timeline, link_events)
     return Figures(graph.task_count, link_events, median(totals), median(inside))

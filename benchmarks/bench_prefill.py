@@ -34,7 +34,6 @@ SIDE, DIM, FFN = 660, 4620, 14520  # WaferLLM's LLaMA3-8B, padded
 SMALL_SIDE, TILES = 48, Tiles(7, 7, 7)
 PROMPT_TOKENS = 300
 ROUNDS = 3
-NOTHING = np.empty(0, np.int64)
 T = TypeVar("T")
 
 
@@ -98,7 +97,7 @@ def _step(side: int, machine: Machine, steps: int = 1) -> TaskGraph:
 
 def _full(machine: Machine) -> int:
     graph = _step(SMALL_SIDE, machine, SMALL_SIDE)
-    return int(simulate(graph, machine.fabric, NOTHING, NOTHING).task_end.max())
+    return int(simulate(graph, machine.fabric).task_end.max())
 
 
 def _short(machine: Machine) -> int:

@@ -38,8 +38,6 @@ PLAIN = Fabric(2, 7, 3, 0, 1, 1, 4)
 SHALLOW = Fabric(5, 0, 1, 3, 3, 2, 2)
 FABRICS = (SILICON, PLAIN, SHALLOW)
 
-NO_PORTS: Int64 = np.empty(0, np.int64)
-
 
 class Mesh:
     """A TaskGraph under construction, one PE at a time, in coordinates."""

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
-from tests.engine_graphs import FABRICS, NO_PORTS, PLAIN, SILICON, Mesh, graphs, port_times, states
+from tests.engine_graphs import FABRICS, PLAIN, SILICON, Mesh, graphs, port_times, states
 from wsesim.engine.errors import DeadlockError
 from wsesim.engine.flow.simulate import simulate
 from wsesim.engine.flow.state import State
-from wsesim.engine.graph.taskgraph import ACTIVATED, BLOCKING, EAST, LAUNCHED, REROUTE, SOUTH, WEST, Operation
+from wsesim.engine.graph.taskgraph import ACTIVATED, BLOCKING, EAST, LAUNCHED, NO_PORTS, REROUTE, SOUTH, WEST, Operation
 from wsesim.engine.observe.critical_path import CriticalPath, Origin, critical_path
 from wsesim.machine import Fabric
 

@@ -13,26 +13,40 @@ from hypothesis import strategies as st
 from tests.engine_graphs import FABRICS, graphs, states
 from wsesim.engine.errors import DeadlockError
 from wsesim.engine.exact import line_kernels, reference_lines
-from wsesim.engine.exact.line_kernels import Fields
+from wsesim.engine.exact.line_kernels import LINE_REQUESTS, LINE_STATE, LineEffect
 from wsesim.engine.exact.lines import line_effects
 from wsesim.engine.expand.segment import line_graph
+from wsesim.engine.flow.records import Records
 from wsesim.engine.flow.simulate import simulate
-from wsesim.engine.flow.state import NEVER, State
+from wsesim.engine.flow.state import NEVER, Requests, State
 from wsesim.engine.graph.builder import GraphBuilder
-from wsesim.engine.graph.taskgraph import EAST, WEST, Int64, TaskGraph, directions
+from wsesim.engine.graph.taskgraph import EAST, NO_PORTS, WEST, TaskGraph, directions
 
-NO_PORTS = np.empty(0, np.int64)
 TIMES = ("task_start", "task_begin", "task_end", "message_head", "message_tail", "drop_head", "drop_tail")
 
 
-def window(rng: np.random.Generator, pes: int) -> Fields:
+def window(rng: np.random.Generator, columns: int, rows: int) -> tuple[State, Requests]:
     """A State and Requests, some of which were never made."""
+    pes = columns * rows
     pe, ramp_out, ramp_in, link = (rng.integers(0, 90, width * pes) for width in (1, 1, 1, 4))
     ramp_last, link_last = (
         np.where(rng.random(width * pes) < 0.5, NEVER, rng.integers(0, 90, width * pes)) for width in (1, 4)
     )
     ramp_first, link_first = (last - (last > 0) for last in (ramp_last, link_last))
-    return Fields(pe, ramp_out, ramp_in, link, ramp_first, ramp_last, link_first, link_last)
+    return State(columns, rows, pe, ramp_out, ramp_in, link), Requests(ramp_first, ramp_last, link_first, link_last)
+
+
+def random_effect(rng: np.random.Generator, length: int) -> LineEffect:
+    """Changes and requests of some PEs and links; no times."""
+    after, requests = np.empty(length, LINE_STATE), np.empty(length, LINE_REQUESTS)
+    for name in LINE_STATE.names or ():
+        shape = after[name].shape
+        after[name] = np.where(rng.random(shape) < 0.5, NEVER, rng.integers(0, 90, shape))
+    for name in ("ramp", "link"):
+        shape = requests[f"{name}_last"].shape
+        last = np.where(rng.random(shape) < 0.7, NEVER, rng.integers(80, 190, shape))
+        requests[f"{name}_last"], requests[f"{name}_first"] = last, last - (last > 0)
+    return LineEffect(after, requests, 0, 0, *(np.empty(0, np.int64) for _ in TIMES))
 
 
 @settings(deadline=None, max_examples=60, derandomize=True)
@@ -46,17 +60,18 @@ def test_lines_are_taken_and_written_back_as_by_numpy(columns: int, rows: int, v
     busy, starters = rng.random(length) < 0.7, np.flatnonzero(rng.random(length) < 0.5)
     starters = starters if starters.size else np.array([0])
     kind = np.flatnonzero(rng.random(lines) < 0.6)
-    after = np.where(rng.random(5 * length) < 0.5, NEVER, rng.integers(0, 90, 5 * length))
-    last = np.where(rng.random(3 * length) < 0.7, NEVER, rng.integers(80, 190, 3 * length))
+    effect = random_effect(rng, length)
     found: list[list[Any]] = []
     for module in (line_kernels, reference_lines):
-        fields, bases = window(np.random.default_rng(seed), columns * rows), np.empty(lines, np.int64)
-        taken, hashes = np.empty((lines, 5 * length), np.int64), np.empty(lines, np.int64)
-        module.gather(fields, members, busy, starters, own, bases, taken)
-        module.hash_rows(taken, np.arange(1, 5 * length + 1), hashes)
-        equal = module.rows_equal(taken, np.zeros(lines, np.int64))
-        written = module.scatter(fields, members, kind, bases, own, after, last - (last > 0), last)
-        found.append([bases, taken, hashes, np.array([equal, written]), *(fields if written else ())])
+        state, requests = window(np.random.default_rng(seed), columns, rows)
+        bases, hashes = np.empty((2, lines), np.int64)
+        taken = np.empty((lines, length), LINE_STATE)
+        module.gather(state, members, busy, starters, own, bases, taken)
+        words = taken.view(np.int64)
+        module.hash_rows(words, np.arange(1, 5 * length + 1), hashes)
+        equal = module.rows_equal(words, np.zeros(lines, np.int64))
+        written = module.scatter(state, requests, members, kind, bases, own, effect)
+        found.append([bases, words, hashes, np.array([equal, written]), *((*state[2:], *requests) if written else ())])
     for compiled, twin in zip(*found, strict=True):
         np.testing.assert_array_equal(compiled, twin)
 
@@ -73,10 +88,13 @@ def later(state: State) -> State:
     return State(state.columns, state.rows, *(np.maximum(field, 0) for field in fields))
 
 
-def values(graph: TaskGraph, *fields: Int64) -> Int64:
-    """A line's row of numbers."""
-    links = fields[-1].reshape(-1, 4)[:, directions(graph)]
-    return np.concatenate([*fields[:-1], links.reshape(-1)])
+def line_state(graph: TaskGraph, state: State) -> Records:
+    """The records of a line."""
+    own = np.empty(graph.pes, LINE_STATE)
+    for name in ("pe_free", "ramp_out_free", "ramp_in_free"):
+        own[name] = getattr(state, name)
+    own["link_free"] = state.link_free.reshape(-1, 4)[:, directions(graph)]
+    return own
 
 
 @settings(deadline=None, max_examples=80, derandomize=True)
@@ -85,20 +103,22 @@ def test_a_line_does_from_each_state_what_simulate_says(data: st.DataObject) -> 
     fabric, free_links = data.draw(st.sampled_from(FABRICS)), data.draw(st.booleans())
     graph = line(data.draw(graphs(queue_wavelets=fabric.queue_wavelets)))
     befores = [later(data.draw(states(graph.columns, graph.rows))) for _ in range(3)]
-    rows = [values(graph, b.pe_free, b.ramp_out_free, b.ramp_in_free, b.link_free) for b in befores]
-    found = line_effects(line_graph(graph), fabric, np.stack(rows), free_links, True)
-    for effect, before, row in zip(found, befores, rows, strict=True):
-        whole = simulate(graph, fabric, NO_PORTS, NO_PORTS, before, free_links=free_links)
-        left, asked = whole.state_after, whole.requests
-        after = values(graph, left.pe_free, left.ramp_out_free, left.ramp_in_free, left.link_free)
-        np.testing.assert_array_equal(np.where(effect.after == NEVER, row, effect.after), after)
-        np.testing.assert_array_equal(effect.first, values(graph, asked.ramp_first, asked.link_first))
-        np.testing.assert_array_equal(effect.last, values(graph, asked.ramp_last, asked.link_last))
+    states_before = np.stack([line_state(graph, before) for before in befores])
+    found = line_effects(line_graph(graph), fabric, states_before, free_links, True)
+    for effect, before, own in zip(found, befores, states_before, strict=True):
+        whole = simulate(graph, fabric, state=before, free_links=free_links)
+        after = line_state(graph, whole.state_after)
+        for name in LINE_STATE.names or ():
+            left = np.where(effect.after[name] == NEVER, own[name], effect.after[name])
+            np.testing.assert_array_equal(left, after[name], err_msg=name)
+        for edge in ("first", "last"):
+            np.testing.assert_array_equal(effect.requests[f"ramp_{edge}"], getattr(whole.requests, f"ramp_{edge}"))
+            links = getattr(whole.requests, f"link_{edge}").reshape(-1, 4)[:, directions(graph)]
+            np.testing.assert_array_equal(effect.requests[f"link_{edge}"], links)
         busy = np.unique(graph.pe)
-        assert (effect.end_cycles, effect.link_events) == (left.pe_free[busy].max(), whole.link_events)
-        assert effect.timeline is not None
+        assert (effect.end, effect.link_events) == (whole.state_after.pe_free[busy].max(), whole.link_events)
         for name in TIMES:
-            np.testing.assert_array_equal(getattr(effect.timeline, name), getattr(whole, name), err_msg=name)
+            np.testing.assert_array_equal(getattr(effect, name), getattr(whole, name), err_msg=name)
 
 
 def test_a_line_that_waits_for_itself_is_reported() -> None:
@@ -107,4 +127,4 @@ def test_a_line_that_waits_for_itself_is_reported() -> None:
     builder.drops(builder.messages(first, EAST, 1, 1), 1, second)
     builder.drops(builder.messages(second, WEST, 1, 1), 1, first)
     with pytest.raises(DeadlockError, match="first at \\(0, 0\\)"):
-        line_effects(line_graph(builder.build()), FABRICS[0], np.zeros((2, 10), np.int64), False, False)
+        line_effects(line_graph(builder.build()), FABRICS[0], np.zeros((2, 2), LINE_STATE), False, False)

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.engine_graphs import FABRICS, NO_PORTS, Mesh, graphs, port_times, states
+from tests.engine_graphs import FABRICS, Mesh, graphs, port_times, states
 from tests.test_engine_simulate import assert_equal, outcome, uncompiled_run
 from wsesim.engine.errors import DeadlockError, TaskGraphError
 from wsesim.engine.flow import reference
@@ -35,8 +35,8 @@ def stream(mesh: Mesh, source: int, direction: int, hops: int, wavelets: int, ta
 def run(mesh: Mesh) -> Timeline:
     graph = mesh.builder.build()
     verify(graph)
-    timeline = simulate(graph, TOY, NO_PORTS, NO_PORTS)
-    assert_equal(timeline, reference.simulate(graph, TOY, NO_PORTS, NO_PORTS))
+    timeline = simulate(graph, TOY)
+    assert_equal(timeline, reference.simulate(graph, TOY))
     return timeline
 
 
@@ -192,10 +192,10 @@ def crossed(wavelets: int) -> TaskGraph:
 
 def test_streams_taken_in_against_their_order_deadlock_with_their_cycle() -> None:
     # p holds the link (1, 0) -> (2, 0) while more than four of its wavelets are left; q waits for that link.
-    assert simulate(crossed(4), TOY, NO_PORTS, NO_PORTS).link_events == 4
+    assert simulate(crossed(4), TOY).link_events == 4
     for simulator in (simulate, reference.simulate):
         with pytest.raises(DeadlockError) as caught:
-            simulator(crossed(5), TOY, NO_PORTS, NO_PORTS)
+            simulator(crossed(5), TOY)
         assert caught.value.waiting == (
             "takes q at (2, 0)",
             "message of a at (0, 0)",
@@ -212,7 +212,7 @@ def test_two_pes_that_stream_to_each_other_before_they_take_in_deadlock() -> Non
     stream(mesh, sends[0], EAST, 1, 1, takes[1])
     stream(mesh, sends[1], 1, 1, 1, takes[0])
     with pytest.raises(DeadlockError, match=r"takes0 at .* sends1 at .* takes1 at .* sends0 at .* waits for takes0"):
-        simulate(mesh.builder.build(), TOY, NO_PORTS, NO_PORTS)
+        simulate(mesh.builder.build(), TOY)
 
 
 def behind_another(wavelets: int, feeds: tuple[int, int] | None, sent_first: bool = True) -> TaskGraph:
@@ -239,7 +239,7 @@ def behind_another(wavelets: int, feeds: tuple[int, int] | None, sent_first: boo
     ],
 )
 def test_a_stream_that_fits_or_whose_task_is_next_is_accepted(graph: TaskGraph) -> None:
-    assert simulate(graph, TOY, NO_PORTS, NO_PORTS).task_end.size == graph.task_count
+    assert simulate(graph, TOY).task_end.size == graph.task_count
 
 
 @pytest.mark.parametrize("graph", [behind_another(13, (1, 1)), behind_another(13, (0, 0), sent_first=False)])
@@ -247,7 +247,7 @@ def test_a_long_stream_whose_task_may_wait_for_others_is_refused(graph: TaskGrap
     verify(graph)
     for simulator in (simulate, reference.simulate):
         with pytest.raises(TaskGraphError, match=r"task at \(3, 0\): a stream of 13 wavelets .* 3 queues of 4"):
-            simulator(graph, TOY, NO_PORTS, NO_PORTS)
+            simulator(graph, TOY)
 
 
 def test_a_blocking_task_cannot_take_a_stream_in() -> None:

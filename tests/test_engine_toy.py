@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.engine_graphs import NO_PORTS, Mesh
+from tests.engine_graphs import Mesh
 from tests.test_engine_simulate import assert_equal
 from wsesim.engine.flow import reference
 from wsesim.engine.flow.simulate import simulate
@@ -25,8 +25,8 @@ def run(mesh: Mesh) -> Timeline:
     """Verified, simulated by kernel and twin, which agree."""
     graph = mesh.builder.build()
     verify(graph)
-    timeline = simulate(graph, TOY, NO_PORTS, NO_PORTS)
-    twin = reference.simulate(graph, TOY, NO_PORTS, NO_PORTS)
+    timeline = simulate(graph, TOY)
+    twin = reference.simulate(graph, TOY)
     assert_equal(timeline, twin)
     return timeline
 

@@ -45,7 +45,6 @@ from wsesim.program.routes import entry_pe, sampler_pe
 from wsesim_models.config import LlamaConfig
 
 TOY = load_machine("toy4x4")
-NO_PORTS = np.empty(0, np.int64)
 NO_WEIGHT = WeightRef("", 0, 0)
 CONTEXT = 20
 CANDIDATES = 4
@@ -64,7 +63,7 @@ def canvas_of(block: Block, machine: Machine = TOY, tokens: int = 1) -> Canvas:
 def last_ends(graph: TaskGraph, machine: Machine = TOY) -> list[int]:
     """End of each PE's last task, 0 for a PE without tasks."""
     verify(graph)
-    timeline = simulate(graph, machine.fabric, NO_PORTS, NO_PORTS)
+    timeline = simulate(graph, machine.fabric)
     return [int(timeline.task_end[graph.pe == pe].max(initial=0)) for pe in range(graph.pes)]
 
 
@@ -413,7 +412,7 @@ def assert_each_message_arrives(graph: TaskGraph, machine: Machine) -> None:
     assert graph.message_count == np.unique(graph.drop_message()).size
     last = graph.drop_ptr[1:] - 1
     assert (graph.drop_hop[last] == graph.hops1 + graph.hops2).all()
-    timeline = simulate(graph, machine.fabric, NO_PORTS, NO_PORTS)
+    timeline = simulate(graph, machine.fabric)
     fabric, message = machine.fabric, graph.drop_message()
     lasts = -(-graph.wavelets[message] * fabric.wavelet_numerator // fabric.wavelet_denominator)
     way = fabric.ramp_send_cycles + graph.drop_hop * fabric.hop_cycles + fabric.ramp_receive_cycles

@@ -15,11 +15,11 @@ from tests.programs import on_machine, program
 from tests.test_wafer import assert_same
 from wsesim.engine.errors import GraphSizeError
 from wsesim.engine.exact import fold
-from wsesim.engine.exact.fold import run_plan
+from wsesim.engine.exact.fold import RunOptions, run_plan
 from wsesim.engine.exact.join import joined_graph
 from wsesim.engine.exact.wafer import EffectCache
 from wsesim.engine.expand.segment import EqualLines, Plan, line_graph
-from wsesim.engine.flow.state import State
+from wsesim.engine.flow.state import STATE_FIELDS, Requests, State
 from wsesim.engine.graph.builder import GraphBuilder
 from wsesim.engine.graph.taskgraph import EAST, SOUTH, Int64, TaskGraph
 from wsesim.engine.observe.path import step_path
@@ -106,13 +106,11 @@ def _send(builder: GraphBuilder, lines: Int64, direction: int, launches: Int64) 
 
 def assert_equal_to_the_whole(plan: Plan, state: State) -> int:
     """The number of pieces that it was run in."""
-    folded = run_plan(plan, TOY.fabric, state, {})
-    whole = run_plan(plan, TOY.fabric, state, {}, fold=False)
-    for name, after in whole.after.items():
-        np.testing.assert_array_equal(folded.after[name], after, err_msg=name)
-    for field in dataclasses.fields(whole.requests):
-        asked = getattr(folded.requests, field.name), getattr(whole.requests, field.name)
-        np.testing.assert_array_equal(*asked, err_msg=field.name)
+    folded, whole = (run_plan(plan, state, RunOptions(TOY.fabric, fold=fold), {}) for fold in (True, False))
+    for name in STATE_FIELDS:
+        np.testing.assert_array_equal(getattr(folded.after, name), getattr(whole.after, name), err_msg=name)
+    for name, one, other in zip(Requests._fields, folded.requests, whole.requests, strict=True):
+        np.testing.assert_array_equal(one, other, err_msg=name)
     assert (folded.end_cycles, folded.link_events) == (whole.end_cycles, whole.link_events)
     return len(folded.pieces)
 
@@ -146,7 +144,7 @@ def test_any_phases_equal_the_whole_graph(data: st.DataObject) -> None:
         for direction, count in [((SOUTH, columns), (EAST, rows))[number % 2]]
     )
     free = data.draw(st.lists(st.integers(0, 60), min_size=columns * rows, max_size=columns * rows))
-    state = dataclasses.replace(State.idle(columns, rows), pe_free=np.array(free, np.int64))
+    state = State.idle(columns, rows)._replace(pe_free=np.array(free, np.int64))
     assert_equal_to_the_whole(lines_of(columns, rows, phases), state)
 
 
@@ -157,7 +155,7 @@ def test_lines_simulated_together_do_not_meet() -> None:
     free = idle.pe_free.copy()
     free[[0, 1, 2]] = [7, 40, 3]
     assert_equal_to_the_whole(
-        plan, dataclasses.replace(idle, pe_free=free, ramp_out_free=idle.ramp_out_free + np.arange(12) % 5 * 9)
+        plan, idle._replace(pe_free=free, ramp_out_free=idle.ramp_out_free + np.arange(12) % 5 * 9)
     )
 
 
@@ -187,8 +185,8 @@ def test_one_graph_that_is_too_large_is_refused_before_it_is_drawn(monkeypatch: 
     monkeypatch.setattr(fold, "joined_graph", lambda *lines: pytest.fail("drawn"))
     undrawn = Plan(4, 3, plan.parts, lambda: pytest.fail("drawn"))
     with pytest.raises(GraphSizeError, match=r"^8 tasks and 4 messages on 4 x 3 PEs .* use smaller blocks"):
-        run_plan(undrawn, TOY.fabric, State.idle(4, 3), {})
+        run_plan(undrawn, State.idle(4, 3), RunOptions(TOY.fabric), {})
     with pytest.raises(GraphSizeError, match=r"^14 tasks and 7 messages"):
-        run_plan(undrawn, TOY.fabric, State.idle(4, 3), {}, fold=False)
+        run_plan(undrawn, State.idle(4, 3), RunOptions(TOY.fabric, fold=False), {})
     monkeypatch.setattr(fold, "GRAPH_LIMIT_BYTES", 21 * fold.BYTES_PER_ENTRY)
-    assert run_plan(plan, TOY.fabric, State.idle(4, 3), {}, fold=False).end_cycles > 0
+    assert run_plan(plan, State.idle(4, 3), RunOptions(TOY.fabric, fold=False), {}).end_cycles > 0

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.engine_graphs import FABRICS, NO_PORTS
-from wsesim.engine.exact.loop import FIELDS, LoopRun, loop
+from tests.engine_graphs import FABRICS
+from wsesim.engine.exact.loop import LoopRun, loop
 from wsesim.engine.exact.mesh import folded_side, loop_folded
 from wsesim.engine.expand.canvas import Canvas, Lines
 from wsesim.engine.expand.gemm import (
@@ -31,8 +31,9 @@ from wsesim.engine.expand.gemm import (
 from wsesim.engine.expand.merge import merge
 from wsesim.engine.expand.segment import Segment, plan_of
 from wsesim.engine.flow.simulate import simulate
+from wsesim.engine.flow.state import STATE_FIELDS
 from wsesim.engine.graph.builder import GraphBuilder
-from wsesim.engine.graph.taskgraph import EAST, WEST, Int64, TaskGraph
+from wsesim.engine.graph.taskgraph import EAST, NO_PORTS, WEST, Int64, TaskGraph
 from wsesim.engine.graph.verify import verify
 from wsesim.machine import Fabric, Machine, Rect, load_machine
 from wsesim.machine.parts import SlowPE
@@ -89,7 +90,7 @@ def in_one_graph(body: TaskGraph, runs: int) -> TaskGraph:
 def assert_as_whole(run: LoopRun, body: TaskGraph, runs: int, machine: Machine) -> None:
     """A loop leaves what the full graph leaves, to the bit."""
     whole = simulate(in_one_graph(body, runs), machine.fabric, NO_PORTS, NO_PORTS)
-    for name in FIELDS:
+    for name in STATE_FIELDS:
         np.testing.assert_array_equal(getattr(run.state, name), getattr(whole.state_after, name), err_msg=name)
     assert run.runs == runs
     assert run.end_cycles == whole.task_end.max()

@@ -9,12 +9,11 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from tests.engine_graphs import NO_PORTS
 from wsesim.engine.expand.canvas import Canvas, Lines
 from wsesim.engine.expand.gemm import Tiles, align_round, gemm_step, tiles_of, transposed_step
 from wsesim.engine.expand.prefill import expand_token_kernel
 from wsesim.engine.flow.simulate import simulate
-from wsesim.engine.graph.taskgraph import EAST, NORTH, SOUTH, WEST, TaskGraph
+from wsesim.engine.graph.taskgraph import EAST, NO_PORTS, NORTH, SOUTH, WEST, TaskGraph
 from wsesim.engine.graph.verify import verify
 from wsesim.engine.observe.measure import meshgemm_cycles, tile_product_cycles
 from wsesim.engine.steps.prefill import LARGEST_SUMMA, prefill_layer, prefill_layer_cycles

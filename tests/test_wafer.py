@@ -188,9 +188,6 @@ def test_thirty_equal_layers_are_simulated_a_few_times() -> None:
     assert remembering.cache.simulations * 3 < forgetting.cache.simulations == len(first.runs)
 
 
-NO_PORTS = np.empty(0, np.int64)
-
-
 def message(name: str, window: Rect, launch: int, wavelets: int) -> Segment:
     """From one end of a line of PEs to the other, eastwards or southwards; the sender is free after its launch."""
     direction, hops = (EAST, window.columns - 1) if window.rows == 1 else (SOUTH, window.rows - 1)
@@ -214,7 +211,7 @@ def test_a_busy_link_or_ramp_is_neither_forgotten_nor_mistaken_for_a_free_one(wa
     runs = [after.run(long), after.run(short)]
     assert not runs[1].remembered
     assert runs[1].end - runs[1].base > alone.end - alone.base
-    whole = simulate(merge([long, short], column.hull(way)), machine.fabric, NO_PORTS, NO_PORTS)
+    whole = simulate(merge([long, short], column.hull(way)), machine.fabric)
     assert sorted(np.concatenate([ends_of(run) for run in runs])) == sorted(whole.task_end)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -10,13 +11,21 @@ import pytest
 from tests.engine_graphs import FABRICS
 from tests.programs import program
 from tests.test_wafer import PLACES
-from wsesim.engine.exact.fold import REQUEST_FIELDS, Outcome, run_plan, walked
+from wsesim.engine.exact import reference_walk
+from wsesim.engine.exact import walk as walk_kernels
+from wsesim.engine.exact.effect import Effect
+from wsesim.engine.exact.fold import RunOptions, run_plan, walked
+from wsesim.engine.exact.reference_walk import Grant
 from wsesim.engine.exact.wafer import EffectCache, SegmentRun
+from wsesim.engine.exact.walk import Walk, begin, line_order
 from wsesim.engine.expand.paths import Paths
 from wsesim.engine.expand.segment import Plan
 from wsesim.engine.expand.transfer import Key, expand_feedback, expand_transfer, plan_of_paths
+from wsesim.engine.flow import reference
+from wsesim.engine.flow.records import Constants
+from wsesim.engine.flow.reference import Hold
 from wsesim.engine.flow.simulate import constants
-from wsesim.engine.flow.state import State
+from wsesim.engine.flow.state import STATE_FIELDS, Requests, State
 from wsesim.engine.steps.timing import Timing
 from wsesim.machine import Fabric, Rect, load_machine
 from wsesim.program.path import Path
@@ -45,19 +54,19 @@ def random_path(rng: np.random.Generator) -> Path:
             return path
 
 
-def followed(plan: Plan, fabric: Fabric, state: State, free_links: bool) -> Outcome | None:
+def followed(plan: Plan, fabric: Fabric, state: State, free_links: bool) -> Effect | None:
     assert isinstance(plan.parts, Paths)
     return walked(plan, plan.parts, constants(fabric, free_links, state), state)
 
 
-def assert_as_the_whole_graph(outcome: Outcome, plan: Plan, fabric: Fabric, state: State, free_links: bool) -> None:
-    whole = run_plan(plan, fabric, state, {}, fold=False, free_links=free_links)
+def assert_as_the_whole_graph(effect: Effect, plan: Plan, fabric: Fabric, state: State, free_links: bool) -> None:
+    whole = run_plan(plan, state, RunOptions(fabric, free_links, fold=False), {})
     assert plan.counts == (plan.graph.task_count, plan.graph.message_count)
-    for name, after in whole.after.items():
-        np.testing.assert_array_equal(outcome.after[name], after, err_msg=name)
-    for name in (f"{kind}_{which}" for kind in REQUEST_FIELDS for which in ("first", "last")):
-        np.testing.assert_array_equal(getattr(outcome.requests, name), getattr(whole.requests, name), err_msg=name)
-    assert (outcome.end_cycles, outcome.link_events) == (whole.end_cycles, whole.link_events)
+    for name in STATE_FIELDS:
+        np.testing.assert_array_equal(getattr(effect.after, name), getattr(whole.after, name), err_msg=name)
+    for name, one, other in zip(Requests._fields, effect.requests, whole.requests, strict=True):
+        np.testing.assert_array_equal(one, other, err_msg=name)
+    assert (effect.end_cycles, effect.link_events) == (whole.end_cycles, whole.link_events)
 
 
 @pytest.mark.parametrize("free_links", [False, True])
@@ -71,12 +80,66 @@ def test_random_messages_do_what_the_whole_graph_does(fabric: Fabric, free_links
         paths = tuple(random_path(rng) for _ in range(int(rng.integers(1, 7))))
         plan = plan_of_paths(paths, Key(machine, Rect(0, 0, COLUMNS, ROWS), "fp16", 1))
         state = random_state(rng, COLUMNS, ROWS, int(rng.choice([1, 8, 60])))
-        outcome = followed(plan, fabric, state, free_links)
-        if outcome is None:
+        effect = followed(plan, fabric, state, free_links)
+        if effect is None:
             given_up += 1
         else:
-            assert_as_the_whole_graph(outcome, plan, fabric, state, free_links)
+            assert_as_the_whole_graph(effect, plan, fabric, state, free_links)
     assert given_up == 0 if free_links else 0 < given_up < 110
+
+
+@dataclasses.dataclass(frozen=True)
+class Walked:
+    """A walk by the kernel or by its twin."""
+
+    done: bool
+    walk: Walk
+    end: int
+    grants: list[Grant]
+
+
+def walked_by(module: ModuleType, paths: Paths, fabric: Constants, state: State) -> Walked:
+    walk = begin(paths, state, state.copy(), Requests.none(state.columns * state.rows))
+    module.send(paths, walk, fabric)
+    order, ends = line_order(paths, walk, fabric)
+    trace: list[Grant] = []
+    arguments = (trace,) if module is reference_walk else ()
+    done = module.follow(paths, walk, fabric, order, ends, *arguments)
+    return Walked(done, walk, module.receive(paths, walk) if done else 0, trace)
+
+
+def event(grant: Grant | Hold) -> tuple[tuple[str, int], int, int, int]:
+    return grant.place, grant.message, grant.requested, grant.granted
+
+
+@pytest.mark.parametrize("free_links", [False, True])
+@pytest.mark.parametrize("fabric", FABRICS)
+def test_the_kernel_does_what_its_twin_does_and_the_twin_what_every_event_is(fabric: Fabric, free_links: bool) -> None:
+    """Random messages, and some on one line whose order only waiting decides."""
+    rng = np.random.default_rng(23)
+    machine, window, done = dataclasses.replace(TOY, fabric=fabric), Rect(0, 0, COLUMNS, ROWS), 0
+    for number in range(80):
+        paths = tuple(random_path(rng) for _ in range(int(rng.integers(1, 6))))
+        if number % 4 == 0:
+            paths = tuple(Path(2, y, 3, 5 - y, 0, 3, 5 - y, int(rng.integers(1, 40)), 0) for y in range(4))
+        plan = plan_of_paths(paths, Key(machine, window, "fp16", 1))
+        state = random_state(rng, COLUMNS, ROWS, int(rng.choice([1, 12, 60])))
+        assert isinstance(plan.parts, Paths)
+        how = constants(fabric, free_links, state)
+        compiled, twin = (walked_by(module, plan.parts, how, state) for module in (walk_kernels, reference_walk))
+        assert compiled.done == twin.done
+        if not twin.done:
+            continue
+        done += 1
+        assert compiled.end == twin.end
+        for one, other in ((compiled.walk.now[2:], twin.walk.now[2:]), (compiled.walk.requests, twin.walk.requests)):
+            np.testing.assert_array_equal(np.concatenate(one), np.concatenate(other))
+        for name in ("head", "tail", "arrived"):
+            np.testing.assert_array_equal(getattr(compiled.walk, name), getattr(twin.walk, name), err_msg=name)
+        trace: list[Hold] = []
+        reference.simulate(plan.graph, fabric, state=state, free_links=free_links, trace=trace)
+        assert sorted(map(event, twin.grants)) == sorted(map(event, trace))
+    assert done > 30
 
 
 @pytest.mark.parametrize("words", [1, 40])
@@ -87,9 +150,9 @@ def test_a_line_of_senders_whose_order_only_waiting_decides(words: int) -> None:
         paths = tuple(Path(2, y, 3, 5 - y, 0, 3, 5 - y, int(rng.integers(1, words + 2)), 0) for y in range(4))
         plan = plan_of_paths(paths, Key(TOY, Rect(0, 0, COLUMNS, ROWS), "fp16", 1))
         state = random_state(rng, COLUMNS, ROWS, 12)
-        outcome = followed(plan, TOY.fabric, state, False)
-        assert outcome is not None
-        assert_as_the_whole_graph(outcome, plan, TOY.fabric, state, False)
+        effect = followed(plan, TOY.fabric, state, False)
+        assert effect is not None
+        assert_as_the_whole_graph(effect, plan, TOY.fabric, state, False)
 
 
 @pytest.mark.parametrize("place", PLACES, ids=str)
@@ -101,9 +164,9 @@ def test_every_transfer_can_be_followed(place: tuple[str, str, str]) -> None:
     for segment in [*segments, *([back] if back else [])]:
         plan = segment.plan
         state = random_state(rng, plan.columns, plan.rows, 9)
-        outcome = followed(plan, made.machine.fabric, state, False)
-        assert outcome is not None, segment.name
-        assert_as_the_whole_graph(outcome, plan, made.machine.fabric, state, False)
+        effect = followed(plan, made.machine.fabric, state, False)
+        assert effect is not None, segment.name
+        assert_as_the_whole_graph(effect, plan, made.machine.fabric, state, False)
 
 
 @pytest.mark.parametrize("strategy", ["pipelined", "shared"])

@@ -1,12 +1,14 @@
 """fold: lines of PEs that cannot be told apart are simulated once.
 
-A phase's lines share no PE and no link. Lines with the same tasks, whose PEs, ramps and links are free at the same
-cycles after the line's own beginning, do the same from then on: one is simulated, and what it did is written to all.
-Phases follow one another as they do on every PE. That is exact unless a ramp or a link is asked for by a later phase
-before an earlier one has asked for it for the last time. Then the lines of the earlier phase on which that happens and
-the later phase are simulated as one graph (`join.py`); where that is not exact either, the whole window is.
+The lines of a phase share no PE and no link. Lines are of one kind if they have the same tasks, and if their PEs, ramps
+and links are free at the same cycles after the line's own base. All lines of a kind do the same: one is simulated, and
+its effect is written to all.
 
-Paths of messages, of which no timeline is wanted, are walked (`walk.py`).
+Phases follow one another, as on every PE. That is exact if no ramp and no link is requested by a later phase before the
+last request of an earlier one. Where it is not, the lines of the earlier phase that are in the way are simulated in one
+graph with the later phase (`join.py`). If that is not exact either, the whole window is simulated as one graph.
+
+Paths of messages are walked (`walk.py`), unless their timeline is wanted.
 """
 
 from __future__ import annotations
@@ -19,87 +21,61 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsesim.engine.errors import GraphSizeError
+from wsesim.engine.exact.effect import Effect, Piece, effect_of
 from wsesim.engine.exact.join import joined_graph
-from wsesim.engine.exact.line_kernels import Fields, gather, hash_rows, rows_equal, scatter
-from wsesim.engine.exact.lines import LineEffect, line_effects
+from wsesim.engine.exact.line_kernels import LINE_STATE, LineEffect, gather, hash_rows, rows_equal, scatter
+from wsesim.engine.exact.lines import line_effects, times_of
 from wsesim.engine.exact.walk import walk
 from wsesim.engine.expand.paths import Paths
 from wsesim.engine.expand.segment import EqualLines, LineGraph, Phase, Plan, line_counts
-from wsesim.engine.flow.records import Constants
+from wsesim.engine.flow.records import Constants, Records
 from wsesim.engine.flow.simulate import constants, simulate
-from wsesim.engine.flow.state import NEVER, Requests, State
-from wsesim.engine.flow.timeline import Times
-from wsesim.engine.graph.taskgraph import Int64, TaskGraph, directions
+from wsesim.engine.flow.state import NEVER, REQUEST_FIELDS, STATE_FIELDS, Requests, State
+from wsesim.engine.graph.taskgraph import Int64, directions
 from wsesim.machine import Fabric
-
-NO_PORTS = np.empty(0, np.int64)
-STATE_FIELDS = {"pe_free": 1, "ramp_out_free": 1, "ramp_in_free": 1, "link_free": 4}  # and their values per PE
-REQUEST_FIELDS = {"ramp": 1, "link": 4}
 
 GRAPH_LIMIT_BYTES = 8_000_000_000
 BYTES_PER_ENTRY = 290
 """Peak memory of one graph over its tasks and messages: 1.45 GB for 5.0 million of them (AMD EPYC, numpy 2.4)."""
 
 LineCache = dict[Hashable, LineEffect]
-"""Effects by (digest of the line, fabric, free links, state after the line's base)."""
+"""Effects by (digest of the line, fabric, free links, timelines kept, state after the line's base)."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Piece:
-    """Some PEs of a window and when their tasks ran.
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """How plans are run: on which fabric, with links that are always free, folded or not, and with timelines or not."""
 
-    PE k of `graph` is PE `members[l, k]` of the window for each of the lines l that were simulated at once; there the
-    times of `timeline` count from `bases[l]` on, cycles after the segment's base. No timeline: it was not kept.
-    """
-
-    graph: TaskGraph
-    timeline: Times | None
-    members: Int64
-    bases: Int64
+    fabric: Fabric
+    free_links: bool = False
+    fold: bool = True
+    keep_timelines: bool = True
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Outcome:
-    """What a window's tasks did to its State, when they asked for ramps and links, and how it was found out.
+def run_plan(plan: Plan, state: State, options: RunOptions, known: LineCache) -> Effect:
+    """The Effect of a plan on a window in `state`, none of whose cycles is negative.
 
-    All cycles count as those of the State before.
-    """
-
-    after: dict[str, Int64]
-    requests: Requests
-    end_cycles: int
-    link_events: int
-    pieces: tuple[Piece, ...]
-
-
-def run_plan(
-    plan: Plan,
-    fabric: Fabric,
-    state: State,
-    known: LineCache,
-    *,
-    fold: bool = True,
-    free_links: bool = False,
-    keep_timelines: bool = True,
-) -> Outcome:
-    """Runs a plan from a State: folded, or walked, where that is exact (and `fold` allows it), else as one graph.
-
-    Raises GraphSizeError, before it is drawn, for a graph that would take more than GRAPH_LIMIT_BYTES.
+    The plan is folded or walked if that is exact, and else run as one graph. `known` are the effects of lines so far;
+    new ones are added. Raises GraphSizeError for a graph that would take more than GRAPH_LIMIT_BYTES, before it is
+    drawn.
     """
     short, parts = None, plan.parts
-    if fold and isinstance(parts, Paths):
-        short = None if keep_timelines else walked(plan, parts, constants(fabric, free_links, state), state)
-    elif fold and not isinstance(parts, Paths) and parts:
-        short = _Folding(plan, parts, fabric, known, free_links, keep_timelines).run(state)
-    return short or _run_whole(plan, fabric, state, free_links, keep_timelines)
+    if options.fold and isinstance(parts, Paths):
+        fabric = constants(options.fabric, options.free_links, state)
+        short = None if options.keep_timelines else walked(plan, parts, fabric, state)
+    elif options.fold and not isinstance(parts, Paths) and parts:
+        short = _Folding(plan, parts, options, known).run(state)
+    return short or _run_whole(plan, state, options)
 
 
-def walked(plan: Plan, paths: Paths, fabric: Constants, state: State) -> Outcome | None:
-    """The messages followed one after the other; None if that cannot be done."""
-    now = _fields(state)
-    before = Fields(state.pe_free, state.ramp_out_free, state.ramp_in_free, state.link_free, *now[4:])
-    end = walk(paths, plan.columns, before, now, fabric)
-    return None if end is None else _outcome(now, end, int((paths.hops1 + paths.hops2).sum()), ())
+def walked(plan: Plan, paths: Paths, fabric: Constants, state: State) -> Effect | None:
+    """The Effect of messages that are followed one after the other; None if that is not exact."""
+    after, requests = state.copy(), Requests.none(plan.columns * plan.rows)
+    end = walk(paths, state, after, requests, fabric)
+    if end is None:
+        return None
+    links = int((paths.hops1 + paths.hops2).sum())
+    return effect_of(plan, state, after, requests, end_cycles=end, link_events=links, pieces=())
 
 
 def check_size(columns: int, rows: int, tasks: int, messages: int) -> None:
@@ -113,34 +89,61 @@ def check_size(columns: int, rows: int, tasks: int, messages: int) -> None:
         )
 
 
-def _run_whole(plan: Plan, fabric: Fabric, state: State, free_links: bool, keep_timelines: bool) -> Outcome:
+def _run_whole(plan: Plan, state: State, options: RunOptions) -> Effect:
     check_size(plan.columns, plan.rows, *plan.counts)
-    timeline = simulate(plan.graph, fabric, NO_PORTS, NO_PORTS, state, free_links=free_links)
-    after = {name: getattr(timeline.state_after, name) for name in STATE_FIELDS}
+    run = simulate(plan.graph, options.fabric, state=state, free_links=options.free_links)
     members = np.arange(plan.graph.pes, dtype=np.int64)[None, :]
-    piece = Piece(plan.graph, timeline.times() if keep_timelines else None, members, np.zeros(1, np.int64))
-    return Outcome(after, timeline.requests, int(timeline.task_end.max()), timeline.link_events, (piece,))
+    piece = Piece(plan.graph, run.times() if options.keep_timelines else None, members, np.zeros(1, np.int64))
+    end = int(run.task_end.max())
+    return effect_of(
+        plan, state, run.state_after, run.requests, end_cycles=end, link_events=run.link_events, pieces=(piece,)
+    )
 
 
 class _Course:
-    """How far the phases have come: the window's fields after them, and what was found on the way."""
+    """How far the phases have come: the window's State after them, their requests, and what is known of the Effect."""
 
-    def __init__(self, now: Fields, pieces: Iterable[Piece] = (), end: int = 0, link_events: int = 0) -> None:
+    def __init__(self, now: State, requests: Requests) -> None:
         self.now = now
-        self.pieces = list(pieces)
-        self.end = end
-        self.link_events = link_events
+        self.requests = requests
+        self.pieces: list[Piece] = []
+        self.end = 0
+        self.link_events = 0
+
+    @staticmethod
+    def begin(state: State) -> _Course:
+        return _Course(state.copy(), Requests.none(state.columns * state.rows))
 
     def copy(self) -> _Course:
-        return _Course(Fields(*(field.copy() for field in self.now)), self.pieces, self.end, self.link_events)
+        other = _Course(self.now.copy(), self.requests.copy())
+        other.pieces, other.end, other.link_events = list(self.pieces), self.end, self.link_events
+        return other
 
     def add(self, piece: Piece, end: int, link_events: int) -> None:
         self.pieces.append(piece)
         self.end = max(self.end, end)
         self.link_events += link_events
 
-    def outcome(self) -> Outcome:
-        return _outcome(self.now, self.end, self.link_events, tuple(self.pieces))
+    def effect(self, plan: Plan, before: State) -> Effect:
+        return effect_of(
+            plan,
+            before,
+            self.now,
+            self.requests,
+            end_cycles=self.end,
+            link_events=self.link_events,
+            pieces=tuple(self.pieces),
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Kind:
+    """Lines that do the same: `lines` are rows of `equal.members`. Each begins at its entry of `bases`."""
+
+    equal: EqualLines
+    bases: Int64
+    lines: Int64
+    effect: LineEffect
 
 
 @dataclass(slots=True)
@@ -149,22 +152,21 @@ class _Folding:
 
     plan: Plan
     phases: tuple[Phase, ...]
-    fabric: Fabric
+    options: RunOptions
     known: LineCache
-    free_links: bool
-    keep_timelines: bool
 
-    def run(self, state: State) -> Outcome | None:
-        """None if the phases ask for a ramp or a link out of order, other than two neighbours that can be joined."""
-        course = _Course(_fields(state))
+    def run(self, state: State) -> Effect | None:
+        """None if the phases request a ramp or a link out of order, other than two neighbours that can be joined."""
+        course = _Course.begin(state)
         if all(self._fold(phase, course) for phase in self.phases):
-            return course.outcome()
-        return self._run_joining(state)
+            return course.effect(self.plan, state)
+        joined = self._run_joining(state)
+        return joined.effect(self.plan, state) if joined else None
 
-    def _run_joining(self, state: State) -> Outcome | None:
-        """As `run`; a phase that asks out of order is simulated together with lines of the one before it."""
-        course = _Course(_fields(state))
-        before: tuple[Phase, _Course] | None = None  # the last phase, and what was before it
+    def _run_joining(self, state: State) -> _Course | None:
+        """As `run`; a phase with requests out of order is simulated together with lines of the phase before it."""
+        course = _Course.begin(state)
+        before: tuple[Phase, _Course] | None = None  # the phase before, and the course up to it
         for phase in self.phases:
             kept = course.copy()
             if self._fold(phase, course):
@@ -174,38 +176,39 @@ class _Folding:
             if joined is None:
                 return None
             course, before = joined, None
-        return course.outcome()
+        return course
 
     def _fold(self, phase: Phase, course: _Course) -> bool:
-        """Adds what the lines of a phase do; False, with the course spoilt, if they ask out of order."""
-        for equal, bases, kinds, effects in self._lines(phase, course.now):
-            own_links = directions(equal.line.graph)
-            for effect, kind in zip(effects, kinds, strict=True):
-                found = effect.after, effect.first, effect.last
-                if not scatter(course.now, equal.members, kind, bases, own_links, *found):
-                    return False
-                piece = Piece(equal.line.graph, effect.timeline, equal.members[kind], bases[kind])
-                course.add(piece, int(bases[kind].max()) + effect.end_cycles, effect.link_events * kind.size)
+        """Adds the effects of a phase's lines. False, with the course spoilt, if their requests are out of order."""
+        for kind in self._kinds(phase, course.now):
+            equal, effect, bases = kind.equal, kind.effect, kind.bases[kind.lines]
+            own = directions(equal.line.graph)
+            if not scatter(course.now, course.requests, equal.members, kind.lines, kind.bases, own, effect):
+                return False
+            times = times_of(effect) if self.options.keep_timelines else None
+            piece = Piece(equal.line.graph, times, equal.members[kind.lines], bases)
+            course.add(piece, int(bases.max()) + int(effect.end), int(effect.link_events) * kind.lines.size)
         return True
 
-    def _lines(self, phase: Phase, now: Fields) -> Iterator[tuple[EqualLines, Int64, list[Int64], list[LineEffect]]]:
-        """Equal lines, the cycle at which each begins, the lines by kind, and what each kind does."""
-        room = np.empty(5 * now.pe_free.size, np.int64)
+    def _kinds(self, phase: Phase, now: State) -> Iterator[_Kind]:
+        """The lines of a phase by kind, with the effect of each kind from the State `now`."""
+        room = np.empty(now.pe_free.size, LINE_STATE)
         for equal in phase:
             line, members = equal.line, equal.members
             bases = np.empty(len(members), np.int64)
-            states = room[: 5 * members.size].reshape(len(members), -1)
+            states = room[: members.size].reshape(members.shape)
             gather(now, members, line.busy, line.starters, directions(line.graph), bases, states)
-            kinds = _kinds(states)
-            yield equal, bases, kinds, self._effects(line, states, kinds)
+            kinds = _equal_rows(states.view(np.int64))
+            for lines, effect in zip(kinds, self._effects(line, states, kinds), strict=True):
+                yield _Kind(equal, bases, lines, effect)
 
     def _joined(self, last: Phase, before: _Course, phase: Phase, after: _Course) -> _Course | None:
         """The course through `last` and `phase`; `before` and `after` are the courses before and after `last`.
 
-        The lines of `last` on which `phase` asks too early for something are simulated with `phase` as one graph. That
-        may show more such lines. None if lines of `last` are not the reason.
+        The lines of `last` that `phase` comes too early for are simulated with `phase` as one graph. That may show more
+        such lines. None if lines of `last` are not the reason.
         """
-        late, chosen = self._late(phase, after.now), np.zeros(after.now.pe_free.size, np.bool_)
+        late, chosen = self._late(phase, after), np.zeros(after.now.pe_free.size, np.bool_)
         while late.any():
             own = [equal.members[late[equal.members].any(axis=1)] for equal in last]
             found = chosen.copy()
@@ -221,51 +224,54 @@ class _Folding:
             late = self._simulate((*joined, *phase), course)
         return course
 
-    def _late(self, phase: Phase, now: Fields) -> NDArray[np.bool_]:
-        """PEs whose ramp or links `phase` asks for before they were asked for the last time: [PEs]."""
-        late = np.zeros(now.pe_free.size, np.bool_)
-        for equal, bases, kinds, effects in self._lines(phase, now):
-            pes = equal.members.shape[1]
-            for effect, kind in zip(effects, kinds, strict=True):
-                own, since = equal.members[kind], bases[kind][:, None]
-                links = 4 * own[:, :, None] + directions(equal.line.graph)
-                ramps_late = (effect.first[:pes] != NEVER) & (effect.first[:pes] + since < now.ramp_last[own])
-                asked = effect.first[pes:].reshape(pes, 2)
-                links_late = (asked != NEVER) & (asked + since[:, :, None] < now.link_last[links])
-                late[own[ramps_late | links_late.any(axis=2)]] = True
+    def _late(self, phase: Phase, course: _Course) -> NDArray[np.bool_]:
+        """PEs whose ramp or links `phase` requests before the last request so far: [PEs]."""
+        late = np.zeros(course.now.pe_free.size, np.bool_)
+        for kind in self._kinds(phase, course.now):
+            asked, own, since = kind.effect.requests, kind.equal.members[kind.lines], kind.bases[kind.lines]
+            ramps = _earlier(asked["ramp_first"][None], since[:, None], course.requests.ramp_last[own])
+            links = 4 * own[:, :, None] + directions(kind.equal.line.graph)
+            first = asked["link_first"][None]
+            links_late = _earlier(first, since[:, None, None], course.requests.link_last[links])
+            late[own[ramps | links_late.any(axis=2)]] = True
         return late
 
     def _simulate(self, lines: tuple[EqualLines, ...], course: _Course) -> NDArray[np.bool_]:
-        """Adds what the lines do in one graph; PEs whose ramp or links were asked for later before: [PEs]."""
-        columns, rows, now = self.plan.columns, self.plan.rows, course.now
+        """Adds the effect of the lines as one graph; PEs with requests earlier than the last one before: [PEs]."""
+        columns, rows, before = self.plan.columns, self.plan.rows, course.requests
         check_size(columns, rows, *line_counts(lines))
         graph = joined_graph(lines, columns, rows)
-        state = State(columns, rows, *now[: len(STATE_FIELDS)])
-        timeline = simulate(graph, self.fabric, NO_PORTS, NO_PORTS, state, free_links=self.free_links)
-        asked = timeline.requests
-        late: NDArray[np.bool_] = (asked.ramp_first != NEVER) & (asked.ramp_first < now.ramp_last)
-        late |= ((asked.link_first != NEVER) & (asked.link_first < now.link_last)).reshape(-1, 4).any(axis=1)
+        run = simulate(graph, self.options.fabric, state=course.now, free_links=self.options.free_links)
+        late = _earlier(run.requests.ramp_first, 0, before.ramp_last)
+        late |= _earlier(run.requests.link_first, 0, before.link_last).reshape(-1, 4).any(axis=1)
         for name in STATE_FIELDS:
-            getattr(now, name)[:] = getattr(timeline.state_after, name)
+            getattr(course.now, name)[:] = getattr(run.state_after, name)
         for name in REQUEST_FIELDS:
-            first, last = getattr(asked, f"{name}_first"), getattr(asked, f"{name}_last")
-            firsts, lasts = getattr(now, f"{name}_first"), getattr(now, f"{name}_last")
+            first, last = getattr(run.requests, f"{name}_first"), getattr(run.requests, f"{name}_last")
+            firsts, lasts = getattr(before, f"{name}_first"), getattr(before, f"{name}_last")
             firsts[:] = np.where(firsts == NEVER, first, firsts)
             lasts[:] = np.maximum(lasts, last)
         members = np.arange(graph.pes, dtype=np.int64)[None, :]
-        piece = Piece(graph, timeline.times() if self.keep_timelines else None, members, np.zeros(1, np.int64))
-        course.add(piece, int(timeline.task_end.max()), timeline.link_events)
+        times = run.times() if self.options.keep_timelines else None
+        course.add(Piece(graph, times, members, np.zeros(1, np.int64)), int(run.task_end.max()), run.link_events)
         return late
 
-    def _effects(self, line: LineGraph, states: Int64, kinds: list[Int64]) -> list[LineEffect]:
-        """What each kind of line does; those that nobody has seen are simulated together."""
-        states = states[[kind[0] for kind in kinds]]
-        keys = [(line.digest, self.fabric, self.free_links, state.tobytes()) for state in states]
-        unseen = [number for number, key in enumerate(keys) if key not in self.known]
-        if unseen:
-            found = line_effects(line, self.fabric, states[unseen], self.free_links, self.keep_timelines)
-            self.known.update(zip((keys[number] for number in unseen), found, strict=True))
+    def _effects(self, line: LineGraph, states: Records, kinds: Iterable[Int64]) -> list[LineEffect]:
+        """The effect of each kind of line; those that are not known are simulated together."""
+        options, states = self.options, states[[lines[0] for lines in kinds]]
+        how = line.digest, options.fabric, options.free_links, options.keep_timelines
+        keys = [(*how, own.tobytes()) for own in states]
+        unknown = [number for number, key in enumerate(keys) if key not in self.known]
+        if unknown:
+            found = line_effects(line, options.fabric, states[unknown], options.free_links, options.keep_timelines)
+            self.known.update(zip((keys[number] for number in unknown), found, strict=True))
         return [self.known[key] for key in keys]
+
+
+def _earlier(first: Int64, since: Int64 | int, last: Int64) -> NDArray[np.bool_]:
+    """Where a request is made, in cycles after `since`, and earlier than the last one before."""
+    earlier: NDArray[np.bool_] = (first != NEVER) & (first + since < last)
+    return earlier
 
 
 def _apart(phase: Phase, chosen: NDArray[np.bool_]) -> tuple[Phase, Phase]:
@@ -279,25 +285,13 @@ def _apart(phase: Phase, chosen: NDArray[np.bool_]) -> tuple[Phase, Phase]:
     return tuple(parts[0]), tuple(parts[1])
 
 
-def _fields(state: State) -> Fields:
-    """A copy of the state, and no requests yet."""
-    pes = state.columns * state.rows
-    fields = [getattr(state, name).copy() for name in STATE_FIELDS]
-    return Fields(*fields, *(np.full(width * pes, NEVER, np.int64) for width in (1, 1, 4, 4)))
-
-
-def _outcome(now: Fields, end: int, link_events: int, pieces: tuple[Piece, ...]) -> Outcome:
-    after = dict(zip(STATE_FIELDS, now[: len(STATE_FIELDS)], strict=True))
-    return Outcome(after, Requests(*now[len(STATE_FIELDS) :]), end, link_events, pieces)
-
-
-def _kinds(states: Int64) -> list[Int64]:
-    """Lines by equal rows of `states`: those of equal hash, if they are what they seem to be."""
-    hashes = np.empty(len(states), np.int64)
-    hash_rows(states, _multipliers(states.shape[1]), hashes)
+def _equal_rows(words: Int64) -> list[Int64]:
+    """The numbers of equal rows, together. Rows of equal hash are compared."""
+    hashes = np.empty(len(words), np.int64)
+    hash_rows(words, _multipliers(words.shape[1]), hashes)
     _, first, kind = np.unique(hashes, return_index=True, return_inverse=True)
-    if not rows_equal(states, first[kind]):
-        return _compared_kinds(states)
+    if not rows_equal(words, first[kind]):
+        return _compared_rows(words)
     order = np.argsort(kind, kind="stable")
     return np.split(order, np.flatnonzero(np.diff(kind[order])) + 1)
 
@@ -307,12 +301,12 @@ def _multipliers(size: int) -> Int64:
     return np.random.default_rng(size).integers(-(2**62), 2**62, size) | 1
 
 
-def _compared_kinds(states: Int64) -> list[Int64]:
+def _compared_rows(words: Int64) -> list[Int64]:
     """The same, row by row."""
-    left = np.arange(len(states))
+    left = np.arange(len(words))
     kinds = []
     while left.size:
-        same = (states[left] == states[left[0]]).all(axis=1)
+        same = (words[left] == words[left[0]]).all(axis=1)
         kinds.append(left[same])
         left = left[~same]
     return kinds

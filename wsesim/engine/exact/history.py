@@ -15,9 +15,8 @@ from functools import reduce
 import numpy as np
 
 from wsesim.engine.exact.effect import Effect
-from wsesim.engine.exact.fold import REQUEST_FIELDS, STATE_FIELDS
 from wsesim.engine.expand.segment import Plan, Segment
-from wsesim.engine.flow.state import NEVER, Requests
+from wsesim.engine.flow.state import NEVER, REQUEST_FIELDS, STATE_FIELDS, Requests
 from wsesim.engine.graph.taskgraph import Int64
 from wsesim.machine import Machine, Rect
 

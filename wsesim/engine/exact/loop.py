@@ -9,7 +9,6 @@ before it has done so for the last time, which makes runs one after the other in
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,12 +19,9 @@ from numpy.typing import NDArray
 from wsesim.engine.expand.merge import merge
 from wsesim.engine.expand.segment import Segment, plan_of
 from wsesim.engine.flow.simulate import simulate
-from wsesim.engine.flow.state import NEVER, Requests, State
+from wsesim.engine.flow.state import NEVER, STATE_FIELDS, Requests, State
 from wsesim.engine.graph.taskgraph import Int64, TaskGraph
 from wsesim.machine import Fabric, Rect
-
-NO_PORTS = np.empty(0, np.int64)
-FIELDS = tuple(f.name for f in dataclasses.fields(State) if f.name not in ("columns", "rows"))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,7 +53,7 @@ def loop(body: TaskGraph, runs: int, fabric: Fabric, state: State | None = None,
     seen: dict[bytes, tuple[int, int]] = {}
     before, touched, asked, events, last = state, None, None, 0, min(runs, most or runs)
     for done in range(last):
-        timeline = simulate(body, fabric, NO_PORTS, NO_PORTS, before)
+        timeline = simulate(body, fabric, state=before)
         if asked is not None and _out_of_order(asked, timeline.requests):
             return _whole(body, last, fabric, state)
         after, asked, events = timeline.state_after, timeline.requests, timeline.link_events
@@ -85,7 +81,7 @@ def _out_of_order(earlier: Requests, later: Requests) -> bool:
 
 def _run(body: TaskGraph, runs: int, fabric: Fabric, state: State) -> State:
     for _ in range(runs):
-        state = simulate(body, fabric, NO_PORTS, NO_PORTS, state).state_after
+        state = simulate(body, fabric, state=state).state_after
     return state
 
 
@@ -100,7 +96,7 @@ def _whole(body: TaskGraph, runs: int, fabric: Fabric, state: State) -> LoopRun:
     """All runs in one graph."""
     window = Rect(0, 0, body.columns, body.rows)
     graph = merge([Segment("run", window, plan_of(body))] * runs, window)
-    timeline = simulate(graph, fabric, NO_PORTS, NO_PORTS, state)
+    timeline = simulate(graph, fabric, state=state)
     busy = np.diff(body.pe_ptr()) > 0
     end = int(timeline.state_after.pe_free[busy].max())
     return LoopRun(timeline.state_after, runs, runs, 0, 0, end, timeline.link_events)
@@ -114,7 +110,7 @@ def _touched(before: State, after: State, busy: NDArray[np.bool_]) -> Touched:
     later than before each time that one passes)."""
     return {
         name: np.flatnonzero(busy if name == "pe_free" else getattr(after, name) != getattr(before, name))
-        for name in FIELDS
+        for name in STATE_FIELDS
     }
 
 
@@ -132,7 +128,7 @@ def _profile(state: State, asked: Requests, touched: Touched, base: int) -> byte
 
 def _moved(state: State, touched: Touched, cycles: int) -> State:
     """The state with everything that the body touches so many cycles later."""
-    moved = {name: getattr(state, name).copy() for name in FIELDS}
+    moved = {name: getattr(state, name).copy() for name in STATE_FIELDS}
     for name, places in touched.items():
         moved[name][places] += cycles
-    return dataclasses.replace(state, **moved)
+    return state._replace(**moved)

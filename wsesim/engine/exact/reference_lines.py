@@ -6,45 +6,45 @@ from typing import Any
 
 import numpy as np
 
-from wsesim.engine.exact.line_kernels import Fields
-from wsesim.engine.flow.state import NEVER
+from wsesim.engine.exact.line_kernels import LineEffect
+from wsesim.engine.flow.records import Records
+from wsesim.engine.flow.state import NEVER, Requests, State
 
 
-def gather(fields: Fields, members: Any, busy: Any, starters: Any, directions: Any, bases: Any, states: Any) -> None:
-    free = fields.pe_free[members]
+def gather(
+    state: State, members: Any, busy: Any, starters: Any, directions: Any, bases: Any, line_states: Records
+) -> None:
+    free = state.pe_free[members]
     bases[:] = free[:, starters].min(axis=1)
-    values = [
-        np.where(busy[None, :], free, bases[:, None]),
-        fields.ramp_out_free[members],
-        fields.ramp_in_free[members],
-        fields.link_free[_links(members, directions)],
-    ]
-    states[:] = np.maximum(np.concatenate(values, axis=1) - bases[:, None], 0)
+    since = bases[:, None]
+    line_states["pe_free"] = np.where(busy[None, :], np.maximum(free - since, 0), 0)
+    line_states["ramp_out_free"] = np.maximum(state.ramp_out_free[members] - since, 0)
+    line_states["ramp_in_free"] = np.maximum(state.ramp_in_free[members] - since, 0)
+    line_states["link_free"] = np.maximum(state.link_free[_links(members, directions)] - since[:, :, None], 0)
 
 
-def hash_rows(states: Any, multipliers: Any, hashes: Any) -> None:
-    hashes[:] = states @ multipliers
+def hash_rows(words: Any, multipliers: Any, hashes: Any) -> None:
+    hashes[:] = words @ multipliers
 
 
-def rows_equal(states: Any, other: Any) -> bool:
-    return bool((states == states[other]).all())
+def rows_equal(words: Any, other: Any) -> bool:
+    return bool((words == words[other]).all())
 
 
 def scatter(
-    fields: Fields, members: Any, lines: Any, bases: Any, directions: Any, after: Any, first: Any, last: Any
+    state: State, requests: Requests, members: Any, lines: Any, bases: Any, directions: Any, effect: LineEffect
 ) -> bool:
-    own, since = members[lines], bases[lines][:, None]
-    links, pes = _links(own, directions), members.shape[1]
-    places = {"pe_free": own, "ramp_out_free": own, "ramp_in_free": own, "link_free": links}
-    for number, (name, place) in enumerate(places.items()):
-        value = np.broadcast_to(after[number * pes : (number + place.shape[1] // pes) * pes], place.shape)
-        there = value != NEVER
-        getattr(fields, name)[place[there]] = (value + since)[there]
-    for name, place, values in (("ramp", own, slice(0, pes)), ("link", links, slice(pes, None))):
-        begun, ended = getattr(fields, f"{name}_first"), getattr(fields, f"{name}_last")
-        there = np.broadcast_to(first[values] != NEVER, place.shape)
-        asked, until = (first[values] + since)[there], (last[values] + since)[there]
-        place = place[there]
+    own, since = members[lines], bases[lines]
+    links = _links(own, directions)
+    for name in ("pe_free", "ramp_out_free", "ramp_in_free", "link_free"):
+        place, values = (links if name == "link_free" else own), effect.after[name]
+        there = np.broadcast_to(values != NEVER, place.shape)
+        getattr(state, name)[place[there]] = _since(values, since)[there]
+    for name, place in (("ramp", own), ("link", links)):
+        begun, ended = getattr(requests, f"{name}_first"), getattr(requests, f"{name}_last")
+        first, last = effect.requests[f"{name}_first"], effect.requests[f"{name}_last"]
+        there = np.broadcast_to(first != NEVER, place.shape)
+        asked, until, place = _since(first, since)[there], _since(last, since)[there], place[there]
         if (asked < ended[place]).any():
             return False
         begun[place] = np.where(begun[place] == NEVER, asked, begun[place])
@@ -52,6 +52,11 @@ def scatter(
     return True
 
 
+def _since(values: Any, bases: Any) -> Any:
+    """The values of one line, counted from each base: [bases, ...]."""
+    return values[None] + bases.reshape(-1, *(1 for _ in values.shape))
+
+
 def _links(members: Any, directions: Any) -> Any:
-    """Numbers of the lines' own links: [lines, 2 PEs]."""
-    return (4 * members[:, :, None] + directions).reshape(len(members), 2 * members.shape[1])
+    """Numbers of the lines' own links: [lines, PEs, 2]."""
+    return 4 * members[:, :, None] + directions

@@ -15,12 +15,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from wsesim.engine.exact.effect import Effect, effect_of
-from wsesim.engine.exact.fold import STATE_FIELDS, LineCache, run_plan
+from wsesim.engine.exact.effect import Effect
+from wsesim.engine.exact.fold import LineCache, RunOptions, run_plan
 from wsesim.engine.exact.history import History, Planes, Record
 from wsesim.engine.exact.plane_kernels import add_to_digest
 from wsesim.engine.expand.segment import Segment
-from wsesim.engine.flow.state import NEVER, State
+from wsesim.engine.flow.state import NEVER, STATE_FIELDS, State
 from wsesim.engine.graph.taskgraph import Int64
 from wsesim.machine import Machine, Rect
 
@@ -166,16 +166,9 @@ class Wafer:
         return base, effect, self._late(window, base, effect), remembered
 
     def _simulate(self, segment: Segment, state: State) -> Effect:
-        outcome = run_plan(
-            segment.plan,
-            self.machine.fabric,
-            state,
-            self.cache.lines if self.cache.remember else {},
-            fold=self.cache.fold,
-            free_links=self.free_links,
-            keep_timelines=self.cache.keep_timelines,
-        )
-        return effect_of(segment.plan, state, outcome)
+        cache = self.cache
+        options = RunOptions(self.machine.fabric, self.free_links, cache.fold, cache.keep_timelines)
+        return run_plan(segment.plan, state, options, cache.lines if cache.remember else {})
 
     def _late(self, window: Rect, base: int, effect: Effect) -> int:
         """Ramps and links that a segment asked for before an earlier one did for the last time."""

@@ -13,10 +13,9 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from wsesim.engine.exact.line_kernels import Fields
 from wsesim.engine.expand.paths import Paths
 from wsesim.engine.flow.records import Constants
-from wsesim.engine.flow.state import NEVER
+from wsesim.engine.flow.state import NEVER, Requests, State
 from wsesim.engine.graph.taskgraph import EAST, NORTH, SOUTH, WEST, Int64, steps
 from wsesim.jit import njit
 
@@ -31,8 +30,9 @@ class Walk(NamedTuple):
 
     step: Any  # [4] distance of a hop in PE numbers
     line: Any  # [messages] line and direction of the first leg
-    before: Fields
-    now: Fields
+    before: State
+    now: State
+    requests: Requests
     head: Any  # [messages] when the ramp pass begins
     tail: Any  # and ends
     arrived: Any  # [PEs] latest tail of what comes in, NEVER if nothing does
@@ -40,21 +40,38 @@ class Walk(NamedTuple):
     link_asker: Any  # [4 PEs]
 
 
-def walk(paths: Paths, columns: int, before: Fields, now: Fields, fabric: Constants) -> int | None:
-    """Writes what the messages do to `now`, equal to `before` at first; the end of the last task. None: given up."""
+def walk(paths: Paths, before: State, now: State, requests: Requests, fabric: Constants) -> int | None:
+    """Follows the messages from `before` on; when the last task ends. None if that cannot be done.
+
+    Writes what they do to `now`, a copy of `before`, and to `requests`, which are none at first.
+    """
+    state = begin(paths, before, now, requests)
+    send(paths, state, fabric)
+    if not follow(paths, state, fabric, *line_order(paths, state, fabric)):
+        return None
+    return int(receive(paths, state))
+
+
+def begin(paths: Paths, before: State, now: State, requests: Requests) -> Walk:
+    """The arrays of a walk, before its first message."""
     count, pes = paths.source.size, before.pe_free.size
     head, tail = np.empty((2, count), np.int64)
     askers = np.empty(pes, np.int32), np.empty(4 * pes, np.int32)
-    row, column = np.divmod(paths.source, columns)
+    row, column = np.divmod(paths.source, before.columns)
     line = 4 * np.where(paths.direction1 <= max(EAST, WEST), row, column) + paths.direction1
-    state = Walk(steps(columns), line, before, now, head, tail, np.full(pes, NEVER, np.int64), *askers)
-    _send(paths, state, fabric)
+    arrived = np.full(pes, NEVER, np.int64)
+    return Walk(steps(before.columns), line, before, now, requests, head, tail, arrived, *askers)
+
+
+def line_order(paths: Paths, walk: Walk, fabric: Constants) -> tuple[Int64, Int64]:
+    """Messages by line, those of a line in the order in which they would pass a place on it: [messages].
+
+    Also where each line ends: [lines].
+    """
+    row, column = np.divmod(paths.source, walk.now.columns)
     ahead = np.choose(paths.direction1, _by_direction(column, -column, -row, row))
-    order = np.lexsort((head - ahead * fabric.hop_cycles, line))  # on each line as they would come to a place on it
-    ends = np.append(np.flatnonzero(np.diff(line[order])) + 1, order.size)
-    if not _follow(paths, state, fabric, order, ends):
-        return None
-    return int(_receive(paths, state))
+    order = np.lexsort((walk.head - ahead * fabric.hop_cycles, walk.line))
+    return order, np.append(np.flatnonzero(np.diff(walk.line[order])) + 1, order.size)
 
 
 def _by_direction(east: Int64, west: Int64, north: Int64, south: Int64) -> list[Int64]:
@@ -63,7 +80,7 @@ def _by_direction(east: Int64, west: Int64, north: Int64, south: Int64) -> list[
 
 
 @compiled
-def _send(paths: Paths, walk: Walk, fabric: Constants) -> None:
+def send(paths: Paths, walk: Walk, fabric: Constants) -> None:
     for m in range(paths.source.size):
         pe = paths.source[m]
         walk.now.pe_free[pe] += paths.send_cycles
@@ -76,7 +93,7 @@ def _send(paths: Paths, walk: Walk, fabric: Constants) -> None:
 
 
 @compiled
-def _receive(paths: Paths, walk: Walk) -> int:
+def receive(paths: Paths, walk: Walk) -> int:
     free, end = walk.now.pe_free, 0
     for m in range(paths.source.size):
         end = max(end, free[paths.source[m]])
@@ -88,7 +105,7 @@ def _receive(paths: Paths, walk: Walk) -> int:
 
 
 @compiled
-def _follow(paths: Paths, walk: Walk, fabric: Constants, order: Any, ends: Any) -> bool:
+def follow(paths: Paths, walk: Walk, fabric: Constants, order: Any, ends: Any) -> bool:
     first = 0
     for end in ends:
         number, tries = first, 0
@@ -116,7 +133,7 @@ def _follow(paths: Paths, walk: Walk, fabric: Constants, order: Any, ends: Any) 
 @compiled
 def _follow_one(paths: Paths, walk: Walk, fabric: Constants, m: int) -> int:
     """-1, or a message that was followed already and comes to a ramp or a link later than this one."""
-    now, duration = walk.now, _duration(paths.wavelets[m], fabric)
+    now, asked, duration = walk.now, walk.requests, _duration(paths.wavelets[m], fabric)
     hops1, hops = paths.hops1[m], paths.hops1[m] + paths.hops2[m]
     router, cycle = paths.source[m], walk.head[m] + fabric.ramp_send_cycles
     tail = walk.tail[m] + fabric.ramp_send_cycles - fabric.hop_cycles
@@ -124,7 +141,7 @@ def _follow_one(paths: Paths, walk: Walk, fabric: Constants, m: int) -> int:
         if position >= paths.first_drop[m]:
             granted = cycle
             if not fabric.free_links:
-                later = _ask(walk, now.ramp_first, now.ramp_last, walk.ramp_asker, router, cycle, m)
+                later = _ask(walk, asked.ramp_first, asked.ramp_last, walk.ramp_asker, router, cycle, m)
                 if later >= 0:
                     return int(later)
                 granted = max(cycle, now.ramp_in_free[router])
@@ -140,7 +157,7 @@ def _follow_one(paths: Paths, walk: Walk, fabric: Constants, m: int) -> int:
         direction = paths.direction1[m] if position < hops1 else paths.direction2[m]
         link, granted = 4 * router + direction, cycle
         if not fabric.free_links:
-            later = _ask(walk, now.link_first, now.link_last, walk.link_asker, link, cycle, m)
+            later = _ask(walk, asked.link_first, asked.link_last, walk.link_asker, link, cycle, m)
             if later >= 0:
                 return int(later)
             granted = max(cycle, now.link_free[link])
@@ -184,20 +201,20 @@ def _hold(paths: Paths, walk: Walk, fabric: Constants, m: int, router: int, posi
 @compiled
 def _undo(paths: Paths, walk: Walk, order: Any, first: int, last: int) -> None:
     """Takes back what the messages of `order` from `first` to `last`, of one line, did on their ways."""
-    now, before = walk.now, walk.before
+    now, before, asked = walk.now, walk.before, walk.requests
     for i in range(first, last + 1):
         m = order[i]
         router, hops = paths.source[m], paths.hops1[m] + paths.hops2[m]
         for position in range(hops + 1):
             if position >= paths.first_drop[m] and _forget(
-                walk, now.ramp_first, now.ramp_last, walk.ramp_asker, router, m
+                walk, asked.ramp_first, asked.ramp_last, walk.ramp_asker, router, m
             ):
                 now.ramp_in_free[router] = before.ramp_in_free[router]
                 walk.arrived[router] = NEVER
             if position < hops:
                 direction = paths.direction1[m] if position < paths.hops1[m] else paths.direction2[m]
                 link = 4 * router + direction
-                if _forget(walk, now.link_first, now.link_last, walk.link_asker, link, m):
+                if _forget(walk, asked.link_first, asked.link_last, walk.link_asker, link, m):
                     now.link_free[link] = before.link_free[link]
                 router += walk.step[direction]
 

@@ -17,7 +17,7 @@ from wsesim.engine.flow.deadlock import Stand, deadlock
 from wsesim.engine.flow.simulate import check_arguments
 from wsesim.engine.flow.state import NEVER, Requests, State
 from wsesim.engine.flow.timeline import Timeline
-from wsesim.engine.graph.taskgraph import ACTIVATED, BLOCKING, LAUNCHED, STREAM, Int64, TaskGraph
+from wsesim.engine.graph.taskgraph import ACTIVATED, BLOCKING, LAUNCHED, NO_PORTS, STREAM, Int64, TaskGraph
 from wsesim.machine import Fabric
 
 
@@ -35,8 +35,8 @@ class Hold:
 def simulate(
     graph: TaskGraph,
     fabric: Fabric,
-    port_head: Int64,
-    port_tail: Int64,
+    port_head: Int64 = NO_PORTS,
+    port_tail: Int64 = NO_PORTS,
     state: State | None = None,
     *,
     free_links: bool = False,

@@ -56,7 +56,7 @@ from wsesim.engine.flow.deadlock import Stand, deadlock
 from wsesim.engine.flow.records import LINK, MESSAGE, PE, TASK, TIMES, Constants, Records, World, records
 from wsesim.engine.flow.state import NEVER, Requests, State
 from wsesim.engine.flow.timeline import Timeline
-from wsesim.engine.graph.taskgraph import STREAM, Int32, Int64, TaskGraph, steps
+from wsesim.engine.graph.taskgraph import NO_PORTS, STREAM, Int32, Int64, TaskGraph, steps
 from wsesim.engine.graph.verify import verify_streams
 from wsesim.machine import Fabric
 
@@ -66,8 +66,8 @@ Kernel: TypeAlias = Callable[[World, Constants], None]
 def simulate(
     graph: TaskGraph,
     fabric: Fabric,
-    port_head: Int64,
-    port_tail: Int64,
+    port_head: Int64 = NO_PORTS,
+    port_tail: Int64 = NO_PORTS,
     state: State | None = None,
     *,
     free_links: bool = False,

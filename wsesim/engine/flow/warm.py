@@ -16,5 +16,4 @@ def warm() -> None:
     sent = builder.tasks(np.array([0]), "send", 1, 1)
     received = builder.tasks(np.array([1]), "receive", 1, 1)
     builder.drops(builder.messages(sent, EAST, 1, 1), 1, received)
-    nothing = np.empty(0, np.int64)
-    simulate(builder.build(), Fabric(1, 1, 1, 1, 1, 1, 1), nothing, nothing)
+    simulate(builder.build(), Fabric(1, 1, 1, 1, 1, 1, 1))

@@ -34,6 +34,9 @@ WEST: Final = 1
 NORTH: Final = 2
 SOUTH: Final = 3
 
+NO_PORTS: Final = np.empty(0, np.int64)
+"""Times of the external inputs of a graph without any."""
+
 
 @dataclass(frozen=True, slots=True)
 class Operation:

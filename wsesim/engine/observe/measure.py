@@ -25,7 +25,6 @@ from wsesim.program.kernels import ALONG, Kernel
 from wsesim.program.parts import Block
 from wsesim.program.protocols import LineUse
 
-NOTHING = np.empty(0, np.int64)
 WARMUP, REPEATS = 1, 5  # of a product, as the published benchmark
 
 
@@ -184,4 +183,4 @@ def _ends_on_first_line(run: SegmentRun, block: Block) -> dict[str, int]:
 
 def _end(graph: TaskGraph, machine: Machine) -> int:
     verify(graph)
-    return int(simulate(graph, machine.fabric, NOTHING, NOTHING).task_end.max())
+    return int(simulate(graph, machine.fabric).task_end.max())

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from wsesim.engine.exact.fold import Piece
+from wsesim.engine.exact.effect import Piece
 from wsesim.engine.exact.wafer import SegmentRun
 from wsesim.engine.observe.critical_path import CriticalPath, StepKind, critical_path
 from wsesim.engine.steps.timing import Step
