@@ -15,7 +15,7 @@ from tests.programs import ORACLE, program, recognised_graph
 from wsesim.machine import Machine, load_machine
 from wsesim.machine.parts import SlowPE
 from wsesim.program.collectives import ALGORITHMS, parse_collective
-from wsesim.program.kernels import DECODE, Kernel, Linear, RMSNorm, Sample, line_kind
+from wsesim.program.kernels import DECODE, Kernel, Linear, RMSNorm, Sample
 from wsesim.program.protocols import LineUse
 from wsesim_compiler.lower import lower
 from wsesim_compiler.options import Options
@@ -80,7 +80,7 @@ def test_an_algorithm_of_its_own_must_be_worth_its_routes(reroute: int) -> None:
     made = lower(recognised_graph(TINY), machine, Options(max_context=256), TwoMinds("tree", "star", 1, 90))
     norm, qkv = (next(k for k in made.kernels if k.name == f"layer0.{role}") for role in ("attn_norm", "qkv"))
     assert isinstance(norm, RMSNorm) and isinstance(qkv, Linear)
-    assert line_kind(norm) == line_kind(qkv)
+    assert norm.lines == qkv.lines
     assert (norm.reduce == qkv.reduce) is bool(reroute)
     assert reroute or (norm.reduce, qkv.reduce) == ("tree", "star")
 
@@ -124,7 +124,7 @@ def test_no_other_collective_for_all_would_be_cheaper_by_the_engine(model: str, 
         place(partition(recognised_graph(CONFIGS[model])), made.machine, Options(max_context=made.max_context))
     )
     for placed in placement.blocks[:2]:
-        kernels = [k for k in made.kernels_of(placed.block.name) if line_kind(k)]
+        kernels = [k for k in made.kernels_of(placed.block.name) if k.lines]
         uses = {k.name: line_use(k, placed.block, placement, DECODE) for k in kernels}
 
         def total(algorithm: str, uses: dict[str, LineUse] = uses, kernels: list[Kernel] = kernels) -> int:

@@ -118,7 +118,7 @@ def test_prompts_together_are_summed_in_their_own_order() -> None:
     """The phase reaches every text."""
     made = program(BASE)
     kernels = (
-        with_fields(k, prefill_reduce="ring") if hasattr(k, "prefill_reduce") and k.name != "head" else k
+        with_fields(k, prefill_reduce="ring") if hasattr(k, "reduce") and not k.last_token_only else k
         for k in made.kernels
     )
     phased = Executor(dataclasses.replace(made, kernels=tuple(kernels)), Store(weights(BASE)))

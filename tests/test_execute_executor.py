@@ -119,7 +119,7 @@ def test_a_prompt_is_summed_in_its_own_order(toy: Toy) -> None:
 def with_prompts(made: Program, collective: str) -> Program:
     """Another collective in prompts, for all kernels that may have one."""
     kernels = (
-        with_fields(k, prefill_reduce=collective) if hasattr(k, "prefill_reduce") and k.name != "head" else k
+        with_fields(k, prefill_reduce=collective) if hasattr(k, "reduce") and not k.last_token_only else k
         for k in made.kernels
     )
     return dataclasses.replace(made, kernels=tuple(kernels))

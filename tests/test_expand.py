@@ -12,7 +12,7 @@ import pytest
 from tests.programs import NORMED, UNTIED, program
 from wsesim.engine.expand.canvas import Canvas
 from wsesim.engine.expand.collective import adding, all_reduce, broadcast, reduce, routes_name
-from wsesim.engine.expand.kernels import CANDIDATE_ELEMENTS, ID_ELEMENTS, Site, expand_kernel
+from wsesim.engine.expand.kernels import Site, expand_kernel
 from wsesim.engine.expand.stage import expand_stage
 from wsesim.engine.expand.transfer import expand_feedback, expand_transfer
 from wsesim.engine.flow.simulate import simulate
@@ -40,6 +40,7 @@ from wsesim.program.kernels import (
 )
 from wsesim.program.kv import POLICIES, KVCache
 from wsesim.program.layout import Heads, Uniform, ceil_div
+from wsesim.program.operands import CANDIDATE_ELEMENTS, ID_ELEMENTS
 from wsesim.program.parts import Block, Transfer
 from wsesim.program.routes import entry_pe, sampler_pe
 from wsesim_models.config import LlamaConfig
@@ -402,7 +403,7 @@ def test_every_wavelet_that_a_stage_sends_is_received(
         expected: Counter[tuple[str, int]] = Counter()
         for kernel in made.kernels_in(stage):
             for drops, elements in expected_deliveries(made, kernel, tokens):
-                expected[kernel.name.rpartition(".")[2], made.machine.wavelets(elements, "fp16")] += drops
+                expected[kernel.role, made.machine.wavelets(elements, "fp16")] += drops
         assert deliveries(graph) == +expected
         assert_each_message_arrives(graph, made.machine)
 

@@ -17,7 +17,7 @@ from wsesim.errors import InvalidInputError, UnknownNameError
 from wsesim.machine import Rect, load_machine
 from wsesim.program.build import LayerShape, layer_kernels
 from wsesim.program.collectives import ALGORITHMS, COLLECTIVES
-from wsesim.program.kernels import Linear, QKNorm, Rope, WeightRef, kernel_inputs, kernel_weights
+from wsesim.program.kernels import Linear, QKNorm, Rope, WeightRef
 from wsesim.program.kv import KVCache
 from wsesim.program.parts import Block
 from wsesim.program.routes import entry_pe, feedback_path, sampler_pe, transfer_paths
@@ -80,7 +80,7 @@ def test_no_pe_is_over_its_room(
     for block, memory in zip(made.blocks, made.memory, strict=True):
         assert memory.total_bytes <= made.machine.room_bytes
         assert memory == block_memory(block, made.kernels_of(block.name), stated, made.prefill_chunk)
-        weights = {w.name: w for k in made.kernels_of(block.name) for w in kernel_weights(k)}
+        weights = {w.name: w for k in made.kernels_of(block.name) for w, _, _ in k.tiles}
         shapes = {p.name: p.type.shape for p in recognised(model).parameters}
         elements = sum(_product(shapes[name]) for name in weights)
         assert memory.weight_bytes * block.rect.pes >= 2 * elements, "fewer bytes than the weights themselves"
@@ -144,7 +144,7 @@ def test_every_weight_is_placed_exactly_once(
     homes: dict[str, set[str]] = {p.name: set() for p in graph.parameters}
     readers: Counter[str] = Counter()
     for kernel in made.kernels:
-        for ref in dict.fromkeys(kernel_weights(kernel)):
+        for ref in dict.fromkeys(tile.weight for tile in kernel.tiles):
             rows[ref.name] = sorted({*rows[ref.name], (ref.start, ref.stop)})
             homes[ref.name].add(kernel.block)
             readers[ref.name] += 1
@@ -172,7 +172,7 @@ def test_the_blocks_are_one_chain_of_transfers_and_back(
     for transfer in made.transfers:  # the value that leaves is made by the last kernel, read by the first there
         entering = next(k for k in made.kernels if k.name.startswith(transfer.name.split("_to_")[1] + "."))
         assert entering.block == transfer.target
-        assert transfer.value in kernel_inputs(entering)
+        assert transfer.value in [operand.value for operand in entering.reads]
 
 
 @every_case

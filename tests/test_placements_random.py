@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from tests.programs import NORMED, ORACLE, UNTIED, recognised_graph
 from wsesim.machine import Machine, Rect, load_machine
 from wsesim.program import Program, parse_program
-from wsesim.program.kernels import kernel_weights
 from wsesim.program.parts import AXES, Block
 from wsesim.program.routes import routed
 from wsesim_compiler.errors import PlacementError
@@ -98,7 +97,7 @@ def assert_sound(graph: Graph, made: Program, options: Options) -> None:
         assert made.machine.usable.contains(block.rect)
         assert memory == block_memory(block, made.kernels_of(block.name), options, made.prefill_chunk)
         assert memory.total_bytes <= made.machine.room_bytes
-    rows = Counter(ref.name for k in made.kernels for ref in kernel_weights(k) for _ in range(ref.start, ref.stop))
+    rows = Counter(ref.name for k in made.kernels for ref, _, _ in k.tiles for _ in range(ref.start, ref.stop))
     table = graph.nodes[0].inputs[1]
     tied = graph.nodes[-1].inputs[1] == table
     for parameter in graph.parameters:

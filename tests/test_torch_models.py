@@ -15,7 +15,6 @@ from wsesim.engine.steps.timing import Timing
 from wsesim.execute.executor import Executor
 from wsesim.machine import load_machine
 from wsesim.program import Program
-from wsesim.program.kernels import kernel_weights
 from wsesim_compiler.frontends.torch_export import from_torch
 from wsesim_compiler.lower import lower, understand
 from wsesim_compiler.options import Options
@@ -94,5 +93,5 @@ def test_parts_of_a_packed_weight_take_as_many_bytes_as_apart() -> None:
     packed, apart = (program_of(Spelt(linear=linear)) for linear in ("packed_bias", "bias"))
     assert [m.weight_bytes for m in packed.memory] == [m.weight_bytes for m in apart.memory]
     qkv = next(k for k in packed.kernels if k.name == "layer0.qkv")
-    refs = [(ref.name.rpartition(".")[2], ref.start, ref.stop) for ref in kernel_weights(qkv)]
+    refs = [(ref.name.rpartition(".")[2], ref.start, ref.stop) for ref, _, _ in qkv.tiles]
     assert refs == [(part, *rows) for part in ("weight", "bias") for rows in ((0, 32), (32, 48), (48, 64))]

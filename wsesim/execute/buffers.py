@@ -11,23 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsesim.program import Program
-from wsesim.program.kernels import (
-    Add,
-    Embed,
-    FlashSum,
-    Kernel,
-    Linear,
-    QKNorm,
-    RMSNorm,
-    Rope,
-    Sample,
-    Score,
-    Softmax,
-    SwiGLU,
-    WeightedSum,
-    kernel_inputs,
-    kernel_outputs,
-)
+from wsesim.program.kernels import Kernel, Sample, Score, Softmax
 from wsesim.program.layout import Layout
 from wsesim.program.parts import Transfer
 
@@ -49,7 +33,7 @@ def in_order(program: Program) -> Iterator[Item]:
         leaving[transfer.value, transfer.source].append(transfer)
     for kernel in program.kernels:
         yield kernel
-        pending = [(value, kernel.block) for value in kernel_outputs(kernel)]
+        pending = [(value, kernel.block) for value, _, _ in kernel.makes]
         while pending:
             for transfer in leaving[pending.pop()]:
                 yield transfer
@@ -59,30 +43,20 @@ def in_order(program: Program) -> Iterator[Item]:
 def inputs(item: Item) -> tuple[Place, ...]:
     if isinstance(item, Transfer):
         return ((item.value, item.source),)
-    return tuple((value, item.block) for value in kernel_inputs(item))
+    return tuple((value, item.block) for value, _, _ in item.reads)
 
 
 def outputs(item: Item) -> tuple[Place, ...]:
     if isinstance(item, Transfer):
         return ((item.value, item.target),)
-    return tuple((value, item.block) for value in kernel_outputs(item))
+    return tuple((value, item.block) for value, _, _ in item.makes)
 
 
 def output_layouts(item: Item) -> tuple[Layout, ...]:
-    """Layouts of what an item makes. Scores and probabilities have none, nor has a sampled id."""
-    match item:
-        case Transfer():
-            return (item.target_layout,)
-        case Embed() | RMSNorm() | SwiGLU() | Add():
-            return (item.layout,)
-        case WeightedSum() | FlashSum():
-            return (item.layout,)
-        case Linear():
-            return tuple(output.layout for output in item.outputs)
-        case QKNorm() | Rope():
-            return item.layouts
-        case Score() | Softmax() | Sample():
-            return ()
+    """Layouts of the vectors that an item makes. Scores, probabilities and a sampled id are no vectors."""
+    if isinstance(item, Transfer):
+        return (item.target_layout,)
+    return () if isinstance(item, Score | Softmax | Sample) else tuple(layout for _, layout, _ in item.makes)
 
 
 @dataclass(slots=True, eq=False)

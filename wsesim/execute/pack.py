@@ -23,7 +23,7 @@ from wsesim.execute.threads import prange
 from wsesim.execute.tiles import PANEL
 from wsesim.jit import njit
 from wsesim.program import Program
-from wsesim.program.kernels import Embed, Linear, QKNorm, RMSNorm, WeightRef, kernel_weights
+from wsesim.program.kernels import Embed, Linear, QKNorm, RMSNorm, WeightRef
 from wsesim.program.layout import Heads, Layout, ceil_div
 from wsesim.program.protocols import WeightStore
 
@@ -143,7 +143,7 @@ def pack_weights(program: Program, store: WeightStore, dtype: str) -> dict[str, 
     """What each kernel that has weights reads, by its name, in the order of the kernels: Matrix of an Embed, Tiles of a
     Linear in the order of a decode step's visits, the norms' weights. Raises WeightShapeError.
     """
-    refs = [ref for kernel in program.kernels for ref in kernel_weights(kernel)]
+    refs = [ref for kernel in program.kernels for ref, _, _ in kernel.tiles]
     reader = Reader(store, dtype, refs)
     memory = TileMemory((k for k in program.kernels if isinstance(k, Linear)), dtype)
     packed: dict[str, Any] = {}

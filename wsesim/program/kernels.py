@@ -1,53 +1,40 @@
-"""The kernel vocabulary: what a block's PEs can do, each kernel with the fields that decide its cost and its numbers.
+"""The kernel vocabulary: what a block's PEs can do.
 
-Axes are abstract: the residual stream is split `along` its block (over its rows or its columns, as the block's `axis`
-says) and replicated `across` it. Values are names; a kernel computes its outputs from values made before it on the same
-block, or brought by a transfer. `reduce` is the collective of a decode step, `prefill_reduce` that of a prompt's chunk,
-"" if it is the same.
+Each kernel is a frozen dataclass. Its fields decide its cost (`wsesim.engine.expand`) and its numbers
+(`wsesim.execute`). Its properties tell everything else: `reads`, `makes`, `tiles`, `kv_width`, `lines`, `collective`.
+
+Axes are abstract. The residual stream is split `along` its block (over its rows or its columns, as the block's `axis`
+says) and replicated `across` it. Values are names. A kernel reads values that were made before it on the same block, or
+brought by a transfer. `reduce` is the collective of a decode step, and `prefill_reduce` that of a prompt's chunk; ""
+stands for the same one.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
+from typing import get_args
 
-from wsesim.program.kv import DEFAULT_CACHE, KVCache
-from wsesim.program.layout import Heads, Layout, Uniform
-
-ALONG = "along"
-ACROSS = "across"
-SEGMENT = "segment"  # of a line across, where a head lies on several positions
-
-DECODE = "decode"
-PREFILL = "prefill"
-
-
-def other_axis(axis: str) -> str:
-    return ACROSS if axis == ALONG else ALONG
-
-
-@dataclass(frozen=True, slots=True)
-class WeightRef:
-    """Rows [start, stop) of the stored tensor `name`, transposed first if `transpose`; the layouts permute."""
-
-    name: str
-    start: int
-    stop: int
-    transpose: bool = False
+from wsesim.program.attention import FlashSum as FlashSum
+from wsesim.program.attention import QKNorm as QKNorm
+from wsesim.program.attention import Rope as Rope
+from wsesim.program.attention import Score as Score
+from wsesim.program.attention import Softmax as Softmax
+from wsesim.program.attention import WeightedSum as WeightedSum
+from wsesim.program.base_kernel import DECODE as DECODE
+from wsesim.program.base_kernel import PREFILL as PREFILL
+from wsesim.program.base_kernel import BaseKernel
+from wsesim.program.layout import Layout, Uniform
+from wsesim.program.operands import ACROSS as ACROSS
+from wsesim.program.operands import ALONG as ALONG
+from wsesim.program.operands import CANDIDATE_ELEMENTS, ID_ELEMENTS, LineSum, Operand, Tile, across
+from wsesim.program.operands import SEGMENT as SEGMENT
+from wsesim.program.operands import Output as Output
+from wsesim.program.operands import WeightRef as WeightRef
+from wsesim.program.operands import other_axis as other_axis
 
 
 @dataclass(frozen=True, slots=True)
-class Output:
-    """One of the vectors that a Linear yields: its weight has layout.size rows, its bias as many elements."""
-
-    value: str
-    weight: WeightRef
-    layout: Layout
-    bias: WeightRef | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Embed:
+class Embed(BaseKernel):
     """Row `id` of a [vocabulary, features] table.
 
     Tile of a PE: its vocabulary range (across) x its features (along).
@@ -60,9 +47,21 @@ class Embed:
     vocabulary: Uniform
     layout: Uniform
 
+    @property
+    def reads(self) -> tuple[Operand, ...]:
+        return ()
+
+    @property
+    def makes(self) -> tuple[Operand, ...]:
+        return (Operand(self.target, self.layout, ALONG),)
+
+    @property
+    def tiles(self) -> tuple[Tile, ...]:
+        return (Tile(self.weight, self.vocabulary.width * self.layout.width, self.vocabulary.size),)
+
 
 @dataclass(frozen=True, slots=True)
-class RMSNorm:
+class RMSNorm(BaseKernel):
     """target = source / sqrt(mean(source^2) + eps) * weight; the sum of squares is an AllReduce along."""
 
     name: str
@@ -75,9 +74,23 @@ class RMSNorm:
     reduce: str
     prefill_reduce: str = ""
 
+    @property
+    def tiles(self) -> tuple[Tile, ...]:
+        return (Tile(self.weight, self.layout.width, self.layout.size),)
+
+    @property
+    def lines(self) -> str:
+        return ALONG
+
+    def collective(self, positions: int) -> LineSum:
+        return LineSum(self.layout.used, 1)
+
+    def scratch_elements(self, positions: int) -> int:
+        return 2
+
 
 @dataclass(frozen=True, slots=True)
-class Linear:
+class Linear(BaseKernel):
     """Every output = weight . source + bias. The source is split over `axis`, the outputs over the other one.
 
     Each PE multiplies its tile, the partial sums are reduced over `axis` by `reduce` and, if `broadcast`, sent back so
@@ -95,111 +108,49 @@ class Linear:
     broadcast: bool
     prefill_reduce: str = ""
 
+    @property
+    def width(self) -> int:
+        """Elements of all outputs on one position."""
+        return sum(output.layout.width for output in self.outputs)
 
-@dataclass(frozen=True, slots=True)
-class QKNorm:
-    """targets = sources / sqrt(mean over a head of source^2 + eps) * weight [head_dim], each head by itself.
+    @property
+    def reads(self) -> tuple[Operand, ...]:
+        return (Operand(self.source, self.layout, self.axis),)
 
-    Each source has its layout (across), weight and eps. Sums of squares are reduced over the head's segment, those of
-    all sources in one AllReduce.
-    """
+    @property
+    def makes(self) -> tuple[Operand, ...]:
+        return tuple(Operand(output.value, output.layout, other_axis(self.axis)) for output in self.outputs)
 
-    name: str
-    block: str
-    sources: tuple[str, ...]
-    targets: tuple[str, ...]
-    layouts: tuple[Heads, ...]
-    weights: tuple[WeightRef, ...]
-    eps: tuple[float, ...]
-    reduce: str
-    prefill_reduce: str = ""
+    @property
+    def tiles(self) -> tuple[Tile, ...]:
+        weights = [Tile(o.weight, self.layout.width * o.layout.width, o.layout.size) for o in self.outputs]
+        biases = [Tile(o.bias, o.layout.width, o.layout.size) for o in self.outputs if o.bias is not None]
+        return (*weights, *biases)
 
+    @property
+    def lines(self) -> str:
+        return self.axis
 
-@dataclass(frozen=True, slots=True)
-class Rope:
-    """Rotates the pairs of `sources` into `targets` by position * inv_freq; each source has its layout (across)."""
+    @property
+    def last_token_only(self) -> bool:
+        return not self.broadcast
 
-    name: str
-    block: str
-    sources: tuple[str, ...]
-    targets: tuple[str, ...]
-    layouts: tuple[Heads, ...]
-    inv_freq: tuple[float, ...]
+    def collective(self, positions: int) -> LineSum:
+        return LineSum(self.layout.used, self.width, self.broadcast)
 
+    def scratch_elements(self, positions: int) -> int:
+        return self.width
 
-@dataclass(frozen=True, slots=True)
-class Score:
-    """Appends `key` to the K cache and yields scale * query . K of each position, on the line that holds it."""
+    def multiply_adds(self, context: int) -> int:
+        return self.layout.size * sum(output.layout.size for output in self.outputs)
 
-    name: str
-    block: str
-    query: str
-    key: str
-    target: str
-    query_layout: Heads
-    key_layout: Heads
-    scale: float
-    reduce: str
-    cache: KVCache = DEFAULT_CACHE
-    prefill_reduce: str = ""
+    def padded_multiply_adds(self, context: int, along: int) -> int:
+        used = max(output.layout.used for output in self.outputs)
+        return self.layout.used * self.layout.width * used * self.width
 
 
 @dataclass(frozen=True, slots=True)
-class Softmax:
-    """Over all positions of each head: max and sum are AllReduces along."""
-
-    name: str
-    block: str
-    source: str
-    target: str
-    layout: Heads
-    reduce: str
-    cache: KVCache = DEFAULT_CACHE
-    prefill_reduce: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class WeightedSum:
-    """Appends `value` to the V cache and yields sum over positions of probability * V, reduced along.
-
-    Where the cache shifts, it does so here, K and V at once: the keys are as wide as the values.
-    """
-
-    name: str
-    block: str
-    probabilities: str
-    value: str
-    target: str
-    layout: Heads
-    value_layout: Heads
-    reduce: str
-    cache: KVCache = DEFAULT_CACHE
-    prefill_reduce: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class FlashSum:
-    """Softmax and WeightedSum in one scan over the scores `source`, exact, with one sum AllReduce instead of two.
-
-    Each line takes the maximum of its own positions and sums exp(score - maximum) and that times V. After a maximum
-    AllReduce along it scales its sums by exp(its maximum - the maximum); these and the weighted values are reduced
-    together, then divided. Appends `value`, and shifts the cache, as WeightedSum does.
-    """
-
-    name: str
-    block: str
-    source: str
-    value: str
-    target: str
-    layout: Heads
-    value_layout: Heads
-    reduce: str
-    cache: KVCache = DEFAULT_CACHE
-    prefill_reduce: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class SwiGLU:
+class SwiGLU(BaseKernel):
     """target = silu(gate) * up, elementwise (across)."""
 
     name: str
@@ -209,9 +160,13 @@ class SwiGLU:
     target: str
     layout: Uniform
 
+    @property
+    def reads(self) -> tuple[Operand, ...]:
+        return across(self.gate, self.layout), across(self.up, self.layout)
+
 
 @dataclass(frozen=True, slots=True)
-class Add:
+class Add(BaseKernel):
     """target = left + right, elementwise (along)."""
 
     name: str
@@ -221,9 +176,13 @@ class Add:
     target: str
     layout: Uniform
 
+    @property
+    def reads(self) -> tuple[Operand, ...]:
+        return Operand(self.left, self.layout, ALONG), Operand(self.right, self.layout, ALONG)
+
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class Sample(BaseKernel):
     """Draws a token id from logits (across): each PE's best `candidates`, merged over the line, then a seeded draw."""
 
     name: str
@@ -234,103 +193,29 @@ class Sample:
     candidates: int
     reduce: str
 
+    @property
+    def reads(self) -> tuple[Operand, ...]:
+        return (across(self.source, self.layout),)
+
+    @property
+    def lines(self) -> str:
+        return ACROSS
+
+    @property
+    def last_token_only(self) -> bool:
+        return True
+
+    def collective(self, positions: int) -> LineSum:
+        """Lists of candidates. A list is merged before it is sent on, so it cannot be streamed."""
+        return LineSum(self.layout.used, CANDIDATE_ELEMENTS * self.candidates, everybody=False, streamable=False)
+
+    def value_elements(self, positions: int) -> dict[str, int]:
+        return {self.target: ID_ELEMENTS}
+
+    def scratch_elements(self, positions: int) -> int:
+        """Two lists that are merged."""
+        return 2 * CANDIDATE_ELEMENTS * self.candidates
+
 
 Kernel = Embed | RMSNorm | Linear | QKNorm | Rope | Score | Softmax | WeightedSum | FlashSum | SwiGLU | Add | Sample
-KERNEL_TYPES: tuple[type, ...] = (
-    Embed,
-    RMSNorm,
-    Linear,
-    QKNorm,
-    Rope,
-    Score,
-    Softmax,
-    WeightedSum,
-    FlashSum,
-    SwiGLU,
-    Add,
-    Sample,
-)
-
-
-def read_layouts(kernel: Kernel) -> tuple[tuple[str, Layout], ...]:
-    """Values that a kernel reads, each with the layout that it expects. Embed reads token ids, which are no value."""
-    match kernel:
-        case Embed():
-            return ()
-        case RMSNorm() | Linear() | Softmax() | Sample():
-            return ((kernel.source, kernel.layout),)
-        case QKNorm() | Rope():
-            return tuple(zip(kernel.sources, kernel.layouts, strict=True))
-        case Score():
-            return ((kernel.query, kernel.query_layout), (kernel.key, kernel.key_layout))
-        case WeightedSum():
-            return ((kernel.probabilities, kernel.layout), (kernel.value, kernel.value_layout))
-        case FlashSum():
-            return ((kernel.source, kernel.layout), (kernel.value, kernel.value_layout))
-        case SwiGLU():
-            return ((kernel.gate, kernel.layout), (kernel.up, kernel.layout))
-        case Add():
-            return ((kernel.left, kernel.layout), (kernel.right, kernel.layout))
-
-
-def made_layouts(kernel: Kernel) -> tuple[tuple[str, Layout], ...]:
-    """Values that a kernel makes, and their layouts; scores and probabilities have their query's."""
-    match kernel:
-        case Linear():
-            return tuple((output.value, output.layout) for output in kernel.outputs)
-        case QKNorm() | Rope():
-            return tuple(zip(kernel.targets, kernel.layouts, strict=True))
-        case Score():
-            return ((kernel.target, kernel.query_layout),)
-        case _:
-            return ((kernel.target, kernel.layout),)
-
-
-def kernel_inputs(kernel: Kernel) -> tuple[str, ...]:
-    """Values that a kernel reads."""
-    return tuple(value for value, _ in read_layouts(kernel))
-
-
-def kernel_outputs(kernel: Kernel) -> tuple[str, ...]:
-    """Values that a kernel makes."""
-    return tuple(value for value, _ in made_layouts(kernel))
-
-
-def kernel_weights(kernel: Kernel) -> tuple[WeightRef, ...]:
-    """Weights that live with a kernel."""
-    match kernel:
-        case Embed() | RMSNorm():
-            return (kernel.weight,)
-        case Linear():
-            biases = tuple(output.bias for output in kernel.outputs if output.bias is not None)
-            return (*(output.weight for output in kernel.outputs), *biases)
-        case QKNorm():
-            return kernel.weights
-        case _:
-            return ()
-
-
-def in_phase(kernel: Kernel, phase: str) -> Kernel:
-    """The kernel with the collective of DECODE or PREFILL as its only one."""
-    chosen = getattr(kernel, "prefill_reduce", "")
-    if not chosen:
-        return kernel
-    fields = {"prefill_reduce": ""} | ({"reduce": chosen} if phase == PREFILL else {})
-    return dataclasses.replace(kernel, **fields)  # type: ignore[arg-type]
-
-
-def line_kind(kernel: Kernel) -> str:
-    """The lines that a kernel's collective goes over: ALONG, ACROSS or SEGMENT; "" if it has none."""
-    match kernel:
-        case RMSNorm() | Softmax() | WeightedSum() | FlashSum():
-            return ALONG
-        case Linear():
-            return kernel.axis
-        case Score():
-            return SEGMENT if kernel.query_layout.segment > 1 else ""
-        case QKNorm():
-            return SEGMENT if kernel.layouts[0].segment > 1 else ""
-        case Sample():
-            return ACROSS
-        case _:
-            return ""
+KERNEL_TYPES: tuple[type, ...] = get_args(Kernel)

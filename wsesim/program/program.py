@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from wsesim.machine import Machine
 from wsesim.machine.text import machine_notes
-from wsesim.program.kernels import Kernel, in_phase, kernel_inputs
+from wsesim.program.kernels import Kernel
 from wsesim.program.parts import Block, BlockMemory, ColourUse, Feedback, Stage, Transfer
 from wsesim.program.text import constructor
 from wsesim.tables import Table, si_bytes
@@ -69,12 +69,12 @@ class Program:
 
     def entering(self, stage: Stage) -> Transfer | None:
         """The transfer that brings what the stage reads; None if the value is made on the stage's own block."""
-        read = {value for kernel in self.kernels_in(stage) for value in kernel_inputs(kernel)}
+        read = {operand.value for kernel in self.kernels_in(stage) for operand in kernel.reads}
         return next((t for t in self.transfers if t.target == stage.block and t.value in read), None)
 
     def in_phase(self, phase: str) -> Program:
         """The Program whose only collectives are those of DECODE or PREFILL."""
-        return dataclasses.replace(self, kernels=tuple(in_phase(k, phase) for k in self.kernels))
+        return dataclasses.replace(self, kernels=tuple(k.in_phase(phase) for k in self.kernels))
 
     @property
     def pes(self) -> int:

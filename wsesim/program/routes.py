@@ -16,12 +16,11 @@ from wsesim.machine import Rect
 from wsesim.program.collectives import reduction
 from wsesim.program.kernels import Embed, Kernel, Linear, Sample
 from wsesim.program.layout import Layout
+from wsesim.program.operands import ID_ELEMENTS
 from wsesim.program.parts import Block, Transfer
 from wsesim.program.path import Path, bent
 from wsesim.program.program import Program
 from wsesim.program.transfers import Stream, kind_between, lane_span, streams, transposed
-
-ID_ELEMENTS = 2  # a 32-bit id in fp16 elements
 
 
 def transfer_kind(source: Block, target: Block, source_layout: Layout, target_layout: Layout) -> str:
@@ -60,9 +59,8 @@ def sampler_pe(program: Program) -> tuple[int, int]:
 
 def sampler_on(block: Block, kernels: Sequence[Kernel]) -> tuple[int, int]:
     """The root of the sampling merge, the last of the kernels, on the logits' root line."""
-    sample = kernels[-1]
-    assert isinstance(sample, Sample)
-    logits = next(k for k in kernels if isinstance(k, Linear) and not k.broadcast)
+    logits, sample = kernels[-2:]
+    assert isinstance(sample, Sample) and isinstance(logits, Linear)
     along = reduction(logits.layout.used, logits.reduce).root
     across = reduction(sample.layout.used, sample.reduce).root
     return block_pe(block, along, across)

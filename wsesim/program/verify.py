@@ -15,23 +15,12 @@ from wsesim.program.errors import ProgramRuleError, SramError
 from wsesim.program.kernels import (
     ACROSS,
     ALONG,
-    Add,
     Embed,
-    FlashSum,
     Kernel,
     Linear,
     QKNorm,
-    RMSNorm,
     Rope,
     Sample,
-    Score,
-    Softmax,
-    SwiGLU,
-    WeightedSum,
-    kernel_inputs,
-    kernel_outputs,
-    made_layouts,
-    read_layouts,
 )
 from wsesim.program.kv import KV_DTYPES, POLICIES, KVCache
 from wsesim.program.layout import Heads, Layout, Uniform
@@ -85,19 +74,18 @@ def _duplicate_names(program: Program) -> Iterator[str]:
 
 def _windows_without_extent(program: Program) -> Iterator[str]:
     for kernel in program.kernels:
-        window = kernel.cache.window if isinstance(kernel, Score | Softmax | WeightedSum | FlashSum) else None
-        if window is not None and window < 1:
-            yield f"{kernel.name} {window}"
+        if kernel.cache is not None and kernel.cache.window is not None and kernel.cache.window < 1:
+            yield f"{kernel.name} {kernel.cache.window}"
 
 
 def _undefined_values(program: Program) -> Iterator[str]:
     arriving = {(t.value, t.target) for t in program.transfers}
     made: set[tuple[str, str]] = set()
     for kernel in program.kernels:
-        for value in kernel_inputs(kernel):
-            if (value, kernel.block) not in made | arriving:
-                yield f"{kernel.name} reads {value}"
-        made.update((value, kernel.block) for value in kernel_outputs(kernel))
+        for operand in kernel.reads:
+            if (operand.value, kernel.block) not in made | arriving:
+                yield f"{kernel.name} reads {operand.value}"
+        made.update((operand.value, kernel.block) for operand in kernel.makes)
     yield from (f"transfer {t.name} of {t.value}" for t in program.transfers if (t.value, t.source) not in made)
 
 
@@ -105,10 +93,10 @@ def _layouts_that_differ(program: Program) -> Iterator[str]:
     """Only the transfers change a value's layout."""
     made = {(t.value, t.target): t.target_layout for t in program.transfers}
     for kernel in program.kernels:
-        for value, layout in read_layouts(kernel):
-            if made.get((value, kernel.block), layout) != layout:
-                yield f"{kernel.name} reads {value}"
-        made |= {(value, kernel.block): layout for value, layout in made_layouts(kernel)}
+        for operand in kernel.reads:
+            if made.get((operand.value, kernel.block), operand.layout) != operand.layout:
+                yield f"{kernel.name} reads {operand.value}"
+        made |= {(operand.value, kernel.block): operand.layout for operand in kernel.makes}
     for t in program.transfers:
         if made.get((t.value, t.source), t.source_layout) != t.source_layout:
             yield f"transfer {t.name} of {t.value}"
@@ -216,17 +204,17 @@ def _unknown_collectives(program: Program) -> Iterator[str]:
     for kernel in program.kernels:
         if not is_collective(getattr(kernel, "reduce", "chain")):
             yield kernel.name
-        if (prefill := getattr(kernel, "prefill_reduce", "")) and not is_collective(prefill):
+        if kernel.prefill_reduce and not is_collective(kernel.prefill_reduce):
             yield f"{kernel.name} in a prompt"
 
 
 def _phases_of_the_head(program: Program) -> Iterator[str]:
-    yield from (k.name for k in program.kernels if isinstance(k, Linear) and not k.broadcast and k.prefill_reduce)
+    yield from (k.name for k in program.kernels if k.last_token_only and k.prefill_reduce)
 
 
 def _caches(program: Program) -> Iterator[tuple[str, KVCache]]:
     """Block and cache of each kernel that has one."""
-    yield from ((k.block, k.cache) for k in program.kernels if isinstance(k, Score | Softmax | WeightedSum | FlashSum))
+    yield from ((k.block, k.cache) for k in program.kernels if k.cache is not None)
 
 
 def _unknown_caches(program: Program) -> Iterator[str]:
@@ -256,35 +244,16 @@ def _layouts_too_long(program: Program) -> Iterator[str]:
 
 def _layouts(kernel: Kernel, block: Block) -> list[tuple[Layout, int]]:
     """Each layout of a kernel, with the positions that the block has for it."""
-    along, across = block.along, block.across
-    match kernel:
-        case RMSNorm() | Add():
-            return [(kernel.layout, along)]
-        case SwiGLU() | Softmax() | Sample():
-            return [(kernel.layout, across)]
-        case Embed():
-            return [(kernel.layout, along), (kernel.vocabulary, across)]
-        case Linear():
-            over, out = (along, across) if kernel.axis == ALONG else (across, along)
-            return [(kernel.layout, over), *((o.layout, out) for o in kernel.outputs)]
-        case QKNorm() | Rope():
-            return [(layout, across) for layout in kernel.layouts]
-        case Score():
-            return [(kernel.query_layout, across), (kernel.key_layout, across)]
-        case WeightedSum() | FlashSum():
-            return [(kernel.layout, across), (kernel.value_layout, across)]
+    room = {ALONG: block.along, ACROSS: block.across}
+    layouts = [(operand.layout, room[operand.axis]) for operand in (*kernel.reads, *kernel.makes)]
+    return [*layouts, (kernel.vocabulary, block.across)] if isinstance(kernel, Embed) else layouts
 
 
 def _weights_not_whole(program: Program) -> Iterator[str]:
     for kernel in program.kernels:
-        for output in kernel.outputs if isinstance(kernel, Linear) else ():
-            for ref in (output.weight, output.bias or output.weight):
-                if ref.stop - ref.start != output.layout.size:
-                    yield f"{kernel.name}: {ref.name}"
-        if isinstance(kernel, QKNorm):
-            for layout, weight in zip(kernel.layouts, kernel.weights, strict=True):
-                if weight.stop - weight.start != layout.head_dim:
-                    yield f"{kernel.name}: {weight.name}"
+        for weight, _, rows in kernel.tiles:
+            if weight.stop - weight.start != rows:
+                yield f"{kernel.name}: {weight.name}"
 
 
 def _uneven_lists(program: Program) -> Iterator[str]:

@@ -15,9 +15,9 @@ from wsesim.engine.exact.wafer import SegmentRun
 from wsesim.engine.graph.taskgraph import TaskGraph
 from wsesim.engine.steps.timing import Step
 from wsesim.machine import Machine
-from wsesim.program.kernels import Linear, RMSNorm
+from wsesim.program.kernels import RMSNorm
 from wsesim.program.program import Program
-from wsesim.report.padding import multiply_adds_done, needed_multiply_adds
+from wsesim.report.padding import multiply_adds_done
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ def _parts(program: Program, positions: int) -> Iterator[int]:
         if isinstance(kernel, RMSNorm):
             yield products
             products = 0
-        products += needed_multiply_adds(kernel, positions)
+        products += kernel.multiply_adds(positions)
     yield products
 
 
@@ -122,8 +122,7 @@ def multiply_adds(program: Program) -> int:
 
 def _products(program: Program, *, head: bool) -> int:
     """Those of the head, whose sums stay on one line, or those of the layers."""
-    linears = (k for k in program.kernels if isinstance(k, Linear) and k.broadcast != head)
-    return sum(k.layout.size * output.layout.size for k in linears for output in k.outputs)
+    return sum(kernel.multiply_adds(0) for kernel in program.kernels if kernel.last_token_only == head)
 
 
 def _fma_rate(program: Program) -> float:

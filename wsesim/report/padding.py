@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from wsesim.engine.steps.timing import Step
-from wsesim.program.kernels import FlashSum, Kernel, Linear, Score, WeightedSum
+from wsesim.program.kernels import Kernel
 from wsesim.program.program import Program
 
 
@@ -56,26 +56,9 @@ def _passes(program: Program, step: Step) -> Iterator[Pass]:
         yield Pass(stop - start, stop, int(stop == step.tokens), tuple(range(start + 1, stop + 1)))
 
 
-def needed_multiply_adds(kernel: Kernel, positions: int) -> int:
-    """Of one token that is the last of `positions`, the head's included."""
-    if isinstance(kernel, Linear):
-        return kernel.layout.size * sum(o.layout.size for o in kernel.outputs)
-    if isinstance(kernel, Score | WeightedSum | FlashSum):
-        layout = kernel.query_layout if isinstance(kernel, Score) else kernel.layout
-        return kernel.cache.seen(positions) * layout.size
-    return 0
-
-
 def _of_kernel(program: Program, kernel: Kernel, one: Pass) -> tuple[int, int]:
-    """(done, needed). What is done: the fullest PE's share, on every PE that has any."""
-    if isinstance(kernel, Linear):
-        tokens = one.tokens if kernel.broadcast else one.logits
-        across = max(o.layout.used for o in kernel.outputs) * sum(o.layout.width for o in kernel.outputs)
-        return tokens * kernel.layout.used * kernel.layout.width * across, tokens * needed_multiply_adds(kernel, 0)
-    if isinstance(kernel, Score | WeightedSum | FlashSum):
-        layout = kernel.query_layout if isinstance(kernel, Score) else kernel.layout
-        along = program.block(kernel.block).along
-        positions = along * kernel.cache.positions(one.context, along)
-        needed = sum(needed_multiply_adds(kernel, seen) for seen in one.contexts)
-        return one.tokens * positions * layout.used * layout.width, needed
-    return 0, 0
+    """(done, needed). Every PE with a share does as much as the fullest one."""
+    along = program.block(kernel.block).along
+    tokens = one.logits if kernel.last_token_only else one.tokens
+    needed = sum(kernel.multiply_adds(seen) for seen in one.contexts[len(one.contexts) - tokens :])
+    return tokens * kernel.padded_multiply_adds(one.context, along), needed

@@ -104,10 +104,9 @@ def open_text(program: Program, text_from: str | None, loaded: LoadedText, dtype
 def make_executor(program: Program, weights: Weights, dtype: str) -> Any:
     """The arithmetic of `program`, an Executor. Raises InvalidInputError for a tensor that `weights` lack."""
     from wsesim.execute.executor import Executor
-    from wsesim.program.kernels import kernel_weights
 
     present = set(weights.names())
-    absent = [ref.name for kernel in program.kernels for ref in kernel_weights(kernel) if ref.name not in present]
+    absent = [ref.name for kernel in program.kernels for ref, _, _ in kernel.tiles if ref.name not in present]
     if absent:
         raise InvalidInputError(f"the Program of {program.model} reads {absent[0]}, which the weights do not hold")
     return Executor(program, weights, dtype)

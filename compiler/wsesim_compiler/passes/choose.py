@@ -17,29 +17,13 @@ from itertools import pairwise
 from wsesim.errors import InvalidInputError, UnknownNameError
 from wsesim.machine import Machine
 from wsesim.program.collectives import ALGORITHMS, STREAMED
-from wsesim.program.kernels import (
-    ALONG,
-    DECODE,
-    PREFILL,
-    FlashSum,
-    Kernel,
-    Linear,
-    QKNorm,
-    RMSNorm,
-    Sample,
-    Score,
-    Softmax,
-    WeightedSum,
-    line_kind,
-)
+from wsesim.program.kernels import ACROSS, ALONG, DECODE, PREFILL, SEGMENT, Kernel
 from wsesim.program.parts import Block
 from wsesim.program.protocols import CostOracle, LineUse
 from wsesim.progress import working
 from wsesim_compiler.options import AUTO, Collectives, PlacedBlock
 from wsesim_compiler.placement.placement import Placement
 from wsesim_compiler.placement.probe import TYPICAL_CONTEXT
-
-CANDIDATE_ELEMENTS = 3  # a value and a 32-bit id, in elements of fp16
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +42,7 @@ def choose(placement: Placement, cost: CostOracle) -> Placement:
     with working("choosing collectives", len(placement.blocks), "block") as work:
         for work.done, placed in enumerate(placement.blocks):
             reducing = [k for k in placement.kernels_on(placed) if hasattr(k, "reduce")]
-            once |= {k.name for k in reducing if isinstance(k, Sample) or (isinstance(k, Linear) and not k.broadcast)}
+            once |= {k.name for k in reducing if k.last_token_only}
             if placement.options.collective != AUTO:
                 both = Collectives(placement.options.collective, placement.options.collective)
                 chosen |= {k.name: both for k in reducing}
@@ -87,14 +71,17 @@ def _on_block(
     placement: Placement, placed: PlacedBlock, kernels: list[Kernel], phase: str, asked: _Asked
 ) -> dict[str, str]:
     """Collectives of a phase by kernel. One that has no line to sum over takes the first algorithm."""
-    summing = [kernel for kernel in kernels if line_kind(kernel)]
+    summing = [kernel for kernel in kernels if kernel.lines]
     stops = tuple(
-        # a list of candidates leaves a PE when it is merged: it cannot be streamed
-        Stop(line_kind(k), asked.cheapest(line_use(k, placed.block, placement, phase), not isinstance(k, Sample)))
-        for k in summing
+        Stop(k.lines, asked.cheapest(line_use(k, placed.block, placement, phase), _is_streamable(k))) for k in summing
     )
     best = cheapest_round(stops, placement.machine.reroute_cycles)
     return {k.name: ALGORITHMS[0] for k in kernels} | {k.name: text for k, text in zip(summing, best, strict=True)}
+
+
+def _is_streamable(kernel: Kernel) -> bool:
+    summed = kernel.collective(0)
+    return summed is not None and summed.streamable
 
 
 class _Asked:
@@ -150,32 +137,11 @@ def _cheapest_from(stops: tuple[Stop, ...], first: int, reroute_cycles: int) -> 
 
 def line_use(kernel: Kernel, block: Block, placement: Placement, phase: str) -> LineUse:
     """The kernel's collective over a typical context: in a decode step of a full batch, or in a prompt's chunk."""
-    dtype = placement.options.timing_dtype
-    batch = placement.options.batch
-    tokens = batch if phase == DECODE else placement.prefill_chunk
-    match kernel:
-        case RMSNorm():
-            return LineUse(block.along, kernel.layout.used, tokens, dtype, everybody=True)
-        case Linear():
-            length = block.along if kernel.axis == ALONG else block.across
-            elements = (tokens if kernel.broadcast else batch) * sum(output.layout.width for output in kernel.outputs)
-            return LineUse(length, kernel.layout.used, elements, dtype, kernel.broadcast)
-        case Score():
-            positions = kernel.cache.positions(min(TYPICAL_CONTEXT, placement.options.max_context), block.along)
-            segment, heads = kernel.query_layout.segment, kernel.query_layout.heads
-            return LineUse(segment, segment, tokens * heads * positions, dtype, everybody=True)
-        case QKNorm():
-            segment, heads = kernel.layouts[0].segment, sum(layout.heads for layout in kernel.layouts)
-            return LineUse(segment, segment, tokens * heads, dtype, everybody=True)
-        case Softmax():
-            return LineUse(block.along, block.along, tokens * kernel.layout.heads, dtype, everybody=True)
-        case FlashSum():
-            elements = tokens * (kernel.layout.width + kernel.layout.heads)
-            return LineUse(block.along, block.along, elements, dtype, everybody=True)
-        case WeightedSum():
-            return LineUse(block.along, block.along, tokens * kernel.layout.width, dtype, everybody=True)
-        case Sample():
-            elements = CANDIDATE_ELEMENTS * kernel.candidates * batch
-            return LineUse(block.across, kernel.layout.used, elements, dtype, everybody=False)
-        case _:
-            raise AssertionError(f"{kernel.name} has no collective")
+    options = placement.options
+    context = min(TYPICAL_CONTEXT, options.max_context)
+    summed = kernel.collective(kernel.cache.positions(context, block.along) if kernel.cache else 0)
+    assert summed is not None, f"{kernel.name} has no collective"
+    whole = {ALONG: block.along, ACROSS: block.across, SEGMENT: summed.used}[kernel.lines]
+    tokens = options.batch if phase == DECODE or kernel.last_token_only else placement.prefill_chunk
+    length, used = whole or 1, summed.used or whole or 1
+    return LineUse(length, used, tokens * summed.elements, options.timing_dtype, summed.everybody)

@@ -28,12 +28,10 @@ from wsesim.program.kernels import (
     Softmax,
     SwiGLU,
     WeightedSum,
-    line_kind,
 )
+from wsesim.program.operands import CANDIDATE_ELEMENTS, ID_ELEMENTS
 from wsesim.program.parts import Block
 
-ID_ELEMENTS = 2  # a 32-bit id in fp16 elements
-CANDIDATE_ELEMENTS = 3  # a value and a 32-bit id
 ID_COLOUR, ROW_COLOUR = EMBED_COLOUR, EMBED_COLOUR + 1
 
 
@@ -59,9 +57,9 @@ class Part:
 def parts(kernel: Kernel) -> tuple[Part, ...]:
     """A kernel as its parts, in order; all collectives of one part go along one axis."""
     if isinstance(kernel, Embed):
-        label = _label(kernel)
+        label = kernel.role
         return tuple(Part(axis, partial(draw, kernel=kernel, label=label)) for axis, draw in _EMBED)
-    kind = line_kind(kernel)
+    kind = kernel.lines
     axis = ALONG if kind == ALONG else ACROSS if kind else None
     return (Part(axis, partial(_draw, kernel=kernel)),)
 
@@ -72,12 +70,8 @@ def expand_kernel(canvas: Canvas, kernel: Kernel, where: Site) -> None:
         part.draw(canvas, where)
 
 
-def _label(kernel: Kernel) -> str:
-    return kernel.name.rpartition(".")[2]
-
-
 def _draw(canvas: Canvas, where: Site, kernel: Kernel) -> None:
-    label = _label(kernel)
+    label = kernel.role
     match kernel:
         case RMSNorm():
             _rmsnorm(canvas, kernel, where, label)
@@ -106,7 +100,7 @@ def _draw(canvas: Canvas, where: Site, kernel: Kernel) -> None:
 
 def routes_of(kernel: Kernel) -> str:
     """The routes that the kernel leaves in place, as `Canvas.configured` names them; "" if it needs none."""
-    kind = line_kind(kernel)
+    kind = kernel.lines
     return routes_name(kind, str(getattr(kernel, "reduce", ""))) if kind else ""
 
 

@@ -188,7 +188,7 @@ def _logits_root(program: Program) -> int:
 
 def _nameless(kernel: Kernel) -> Kernel:
     """The kernel without the names of its values, weights and block; its role stays, reports are by role."""
-    blank: dict[str, object] = {"name": kernel.name.rpartition(".")[2], "block": ""}
+    blank: dict[str, object] = {"name": kernel.role, "block": ""}
     for name in _FIELDS[type(kernel)]:
         value = getattr(kernel, name)
         if name in _VALUES:
