@@ -19,7 +19,7 @@ import numpy as np
 from benchmarks.row import Row
 from wsesim.engine.expand.canvas import Canvas
 from wsesim.engine.expand.collective import all_reduce
-from wsesim.engine.flow import kernels
+from wsesim.engine.flow import event_loop
 from wsesim.engine.flow.records import Constants, World
 from wsesim.engine.flow.simulate import simulate
 from wsesim.engine.flow.timeline import Timeline
@@ -93,7 +93,7 @@ def measured(graph: TaskGraph, link_events: int, repeats: int = REPEATS) -> Figu
 
     def timed(world: World, constants: Constants) -> None:
         began = process_time()
-        kernels.run(world, constants)
+        event_loop.run(world, constants)
         inside.append(process_time() - began)
 
     for _ in range(repeats):

@@ -17,12 +17,12 @@ import numpy as np
 import wsesim
 from benchmarks.row import Row
 from wsesim.engine.exact.mesh import loop_folded
-from wsesim.engine.expand.canvas import Canvas, Lines
+from wsesim.engine.expand.canvas import Canvas, PELines
 from wsesim.engine.expand.gemm import Tiles, gemm_step
 from wsesim.engine.flow.simulate import simulate
 from wsesim.engine.flow.warm import warm
 from wsesim.engine.graph.taskgraph import EAST, WEST, TaskGraph
-from wsesim.engine.steps.prefill import PromptRun, prefill_layer
+from wsesim.engine.steps.prompt_layer import PromptRun, prompt_layer
 from wsesim.machine import Machine, Rect, load_machine
 from wsesim.program.build import LayerShape, prefill_kernels
 from wsesim.program.gemm import ring
@@ -74,7 +74,7 @@ def _timed(call: Callable[[str], T]) -> tuple[float, T]:
 def _layer(machine: Machine) -> PromptRun:
     block = Block("layer", 0, 0, SIDE, SIDE, "rows")
     kernels = prefill_kernels(LayerShape(DIM, 1, 1, DIM, FFN), block, DIM, "meshgemm")
-    run = prefill_layer(machine, block, kernels.values())
+    run = prompt_layer(machine, block, kernels.values())
     products = [kernel for kernel in kernels.values() if isinstance(kernel, Gemm)]
     assert sum(k.rows * k.inner * k.columns for k in products) == _products()
     in_products = sum(k.messages for k in run.kernels if k.name in {p.name for p in products})
@@ -89,7 +89,7 @@ def _products() -> int:
 
 def _step(side: int, machine: Machine, steps: int = 1) -> TaskGraph:
     canvas = Canvas(Rect(0, 0, side, side), machine, "fp16")
-    lines = Lines(np.arange(side * side).reshape(side, side), EAST, WEST, "rows")
+    lines = PELines(np.arange(side * side).reshape(side, side), EAST, WEST, "rows")
     for _ in range(steps):
         gemm_step(canvas, lines, ring(side, "meshgemm"), TILES, "product")
     return canvas.builder.build()

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from tests.engine_graphs import FABRICS, PLAIN, SILICON, Mesh, graphs, port_times, states
 from wsesim.engine.errors import DeadlockError, ProfileError, TaskGraphError
-from wsesim.engine.flow import kernels, reference
+from wsesim.engine.flow import event_loop, reference
 from wsesim.engine.flow.records import Constants, World
 from wsesim.engine.flow.reference import Hold
 from wsesim.engine.flow.simulate import Kernel, simulate
@@ -250,7 +250,7 @@ def test_observers_count_busy_cycles_and_wavelets() -> None:
 
 
 def uncompiled_run() -> Kernel:
-    """The kernel of kernels.py as plain Python, which reads a record's fields as attributes of a `numpy.record`."""
+    """The kernel of event_loop.py as plain Python, which reads a record's fields as attributes of a `numpy.record`."""
     module = uncompiled_kernels()
 
     def run(world: World, constants: Constants) -> None:
@@ -260,7 +260,7 @@ def uncompiled_run() -> Kernel:
 
 
 def uncompiled_kernels() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("uncompiled_kernels", kernels.__file__)
+    spec = importlib.util.spec_from_file_location("uncompiled_kernels", event_loop.__file__)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     with pytest.MonkeyPatch.context() as patch:

@@ -12,7 +12,7 @@ import pytest
 from tests.programs import NORMED, UNTIED, program
 from wsesim.engine.expand.canvas import Canvas
 from wsesim.engine.expand.collective import adding, all_reduce, broadcast, reduce, routes_name
-from wsesim.engine.expand.kernels import Site, expand_kernel
+from wsesim.engine.expand.kernel_costs import Site, expand_kernel
 from wsesim.engine.expand.stage import expand_stage
 from wsesim.engine.expand.transfer import expand_feedback, expand_transfer
 from wsesim.engine.flow.simulate import simulate

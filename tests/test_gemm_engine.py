@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tests.engine_graphs import FABRICS
 from wsesim.engine.exact.loop import LoopRun, loop
 from wsesim.engine.exact.mesh import folded_side, loop_folded
-from wsesim.engine.expand.canvas import Canvas, Lines
+from wsesim.engine.expand.canvas import Canvas, PELines
 from wsesim.engine.expand.gemm import (
     EXCHANGE_INSTRUCTIONS,
     ROUND_INSTRUCTIONS,
@@ -46,8 +46,8 @@ LARGE = Tiles(7, 7, 7)  # the product decides
 Body = Callable[[int, Machine, Tiles], TaskGraph]
 
 
-def all_rows(side: int) -> Lines:
-    return Lines(np.arange(side * side).reshape(side, side), EAST, WEST, "rows")
+def all_rows(side: int) -> PELines:
+    return PELines(np.arange(side * side).reshape(side, side), EAST, WEST, "rows")
 
 
 def stepped(algorithm: str, step: Callable[..., None]) -> Body:
@@ -67,7 +67,7 @@ def built(canvas: Canvas) -> TaskGraph:
 
 def alignment(lines: int, side: int, forward: list[bool], elements: int, machine: Machine) -> TaskGraph:
     canvas = Canvas(Rect(0, 0, side, lines), machine, "fp16")
-    rows = Lines(np.arange(lines * side).reshape(lines, side), EAST, WEST, "rows")
+    rows = PELines(np.arange(lines * side).reshape(lines, side), EAST, WEST, "rows")
     align_round(canvas, rows, ring(side, "meshgemm"), np.array(forward), elements, "align")
     return built(canvas)
 

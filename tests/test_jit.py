@@ -112,7 +112,7 @@ def test_one_file_for_each_signature(kept: Path) -> None:
 
 
 def test_numba_s_other_users_keep_their_own_cache(kept: Path) -> None:
-    script = "import wsesim.engine.flow.kernels, numba; print(repr(numba.config.CACHE_DIR))"
+    script = "import wsesim.engine.flow.event_loop, numba; print(repr(numba.config.CACHE_DIR))"
     environment = {name: value for name, value in os.environ.items() if name != "NUMBA_CACHE_DIR"}
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout == "''\n"
@@ -160,8 +160,8 @@ def test_a_kernel_s_digest_covers_all_that_its_module_imports(module: str) -> No
 
 
 def test_the_kernels_are_found() -> None:
-    assert {"wsesim.engine.flow.kernels", "wsesim.execute.tiles"} <= set(kernel_modules())
-    assert {"wsesim.engine.flow.kernels", "wsesim.engine.flow.state", "wsesim.engine.graph.taskgraph"} <= set(
+    assert {"wsesim.engine.flow.event_loop", "wsesim.execute.tiles"} <= set(kernel_modules())
+    assert {"wsesim.engine.flow.event_loop", "wsesim.engine.flow.state", "wsesim.engine.graph.taskgraph"} <= set(
         digests.sources("wsesim.engine.exact.line_kernels")
     )
 

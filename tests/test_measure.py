@@ -14,7 +14,7 @@ import pytest
 from wsesim.engine.errors import TaskGraphError
 from wsesim.engine.graph.builder import GraphBuilder
 from wsesim.engine.observe.measure import kernel_cycles, op_cycles, phase_cycles
-from wsesim.engine.steps.prefill import prefill_layer
+from wsesim.engine.steps.prompt_layer import prompt_layer
 from wsesim.errors import InvalidInputError, UnknownNameError, WsesimError
 from wsesim.files import write_whole
 from wsesim.machine import load_machine
@@ -93,7 +93,7 @@ def test_a_rotation_of_odd_features_leaves_none_out(features: int) -> None:
     def rope(per_pe: int) -> int:
         dim = side * per_pe
         kernels = prefill_kernels(LayerShape(dim, 1, 1, dim, dim), block, side, "meshgemm")
-        (run,) = prefill_layer(WSE2, block, [kernels["rope_q"]]).kernels
+        (run,) = prompt_layer(WSE2, block, [kernels["rope_q"]]).kernels
         return run.cycles
 
     assert rope(features) == rope(features + 1)

@@ -9,14 +9,14 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from wsesim.engine.expand.canvas import Canvas, Lines
+from wsesim.engine.expand.canvas import Canvas, PELines
 from wsesim.engine.expand.gemm import Tiles, align_round, gemm_step, tiles_of, transposed_step
-from wsesim.engine.expand.prefill import expand_token_kernel
+from wsesim.engine.expand.prompt_costs import expand_token_kernel
 from wsesim.engine.flow.simulate import simulate
 from wsesim.engine.graph.taskgraph import EAST, NO_PORTS, NORTH, SOUTH, WEST, TaskGraph
 from wsesim.engine.graph.verify import verify
 from wsesim.engine.observe.measure import meshgemm_cycles, tile_product_cycles
-from wsesim.engine.steps.prefill import LARGEST_SUMMA, prefill_layer, prefill_layer_cycles
+from wsesim.engine.steps.prompt_layer import LARGEST_SUMMA, prompt_layer, prompt_layer_cycles
 from wsesim.errors import InvalidInputError, UnknownNameError
 from wsesim.machine import Machine, Rect, load_machine
 from wsesim.machine.parts import SlowPE
@@ -42,7 +42,7 @@ def written_out(kernels: Iterable[PromptKernel], side: int, machine: Machine) ->
     """Every run of every kernel on every PE, one after the other."""
     canvas = Canvas(Rect(0, 0, side, side), machine, "fp16")
     pes = np.arange(side * side).reshape(side, side)
-    rows, columns = Lines(pes, EAST, WEST, "rows"), Lines(pes.T, SOUTH, NORTH, "columns")
+    rows, columns = PELines(pes, EAST, WEST, "rows"), PELines(pes.T, SOUTH, NORTH, "columns")
     for kernel in kernels:
         if isinstance(kernel, Align):
             of, elements = ring(side, kernel.algorithm), ceil_div(kernel.rows, side) * ceil_div(kernel.columns, side)
@@ -69,7 +69,7 @@ def end(graph: TaskGraph, machine: Machine) -> int:
 def test_each_kernel_takes_what_it_takes_written_out(side: int, algorithm: str) -> None:
     for kernel in layer(side, algorithm=algorithm):
         graph = written_out([kernel], side, WSE2)
-        run = prefill_layer(WSE2, block(side), [kernel]).kernels[0]
+        run = prompt_layer(WSE2, block(side), [kernel]).kernels[0]
         assert (run.name, run.cycles, run.messages) == (kernel.name, end(graph, WSE2), graph.message_count)
 
 
@@ -77,7 +77,7 @@ def test_each_kernel_takes_what_it_takes_written_out(side: int, algorithm: str) 
 def test_a_layer_is_its_kernels_but_for_the_skew_between_them(side: int) -> None:
     kernels = layer(side)
     together = end(written_out(kernels, side, WSE2), WSE2)
-    apart = prefill_layer_cycles(WSE2, block(side), kernels)
+    apart = prompt_layer_cycles(WSE2, block(side), kernels)
     collectives = 4  # two norms, softmax's maximum and sum
     assert together <= apart <= together + collectives * side * WSE2.fabric.hop_cycles + len(kernels)
 
@@ -90,9 +90,9 @@ def test_a_slow_pe_is_written_out_and_found() -> None:
     local = dataclasses.replace(WSE2, slow=(SlowPE(2, 5, Fraction(3, 2)),))
     for kernel in kernels:
         expected = end(written_out([kernel], side, local), WSE2)
-        assert prefill_layer_cycles(inside, block(side), [kernel]) == expected
-    assert prefill_layer_cycles(beside, block(side), kernels) == prefill_layer_cycles(WSE2, block(side), kernels)
-    assert prefill_layer_cycles(inside, block(side), kernels) > prefill_layer_cycles(WSE2, block(side), kernels)
+        assert prompt_layer_cycles(inside, block(side), [kernel]) == expected
+    assert prompt_layer_cycles(beside, block(side), kernels) == prompt_layer_cycles(WSE2, block(side), kernels)
+    assert prompt_layer_cycles(inside, block(side), kernels) > prompt_layer_cycles(WSE2, block(side), kernels)
 
 
 def test_four_thousand_tokens_are_not_written_out() -> None:
@@ -100,7 +100,7 @@ def test_four_thousand_tokens_are_not_written_out() -> None:
     side, dim, ffn = 660, 4620, 14520
     kernels = prefill_kernels(LayerShape(dim, 1, 1, dim, ffn), block(side), dim, "meshgemm")
     products = [kernel for kernel in kernels.values() if isinstance(kernel, Gemm)]
-    run = prefill_layer(WSE2, block(side), products)
+    run = prompt_layer(WSE2, block(side), products)
     assert sum(k.rows * k.inner * k.columns for k in products) == dim**3 * 4 + 2 * dim**3 + 3 * dim * dim * ffn
     assert run.messages == len(products) * 2 * side**3
     assert all(k.runs == side and k.simulated <= 4 for k in run.kernels)
@@ -131,7 +131,7 @@ def test_summa_aligns_nothing_but_the_scores() -> None:
     kernels = layer(5, algorithm="summa")
     assert [k.value for k in kernels if isinstance(k, Align)] == ["k", "scores"]
     assert {k.algorithm for k in kernels if isinstance(k, Gemm)} == {"summa", "meshgemm"}
-    assert prefill_layer_cycles(WSE2, block(5), kernels) > 0
+    assert prompt_layer_cycles(WSE2, block(5), kernels) > 0
 
 
 def test_what_a_prompt_refuses() -> None:
@@ -147,7 +147,7 @@ def test_what_a_prompt_refuses() -> None:
         prefill_kernels(LayerShape(60, 2, 1, 30, 130), block(4), 8, "meshgemm")
     large = LARGEST_SUMMA + 1
     with pytest.raises(InvalidInputError, match=f"SUMMA on {large} x {large} PEs"):
-        prefill_layer_cycles(WSE2, block(large), layer(large, algorithm="summa"))
+        prompt_layer_cycles(WSE2, block(large), layer(large, algorithm="summa"))
 
 
 def test_the_measured_loop_around_a_map() -> None:

@@ -101,7 +101,7 @@ class KernelCache:
 
 
 def is_compiled(module: str, kernel: str) -> bool:
-    """Whether a kernel, such as `run` of wsesim.engine.flow.kernels, is kept as its sources are now."""
+    """Whether a kernel, such as `run` of wsesim.engine.flow.event_loop, is kept as its sources are now."""
     return any(kernels_dir().glob(f"{_stem(module, kernel)}-*.nbc"))
 
 

@@ -10,7 +10,7 @@ def say_if_compiling(say: Callable[[str], None]) -> None:
     """Says that the kernels will be compiled, unless numba's cache has them."""
     from wsesim.jit import is_compiled
 
-    if not is_compiled("wsesim.engine.flow.kernels", "run"):
+    if not is_compiled("wsesim.engine.flow.event_loop", "run"):
         say("compiling the simulator's kernels, once: about half a minute")
 
 

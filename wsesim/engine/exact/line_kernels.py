@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from wsesim.engine.flow.kernels import LINK_EVENTS, NOW, RELEASED, run
+from wsesim.engine.flow.event_loop import LINK_EVENTS, NOW, RELEASED, run
 from wsesim.engine.flow.loads import store_tasks
 from wsesim.engine.flow.records import Constants, Records, World
 from wsesim.engine.flow.state import NEVER, Requests, State

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from wsesim.engine.expand.canvas import Canvas, Lines
+from wsesim.engine.expand.canvas import Canvas, PELines
 from wsesim.engine.expand.collective import all_reduce, first_colour
 from wsesim.engine.graph.taskgraph import Int64, Operation
 from wsesim.program.kernels import ACROSS, ALONG, SEGMENT, FlashSum, QKNorm, Rope, Score, Softmax, WeightedSum
@@ -103,7 +103,7 @@ def _append(canvas: Canvas, pes: Int64, cache: KVCache, layout: Heads, label: st
     canvas.compute(pes, label, "copy", canvas.tokens * layout.width, dtype=dtype)
 
 
-def _pass_up(canvas: Canvas, lines: Lines, cache: KVCache, layout: Heads, label: str) -> None:
+def _pass_up(canvas: Canvas, lines: PELines, cache: KVCache, layout: Heads, label: str) -> None:
     """Where the cache shifts, every PE sends its oldest K and V of each new token to the line before, all at once and
     on the routes of the sum.
     """
@@ -127,7 +127,7 @@ def _segment_all_reduce(canvas: Canvas, layout: Heads, block: Block, elements: i
         return
     rows = canvas.lines(block, ACROSS, block.along)
     segments = rows.pes[:, : layout.used].reshape(-1, layout.segment)
-    lines = Lines(segments, rows.forward, rows.backward, SEGMENT)
+    lines = PELines(segments, rows.forward, rows.backward, SEGMENT)
     all_reduce(canvas, lines, layout.segment, elements, algorithm, label)
 
 

@@ -17,7 +17,7 @@ EAST, WEST, NORTH, SOUTH = range(4)
 
 
 @dataclass(frozen=True, slots=True)
-class Lines:
+class PELines:
     """Parallel lines of PEs that do the same: `pes` [lines, length], and the directions of ascending and descending.
 
     `kind`: along, across, or segments of the latter.
@@ -61,11 +61,11 @@ class Canvas:
         """PE ids [along, across] of the first positions of a block."""
         return self._ids(block, np.arange(along), np.arange(across))
 
-    def lines(self, block: Block, axis: str, count: int) -> Lines:
+    def lines(self, block: Block, axis: str, count: int) -> PELines:
         """The first `count` whole lines of a block that go along `axis`."""
         return self._lines(block, axis, np.arange(count))
 
-    def line(self, block: Block, axis: str, index: int) -> Lines:
+    def line(self, block: Block, axis: str, index: int) -> PELines:
         """One whole line of a block that goes along `axis`."""
         return self._lines(block, axis, np.array([index]))
 
@@ -74,12 +74,12 @@ class Canvas:
         rows, columns = (i, j) if block.axis == "rows" else (j, i)
         return (block.y - self.window.y + rows) * self.window.columns + block.x - self.window.x + columns
 
-    def _lines(self, block: Block, axis: str, chosen: Int64) -> Lines:
+    def _lines(self, block: Block, axis: str, chosen: Int64) -> PELines:
         """Lines by their position on the other axis."""
         whole = np.arange(block.along if axis == ALONG else block.across)
         pes = self._ids(block, whole, chosen).T if axis == ALONG else self._ids(block, chosen, whole)
         vertical = is_vertical(block, axis)
-        return Lines(pes, SOUTH if vertical else EAST, NORTH if vertical else WEST, axis)
+        return PELines(pes, SOUTH if vertical else EAST, NORTH if vertical else WEST, axis)
 
     def compute(
         self, pes: Int64, label: str, op: str, elements: int, repeats: int = 1, dtype: str | None = None
@@ -122,7 +122,7 @@ class Canvas:
         operation = Operation(label, RECEIVE, elements, 1, self.dtype, collective=True)
         return self.task(pes, operation, launch, start=start)
 
-    def reroute(self, lines: Lines, routes: str, label: str) -> None:
+    def reroute(self, lines: PELines, routes: str, label: str) -> None:
         """Puts `routes` in place of others: a PE holds one set at a time, its input queues are few."""
         if self.configured and self.configured != routes:
             self.task(lines.pes, Operation(label, REROUTE, extra_cycles=self.machine.reroute_cycles), 0)
@@ -167,20 +167,20 @@ class LineCanvas(Canvas):
         self.breaks.add(count)
         return self._own(other, self.position < count)
 
-    def lines(self, block: Block, axis: str, count: int) -> Lines:
+    def lines(self, block: Block, axis: str, count: int) -> PELines:
         self.breaks.add(count)
         return self._drawn(block, axis, self.position < count)
 
-    def line(self, block: Block, axis: str, index: int) -> Lines:
+    def line(self, block: Block, axis: str, index: int) -> PELines:
         self.breaks |= {index, index + 1}
         return self._drawn(block, axis, self.position == index)
 
-    def _drawn(self, block: Block, axis: str, there: bool) -> Lines:
+    def _drawn(self, block: Block, axis: str, there: bool) -> PELines:
         assert axis == self.axis, "a phase has the collectives of one axis"
         pes = self._own(block.along if axis == ALONG else block.across, there)
         vertical = is_vertical(block, axis)
         ids = pes.T if axis == ALONG else pes
-        return Lines(ids, SOUTH if vertical else EAST, NORTH if vertical else WEST, axis)
+        return PELines(ids, SOUTH if vertical else EAST, NORTH if vertical else WEST, axis)
 
     def _own(self, length: int, there: bool) -> Int64:
         """The line's own PEs, shaped as `grid` shapes them; none if the line is not among those asked for."""

@@ -19,7 +19,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from wsesim.engine.expand.canvas import Canvas, Lines
+from wsesim.engine.expand.canvas import Canvas, PELines
 from wsesim.engine.graph.taskgraph import BLOCKING, LAUNCHED, RECEIVE, Int64, Operation
 from wsesim.program.collectives import group_count, parse_collective, reduction, ring_order
 from wsesim.program.kernels import ACROSS, ALONG, SEGMENT
@@ -58,7 +58,7 @@ class Combine:
     extra_cycles: int = 0
 
 
-def all_reduce(canvas: Canvas, lines: Lines, used: int, elements: int, algorithm: str, label: str) -> None:
+def all_reduce(canvas: Canvas, lines: PELines, used: int, elements: int, algorithm: str, label: str) -> None:
     """Sum (or maximum) of the first `used` positions of each line, on all of its positions."""
     if lines.length == 1:
         return
@@ -90,7 +90,7 @@ def keeping(elements: int, *, streams: bool = False) -> Combine:
     return Combine(RECEIVE, elements, elements, streams)
 
 
-def reduce(canvas: Canvas, lines: Lines, used: int, combine: Combine, algorithm: str, label: str) -> int:
+def reduce(canvas: Canvas, lines: PELines, used: int, combine: Combine, algorithm: str, label: str) -> int:
     """Merges the first `used` positions of each line; the position of the root.
 
     What leaves only when all of it is merged is stored and forwarded whatever the algorithm says.
@@ -159,7 +159,7 @@ class _Moves:
     colour: Positions
 
 
-def _send(canvas: Canvas, lines: Lines, senders: Int64, receivers: Int64, moves: _Moves, elements: int) -> None:
+def _send(canvas: Canvas, lines: PELines, senders: Int64, receivers: Int64, moves: _Moves, elements: int) -> None:
     """One message for each line and move, from its task of `senders` to that of `receivers`: both [lines, moves]."""
 
     def of_all_lines(values: Positions) -> Positions:
@@ -174,7 +174,7 @@ def _send(canvas: Canvas, lines: Lines, senders: Int64, receivers: Int64, moves:
 
 
 def _stage_tasks(
-    canvas: Canvas, lines: Lines, plan: _Merges, combine: Combine, streamed: bool, label: str
+    canvas: Canvas, lines: PELines, plan: _Merges, combine: Combine, streamed: bool, label: str
 ) -> tuple[Int64, Int64]:
     """Tasks of a reduction: each position's last one [lines, used], and the one that each merge is received by."""
     count = lines.pes.shape[0]
@@ -228,7 +228,7 @@ def _receive(canvas: Canvas, pes: Int64, stage: _Stage, combine: Combine, label:
 
 def broadcast(
     canvas: Canvas,
-    lines: Lines,
+    lines: PELines,
     root: int,
     elements: int,
     label: str,
@@ -247,7 +247,7 @@ def broadcast(
     spread(canvas, lines, root, elements, sent, received, own)
 
 
-def spread(canvas: Canvas, lines: Lines, root: int, elements: int, sent: Int64, received: Int64, colour: int) -> None:
+def spread(canvas: Canvas, lines: PELines, root: int, elements: int, sent: Int64, received: Int64, colour: int) -> None:
     """The message of each line's task `sent` on `root`, to `received` [lines, others] on all its other positions."""
     count, first = lines.pes.shape[0], True
     others = np.array([p for p in range(lines.length) if p != root])
@@ -266,7 +266,7 @@ def spread(canvas: Canvas, lines: Lines, root: int, elements: int, sent: Int64, 
 class _Ring:
     """An AllReduce around a ring: each range of the vector is summed on its way round, then passed round once more."""
 
-    def __init__(self, canvas: Canvas, lines: Lines, used: int, elements: int, streamed: bool, label: str) -> None:
+    def __init__(self, canvas: Canvas, lines: PELines, used: int, elements: int, streamed: bool, label: str) -> None:
         width = ceil_div(elements, canvas.tokens)  # a token's vector is cut, so that its order is its own
         self.canvas, self.lines, self.label = canvas, lines, label
         self.places = np.array(ring_order(used))

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from wsesim.engine.expand.canvas import Canvas, Lines
+from wsesim.engine.expand.canvas import Canvas, PELines
 from wsesim.engine.expand.collective import BROADCAST_COLOUR, first_colour, ring_colour, spread
 from wsesim.engine.graph.taskgraph import LAUNCHED, NORTH, SOUTH, Int64, Operation
 from wsesim.program.gemm import Ring
@@ -58,7 +58,7 @@ def tiles_of(rows: int, inner: int, columns: int, side: int) -> Tiles:
 
 
 def repeated_gemm(
-    canvas: Canvas, rows: Lines, of: Ring, tiles: Tiles, label: str, *, exchange: bool = True, loops: int = 1
+    canvas: Canvas, rows: PELines, of: Ring, tiles: Tiles, label: str, *, exchange: bool = True, loops: int = 1
 ) -> None:
     """One repetition of the published benchmark: A aligned, C zeroed, all steps, and the call that finds none left.
 
@@ -72,7 +72,7 @@ def repeated_gemm(
     _begin(canvas, rows, 2 * SWAP + BRANCH, label)
 
 
-def align_round(canvas: Canvas, lines: Lines, of: Ring, forward: np.ndarray, elements: int, label: str) -> None:
+def align_round(canvas: Canvas, lines: PELines, of: Ring, forward: np.ndarray, elements: int, label: str) -> None:
     """Every line sends its tiles one place on, `forward` [lines] or back."""
     copy = canvas.machine.op("copy").launch
     begin = canvas.machine.activate_cycles + ROUND_INSTRUCTIONS
@@ -82,7 +82,7 @@ def align_round(canvas: Canvas, lines: Lines, of: Ring, forward: np.ndarray, ele
 
 
 def gemm_step(
-    canvas: Canvas, rows: Lines, of: Ring, tiles: Tiles, label: str, *, exchange: bool = True, loops: int = 1
+    canvas: Canvas, rows: PELines, of: Ring, tiles: Tiles, label: str, *, exchange: bool = True, loops: int = 1
 ) -> None:
     """A's tiles go to the next place of their row, B's of their column, while the PE multiplies what it holds.
 
@@ -105,7 +105,7 @@ def gemm_step(
     _exchange(canvas, columns, of, ahead, tiles.right, right, right_there)
 
 
-def transposed_step(canvas: Canvas, rows: Lines, of: Ring, tiles: Tiles, label: str) -> None:
+def transposed_step(canvas: Canvas, rows: PELines, of: Ring, tiles: Tiles, label: str) -> None:
     """B's tiles go to the next place of their column, the sums of C of their row; then the PE's product is added.
 
     tiles: B's is [columns, inner].
@@ -125,7 +125,7 @@ def transposed_step(canvas: Canvas, rows: Lines, of: Ring, tiles: Tiles, label: 
     _exchange(canvas, columns, of, ahead, tiles.right, right, right_there)
 
 
-def summa_step(canvas: Canvas, rows: Lines, step: int, tiles: Tiles, label: str) -> None:
+def summa_step(canvas: Canvas, rows: PELines, step: int, tiles: Tiles, label: str) -> None:
     """Column `step` broadcasts its tiles of A along the rows, row `step` its tiles of B along the columns."""
     columns = _columns(rows)
     activate = canvas.machine.activate_cycles
@@ -145,17 +145,17 @@ def summa_step(canvas: Canvas, rows: Lines, step: int, tiles: Tiles, label: str)
     multiply(canvas, rows, tiles, label)
 
 
-def _begin(canvas: Canvas, lines: Lines, instructions: int, label: str) -> None:
+def _begin(canvas: Canvas, lines: PELines, instructions: int, label: str) -> None:
     canvas.task(lines.pes, Operation(label), canvas.machine.activate_cycles + instructions)
 
 
-def _send_first(canvas: Canvas, lines: Lines, elements: int, label: str) -> Int64:
+def _send_first(canvas: Canvas, lines: PELines, elements: int, label: str) -> Int64:
     """The step begins; the first of its four copies is launched."""
     begin = canvas.machine.activate_cycles + STEP_INSTRUCTIONS + EXCHANGE_INSTRUCTIONS
     return canvas.send(lines.pes, label, elements, begin)
 
 
-def multiply(canvas: Canvas, lines: Lines, tiles: Tiles, label: str, loops: int = 1) -> None:
+def multiply(canvas: Canvas, lines: PELines, tiles: Tiles, label: str, loops: int = 1) -> None:
     """C[:, n] += A[:, k] B[k, n]: a loop over k, in it one vector operation for each n, as long as a column of A."""
     if loops == 0:
         return
@@ -164,13 +164,13 @@ def multiply(canvas: Canvas, lines: Lines, tiles: Tiles, label: str, loops: int 
     canvas.task(lines.pes, product, canvas.machine.op("fma").launch)
 
 
-def _columns(rows: Lines) -> Lines:
+def _columns(rows: PELines) -> PELines:
     """The same square of PEs, north to south."""
-    return Lines(rows.pes.T, SOUTH, NORTH, "columns")
+    return PELines(rows.pes.T, SOUTH, NORTH, "columns")
 
 
 def _exchange(
-    canvas: Canvas, lines: Lines, of: Ring, forward: np.ndarray, elements: int, sent: Int64, there: Int64
+    canvas: Canvas, lines: PELines, of: Ring, forward: np.ndarray, elements: int, sent: Int64, there: Int64
 ) -> None:
     """Each position's `sent` sends to its neighbour's `there`, both [lines, P] flat."""
     if of.size == 1:

@@ -10,7 +10,7 @@ import numpy as np
 
 from wsesim.engine.expand.canvas import Canvas, LineCanvas, is_vertical
 from wsesim.engine.expand.collective import COLOURS
-from wsesim.engine.expand.kernels import Part, Site, expand_kernel, parts, routes_of
+from wsesim.engine.expand.kernel_costs import Part, Site, expand_kernel, parts, routes_of
 from wsesim.engine.expand.segment import EqualLines, Phase, Plan, Segment, line_graph, local_machine
 from wsesim.engine.graph.taskgraph import Int64, TaskGraph
 from wsesim.machine import Machine, Rect

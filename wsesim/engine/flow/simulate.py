@@ -51,7 +51,7 @@ from typing import TypeAlias
 import numpy as np
 
 from wsesim.engine.errors import DeadlockError, ProfileError
-from wsesim.engine.flow import kernels, loads
+from wsesim.engine.flow import event_loop, loads
 from wsesim.engine.flow.deadlock import Stand, deadlock
 from wsesim.engine.flow.records import LINK, MESSAGE, PE, TASK, TIMES, Constants, Records, World, records
 from wsesim.engine.flow.state import NEVER, Requests, State
@@ -71,7 +71,7 @@ def simulate(
     state: State | None = None,
     *,
     free_links: bool = False,
-    kernel: Kernel = kernels.run,
+    kernel: Kernel = event_loop.run,
 ) -> Timeline:
     """Times of everything in the graph, which obeys the rules of `verify`.
 
@@ -126,8 +126,8 @@ def constants(fabric: Fabric, free_links: bool, state: State) -> Constants:
 
 def load(graph: TaskGraph, fabric: Fabric, port_head: Int64, port_tail: Int64, state: State) -> World:
     """The records of a run of the graph."""
-    counts = np.zeros(kernels.WAITING + kernels.LEVELS, np.int64)
-    counts[kernels.RELEASED] = -1
+    counts = np.zeros(event_loop.WAITING + event_loop.LEVELS, np.int64)
+    counts[event_loop.RELEASED] = -1
     streams = bool(graph.drop_sink.any())
     return World(
         tasks=_tasks(graph, port_head, port_tail),
@@ -140,8 +140,8 @@ def load(graph: TaskGraph, fabric: Fabric, port_head: Int64, port_tail: Int64, s
         parked=np.full(graph.task_count if streams else 0, -1, np.int32),
         pes=_pes(graph, state),
         links=_links(state),
-        first=np.full((kernels.LEVELS, kernels.SLOTS), -1, np.int32),
-        last=np.empty((kernels.LEVELS, kernels.SLOTS), np.int32),
+        first=np.full((event_loop.LEVELS, event_loop.SLOTS), -1, np.int32),
+        last=np.empty((event_loop.LEVELS, event_loop.SLOTS), np.int32),
         next=np.empty(graph.message_count, np.int32),
         batch=np.empty(graph.message_count, np.int32),
         scratch=np.empty(graph.message_count, np.int32),
@@ -244,5 +244,5 @@ def _timeline(graph: TaskGraph, world: World, port_head: Int64, port_tail: Int64
             links["first_request"].copy(),
             links["last_request"].copy(),
         ),
-        link_events=int(world.counts[kernels.LINK_EVENTS]),
+        link_events=int(world.counts[event_loop.LINK_EVENTS]),
     )

@@ -20,7 +20,7 @@ StepKind = Literal["compute", "launch", "network", "wait", "reroute"]
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class GraphStep:
     """`cycles` from `start_cycle` on for the kernel `label`, on the PE `pe` or on the way from it to `to_pe`.
 
     compute, launch    a task;  reroute: launch and work of a task that changes routes
@@ -51,7 +51,7 @@ class CriticalPath:
     """Steps in the order of time without gaps: their cycles add up to `end_cycle - origin.cycle`."""
 
     origin: Origin
-    steps: tuple[Step, ...]
+    steps: tuple[GraphStep, ...]
     end_cycle: int
 
 
@@ -88,7 +88,7 @@ class _Walk:
 
     def __init__(self, graph: TaskGraph, timeline: Times, fabric: Fabric) -> None:
         self.graph, self.timeline, self.fabric = graph, timeline, fabric
-        self.steps: list[Step] = []
+        self.steps: list[GraphStep] = []
         self._drops = _Groups(graph.drop_task)
         self._ports = _Groups(graph.port_task)
 
@@ -178,7 +178,7 @@ class _Walk:
     def _add(self, kind: StepKind, task: int, pe: int, to_pe: int, start: int, cycles: int) -> None:
         assert cycles >= 0, "the Timeline is not of this graph on this Fabric"
         if cycles > 0:
-            self.steps.append(Step(kind, self.graph.operation_of(task).label, pe, to_pe, start, cycles))
+            self.steps.append(GraphStep(kind, self.graph.operation_of(task).label, pe, to_pe, start, cycles))
 
 
 class _Groups:

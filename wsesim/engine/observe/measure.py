@@ -9,10 +9,10 @@ import numpy as np
 
 from wsesim.engine.exact.loop import loop
 from wsesim.engine.exact.wafer import EffectCache, SegmentRun, Wafer
-from wsesim.engine.expand.canvas import Canvas, Lines
+from wsesim.engine.expand.canvas import Canvas, PELines
 from wsesim.engine.expand.collective import adding, all_reduce, broadcast, reduce
 from wsesim.engine.expand.gemm import Tiles, multiply, repeated_gemm
-from wsesim.engine.expand.kernels import routes_of
+from wsesim.engine.expand.kernel_costs import routes_of
 from wsesim.engine.expand.stage import expand_kernels
 from wsesim.engine.flow.simulate import simulate
 from wsesim.engine.graph.builder import GraphBuilder
@@ -86,7 +86,7 @@ def broadcast_cycles(machine: Machine, length: int, elements: int, dtype: str = 
     return _end(canvas.builder.build(), machine)
 
 
-def _line(machine: Machine, length: int, dtype: str) -> tuple[Canvas, Lines]:
+def _line(machine: Machine, length: int, dtype: str) -> tuple[Canvas, PELines]:
     block = Block("line", 0, 0, 1, length, "rows")
     canvas = Canvas(block.rect, machine, dtype)
     return canvas, canvas.lines(block, ALONG, 1)
@@ -132,7 +132,7 @@ def phase_cycles(machine: Machine, block: Block, kernels: Sequence[Kernel], cont
 def tile_product_cycles(machine: Machine, tiles: Tiles) -> int:
     """One PE's product of two tiles: a loop over the inner dimension, a map over columns, vectors of rows."""
     canvas = Canvas(Rect(0, 0, 1, 1), machine, "fp16")
-    multiply(canvas, Lines(np.zeros((1, 1), np.int64), EAST, WEST, "rows"), tiles, "product")
+    multiply(canvas, PELines(np.zeros((1, 1), np.int64), EAST, WEST, "rows"), tiles, "product")
     return loop(canvas.builder.build(), 1, machine.fabric).end_cycles
 
 
@@ -142,7 +142,7 @@ def meshgemm_cycles(machine: Machine, side: int, tiles: Tiles, *, exchange: bool
     Without `exchange` no tile moves in the steps; `loops` times each product.
     """
     canvas = Canvas(Rect(0, 0, side, side), machine, "fp16")
-    rows = Lines(np.arange(side * side).reshape(side, side), EAST, WEST, "rows")
+    rows = PELines(np.arange(side * side).reshape(side, side), EAST, WEST, "rows")
     repeated_gemm(canvas, rows, ring(side, "meshgemm"), tiles, "meshgemm", exchange=exchange, loops=loops)
     graph = canvas.builder.build()
     verify(graph)

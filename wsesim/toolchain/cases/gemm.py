@@ -66,11 +66,11 @@ def _part(measurement: Measurement) -> Callable[[], float]:
 @cache
 def _prefill_s(grid: str, tokens: int) -> float:
     """Seconds of a prompt, padded to whole tiles."""
-    from wsesim.engine.steps.prefill import prefill_layer_cycles
+    from wsesim.engine.steps.prompt_layer import prompt_layer_cycles
 
     machine, (shape, block) = load_machine("wse2"), _layer(grid)
     kernels = prefill_kernels(shape, block, ceil_div(tokens, block.rows) * block.rows, "meshgemm", REDUCE)
-    return machine.seconds(LAYERS * prefill_layer_cycles(machine, block, kernels.values()))
+    return machine.seconds(LAYERS * prompt_layer_cycles(machine, block, kernels.values()))
 
 
 def _decode_s(grid: str, context: int) -> float:

@@ -6,7 +6,7 @@ operation over its tokens in each turn.
 
 from __future__ import annotations
 
-from wsesim.engine.expand.canvas import Canvas, Lines
+from wsesim.engine.expand.canvas import Canvas, PELines
 from wsesim.engine.expand.collective import all_reduce
 from wsesim.program.layout import ceil_div
 from wsesim.program.prompt_kernels import TokenAdd, TokenNorm, TokenRope, TokenSoftmax, TokenSwiGLU
@@ -14,7 +14,7 @@ from wsesim.program.prompt_kernels import TokenAdd, TokenNorm, TokenRope, TokenS
 TokenKernel = TokenNorm | TokenRope | TokenSoftmax | TokenSwiGLU | TokenAdd
 
 
-def expand_token_kernel(canvas: Canvas, kernel: TokenKernel, rows: Lines) -> None:
+def expand_token_kernel(canvas: Canvas, kernel: TokenKernel, rows: PELines) -> None:
     """Appends the kernel's tasks on rows of PEs as long as the block is wide."""
     tokens = ceil_div(kernel.tokens, rows.length)
     match kernel:
@@ -34,7 +34,7 @@ def expand_token_kernel(canvas: Canvas, kernel: TokenKernel, rows: Lines) -> Non
             canvas.compute(rows.pes, kernel.name, "elementwise", elements)
 
 
-def _norm(canvas: Canvas, rows: Lines, tokens: int, features: int, reduce: str, label: str) -> None:
+def _norm(canvas: Canvas, rows: PELines, tokens: int, features: int, reduce: str, label: str) -> None:
     """Squares, their sums, the root; times the weight, times the root."""
     canvas.compute(rows.pes, label, "elementwise", tokens * features)
     canvas.loop(rows.pes, label, "elementwise", tokens, features)
@@ -45,7 +45,7 @@ def _norm(canvas: Canvas, rows: Lines, tokens: int, features: int, reduce: str, 
         canvas.loop(rows.pes, label, "elementwise", tokens, features)
 
 
-def _softmax(canvas: Canvas, rows: Lines, tokens: int, reduce: str, label: str) -> None:
+def _softmax(canvas: Canvas, rows: PELines, tokens: int, reduce: str, label: str) -> None:
     """Scale, maximum, difference, exponential, sum, quotient: none masked."""
     canvas.compute(rows.pes, label, "elementwise", tokens * tokens)
     canvas.loop(rows.pes, label, "elementwise", tokens, tokens)

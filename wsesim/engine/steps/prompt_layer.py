@@ -17,9 +17,9 @@ import numpy as np
 
 from wsesim.engine.exact.loop import LoopRun, loop
 from wsesim.engine.exact.mesh import loop_folded
-from wsesim.engine.expand.canvas import Canvas, Lines
+from wsesim.engine.expand.canvas import Canvas, PELines
 from wsesim.engine.expand.gemm import Tiles, align_round, gemm_step, summa_step, tiles_of, transposed_step
-from wsesim.engine.expand.prefill import expand_token_kernel
+from wsesim.engine.expand.prompt_costs import expand_token_kernel
 from wsesim.engine.expand.segment import local_machine
 from wsesim.engine.graph.taskgraph import EAST, NORTH, SOUTH, WEST, TaskGraph
 from wsesim.engine.graph.verify import verify
@@ -60,12 +60,12 @@ class PromptRun:
         return sum(kernel.messages for kernel in self.kernels)
 
 
-def prefill_layer_cycles(machine: Machine, block: Block, kernels: Iterable[PromptKernel]) -> int:
-    """Cycles of a prompt's kernels, in fp16. Raises as `prefill_layer` does."""
-    return prefill_layer(machine, block, kernels).cycles
+def prompt_layer_cycles(machine: Machine, block: Block, kernels: Iterable[PromptKernel]) -> int:
+    """Cycles of a prompt's kernels, in fp16. Raises as `prompt_layer` does."""
+    return prompt_layer(machine, block, kernels).cycles
 
 
-def prefill_layer(machine: Machine, block: Block, kernels: Iterable[PromptKernel]) -> PromptRun:
+def prompt_layer(machine: Machine, block: Block, kernels: Iterable[PromptKernel]) -> PromptRun:
     """Every kernel on the square `block`, in fp16.
 
     Raises InvalidInputError for SUMMA on a block of more than LARGEST_SUMMA x LARGEST_SUMMA PEs.
@@ -150,12 +150,12 @@ def _kernel_run(body: TaskGraph, run: LoopRun, side: int) -> KernelRun:
     return KernelRun("", run.end_cycles, messages, run.runs, run.simulated, run.period)
 
 
-def _rows(lines: int, length: int) -> Lines:
-    return Lines(np.arange(lines * length).reshape(lines, length), EAST, WEST, "rows")
+def _rows(lines: int, length: int) -> PELines:
+    return PELines(np.arange(lines * length).reshape(lines, length), EAST, WEST, "rows")
 
 
-def _columns(lines: int, length: int) -> Lines:
-    return Lines(np.arange(lines * length).reshape(length, lines).T, SOUTH, NORTH, "columns")
+def _columns(lines: int, length: int) -> PELines:
+    return PELines(np.arange(lines * length).reshape(length, lines).T, SOUTH, NORTH, "columns")
 
 
 def _built(canvas: Canvas) -> TaskGraph:
