@@ -121,7 +121,7 @@ def test_text_from_another_model_says_so(capsys: Capsys) -> None:
     reply = json.loads(done.out)
     assert shape(reply) == {**SAMPLE, "wsesim_text_from": "str"}
     assert (reply["model"], reply["wsesim_text_from"]) == ("llama3.2-1b", "tiny")
-    assert "text from tiny, times of llama3.2-1b" in done.err
+    assert "text and token counts of tiny, times of llama3.2-1b" in done.err
     own = json.loads(run(capsys, "complete", "Once", "--model", "tiny", *TOY, "--max-tokens", "2", "--json").out)
     assert reply["choices"] == own["choices"]
     assert reply["system_fingerprint"] != own["system_fingerprint"]

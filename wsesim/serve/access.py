@@ -1,8 +1,9 @@
-"""Access: which Hosts a server answers for, and which web pages may call it.
+"""Access: which Hosts a server answers, and which web pages may call it.
 
-A browser runs the scripts of any page, and a script reaches servers on loopback. It can point a name of its own at
-the server's address (DNS rebinding): Host then has that name. Or it calls the server from a foreign page: Origin and
-Sec-Fetch-Site then say so. A script can change none of these headers. Clients that are no browsers send no Origin.
+A browser runs the scripts of any page, and these scripts can reach servers on loopback. There are two ways. A script
+can point a name of its own at the server's address (DNS rebinding); the header Host then has that name. Or it calls the
+server from a foreign page; the headers Origin and Sec-Fetch-Site then tell so. Scripts cannot change these headers.
+Clients other than browsers send no Origin.
 """
 
 from __future__ import annotations
@@ -24,18 +25,20 @@ _OTHER_SITES = ("cross-site", "same-site")
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """hosts: names and addresses, without a port, that are answered beside loopback's own; `*` is any.
-    origins: web pages that may call, each as a browser names it (`https://ui.example`); `*` is any.
+    """Who may call a server.
 
-    Loopback's own Hosts are localhost, names that end in .localhost, and loopback addresses. Ports are not compared:
-    a tunnel changes them.
+    hosts: names and addresses, without a port, that are answered beside loopback's own; `*` means any.
+    origins: origins of web pages that may call, as browsers write them (`https://ui.example`); `*` means any.
+
+    Loopback's own Hosts are localhost, names that end in .localhost, and loopback addresses. Ports are not compared,
+    because a tunnel changes them.
     """
 
     hosts: frozenset[str] = frozenset()
     origins: frozenset[str] = frozenset()
 
     def check(self, headers: Mapping[str, str], host: str | None) -> None:
-        """Raises ApiError for a foreign Host or page. `host` is as it was sent; only HTTP/1.0 may leave it out."""
+        """Raises ApiError for a foreign Host or page. `host` is the header as sent; HTTP/1.0 may leave it out."""
         known = host is None or self._knows(host)
         if not known and ANY not in self.hosts:
             option = f"--allow-host {host_name(host or '') or 'HOST'}"
@@ -57,11 +60,13 @@ class Access:
 
 
 def access_of(address: str, hosts: Sequence[str] = (), origins: Sequence[str] = ()) -> Access:
-    """The Access of a server that is bound to `address`; its user allows `hosts` and `origins`.
+    """The Access of a server that is bound to `address`. Its user allows `hosts` and `origins`.
 
-    On loopback, loopback's own Hosts and `hosts` are answered. On another address clients use names that the server
-    cannot know, so any Host is answered; if there are `hosts`, only these, `address` and loopback's own. Raises
-    InvalidInputError for a host with a port, and for an origin without a scheme or with a path.
+    On a loopback address, the server answers loopback's own Hosts and `hosts`. On another address, clients use names
+    that the server cannot know, so it answers any Host. If `hosts` are given there, it answers only these, `address`
+    and loopback's own.
+
+    Raises InvalidInputError for a host with a port, and for an origin without a scheme or with a path.
     """
     names = {_allowed_host(host) for host in hosts}
     if not names and not is_loopback(address):
@@ -70,7 +75,7 @@ def access_of(address: str, hosts: Sequence[str] = (), origins: Sequence[str] = 
 
 
 def host_name(host: str) -> str | None:
-    """The name or address in a Host header, in lower case and without its port; None where it has neither."""
+    """The name or address in a Host header, in lower case and without its port; None for any other text."""
     match = _HOST.fullmatch(host)
     return match[1].lower() if match else None
 

@@ -1,4 +1,4 @@
-"""Api: the facade's core, which clients in process and the HTTP application both drive."""
+"""Api: the core of the Completions API. Clients in process and the HTTP application both use it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from wsesim.serve.worker import Accepted, Callback, CallEvent, Ticket, Worker
 
 @dataclass(slots=True, eq=False)
 class Running:
-    """A call that was handed to its wafer."""
+    """A call that runs on its wafer."""
 
     call: Call
     chunks: Chunks
@@ -41,7 +41,7 @@ class Running:
         return self.chunks.done
 
     def leave(self) -> None:
-        """The client listens no longer: what is not done frees its slots."""
+        """The client is gone: requests that have not ended free their slots."""
         if not self.done:
             self.worker.cancel(self.ticket)
 
@@ -55,17 +55,17 @@ class Api:
         self.workers = {d.name: Worker(d.loop, self.limits.queue, d.name) for d in deployments}
 
     def completion(self, body: Mapping[str, Any]) -> Call:
-        """What a body of POST /v1/completions asks for. Raises ApiError. May take a while: it tokenizes."""
+        """The call of a body of POST /v1/completions. Raises ApiError. It tokenizes, which may take long."""
         request = validated(CompletionRequest, body)
         return completion_call(request, self.deployment(request.model))
 
     def chat(self, body: Mapping[str, Any]) -> Call:
-        """What a body of POST /v1/chat/completions asks for. Raises ApiError. May take a while: it tokenizes."""
+        """The call of a body of POST /v1/chat/completions. Raises ApiError. It tokenizes, which may take long."""
         request = validated(ChatRequest, body)
         return chat_call(request, self.deployment(request.model))
 
     def start(self, call: Call, callback: Callback) -> Running:
-        """Hands the call to its wafer; `callback` is called in that wafer's thread. Raises ApiError."""
+        """Starts the call on its wafer. `callback` is called in the wafer's thread. Raises ApiError."""
         worker = self.workers[call.deployment.name]
         return Running(call, Chunks(call), worker, worker.submit(call.requests, callback))
 
@@ -79,14 +79,14 @@ class Api:
         return self.deployments[name]
 
     def models(self, format: str | None = None) -> results.ModelList:
-        """All that is served, in one of `FORMATS`. Raises ApiError for another one."""
+        """All served models, in one of `FORMATS`. Raises ApiError for another format."""
         return results.ModelList(data=[describe(deployment, format) for deployment in self.deployments.values()])
 
     def model(self, name: str, format: str | None = None) -> results.Result:
-        """Raises ApiError for a name that is not served, and for a format that there is not."""
+        """One served model. Raises ApiError for an unknown name or format."""
         return describe(self.deployment(name), format)
 
     def close(self) -> None:
-        """Refuses what comes and waits for what runs."""
+        """Refuses new calls and waits for those that run."""
         for worker in self.workers.values():
             worker.close()

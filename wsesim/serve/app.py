@@ -1,4 +1,4 @@
-"""The HTTP application: the API's routes over an Api. Every error is the API's own, in both forms of body."""
+"""The HTTP application: the routes of the API. Every error has the API's own body."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ Handler = Callable[[Request], Awaitable[Any]]
 
 
 class Service:
-    """The routes' state. Without `keys` any key is taken, and all clients share one quota."""
+    """The state of the routes. Without `keys` any key is accepted, and all clients share one quota."""
 
     def __init__(self, api: Api, keys: Sequence[str] = ()) -> None:
         self.api = api
@@ -58,7 +58,7 @@ class Service:
         ]
 
     def quota(self, request: Request) -> Quota:
-        """The quota of the request's key. Raises ApiError for a wrong one."""
+        """The quota of the request's key. Raises ApiError for a wrong key."""
         if not self._keys:
             return self._quotas[b""]
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
@@ -69,7 +69,7 @@ class Service:
         return self._quotas[matches[0]]
 
     def _route(self, path: str, handler: Handler, method: str, *, keyed: bool = True) -> Route:
-        """`keyed`: the key is asked for, and the answer says what is left of its quota (`request.state.quota`)."""
+        """`keyed`: a key is needed, and the answer states what is left of its quota (`request.state.quota`)."""
 
         async def answer(request: Request) -> Any:
             quota = None
@@ -102,7 +102,7 @@ class Service:
         return answer
 
     async def _open(self, call: Call, quota: Quota) -> AsyncStream[Any]:
-        """The call's stream; a call that is refused costs no tokens."""
+        """The call's stream. A refused call uses no tokens of the quota."""
         try:
             return await open_stream(self.api, call)
         except ApiError:
@@ -130,7 +130,7 @@ class Service:
 
 
 class _Metered:
-    """A call's stream, of whose end the metrics are told; tokens that were estimated and not used are given back."""
+    """A call's stream. At its end it updates the metrics, and gives unused tokens back to the quota."""
 
     def __init__(self, stream: AsyncStream[Any], metrics: Metrics, quota: Quota, call: Call) -> None:
         self.running = stream.running
@@ -160,7 +160,7 @@ class _Metered:
 
 
 class Gone(Response):
-    """Where the client left before its answer: nothing is sent. The status is for the metrics."""
+    """The response to a client that is gone: nothing is sent. The status is for the metrics."""
 
     def __init__(self) -> None:
         super().__init__(status_code=499)
@@ -170,7 +170,7 @@ class Gone(Response):
 
 
 async def whole_reply(request: Request, stream: _Metered, call: Call) -> Response:
-    """All chunks as one reply. Raises ClientDisconnect if the client goes away before."""
+    """All chunks as one reply. Raises ClientDisconnect if the client leaves before its end."""
     reading = asyncio.ensure_future(_collect(stream))
     leaving = asyncio.ensure_future(disconnected(request.receive))
     try:
@@ -190,7 +190,7 @@ async def _collect(stream: _Metered) -> list[Reply]:
 
 
 async def read_body(request: Request, most_bytes: int, within_s: float) -> bytes:
-    """A request's body as it came. Raises ApiError for what is too large or too slow."""
+    """A request's body as sent. Raises ApiError if it is too large or arrives too slowly."""
     raw = bytearray()
     try:
         async with asyncio.timeout(within_s):
@@ -204,13 +204,13 @@ async def read_body(request: Request, most_bytes: int, within_s: float) -> bytes
 
 
 def unpacked(request: Request, raw: bytes, most_bytes: int) -> dict[str, Any]:
-    """The object in a request's body, which may take a while. Raises ApiError."""
+    """The object in a request's body. Raises ApiError. Decompressing and parsing may take long."""
     encoding = request.headers.get("content-encoding", "").strip().lower()
     return parsed(decompressed(raw, encoding, most_bytes), request.headers.get("content-type", ""))
 
 
 def make_app(api: Api, keys: Sequence[str] = (), access: Access | None = None) -> Starlette:
-    """The application; when it ends, what runs is finished. Without `access` any Host and any web page may call."""
+    """The application. It ends after all running calls. Without `access` any Host and any web page may call."""
     service = Service(api, keys)
 
     @asynccontextmanager
@@ -245,6 +245,6 @@ def _result(result: results.Result, headers: dict[str, str] | None = None) -> Re
 
 
 def _headers_of(call: Call) -> dict[str, str]:
-    """What a reply says of its call beside its body."""
+    """The headers of a reply: its seed, and the model that the text is from if it is another one."""
     name = call.deployment.text_from
     return {"x-wsesim-seed": str(call.seed), **({"x-wsesim-text-from": name} if name else {})}

@@ -1,4 +1,4 @@
-"""Bodies: bytes as they came over the wire -> a validated request. Everything that is wrong is an ApiError."""
+"""Bodies: from the bytes of a request to a validated request. All errors are ApiErrors."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Body = TypeVar("Body", bound=BaseModel)
 
 
 def decompressed(raw: bytes, encoding: str, most_bytes: int) -> bytes:
-    """The body behind its Content-Encoding, which is never unpacked beyond `most_bytes`."""
+    """The decompressed body. Decompression stops with an ApiError beyond `most_bytes`."""
     if encoding in ("", "identity"):
         return raw
     if encoding not in ("gzip", "x-gzip"):
@@ -45,7 +45,7 @@ def decompressed(raw: bytes, encoding: str, most_bytes: int) -> bytes:
 
 
 def parsed(raw: bytes, content_type: str) -> dict[str, Any]:
-    """The object that a body is, in JSON or msgpack."""
+    """The object that a body holds, in JSON or msgpack."""
     kind = content_type.partition(";")[0].strip().lower()
     if kind in MSGPACK_TYPES:
         value = _msgpack(raw)
@@ -63,7 +63,7 @@ def parsed(raw: bytes, content_type: str) -> dict[str, Any]:
 
 
 def validated(model: type[Body], value: Mapping[str, Any]) -> Body:
-    """`value` as a request. The message names the first field that is wrong, and what would be right."""
+    """`value` as a request. The error names the first wrong field, and what would be right."""
     if len(value) > _MOST_FIELDS:
         raise ApiError(WRONG_FORMAT, f"body: {len(value)} properties are too many")
     for name in value:
@@ -77,7 +77,7 @@ def validated(model: type[Body], value: Mapping[str, Any]) -> Body:
 
 
 def printable(text: str) -> str:
-    """`text` with what no character set takes written out."""
+    """`text` with lone surrogates written as escapes."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
@@ -107,7 +107,7 @@ def _msgpack(raw: bytes) -> Any:
 
 
 def _shallow(value: Any, levels: int) -> bool:
-    """Whether no object or list lies deeper than so many others."""
+    """Whether objects and lists are nested at most so many levels deep."""
     row = [value]
     for _ in range(levels):
         row = [

@@ -1,4 +1,4 @@
-"""Calls: a validated body as requests to the wafer. What can be refused is refused here, before anything runs."""
+"""Calls: a validated body becomes requests to the wafer. Wrong calls are refused here, before anything runs."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from wsesim.serve.errors import CONTEXT_LENGTH, WRONG_FORMAT, ApiError
 from wsesim.serve.schema import MAX_CHOICES, ChatRequest, CompletionRequest, SamplingFields
 
 SEED_BITS = 53
-"""Of a drawn seed: a JavaScript client sends any such number back as it is."""
+"""Bits of a drawn seed: JavaScript clients can send such a number back exactly."""
 
-_SMALLEST = sys.float_info.min  # a top_p that only the likeliest token reaches
+_SMALLEST = sys.float_info.min  # top_p of 0 means the likeliest token alone
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call of the API: texts `first` to last, `per_prompt` of each prompt; `kept` of these are answered with.
+    """One call of the API. It generates `per_prompt` texts for each prompt, and returns the `kept` best of them.
 
-    `seed` was asked for, or else drawn for this call. `echo`: the prompts' texts are part of the answer. `chat` tells
-    the shape of the reply.
+    `requests` are in the order of the prompts. `seed` is the requested one, or was drawn for this call. With `echo` the
+    reply has the prompts too. `chat`: the reply is one of /v1/chat/completions.
     """
 
     deployment: Deployment
@@ -43,7 +43,7 @@ class Call:
 
     @property
     def tokens(self) -> int:
-        """The most tokens that it can come to, prompts included."""
+        """The most tokens that it can use, prompts included."""
         most = self.deployment.loop.max_context
         return sum(len(request.prompt_ids) + request.output_tokens(most) for request in self.requests)
 
@@ -52,7 +52,7 @@ class Call:
 
 
 def completion_call(body: CompletionRequest, deployment: Deployment) -> Call:
-    """Raises ApiError for what this model cannot run."""
+    """The call of a body of /v1/completions. Raises ApiError if this model cannot run it."""
     kept = body.n or 1
     made = body.best_of or kept
     if made < kept:
@@ -76,7 +76,7 @@ def completion_call(body: CompletionRequest, deployment: Deployment) -> Call:
 
 
 def chat_call(body: ChatRequest, deployment: Deployment) -> Call:
-    """Raises ApiError for what this model cannot run, a chat without a template among it."""
+    """The call of a body of /v1/chat/completions. Raises ApiError if this model cannot run it."""
     messages = [{"role": _role(m.role), "content": m.text()} for m in body.messages]
     _check_length(sum(len(m["content"]) for m in messages), deployment)
     try:
@@ -103,7 +103,7 @@ def chat_call(body: ChatRequest, deployment: Deployment) -> Call:
 
 
 def _seed_of(body: SamplingFields) -> int:
-    """One seed a call: its texts draw from streams of their own."""
+    """The seed of a call. Each of its texts draws from its own stream of this seed."""
     return secrets.randbits(SEED_BITS) if body.seed is None else body.seed
 
 
@@ -114,7 +114,7 @@ def _role(role: str) -> str:
 def _prompt_ids(
     prompt: str | list[str] | list[int] | list[list[int]] | None, deployment: Deployment
 ) -> tuple[tuple[int, ...], ...]:
-    """The ids of each prompt; no text at all is the beginning of a text, where the model has a token for that."""
+    """The ids of each prompt. An empty prompt becomes the BOS token, if the model has one."""
     prompts: Sequence[str | list[int]]
     if prompt is None or isinstance(prompt, str):
         prompts = [prompt or ""]
@@ -139,7 +139,7 @@ def _encoded(text: str, deployment: Deployment) -> list[int]:
 
 
 def _check_length(characters: int, deployment: Deployment) -> None:
-    """Raises ApiError for a text that cannot fit, before it is encoded."""
+    """Raises ApiError for a text that is surely too long, before it is encoded."""
     longest, limit = deployment.tokenizer.longest_piece, deployment.loop.max_context
     if characters > limit * longest:
         raise _too_long(f"at least {characters // longest}", limit)
@@ -154,7 +154,7 @@ def _requests(
     echo: bool,
     logprobs: int | None,
 ) -> tuple[Request, ...]:
-    """One request a text, those of a prompt side by side. Raises ApiError."""
+    """One request for each text; those of a prompt are neighbours. Raises ApiError."""
     if len(prompts) * per_prompt > MAX_CHOICES:
         raise _wrong("prompt", f"{len(prompts)} prompts with {per_prompt} texts each are more than {MAX_CHOICES}")
     made = []

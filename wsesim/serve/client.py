@@ -1,11 +1,11 @@
-"""Clients in process: the words and the results of the API's own clients, without a socket.
+"""Clients in process: the calls and the results of the API's own clients, without a socket.
 
     client = wsesim.Client(model="smollm2-135m")
     reply = client.completions.create(model="smollm2-135m", prompt="Once", max_tokens=8)
     for chunk in client.completions.create(model="smollm2-135m", prompt="Once", max_tokens=8, stream=True): ...
 
-Errors are ApiErrors with the API's status and code. A stream that is closed or dropped, and a call whose task is
-cancelled, free their slots. After os.fork() a client is the parent's: the child makes its own.
+Errors are ApiErrors with the API's status and code. A stream that is closed or dropped frees its slots, and so does a
+call whose task is cancelled. After os.fork() the client belongs to the parent; the child needs a new one.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Prepare = Callable[[Mapping[str, Any]], Call]
 
 
 class ApiClient:
-    """Calls `api` and waits. May be used by several threads at once."""
+    """Calls `api` and blocks. Several threads may use it at once."""
 
     def __init__(self, api: Api) -> None:
         self.api = api
@@ -38,7 +38,7 @@ class ApiClient:
         self.models = Models(api)
 
     def close(self) -> None:
-        """Waits for what runs; later calls are refused."""
+        """Waits for running calls; later calls are refused."""
         self.api.close()
 
     def __enter__(self) -> ApiClient:
@@ -58,7 +58,7 @@ class AsyncApiClient:
         self.models = AsyncModels(api)
 
     async def close(self) -> None:
-        """Waits for what runs, while the loop goes on; later calls are refused."""
+        """Waits for running calls, without blocking the event loop; later calls are refused."""
         await asyncio.to_thread(self.api.close)
 
     async def __aenter__(self) -> AsyncApiClient:
@@ -69,7 +69,7 @@ class AsyncApiClient:
 
 
 class Endpoint(Generic[R]):
-    """`create` for one kind of call, whose replies and chunks are `R`."""
+    """`create` for one kind of call. Its replies and chunks are of type `R`."""
 
     def __init__(self, api: Api, prepare: Prepare) -> None:
         self._api = api
@@ -91,7 +91,10 @@ class Endpoint(Generic[R]):
 
 
 class Stream(Iterator[R]):
-    """Chunks as they come. `close`, from any thread, the end of a `with`, and being dropped free the slot."""
+    """The chunks as they come.
+
+    The slot is freed by `close` (from any thread), at the end of a `with` block, and when the stream is dropped.
+    """
 
     def __init__(self, running: Running, events: queue.SimpleQueue[CallEvent | None]) -> None:
         self._running = running
@@ -100,7 +103,7 @@ class Stream(Iterator[R]):
         self._closed = False
         self._reading = threading.Lock()
         weakref.finalize(self, running.leave).atexit = False
-        self._listen()  # raises what is wrong from the start
+        self._listen()  # raises the ApiError of a refused call
 
     def __next__(self) -> R:
         with self._reading:
@@ -111,7 +114,7 @@ class Stream(Iterator[R]):
             return self._made.popleft()
 
     def close(self) -> None:
-        """Nothing comes any more; a thread that waits for a chunk sees the end."""
+        """Ends the stream, also for a thread that waits for a chunk."""
         self._closed = True
         self._running.leave()
         self._events.put(None)
@@ -134,7 +137,7 @@ class Stream(Iterator[R]):
 
 
 class AsyncEndpoint(Generic[R]):
-    """`create` for one kind of call, awaited; its replies and chunks are `R`."""
+    """`create` for one kind of call, to await. Its replies and chunks are of type `R`."""
 
     def __init__(self, api: Api, prepare: Prepare) -> None:
         self._api = api
@@ -157,7 +160,7 @@ class AsyncEndpoint(Generic[R]):
 
 
 async def open_stream(api: Api, call: Call) -> AsyncStream[Any]:
-    """A call's chunks, for the running event loop. Raises the ApiError that refuses it."""
+    """A call's chunks, for the running event loop. Raises the ApiError of a refused call."""
     loop = asyncio.get_running_loop()
     events: asyncio.Queue[CallEvent | None] = asyncio.Queue()
     listeners: list[weakref.ref[AsyncStream[Any]]] = []
@@ -165,7 +168,7 @@ async def open_stream(api: Api, call: Call) -> AsyncStream[Any]:
     def callback(event: CallEvent) -> None:
         try:
             loop.call_soon_threadsafe(events.put_nowait, event)
-        except RuntimeError:  # the loop was closed: nobody listens
+        except RuntimeError:  # the loop was closed: nobody reads the events
             for stream in filter(None, (listener() for listener in listeners)):
                 stream.running.leave()
 
@@ -176,7 +179,10 @@ async def open_stream(api: Api, call: Call) -> AsyncStream[Any]:
 
 
 class AsyncStream(AsyncIterator[R]):
-    """Chunks as they come. `aclose`, the end of an `async with`, and being dropped free the slot."""
+    """The chunks as they come.
+
+    The slot is freed by `aclose`, at the end of an `async with` block, and when the stream is dropped.
+    """
 
     def __init__(self, running: Running, events: asyncio.Queue[CallEvent | None]) -> None:
         self.running = running
@@ -201,7 +207,7 @@ class AsyncStream(AsyncIterator[R]):
         return self._made.popleft()
 
     async def aclose(self) -> None:
-        """Nothing comes any more; a task that waits for a chunk sees the end."""
+        """Ends the stream, also for a task that waits for a chunk."""
         self._closed = True
         self.running.leave()
         self._events.put_nowait(None)
@@ -223,22 +229,22 @@ class AsyncStream(AsyncIterator[R]):
 
 
 class Models:
-    """What is served; `format` is default, openrouter or huggingface."""
+    """The served models. `format` is default, openrouter or huggingface."""
 
     def __init__(self, api: Api) -> None:
         self._api = api
 
     def list(self, *, format: str | None = None) -> results.ModelList:
-        """Raises ApiError for a format that there is not."""
+        """All models. Raises ApiError for an unknown format."""
         return self._api.models(format)
 
     def retrieve(self, model: str, *, format: str | None = None) -> results.Result:
-        """Raises ApiError for a model that is not served."""
+        """One model. Raises ApiError for an unknown name."""
         return self._api.model(model, format)
 
 
 class AsyncModels:
-    """As Models, awaited."""
+    """As Models, to await."""
 
     def __init__(self, api: Api) -> None:
         self._models = Models(api)

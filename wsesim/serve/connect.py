@@ -1,4 +1,4 @@
-"""The user's own clients, unmodified, bound to an application in process."""
+"""The user's own clients, unmodified, connected to an application in process."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _OWN: dict[str, dict[str, Any]] = {
 
 
 def bound(client: type[Any] | None, line: Line, options: dict[str, Any]) -> Any:
-    """An instance of `client` (default: cerebras.cloud.sdk.Cerebras) whose requests go along `line`, without a socket.
+    """An instance of `client` (default: cerebras.cloud.sdk.Cerebras) that sends its requests over `line`, not a socket.
 
-    `options` are the client's own; without a `timeout` it waits as long as an answer takes. Raises InvalidInputError
-    for a class that is neither Cerebras' nor OpenAI's.
+    `options` are the client's own keywords. Without a `timeout` it waits for as long as an answer takes. Raises
+    InvalidInputError for a class of neither Cerebras nor OpenAI.
     """
     client = client or _cerebras()
     package = client.__module__.partition(".")[0]
@@ -37,7 +37,7 @@ def _http_client(http: ModuleType, awaited: bool, line: Line) -> Any:
 
     class HttpClient(base):  # type: ignore[misc, valid-type]
         def build_request(self, *arguments: Any, **options: Any) -> Any:
-            line.check()  # here, since what is raised while a request is sent becomes the client's own error
+            line.check()  # here, because errors while a request is sent become the client's own errors
             return super().build_request(*arguments, **options)
 
     transport = async_transport(http, line) if awaited else sync_transport(http, line)
@@ -54,7 +54,7 @@ def _cerebras() -> type[Any]:
 
 
 def _http_of(client: type[Any]) -> ModuleType:
-    """The httpx that the client's base class was written for: openai has one of its own name."""
+    """The module that the client's base class uses as httpx. openai may use one under another name."""
     for base in client.__mro__:
         module = sys.modules[base.__module__]
         found = [one for one in list(vars(module).values()) if isinstance(one, ModuleType) and one.__name__ in _HTTP]

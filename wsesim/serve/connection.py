@@ -1,5 +1,7 @@
-"""A connection: uvicorn's HTTP over h11. It bounds how long a client may send no header and read no reply, and
-answers what is no HTTP with an error of the API."""
+"""A connection: uvicorn's HTTP over h11, with time limits for clients that send no header or read no reply.
+
+Bytes that are no HTTP are answered with an error of the API.
+"""
 
 from __future__ import annotations
 
@@ -19,14 +21,14 @@ from wsesim.serve.wire import Wire
 log = logging.getLogger("wsesim.serve")
 
 LEAST_BYTES = 64 * 1024
-"""What a client takes within the limit; where less waits for it, all of that."""
+"""Bytes that a client must read within the time limit, or all that waits for it if that is less."""
 
 ASK_S = (0.001, 1.0)
-"""Seconds to the second question whether a half-closed client is there; doubled from one to the next, up to so many."""
+"""Shortest and longest time between two checks whether a half-closed client is still there; the time doubles."""
 
 
 class Connection(H11Protocol):
-    """Within `write_s` seconds a client takes LEAST_BYTES, within `idle_s` it sends a header; else it is left."""
+    """Closes if the client does not read LEAST_BYTES within `write_s` seconds, or sends no header within `idle_s`."""
 
     def __init__(self, *args: Any, write_s: float, idle_s: float, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -39,7 +41,7 @@ class Connection(H11Protocol):
 
     @property
     def answering(self) -> bool:
-        """A request has come whose reply is not complete."""
+        """Whether a request has arrived whose reply is not complete."""
         return self.cycle is not None and not self.cycle.response_complete
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -53,20 +55,20 @@ class Connection(H11Protocol):
         super().connection_lost(exc)
 
     def abort(self) -> None:
-        """Ends it, whatever waits to be sent."""
+        """Closes at once, even if data waits to be sent."""
         self.transport.abort()
 
     def _unsupported_upgrade_warning(self) -> None:
-        """Says nothing: a server may ignore Upgrade (RFC 9110, 7.8), and clients ask for HTTP/2 this way."""
+        """Logs nothing. A server may ignore Upgrade (RFC 9110, 7.8), and clients ask for HTTP/2 this way."""
 
     # A client that sends no HTTP
 
     def _refuse(self, error: ApiError) -> None:
-        """Answers, if no other answer has begun, and closes."""
+        """Sends the error, unless another answer has begun, and closes."""
         if self.transport.is_closing():
             return
         log.warning("%s: %s", _peer(self.client), error.message)
-        if self.answering:  # its body is what is no HTTP: the application sends nothing more
+        if self.answering:  # the error is in a request's body: the application sends nothing more
             self.cycle.disconnected = True
             self.cycle.message_event.set()
         extra = {"content-type": "application/json", **error.headers()}
@@ -78,11 +80,11 @@ class Connection(H11Protocol):
     # A client that sends nothing
 
     def on_response_complete(self) -> None:
-        self._later(self._idle_s, self._close_idle)  # first: what follows may begin with the next request
+        self._later(self._idle_s, self._close_idle)  # first: super() may begin with the next request
         super().on_response_complete()
 
     def _close_idle(self) -> None:
-        if not self.answering:  # since this timer began, or it would have begun anew
+        if not self.answering:  # a new request would have started the timer again
             self.transport.close()
 
     # A client that reads nothing
@@ -108,10 +110,10 @@ class Connection(H11Protocol):
     # A client that sends no more
 
     def eof_received(self) -> bool:  # type: ignore[override]
-        """Whether to stay: for one that may read the reply of a whole request.
+        """Whether to keep the connection: if a whole request has arrived, the client may still read the reply.
 
-        TCP tells no close from a half-close until something is sent: then a closed socket answers with a reset. So the
-        client is sent what means nothing. Before HTTP/1.1 there is no such thing, and the client counts as gone.
+        TCP cannot tell a close from a half-close until the server sends something; a closed socket then answers with a
+        reset. So the server sends bytes without meaning. HTTP/1.0 has none, so there the client counts as gone.
         """
         if not self.answering or self.cycle.more_body or self.scope["http_version"] != "1.1":
             return False
@@ -123,13 +125,13 @@ class Connection(H11Protocol):
     def _ask(self) -> None:
         if not self.answering or self.transport.is_closing():
             return
-        if not self.flow.write_paused:  # else something is being sent anyway
+        if not self.flow.write_paused:  # otherwise data is being sent anyway
             self.transport.write(self._filler())
         self._later(self._ask_again_s, self._ask)
         self._ask_again_s = min(2 * self._ask_again_s, ASK_S[1])
 
     def _filler(self) -> bytes:
-        """An interim response before the reply; in a reply, what its response left for this."""
+        """Bytes without meaning: an interim response before the reply, the response's own filler within it."""
         if not self.cycle.response_started:
             return self.conn.send(h11.InformationalResponse(status_code=100, headers=[], reason="Continue")) or b""
         return self.conn.send(h11.Data(data=self.scope["state"].get("filler", b""))) or b""
@@ -137,7 +139,7 @@ class Connection(H11Protocol):
     # Timers
 
     def _later(self, seconds: float, call: Callable[[], None]) -> None:
-        """Calls it then, and not when it was last to be called."""
+        """Calls `call` after `seconds`. An earlier timer of it is cancelled."""
         self._never(call)
         self._timers[call] = self.loop.call_later(seconds, call)
 

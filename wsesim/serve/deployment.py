@@ -1,4 +1,4 @@
-"""Deployment: one model on one simulated wafer, as the facade sees it."""
+"""Deployment: one model on one simulated wafer, as the API serves it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from wsesim.runtime.token_loop import TokenLoop
 
 
 class ServedTokenizer(Tokenizer, Protocol):
-    """`encode_chat` gives a chat's ids up to where the assistant answers; None where the model has no template."""
+    """`encode_chat` returns a chat's ids up to the assistant's answer; None if the model has no chat template."""
 
     @property
     def bos_id(self) -> int | None: ...
@@ -27,7 +27,7 @@ class ServedTokenizer(Tokenizer, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """`name` is what requests call it; `text_from` the model whose text stands in, None for its own."""
+    """`name`: the model's name in requests. `text_from`: the model that the text comes from; None if its own."""
 
     name: str
     text_from: str | None

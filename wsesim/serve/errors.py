@@ -1,10 +1,9 @@
-"""Errors of the API: what stands on the wire, and as an exception in process.
+"""Errors of the API, on the wire and as exceptions in process.
 
     WsesimError
     └── ApiError              .status, .message, .type, .param, .code; its body is both the flat and the wrapped form
 
-Clients retry 408, 409, 429 and 5xx in silence, so nothing that will not get better has such a status without
-`x-should-retry: false`.
+Clients retry 408, 409, 429 and 5xx silently. If a retry cannot help, such a status comes with `x-should-retry: false`.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from wsesim.errors import WsesimError
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A row of the API's table of errors; `retry_after_s` where waiting helps, `retry` False where it never does."""
+    """One kind of error. `retry_after_s`: when to try again. `retry` False: a retry never helps."""
 
     status: int
     type: str
@@ -50,7 +49,7 @@ BROKEN = Kind(500, "server_error", None, "internal_error", retry=False)
 
 
 class ApiError(WsesimError):
-    """An answer that is an error. `status` is the HTTP status."""
+    """An error of the API. `status` is the HTTP status."""
 
     def __init__(self, kind: Kind, message: str, *, param: str | None = None) -> None:
         super().__init__(message)
@@ -67,12 +66,12 @@ class ApiError(WsesimError):
         return self.kind.code
 
     def body(self) -> dict[str, Any]:
-        """Flat for the Cerebras clients, wrapped for OpenAI's; never a status that differs from the HTTP one."""
+        """The JSON body. The Cerebras clients read the flat fields, OpenAI's the object under `error`."""
         flat = {"message": self.message, "type": self.kind.type, "param": self.param, "code": self.kind.code}
         return {**flat, "error": dict(flat)}
 
     def event(self) -> dict[str, Any]:
-        """For a stream that has begun: the clients take its class from `status_code`."""
+        """The event that ends a stream. Clients choose the class of their exception by `status_code`."""
         return {"error": self.body()["error"], "status_code": self.status}
 
     def headers(self) -> dict[str, str]:

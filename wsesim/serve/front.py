@@ -1,4 +1,4 @@
-"""What stands before the routes: who may call, targets that become paths, and a request id for every answer."""
+"""Middleware before the routes: who may call, the path of a request's target, and a request id for every answer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BARE = ("/completions", "/chat/completions", "/models")
 
 
 class Front:
-    """ASGI middleware. Without `access` everybody may call: a client in process is no web page."""
+    """ASGI middleware. Without `access` anyone may call: clients in process are no web pages."""
 
     def __init__(self, app: Any, access: Access | None = None) -> None:
         self._app = app
@@ -49,8 +49,9 @@ def request_id() -> bytes:
 
 
 def split_target(target: str) -> tuple[str | None, str]:
-    """The host and the path of a target. Only an absolute one has a host, which then counts instead of the header's
-    (RFC 9112, 3.2.2)."""
+    """The host and the path of a target. Only an absolute target has a host; it then replaces the header's
+    (RFC 9112, 3.2.2).
+    """
     scheme, _, rest = target.partition("://")
     if scheme.lower() not in ("http", "https"):
         return None, target
@@ -59,15 +60,14 @@ def split_target(target: str) -> tuple[str | None, str]:
 
 
 def served_path(path: str) -> str:
-    """The route that a path means. A base URL may be one part short or long: the Cerebras clients' may end in /v1,
-    OpenAI's need not."""
+    """The path of the route. A client's base URL may have one /v1 too many (Cerebras) or too few (OpenAI)."""
     if path.startswith(DOUBLED):
         return path[3:]
     return f"/v1{path}" if path.startswith(BARE) else path
 
 
 def error_response(error: ApiError, headers: dict[str, str] | None = None) -> Response:
-    """Both forms of body. The connection ends where the rest of a request's body is not read."""
+    """The response for an error. It closes the connection if the rest of the request's body is not read."""
     extra = {**(headers or {}), **error.headers()}
     if error.status in (408, 413):
         extra["connection"] = "close"

@@ -1,4 +1,4 @@
-"""Limits: what one client may ask of a server, and the buckets that count it."""
+"""Limits on what a client may ask of a server, and the buckets that count it."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ from wsesim.serve.errors import REQUEST_QUOTA, TOKEN_QUOTA, WRONG_FORMAT, ApiErr
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """queue: requests that wait for a slot of a wafer, beyond those that run. body_bytes: of a body as it is after
-    decompression. body_s, write_s: seconds for a body to arrive, and for a client to take 64 KiB of a reply, or all
-    that waits for it. requests_per_day, tokens_per_minute: of one key.
+    """Limits of a server. Raises InvalidInputError unless queue is at least 0 and each other one is above 0.
 
-    Raises InvalidInputError: each is above 0, queue at least 0.
+    queue: most requests that wait for a slot of a wafer.
+    body_bytes: most bytes of a request's body, after decompression.
+    body_s: seconds within which a body must arrive.
+    write_s: seconds within which a client must read 64 KiB of a reply, or all that is ready.
+    requests_per_day, tokens_per_minute: what one key may use.
     """
 
     queue: int = 256
@@ -36,7 +38,7 @@ class Limits:
 
 
 class Bucket:
-    """`size` that refills evenly within `period_s`."""
+    """A token bucket: it holds `size`, and refills evenly within `period_s`."""
 
     def __init__(self, size: int, period_s: float, clock: Callable[[], float]) -> None:
         self.size = size
@@ -56,7 +58,7 @@ class Bucket:
         return (self.size - self._left) / self.size * self._period_s
 
     def consume(self, amount: int) -> bool:
-        """Whether there was so much; then it is taken."""
+        """Removes `amount` and returns True, or returns False if less is left."""
         self._refill()
         if amount > self._left:
             return False
@@ -73,14 +75,14 @@ class Bucket:
 
 
 class Quota:
-    """What one key has left."""
+    """The requests and tokens that one key has left."""
 
     def __init__(self, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:
         self.requests = Bucket(limits.requests_per_day, 86_400, clock)
         self.tokens = Bucket(limits.tokens_per_minute, 60, clock)
 
     def consume(self, tokens: int) -> None:
-        """One request, and `tokens` by estimate. Raises ApiError where either is used up, or can never be enough."""
+        """Counts one request and its estimated `tokens`. Raises ApiError if either quota is used up or too small."""
         if tokens > self.tokens.size:
             raise ApiError(
                 WRONG_FORMAT,
@@ -95,7 +97,7 @@ class Quota:
             raise ApiError(TOKEN_QUOTA, "Tokens per minute limit exceeded - too many tokens processed.")
 
     def headers(self) -> dict[str, str]:
-        """The service's names; resets are the seconds until the bucket is full."""
+        """The headers, with the service's names. A reset is the number of seconds until the bucket is full."""
         return {
             "x-ratelimit-limit-requests-day": str(self.requests.size),
             "x-ratelimit-limit-tokens-minute": str(self.tokens.size),

@@ -1,4 +1,4 @@
-"""Metrics of a server, in Prometheus' text form: what was answered, and what it cost on the virtual clock."""
+"""Metrics of a server in Prometheus' text form: answers, tokens, modelled times and the virtual clock."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SECONDS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 
 
 
 class Metrics:
-    """Counters of one server. A registry of its own, so that several servers may live in one process."""
+    """Counters of one server. Each has its own registry, so a process may run several servers."""
 
     def __init__(self, api: Api) -> None:
         self.registry = CollectorRegistry()
@@ -38,7 +38,7 @@ class Metrics:
         self._answers.labels(route, str(status)).inc()
 
     def completed(self, last: Reply) -> None:
-        """A call whose last chunk this is."""
+        """Counts a call, by its last chunk."""
         if last.usage is None or last.time_info is None:
             return
         self._tokens.labels(last.model, "prompt").inc(last.usage.prompt_tokens)

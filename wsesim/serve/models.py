@@ -1,4 +1,4 @@
-"""What is served, in the three formats of GET /v1/models. Nothing here costs anything."""
+"""The served models in the three formats of GET /v1/models. All prices are 0."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ OWNER = "wsesim"
 
 
 def describe(deployment: Deployment, format: str | None) -> results.Result:
-    """One model in `format`, None the default. Raises ApiError for another one."""
+    """One model in `format`; None is the default format. Raises ApiError for an unknown format."""
     name = format or "default"
     if name not in FORMATS:
         raise ApiError(WRONG_FORMAT, f"format {name[:40]!r} is not one of {', '.join(FORMATS)}", param="format")

@@ -64,7 +64,7 @@ class Chunks:
         return self._shape.whole(last, joined)
 
     def _kept(self) -> list[int]:
-        """Numbers of the texts that the reply has; of each prompt's, those with the highest mean log probability."""
+        """Numbers of the texts in the reply: of each prompt, those with the highest mean log probability."""
         made, kept = self.call.per_prompt, self.call.kept
         groups = [range(first, first + made) for first in range(0, len(self.call.requests), made)]
         ranked = groups if made == kept else [sorted(group, key=self._quality, reverse=True)[:kept] for group in groups]
@@ -74,11 +74,11 @@ class Chunks:
         return self._sums[number] / max(len(self._ends[number].token_ids), 1)
 
     def _usage(self) -> results.Usage:
-        """Each prompt counts once, every text that was generated counts."""
+        """Each prompt counts once; every generated text counts, also those that are not returned."""
         return _usage(sum(map(len, self.call.prompts)), sum(len(end.token_ids) for end in self._ends.values()))
 
     def _time_info(self) -> results.TimeInfo:
-        """Of the text that ended last on the virtual clock."""
+        """The times of the text that ended last on the virtual clock."""
         times = max((end.times for end in self._ends.values()), key=lambda own: own.finished_s)
         return _time_info(times, self._head["created"])
 
@@ -97,7 +97,7 @@ def completion_reply(
 
 
 def _head(model: str, fingerprint: str, text_from: str | None) -> dict[str, Any]:
-    """What all chunks of a reply have in common. `id` and `created` are of this computer."""
+    """The fields that all chunks of a reply share. `id` and `created` are this computer's."""
     return {
         "id": f"chatcmpl-{uuid.uuid4()}",
         "created": int(time.time()),
@@ -121,7 +121,7 @@ def _time_info(times: RequestTimes, created: int) -> results.TimeInfo:
 
 
 class _Shape(Protocol):
-    """How one of the two endpoints words what it says of a text; a choice is one of its own."""
+    """The shape of the chunks of one of the two endpoints. Its choices are of its own type."""
 
     def reply(self, head: dict[str, Any], choice: Any) -> Reply: ...
 

@@ -1,4 +1,4 @@
-"""Typed results of the API's shape. Absent values are left out on the wire."""
+"""The API's results as types. Fields that are None are left out on the wire."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class Result(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     def to_json(self) -> dict[str, Any]:
-        """As it is on the wire."""
+        """The object that is sent."""
         return self.model_dump(exclude_none=True)
 
 
@@ -27,7 +27,7 @@ class Usage(Result):
 
 
 class TimeInfo(Result):
-    """Virtual seconds; `created` is this computer's clock."""
+    """Modelled times in seconds; `created` is this computer's clock."""
 
     queue_time: float
     prompt_time: float
@@ -37,7 +37,7 @@ class TimeInfo(Result):
 
 
 class Logprobs(Result):
-    """Of each token of the text: where it begins, in characters from the start of the prompt, and what it cost."""
+    """For each token of the text: its offset in characters from the start of the prompt, and its log probability."""
 
     text_offset: list[int]
     token_logprobs: list[float | None]
@@ -46,7 +46,7 @@ class Logprobs(Result):
 
 
 class Choice(Result):
-    """finish_reason: `stop`, `length`, or None where more chunks follow."""
+    """finish_reason: `stop`, `length`, or None if more chunks follow."""
 
     finish_reason: str | None = None
     index: int
@@ -56,8 +56,10 @@ class Choice(Result):
 
 
 class TextCompletion(Result):
-    """A completion, or a chunk of one. `wsesim_text_from`: the model whose text stands in for `model`'s own.
-    `wsesim_seed`: the seed that was asked for or drawn; not in the body on the wire, where a header has it.
+    """A completion, or a chunk of one.
+
+    `wsesim_text_from`: the model that the text comes from, if it is not `model`.
+    `wsesim_seed`: the seed, requested or drawn. On the wire it is in a header, not in the body.
     """
 
     id: str
@@ -143,7 +145,7 @@ class HuggingFaceModel(Result):
 
 
 class ModelList(Result):
-    """`data` are all in one format."""
+    """The served models, all in one format."""
 
     object: Literal["list"] = "list"
     data: list[SerializeAsAny[Result]]

@@ -1,4 +1,4 @@
-"""Request bodies of the API. `null` is unset; a field that is not listed is refused, since it may be misspelt."""
+"""Request bodies of the API. `null` means unset. An unknown field is refused, because it may be misspelt."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MAX_BIASES = 1024
 
 
 def _checked_prompt(value: Any) -> Any:
-    """One reason for a prompt of any wrong shape, found at its first wrong item."""
+    """Raises one error for a prompt of any wrong shape, at its first wrong item."""
     if value is None or isinstance(value, str) or _are(value, str) or _are_ids(value):
         return value
     if isinstance(value, list) and value and all(_are_ids(inner) for inner in value):
@@ -82,7 +82,7 @@ Unsupported = Annotated[Literal[""], BeforeValidator(_unsupported)]
 
 
 class StreamOptions(BaseModel):
-    """Accepted and without effect: usage always comes with the last chunk."""
+    """Accepted, without effect: the last chunk always has the usage."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
     include_usage: bool | None = None
@@ -90,7 +90,7 @@ class StreamOptions(BaseModel):
 
 
 class SamplingFields(BaseModel):
-    """What completions and chat have in common."""
+    """The fields that completions and chats share."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
 

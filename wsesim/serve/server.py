@@ -1,4 +1,4 @@
-"""The HTTP server: uvicorn with this application's limits, and what it does on signals."""
+"""The HTTP server: uvicorn with this application's limits and its own handling of signals."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from wsesim.serve.connection import Connection
 log = logging.getLogger("wsesim.serve")
 
 IDLE_S = 75
-"""Seconds that a connection may be without a whole header, at its beginning and after a reply."""
+"""Seconds within which a connection must send a whole header, at its beginning and after each reply."""
 
 LAST_WORDS_S = 1.0
-"""Seconds in which a client may take the error that ends its reply, when the server is told a second time to end."""
+"""Seconds that clients have to read the error that ends their reply, after the second signal."""
 
 BACKLOG = 2048
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that is bound; port 0 takes a free one. Raises InvalidInputError where that cannot be."""
+    """A bound socket. Port 0 takes a free one. Raises InvalidInputError if the address cannot be bound."""
     if not 0 <= port < 2**16:
         raise InvalidInputError(f"--port {port}: a number from 0 to 65535 is needed; 0 takes a free one")
     try:
@@ -43,7 +43,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def run(app: Starlette, bound: socket.socket, started: Callable[[str], None]) -> None:
-    """Serves until a signal, as Server does; `started` hears the URL. The last thing that a process does.
+    """Serves until a signal. `started` is called with the URL. The process should end afterwards: signals stay ignored.
 
     Raises KeyboardInterrupt if the first signal was SIGINT.
     """
@@ -56,9 +56,9 @@ def run(app: Starlette, bound: socket.socket, started: Callable[[str], None]) ->
 
 
 class Server(uvicorn.Server):
-    """The first SIGTERM or SIGINT refuses what comes and finishes what runs; the next one ends what runs.
+    """uvicorn's server. After the first SIGTERM or SIGINT it finishes running requests; the next one ends them.
 
-    `started` is called when both connections and signals are heard. `ended_by` is the first signal.
+    `started` is called when the server accepts connections and handles signals. `ended_by` is the first signal.
     """
 
     def __init__(self, app: Starlette, started: Callable[[], None] = lambda: None) -> None:
@@ -89,7 +89,7 @@ class Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:  # type: ignore[override]
-        """Where uvicorn raises the signals once more at the end, which would kill, these are over."""
+        """Handles the signals while it serves. uvicorn would raise them again at its end, and kill the process."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -122,7 +122,7 @@ class Server(uvicorn.Server):
 
 
 def _allow_many_connections() -> None:
-    """As many open files as the system lets this process have."""
+    """Raises the limit of open files as far as the system allows."""
     with contextlib.suppress(ImportError, ValueError, OSError):
         import resource
 

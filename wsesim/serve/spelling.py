@@ -1,4 +1,4 @@
-"""Spelling: the tokens of one text as strings, each with the place where it begins."""
+"""Spelling: the tokens of one text as strings, with their offsets in it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from wsesim.serve.deployment import ServedTokenizer
 
 
 class Spelling:
-    """Follows one text from its prompt on. Offsets count characters from the beginning of the prompt."""
+    """Spells one text, token by token. Offsets count characters from the beginning of the prompt."""
 
     def __init__(self, tokenizer: ServedTokenizer, prompt_ids: Sequence[int]) -> None:
         self._tokenizer = tokenizer
@@ -20,7 +20,7 @@ class Spelling:
         self._stream = tokenizer.stream()
 
     def prompt(self, scored: PromptLogprobs) -> results.Logprobs:
-        """Of the prompt's own tokens; nothing comes before the first, so it has no probability."""
+        """The prompt's tokens. The first one has no probability, because nothing comes before it."""
         made = results.Logprobs(text_offset=[], token_logprobs=[], tokens=[], top_logprobs=[])
         stream, offset = self._tokenizer.stream(), 0
         for token, (own, top) in zip(self._prompt_ids, [(None, None), *scored.tokens], strict=True):
@@ -32,7 +32,7 @@ class Spelling:
         return made
 
     def of(self, tokens: Sequence[Token]) -> results.Logprobs:
-        """Of the next generated tokens."""
+        """The next generated tokens."""
         made = results.Logprobs(text_offset=[], token_logprobs=[], tokens=[], top_logprobs=[])
         for token in tokens:
             made.text_offset.append(self._offset)
@@ -46,7 +46,7 @@ class Spelling:
         return results.ChatLogprobs(content=list(self._chat(tokens)))
 
     def spell(self, token: int) -> str:
-        """A token's characters; `bytes:` and escapes where it is part of one, its id where it has none."""
+        """A token's characters. A part of a character becomes `bytes:` and escapes, a token without bytes its id."""
         piece = self._tokenizer.piece(token)
         if not piece:
             return f"token_id:{token}"

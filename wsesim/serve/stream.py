@@ -1,4 +1,4 @@
-"""Server-sent events: one `data:` line a chunk, ended so that every client delivers it at once."""
+"""Server-sent events: one `data:` line for each chunk, ended so that every client delivers it at once."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 END = b"\r\n\r\n"
-"""The npm client of 1.91 finds `\\n\\n` at the end of its buffer only when the next event is there."""
+"""The npm client 1.91 needs it: it finds `\\n\\n` at the end of its buffer only when the next event arrives."""
 
 DONE = b"data: [DONE]" + END
 FILLER = b":" + END
-"""A comment, which clients skip: what a connection may send between two events."""
+"""A comment, which clients skip. A connection may send it between two events."""
 
 
 class ReplyStream(Protocol):
-    """Chunks of a call; `aclose` leaves it."""
+    """The chunks of a call. `aclose` leaves the call."""
 
     def __aiter__(self) -> AsyncIterator[Reply]: ...
 
@@ -33,7 +33,7 @@ class ReplyStream(Protocol):
 
 
 class EventStream:
-    """An ASGI response that sends a call's chunks, and leaves the call when its client is gone."""
+    """An ASGI response that sends a call's chunks. It leaves the call when the client is gone."""
 
     status_code = 200
 
@@ -68,7 +68,7 @@ class EventStream:
 
     async def _send(self, send: Send, body: bytes) -> None:
         await send({"type": "http.response.body", "body": body, "more_body": True})
-        await asyncio.sleep(0)  # others have their turn, and a connection that was lost is heard of
+        await asyncio.sleep(0)  # lets other tasks run, and a lost connection be noticed
 
 
 async def disconnected(receive: Receive) -> None:

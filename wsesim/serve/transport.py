@@ -1,6 +1,6 @@
-"""Transports: an ASGI application behind a client of httpx (or httpx2), in process, streamed as it is made.
+"""Transports: they connect a client of httpx (or httpx2) to an ASGI application in process, and stream its replies.
 
-httpx's own ASGITransport gathers a whole reply before it hands it on, and has no form for blocking clients.
+httpx's own ASGITransport collects a whole reply before it returns it, and cannot serve blocking clients.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from types import ModuleType
 from typing import Any
 
 _RUNNING: set[asyncio.Task[None]] = set()
-"""Applications at work: a loop keeps no more than a weak reference."""
+"""Running applications. Event loops keep only weak references to their tasks."""
 
 
 class Exchange:
-    """One request's way through the application, in the event loop `loop`.
+    """One request and its reply, in the event loop `loop`.
 
-    `messages` are what the application sends, then the exception that ended it or None; all are put there in `loop`.
-    Its methods may be called in any thread, `leave` also while garbage is collected.
+    The queue `messages` gets all messages of the application, then the exception that ended it, or None. Methods may be
+    called from any thread; `leave` also from a finalizer.
     """
 
     def __init__(self, app: Any, request: Any, body: bytes, loop: asyncio.AbstractEventLoop, messages: Any) -> None:
@@ -36,15 +36,15 @@ class Exchange:
         self._gone = asyncio.Event()
 
     def begin(self, ended: Callable[[Exchange], None]) -> None:
-        """Has the application run; `ended` is called when it has."""
+        """Starts the application. `ended` is called at its end."""
         self._soon(self._start, ended)
 
     def leave(self) -> None:
-        """The client reads no further."""
+        """The client stops reading."""
         self._soon(self._gone.set)
 
     def cut(self, error: Exception) -> None:
-        """As `leave`; who waits for a message gets `error`."""
+        """As `leave`; a caller that waits for a message gets `error`."""
         self._soon(self._messages.put_nowait, error)
         self.leave()
 
@@ -59,7 +59,7 @@ class Exchange:
         task.add_done_callback(lambda _: ended(self))
 
     async def _run(self) -> None:
-        app, self._app = self._app, None  # an answer that is kept keeps no wafer
+        app, self._app = self._app, None  # a kept answer must not keep the wafer
         end: Exception | None = RuntimeError("it was cancelled")
         try:
             await app(self._scope, self._receive, self._send)
@@ -81,10 +81,10 @@ class Exchange:
 
 
 class Line:
-    """What one client has under way to `app`.
+    """The connection of one client to `app`: its open exchanges.
 
-    `check` raises where no request can be answered. `release` is called once, when the line has been closed or was
-    dropped; then in a thread of its own, as it may wait.
+    `check` raises if no request can be answered. `release` is called once, when the line is closed or dropped. For a
+    dropped line it runs in a new thread, because it may wait.
     """
 
     def __init__(self, app: Any, check: Callable[[], None], release: Callable[[], object] | None = None) -> None:
@@ -97,7 +97,7 @@ class Line:
         self._dropped.atexit = False
 
     def exchange(self, request: Any, body: bytes, loop: asyncio.AbstractEventLoop, messages: Any) -> Exchange:
-        """Begins one, in `loop`. Raises RuntimeError, as httpx does, when the line was closed."""
+        """Starts an exchange in `loop`. Raises RuntimeError, as httpx does, if the line was closed."""
         exchange = Exchange(self._app, request, body, loop, messages)
         self._exchanges.add(exchange)
         if self._closed:
@@ -106,7 +106,7 @@ class Line:
         return exchange
 
     def close(self, error: Exception) -> None:
-        """Cuts what is under way, and waits for `release`. Holds nothing of the application afterwards."""
+        """Ends all exchanges with `error`, waits for `release`, and drops the application."""
         self._closed = True
         for exchange in list(self._exchanges):
             exchange.cut(error)
@@ -121,13 +121,13 @@ def _nothing() -> None:
 
 
 def _in_a_thread(call: Callable[[], object] | None) -> None:
-    """For finalizers: a threading.Thread takes locks, which the code that a finalizer interrupts may hold."""
+    """For finalizers. threading.Thread takes locks, and the interrupted code may hold them."""
     if call is not None:
         _thread.start_new_thread(call, ())
 
 
 class LoopThread:
-    """An event loop in a thread of its own, for clients that block. It begins when it is asked for and does not end."""
+    """An event loop in its own thread, for blocking clients. It starts at its first use and never ends."""
 
     def __init__(self) -> None:
         self._beginning = threading.Lock()
@@ -143,7 +143,7 @@ class LoopThread:
 
 
 _LOOPS: dict[int, LoopThread] = {}
-"""One a process, for all its clients. A forked process has not its parent's thread, and must not close its loop."""
+"""One for each process. A forked process lacks its parent's thread, and must not close the parent's loop."""
 
 
 def shared_loop() -> asyncio.AbstractEventLoop:
@@ -155,7 +155,7 @@ def sync_transport(http: ModuleType, line: Line) -> Any:
     """A transport for `http.Client`; `http` is the httpx that the client was written for."""
 
     class Body(http.SyncByteStream):  # type: ignore[misc, name-defined]
-        """An exchange's answer; left when it is closed, dropped, or what waits for it is interrupted."""
+        """The reply of an exchange. Closing or dropping it, or interrupting a read, leaves the exchange."""
 
         def __init__(self, request: Any) -> None:
             self._messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -195,7 +195,7 @@ def async_transport(http: ModuleType, line: Line) -> Any:
     """A transport for `http.AsyncClient`; the application runs in the client's own event loop."""
 
     class Body(http.AsyncByteStream):  # type: ignore[misc, name-defined]
-        """An exchange's answer; left when it is closed, dropped, or what waits for it is cancelled."""
+        """The reply of an exchange. Closing or dropping it, or cancelling a read, leaves the exchange."""
 
         def __init__(self, request: Any, content: bytes) -> None:
             self._messages: asyncio.Queue[Any] = asyncio.Queue()
@@ -243,7 +243,7 @@ def _silent(http: ModuleType, read_s: float | None) -> Exception:
 
 
 def _read_s(request: Any) -> float | None:
-    """The longest wait for a part of the answer; None has no end."""
+    """The timeout for each part of the answer; None waits without end."""
     seconds: float | None = request.extensions.get("timeout", {}).get("read")
     return seconds
 

@@ -1,4 +1,4 @@
-"""Wire: HTTP/1.1 as h11 reads it, stricter about a body's length. What is no HTTP becomes an error of the API."""
+"""Wire: h11's HTTP/1.1, stricter about the length of a body. Bytes that are no HTTP become an error of the API."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _KINDS = {431: HEADER_TOO_LARGE, 501: NO_SUCH_CODING}
 
 
 class Wire(h11.Connection):
-    """A server's side of a connection. `refuse` hears of what is no HTTP; nothing comes after that.
+    """The server's side of a connection. `refuse` gets the error of bytes that are no HTTP; no event follows.
 
-    uvicorn would answer in plain text and log a line that does not say who sent it.
+    uvicorn would answer in plain text, and log a line that does not name the sender.
     """
 
     def __init__(self, refuse: Callable[[ApiError], None]) -> None:
@@ -36,7 +36,7 @@ class Wire(h11.Connection):
         return event
 
     def answer(self, error: ApiError, headers: list[tuple[bytes, bytes]], body: bytes) -> bytes:
-        """The bytes of a last answer; none where another one has begun."""
+        """The bytes of a last answer; none if another answer has begun."""
         if self.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             return b""
         last = [*headers, (b"content-length", str(len(body)).encode()), (b"connection", b"close")]
@@ -48,7 +48,7 @@ class Wire(h11.Connection):
 
 
 def _check_length(request: h11.Request) -> None:
-    """Raises RemoteProtocolError where two servers may disagree about where the body ends (RFC 9112, 6.1)."""
+    """Raises RemoteProtocolError for headers that let two servers disagree about the body's end (RFC 9112, 6.1)."""
     names = {name for name, _ in request.headers}
     if b"transfer-encoding" not in names:
         return

@@ -1,4 +1,4 @@
-"""Worker: the thread that runs one wafer's token loop for the clients of many threads and tasks."""
+"""Worker: the thread that runs one wafer's token loop for clients of any thread or task."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ log = logging.getLogger("wsesim.serve")
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The requests are queued: from now on nothing is wrong with them."""
+    """The requests of a call are valid and queued."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +35,12 @@ class ChoiceEvent:
 
 CallEvent = Accepted | ChoiceEvent | ApiError
 Callback = Callable[[CallEvent], None]
-"""Called in the worker's thread, or that of `stop`; it may neither block nor raise."""
+"""Called in the worker's thread, or in that of `stop`. It must neither block nor raise."""
 
 
 @dataclass(slots=True, eq=False)
 class Ticket:
-    """A call that was handed in: `requests`, of which `left` have not come to their end."""
+    """A submitted call: `left` of its `requests` have not ended."""
 
     requests: Sequence[Request]
     callback: Callback
@@ -49,7 +49,7 @@ class Ticket:
 
 
 class Worker:
-    """Runs `loop` while there is work. At most `queue` requests wait for a slot, the next one is refused."""
+    """Runs `loop` while there is work. At most `queue` requests wait for a slot; the next one is refused."""
 
     def __init__(self, loop: TokenLoop, queue: int, name: str = "wafer") -> None:
         self.loop = loop
@@ -61,16 +61,16 @@ class Worker:
         self._closing = False
         self._thread = threading.Thread(target=self._run, name=f"wsesim-{name}", daemon=True)
         self._began = False
-        self._process = 0  # the one that the thread runs in
+        self._process = 0  # that the thread runs in
 
     @property
     def open(self) -> int:
-        """Requests that were handed in and have not come to their end."""
+        """Submitted requests that have not ended."""
         return self._open
 
     @property
     def forked(self) -> bool:
-        """Whether this process was forked from the thread's: it has no such thread, and the lock may never be free."""
+        """Whether this process was forked after the thread began. It lacks the thread, and its lock may be held."""
         return self._began and self._process != os.getpid()
 
     def check_process(self) -> None:
@@ -82,7 +82,7 @@ class Worker:
             )
 
     def submit(self, requests: Sequence[Request], callback: Callback) -> Ticket:
-        """Hands in a call. `callback` gets Accepted or an ApiError, then the events of its texts.
+        """Submits a call. `callback` gets Accepted or an ApiError, then the events of its texts.
 
         Raises ApiError if the call is refused, InvalidInputError in a process that was forked after the first call.
         """
@@ -105,12 +105,12 @@ class Worker:
         return ticket
 
     def cancel(self, ticket: Ticket) -> None:
-        """Its client has gone. Its callback is not called any more; its slots are free at once."""
+        """Drops a call whose client is gone. Its callback is not called any more, and its slots are free at once."""
         if not self.forked:
             self._command(lambda: self._drop(ticket))
 
     def close(self) -> None:
-        """Refuses what comes, finishes what runs, and returns when that is done."""
+        """Refuses new calls and returns when all running ones have ended."""
         if self.forked:
             return
         with self._changed:
@@ -120,7 +120,7 @@ class Worker:
             self._thread.join()
 
     def stop(self) -> None:
-        """Refuses what comes and tells all that listen at once that it is over for them. `close` waits for the rest."""
+        """Refuses new calls and ends all running ones with an ApiError at once. `close` then waits for the thread."""
         with self._changed:
             self._closing = True
             self._changed.notify()
