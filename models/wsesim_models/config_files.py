@@ -1,4 +1,4 @@
-"""A LlamaConfig out of a config.json or a GGUF file; what is not a Llama is refused."""
+"""A LlamaConfig from a config.json or a GGUF file. Other models than Llamas are refused."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ _FREE_FIELDS = {"name", "max_context"}
 
 
 MODEL_TYPES = ("llama", "mistral", "qwen2", "qwen3")
-"""What Hugging Face calls the models that the torch module computes; Qwen3 is a Llama that norms q and k, Qwen2 one
-whose projections to q, k and v have biases, Mistral one whose tokens see a sliding window.
+"""Hugging Face's names of the models that the torch module computes. Qwen3 is a Llama with norms of q and k, Qwen2 one
+with biases in the projections to q, k and v, Mistral one with a sliding window.
 """
 
 
 def config_at(path: str | Path) -> LlamaConfig | None:
-    """The configuration that comes with the weights at `path`, None where they bring none.
+    """The configuration beside or in the weights at `path`; None if there is none.
 
     Raises InvalidFileError for a model that is not a Llama.
     """
@@ -52,9 +52,9 @@ def differences(found: LlamaConfig, expected: LlamaConfig) -> list[str]:
 
 
 def config_from_folder(path: str | Path) -> LlamaConfig:
-    """From `path`/config.json, as Hugging Face writes it (rope_scaling of old, rope_parameters of new).
+    """From `path`/config.json, by Hugging Face. RoPE's entry is rope_parameters, or rope_scaling in old files.
 
-    Raises InvalidFileError for another model type, for variants that this module does not compute, and for sizes
+    Raises InvalidFileError for another model type, for variants that the torch module does not compute, and for sizes
     that break a rule of LlamaConfig.
     """
     from wsesim_models.schemas import LlamaFile, ModelKind
@@ -73,7 +73,7 @@ def config_from_folder(path: str | Path) -> LlamaConfig:
 
 @contextmanager
 def _rules_of(name: str) -> Iterator[None]:
-    """Says in which file a rule of LlamaConfig is broken."""
+    """Turns a broken rule of LlamaConfig into an InvalidFileError that names the file."""
     try:
         yield
     except InvalidFileError:
@@ -116,7 +116,7 @@ def _from_entries(kind: str, file: Path, llama: LlamaFile) -> LlamaConfig:
 
 
 def _head_dim(dim: int, heads: int) -> int:
-    """Where a file does not say it."""
+    """The size of a head, for a file that does not state it."""
     if heads < 1 or dim % heads:
         raise InvalidInputError(f"dim is {dim}, expected a multiple of heads, {heads}, where head_dim is not given")
     return dim // heads
@@ -171,7 +171,7 @@ def _from_metadata(header: GGUFHeader) -> LlamaConfig:
 
 
 def _decimal(value: float) -> float:
-    """The short decimal that was stored as a float32: 1e-05, not 9.999999747378752e-06."""
+    """The short decimal of a stored float32: 1e-05, not 9.999999747378752e-06."""
     return float(str(np.float32(value)))
 
 
@@ -188,7 +188,7 @@ def _refuse_scaling_type(header: GGUFHeader) -> None:
 
 
 def _scaling_from_table(header: GGUFHeader, config: LlamaConfig) -> RopeScaling | None:
-    """GGUF stores Llama 3.1's scaling only as a table of divisors: find the constants that give it."""
+    """The constants of Llama 3.1's RoPE scaling. A GGUF file has only a table of divisors, from which they follow."""
     tensor = header.tensors.get("rope_freqs.weight")
     if tensor is None:
         return None

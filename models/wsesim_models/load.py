@@ -1,4 +1,4 @@
-"""From a model's name, and a path where one is needed, to everything that a run needs of it."""
+"""load(): a model's configuration, weights and tokenizer, by its name and a path."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _TINY_SEED = 0
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A model ready to run: its weights belong to `config`; `path` is where they lie, None if built in."""
+    """A model ready to run. Its weights fit `config`. `path` is where they are; None if they are built in."""
 
     config: LlamaConfig
     weights: Weights
@@ -33,9 +33,9 @@ class LoadedModel:
 
 
 def load(name: str, weights_path: str | Path | None = None) -> LoadedModel:
-    """The model `name` with the weights at `weights_path`, else with those that are built in or in the cache.
+    """The model `name` with the weights at `weights_path`, or else with the built-in ones or those in the cache.
 
-    The tokenizer is the one beside the weights. Nothing large is read yet.
+    The tokenizer is the one beside the weights. Large tensors are mapped, not read.
     Raises UnknownNameError, MissingWeightsError, MissingTokenizerError, InvalidFileError, MismatchError.
     """
     model = config(name)
@@ -53,7 +53,7 @@ def load(name: str, weights_path: str | Path | None = None) -> LoadedModel:
 
 
 def tiny_weights() -> ArrayWeights:
-    """The weights of `tiny`: random, but it answers in printable characters, not in a terminal's controls."""
+    """The weights of `tiny`: random, but such that it answers in printable characters."""
     weights = random_weights(config("tiny"), _TINY_SEED)
     embedding = weights["model.embed_tokens.weight"]
     weights["model.embed_tokens.weight"] = np.where(_printable(len(embedding)), embedding, embedding / 8)
@@ -75,7 +75,7 @@ def _ways(name: str) -> str:
 
 
 def _check_constants(path: Path, model: LlamaConfig) -> None:
-    """Shapes alone do not tell Llama 3 from 3.1: their RoPE differs."""
+    """Compares the constants too: Llama 3 and 3.1 have the same shapes, but another RoPE."""
     found = config_at(path)
     lines = differences(found, model) if found else []
     if lines:

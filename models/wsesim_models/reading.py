@@ -1,4 +1,4 @@
-"""How a model's files are opened, mapped and parsed. What is wrong with one is an InvalidFileError that names it."""
+"""Opens, maps and parses a model's files. Every error is an InvalidFileError that names the file."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ T = TypeVar("T")
 
 
 def read(path: Path, what: str, most_bytes: int) -> bytes:
-    """The contents of a regular file. Raises InvalidFileError for any other, and beyond `most_bytes`."""
+    """The contents of a regular file. Raises InvalidFileError for other files, and for more than `most_bytes`."""
     with invalid_file():
         return read_bytes(path, what, most_bytes)
 
 
 def parsed(text: bytes, name: str) -> Any:
-    """The value of a JSON text out of the file `name`. Raises InvalidFileError."""
+    """The value of a JSON text from the file `name`. Raises InvalidFileError."""
     with invalid_file():
         return parse_json(text, name)
 
 
 def checked(name: str, schema: type[T], value: object) -> T:
-    """`value`, which lies in the file `name`, as the pydantic model `schema`. Raises InvalidFileError."""
+    """`value`, from the file `name`, as the pydantic model `schema`. Raises InvalidFileError."""
     with invalid_file():
         return validated(name, schema, value)
 
 
 @contextmanager
 def invalid_file() -> Iterator[None]:
-    """Raises InvalidFileError for the InvalidInputError of `wsesim.files`."""
+    """Turns the InvalidInputErrors of `wsesim.files` into InvalidFileErrors."""
     try:
         yield
     except InvalidFileError:
@@ -54,7 +54,7 @@ def invalid_file() -> Iterator[None]:
 
 @contextmanager
 def refused_by(package: str, path: Path) -> Iterator[None]:
-    """Raises InvalidFileError for whatever a package in Rust raises over `path`.
+    """Turns every exception that a package in Rust raises over `path` into an InvalidFileError.
 
     These packages raise bare Exceptions. Their panics are BaseExceptions of a class that cannot be imported.
     """
@@ -71,7 +71,7 @@ def refused_by(package: str, path: Path) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class MappedFile:
-    """A file of weights as it was when it was first opened: its size in bytes, and what tells it from others."""
+    """A file of weights: its size in bytes and its identity when it was first opened."""
 
     path: Path
     size_bytes: int
@@ -79,14 +79,14 @@ class MappedFile:
 
     @classmethod
     def at(cls, path: Path) -> MappedFile:
-        """The regular file at `path`. Raises InvalidFileError for any other."""
+        """The regular file at `path`. Raises InvalidFileError for other files."""
         with _opened(path) as file:
             return cls(path, *_identity(file))
 
     def array(self, dtype: DTypeLike, start_byte: int, shape: tuple[int, ...]) -> NDArray[Any]:
-        """A view of the file as an array of `shape`, read-only and mapped.
+        """A read-only, mapped view of the file as an array of `shape`.
 
-        Raises InvalidFileError where the file is no longer the one that was opened, or ends before the array does.
+        Raises InvalidFileError if the file has changed since it was first opened, or is too short for the array.
         """
         needed_bytes = math.prod(shape) * np.dtype(dtype).itemsize
         if start_byte + needed_bytes > self.size_bytes:

@@ -1,4 +1,4 @@
-"""What the JSON files of a model have to look like, one strict schema for each. Imported only when one is read.
+"""Strict schemas of a model's JSON files. Imported only when such a file is read.
 
 safetensors header   TensorEntry for each tensor
 *.index.json         ShardIndex
@@ -30,13 +30,13 @@ TokenId = Annotated[int, Field(ge=0, lt=2**31)]
 
 
 class Strict(BaseModel):
-    """No value is converted; entries that a schema does not name are passed over."""
+    """Values are not converted. Entries that a schema does not name are ignored."""
 
     model_config = ConfigDict(strict=True, frozen=True)
 
 
 def _all(is_right: Callable[[object], bool], words: str) -> AfterValidator:
-    """Every value of a table is right. Pydantic's own check would go on to list every one that is not."""
+    """Checks every value of a table, and stops at the first wrong one. Pydantic's own check would list them all."""
 
     def check(table: dict[str, Any]) -> dict[str, Any]:
         wrong = next((key for key, value in table.items() if not is_right(value)), None)
@@ -51,7 +51,7 @@ def _all(is_right: Callable[[object], bool], words: str) -> AfterValidator:
 
 
 class TensorEntry(Strict):
-    """`data_offsets` are the tensor's first byte and the one after its last, counted from the end of the header."""
+    """`data_offsets`: the tensor's first byte, and the one after its last, counted from the end of the header."""
 
     dtype: str
     shape: Annotated[list[Size], Field(max_length=_MOST_DIMENSIONS)]
@@ -59,7 +59,7 @@ class TensorEntry(Strict):
 
 
 def _is_file_name(value: object) -> bool:
-    """A shard lies beside its index: no folders, no way up."""
+    """Whether it names a file beside the index: no folders, no `..`."""
     return isinstance(value, str) and value.isprintable() and value not in ("", ".", "..") and not {*"/\\"} & {*value}
 
 
@@ -70,13 +70,13 @@ class ShardIndex(Strict):
 
 
 class ModelKind(Strict):
-    """What every config.json says."""
+    """The entry that every config.json has."""
 
     model_type: str
 
 
 class Rope(Strict):
-    """rope_parameters of new, rope_scaling of old."""
+    """The entry rope_parameters, or rope_scaling in old files."""
 
     rope_type: str | None = None
     type: str | None = None
@@ -84,7 +84,7 @@ class Rope(Strict):
 
 
 class Llama3Rope(Strict):
-    """The scaling of Llama 3.1, whose entries cannot be absent."""
+    """The scaling of Llama 3.1. All entries are required."""
 
     factor: Number
     low_freq_factor: Number
@@ -93,7 +93,7 @@ class Llama3Rope(Strict):
 
 
 class LlamaFile(Strict):
-    """The config.json of a model that the torch module computes. What LlamaConfig's rules say is checked there."""
+    """The config.json of a model that the torch module computes. LlamaConfig checks the sizes."""
 
     num_attention_heads: int
     hidden_size: int
@@ -120,7 +120,7 @@ def _as_list(value: object) -> object:
 
 
 class SpecialIds(Strict):
-    """Of config.json and generation_config.json: one id or several."""
+    """The special ids in config.json and generation_config.json. EOS may be one id or several."""
 
     bos_token_id: TokenId | None = None
     eos_token_id: Annotated[list[TokenId], FailFast(), BeforeValidator(_as_list)] = []
@@ -131,11 +131,11 @@ def _content(value: object) -> object:
 
 
 Token = Annotated[str | None, BeforeValidator(_content)]
-"""A token's text, or an object whose `content` is that."""
+"""A token's text, or an object with it as `content`."""
 
 
 class TokenizerConfig(Strict):
-    """Of tokenizer_config.json. A list of templates names none of them the chat's."""
+    """The entries of tokenizer_config.json. A list of chat templates is ignored."""
 
     bos_token: Token = None
     eos_token: Token = None
@@ -161,7 +161,7 @@ class Decoder(Strict):
 
 
 class TokenizerFile(Strict):
-    """What is read of a tokenizer.json before the `tokenizers` package reads it."""
+    """The entries of a tokenizer.json that are checked before the `tokenizers` package reads it."""
 
     model: Vocabulary
     decoder: Decoder | None = None

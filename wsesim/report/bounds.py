@@ -1,7 +1,7 @@
-"""Lower bounds, printed beside every simulated figure: of one placement, and of the whole machine.
+"""Lower bounds of the cycles of a step: for one placement, and for any placement on the machine.
 
-A bound of a placement holds for every run of that Program: no other schedule on the same blocks takes less. A bound of
-the machine holds for every placement of the model on it.
+A bound of a placement holds for every schedule of that Program on the same blocks. A bound of the machine holds for
+every placement of the model on it. Reports print both beside the simulated cycles.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from wsesim.report.padding import multiply_adds_done
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Cycles of one step that no run of this placement goes below.
+    """The least cycles of one step with this placement.
 
     `arithmetic`: the weights' multiply-adds, spread over all PEs of the blocks at the FMA rate, nothing else.
     `dependent`: the vector operations of each kernel, one kernel after the other, without any network.
@@ -36,20 +36,20 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True)
 class MachineBounds:
-    """Cycles of one step that no placement of this model on this machine goes below.
+    """The least cycles of one step with any placement of this model on this machine.
 
     `arithmetic`: the multiply-adds of weights and attention, spread over all `pes` at the FMA rate, nothing else.
     `spread`: the halves of the layers and the head, one after the other, each spreading from one PE.
 
-    Both assume one wafer, the timing dtype's FMA rate, and nothing about SRAM, launches, ramps, links or blocks. `pes`
-    are usable and alive.
+    Both assume one wafer and the timing dtype's FMA rate. They assume nothing about SRAM, launches, ramps, links or
+    blocks. `pes` counts the usable PEs that are not dead.
 
-    Why `spread` holds: each of these parts begins with an RMSNorm, whose scale needs every value that the part before
-    made, and every multiply-add of the part needs that scale. So no multiply-add of a part begins before the last one
-    of the part before it has ended, plus the hops from that one's PE to its own. Within T cycles a PE at d hops has
-    time for rate * (T - d * hop_cycles) multiply-adds, and around one PE of the usable rectangle there are at most as
-    many at each distance as around its middle. The part takes at least the T in which they suffice. One token makes
-    the whole way; of a prompt, the last.
+    Why `spread` holds: each part begins with an RMSNorm. Its scale needs all values of the part before, and all
+    multiply-adds of the part need this scale. So a multiply-add cannot begin before the last one of the part before has
+    ended and its result has crossed the hops between the two PEs. Within T cycles, a PE at d hops has time for
+    rate * (T - d * hop_cycles) multiply-adds. At each distance there are the most PEs around the middle of the usable
+    rectangle. The part takes at least the T in which these PEs can do all of its multiply-adds. One token passes all
+    parts; in a prompt, the last one.
     """
 
     pes: int
@@ -58,7 +58,7 @@ class MachineBounds:
 
 
 def lower_bounds(program: Program, step: Step) -> Bounds:
-    """Bounds of a decode step, or of a whole prefill, whose last chunk has to make the way of any token."""
+    """Bounds of a decode step, or of a whole prefill: its last chunk passes all blocks as a token does."""
     last = _last_pass(program, step)
     hop_cycles = program.machine.fabric.hop_cycles
     return Bounds(
@@ -78,7 +78,7 @@ def machine_bounds(program: Program, step: Step) -> MachineBounds:
 
 
 def _parts(program: Program, positions: int) -> Iterator[int]:
-    """Multiply-adds of one token, the last of `positions`, between one RMSNorm and the next."""
+    """Multiply-adds between one RMSNorm and the next, of a token that is the last of `positions`."""
     products = 0
     for kernel in program.kernels:
         if isinstance(kernel, RMSNorm):
@@ -89,23 +89,23 @@ def _parts(program: Program, positions: int) -> Iterator[int]:
 
 
 def _spread_cycles(machine: Machine, busy_cycles: float) -> float:
-    """Until `busy_cycles` of one PE's work are done by one PE and those around it, each as soon as hops reach it."""
+    """Cycles until a PE and those around it have done work of `busy_cycles`. Each begins when hops have reached it."""
     usable = machine.usable
     at_distance = np.convolve(_distances(usable.columns), _distances(usable.rows))
     reached = np.arange(len(at_distance)) * machine.fabric.hop_cycles
     pes, delay = np.cumsum(at_distance), np.cumsum(at_distance * reached)
-    done = pes * reached - delay  # by all PEs nearer than each distance, when it is reached
+    done = pes * reached - delay  # work of all nearer PEs when each distance is reached
     last = int(np.searchsorted(done, busy_cycles, side="right")) - 1
     return float((busy_cycles + delay[last]) / pes[last])
 
 
 def _distances(length: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """Of a line's places, how many lie at each distance from its middle."""
+    """Number of places of a line at each distance from its middle."""
     return np.bincount(np.abs(np.arange(length) - length // 2))
 
 
 def _graphs(run: SegmentRun) -> list[TaskGraph]:
-    """What the segment consists of; where nothing was kept of its way, its whole graph."""
+    """The graphs of the segment's pieces, or its whole graph if no pieces were kept."""
     return [piece.graph for piece in run.effect.pieces] or [run.segment.plan.graph]
 
 
@@ -121,7 +121,7 @@ def multiply_adds(program: Program) -> int:
 
 
 def _products(program: Program, *, head: bool) -> int:
-    """Those of the head, whose sums stay on one line, or those of the layers."""
+    """Multiply-adds of the head, whose sums stay on one line, or of the layers."""
     return sum(kernel.multiply_adds(0) for kernel in program.kernels if kernel.last_token_only == head)
 
 
@@ -132,15 +132,15 @@ def _fma_rate(program: Program) -> float:
 
 
 def _arithmetic_cycles(program: Program, step: Step) -> int:
-    """Of a prompt only the last token visits the head."""
+    """In a prompt, only the last token visits the head."""
     logits = step.tokens if step.phase == "decode" else 1
     products = step.tokens * _products(program, head=False) + logits * _products(program, head=True)
     return int(products / (program.pes * _fma_rate(program)))
 
 
 def _dependent_cycles(graphs: Iterable[TaskGraph]) -> int:
-    """Each kernel's vector operations on the PE that does the least of them: every way through the kernel does as
-    much. The graphs are those of one segment.
+    """For each kernel, the vector operations of the PE with the least of them: each path through the kernel has as
+    many. The graphs are those of one segment.
     """
     least: dict[str, float] = {}
     for graph in graphs:
@@ -155,5 +155,5 @@ def _dependent_cycles(graphs: Iterable[TaskGraph]) -> int:
 
 
 def _shortest_way(graph: TaskGraph) -> int:
-    """Hops that every message of a transfer takes at least; kernels' own messages are not counted."""
+    """The fewest hops of a message of a transfer; 0 for a stage."""
     return int(graph.drop_hop[graph.drop_ptr[:-1]].min()) if set(graph.labels) == {"send", "receive"} else 0

@@ -1,4 +1,4 @@
-"""The table under a completion's text."""
+"""The table below a completion's text."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def completion_text(completion: Completion, program: Program, text_from: str | N
 
 
 def completion_table(completion: Completion, program: Program, text_from: str | None) -> Table:
-    """What the times are of, then the modelled times; the last row is of this computer."""
+    """Model, machine and placement, then the modelled times; the last row has this computer's wall times."""
     machine = program.machine
     title = (
         f"{program.model} on {machine.name} at {machine.clock_hz / 1e6:g} MHz, {program.strategy}, "

@@ -1,4 +1,4 @@
-"""Padding: multiply-adds that PEs do for nothing, since the program is one for all of them and tiles are not full."""
+"""Padding: multiply-adds on the empty part of tiles. All PEs run the same program, with a full tile or not."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from wsesim.program.program import Program
 
 @dataclass(frozen=True, slots=True)
 class MultiplyAdds:
-    """`done` by all PEs in one step, of which the model asks for `needed`."""
+    """`done`: by all PEs in one step. `needed`: those that the model needs."""
 
     done: int
     needed: int
@@ -24,9 +24,9 @@ class MultiplyAdds:
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """Tokens that go through the kernels together, the context after them, and those that visit the head.
+    """`tokens` that go through the kernels together; `logits` of them visit the head. `context`: positions after them.
 
-    `contexts`: of each token the positions up to its own.
+    `contexts`: for each token, the positions up to its own.
     """
 
     tokens: int
@@ -36,7 +36,7 @@ class Pass:
 
 
 def multiply_adds_done(program: Program, step: Step) -> MultiplyAdds:
-    """Of the weights' products and of attention's; vector operations on single elements are not counted."""
+    """Multiply-adds of the weights and of attention in one step. Elementwise operations are not counted."""
     done = needed = 0
     for one in _passes(program, step):
         for kernel in program.kernels:
@@ -46,7 +46,7 @@ def multiply_adds_done(program: Program, step: Step) -> MultiplyAdds:
 
 
 def _passes(program: Program, step: Step) -> Iterator[Pass]:
-    """A decode step is one; a prompt has one a chunk, and a token of it attends to itself and those before."""
+    """One pass for a decode step, one for each chunk of a prompt. A token attends to itself and those before it."""
     if step.phase == "decode":
         positions = step.context + 1
         yield Pass(step.tokens, positions, step.tokens, (positions,) * step.tokens)

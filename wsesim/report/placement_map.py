@@ -1,8 +1,8 @@
 """The map of a Program's blocks: rectangles, names, and arrows between them. Needs matplotlib.
 
-An arrow between neighbours crosses their common border; another one is the way of one of the messages. A name is drawn
-where it fits into its block and touches no arrow, in the largest size that does; where none does, it is left out. Sizes
-are those of the picture as it is drawn, so a map may be resized.
+An arrow between neighbours crosses their common border. Any other arrow is the path of one message. A name is drawn in
+the largest size that fits into its block and touches no arrow. If no size fits, it is left out. Sizes are computed when
+the picture is drawn, so a map can be resized.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ INK = "#1a1a1a"
 FONT_SIZES = (9.0, 8.0, 7.0, 6.0, 5.0)
 _SHARES = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 PLACES = tuple(sorted(product(_SHARES, _SHARES), key=lambda place: hypot(place[0] - 0.5, place[1] - 0.5)))
-"""Where in its block a name may stand: shares of the width and height that it leaves free, the middle first."""
-CLEARANCE = 2.6  # points between a name and the line of an arrow, whose head is wider, or its block's border
-REACH = 0.22  # of a block's extent: so far goes a neighbour's arrow into it
+"""Places of a name in its block, as shares of the free width and height; the middle comes first."""
+CLEARANCE = 2.6  # points between a name and an arrow's line or the block's border; an arrow's head is wider
+REACH = 0.22  # of a block's extent: how far an arrow from a neighbour reaches into it
 MOST_REACH = 0.045  # of what is shown
 MESSAGES_TRIED = 9
-WHOLE_AXIS = 0.5  # of an axis of which the blocks span less, only their part is shown
+WHOLE_AXIS = 0.5  # if the blocks span less of an axis, only their part is shown
 
 
 def draw_map(program: Program, axes: Axes) -> None:
-    """Blocks, shaded by the SRAM of their fullest PE; the transfers, and dashed the sampled id's way back."""
+    """Draws the blocks, shaded by the SRAM of their fullest PE, the transfers, and dashed the way of the sampled id."""
     memory = {m.block: m.total_bytes / program.machine.room_bytes for m in program.memory}
     usable, shown = program.machine.usable, _shown(program)
     axes.add_patch(Rectangle((usable.x, usable.y), usable.columns, usable.rows, facecolor="#f2f2f2", edgecolor="none"))
@@ -85,7 +85,7 @@ def _frame(program: Program, axes: Axes, shown: Rect) -> None:
 
 
 def _role(program: Program, block: Block) -> str:
-    """What the stages on a block are, as COLOURS names it: the embedding, the head, both, or layers."""
+    """The key of COLOURS for the stages on a block: the embedding, the head, both, or layers."""
     kinds = {stage.kind for stage in program.stages if stage.block == block.name}
     if kinds & set(LAYER_KINDS):
         return LAYER
@@ -93,12 +93,12 @@ def _role(program: Program, block: Block) -> str:
 
 
 def label_of(block: Block) -> str:
-    """A block's name without what its colour says: layer12 is 12, layer0_29 is 0-29."""
+    """A block's name without the part that its colour shows: layer12 is 12, layer0_29 is 0-29."""
     return re.sub(r"^(\d+)_(\d+)$", r"\1-\2", block.name.removeprefix("layer"))
 
 
 def _shown(program: Program) -> Rect:
-    """The wafer, but of an axis on which the blocks take little room only their part."""
+    """The part of the wafer to show: on an axis where the blocks take little room, only their part."""
     hull, machine = program.blocks[0].rect, program.machine
     for block in program.blocks:
         hull = hull.hull(block.rect)
@@ -116,7 +116,7 @@ def _shown_part(start: int, length: int, whole: int, margin: int) -> tuple[int, 
 
 
 def _tint(colour: str, share: float) -> tuple[float, float, float]:
-    """The colour over white, the deeper the more SRAM is in use."""
+    """The colour mixed with white: the more SRAM in use, the deeper."""
     depth = 0.25 + 0.65 * min(1.0, share)
     red, green, blue = (1 - depth * (1 - part) for part in to_rgb(colour))
     return red, green, blue
@@ -135,7 +135,7 @@ def _legend(program: Program) -> Iterator[Artist]:
 
 
 def _transfer_lines(program: Program, most_reach: float) -> Iterator[list[Point]]:
-    """One line for each pair of blocks and direction; those of neighbours in both directions lie beside each other."""
+    """One line for each pair of blocks and direction. The two directions of neighbours lie side by side."""
     ways = {(t.source, t.target): t for t in program.transfers}
     several = Counter(frozenset(way) for way in ways)
     drawn: Counter[frozenset[str]] = Counter()
@@ -160,7 +160,7 @@ def _feedback_line(program: Program) -> Iterator[tuple[list[Point], bool]]:
 
 
 def _message_line(transfer: Transfer, source: Block, target: Block, others: list[list[Point]]) -> list[Point]:
-    """The way of one message, to the first PE that receives it: of a few, the one farthest from `others`."""
+    """The path of one message to its first receiver: of a few messages, the one farthest from `others`."""
     paths = transfer_paths(transfer, source, target)
     some = [paths[n * (len(paths) - 1) // (MESSAGES_TRIED - 1)] for n in range(MESSAGES_TRIED)]
     lines = [_corners(path, path.first_drop) for path in some]
@@ -168,7 +168,7 @@ def _message_line(transfer: Transfer, source: Block, target: Block, others: list
 
 
 def _distance(line: list[Point], other: list[Point]) -> float:
-    """Between two lines along rows and columns."""
+    """The distance of two lines along rows and columns."""
     return min(
         max(max(min(a[i], b[i]) - max(c[i], d[i]), min(c[i], d[i]) - max(a[i], b[i]), 0.0) for i in (0, 1))
         for a, b in pairwise(line)
@@ -181,13 +181,13 @@ def _centre(block: Block) -> Point:
 
 
 def _corners(path: Path, last_hop: int) -> list[Point]:
-    """Where a message begins, turns and ends, in the middle of PEs."""
+    """The points where a message begins, turns and ends, in the middle of PEs."""
     corners = dict.fromkeys(path.position(hop) for hop in (0, min(path.hops, last_hop), last_hop))
     return [(x + 0.5, y + 0.5) for x, y in corners]
 
 
 def _across_border(source: Rect, target: Rect, share: float, most_reach: float) -> list[Point]:
-    """A line at `share` of the length of the common border; nothing where the blocks have none."""
+    """A line at `share` of the length of the common border; empty if there is none."""
     across = (source.x + source.columns == target.x) - (target.x + target.columns == source.x)
     down = (source.y + source.rows == target.y) - (target.y + target.rows == source.y)
     extents = (source.columns, target.columns) if across else (source.rows, target.rows)
@@ -202,13 +202,13 @@ def _across_border(source: Rect, target: Rect, share: float, most_reach: float) 
 
 
 def _common(a: int, length: int, b: int, other: int, share: float) -> float | None:
-    """A place on what two intervals have in common."""
+    """The point at `share` of the intersection of two intervals; None if it is empty."""
     low, high = max(a, b), min(a + length, b + other)
     return low + share * (high - low) if high > low else None
 
 
 def _arrow(line: list[Point], dashed: bool) -> Iterator[Artist]:
-    """The line's legs; the last one has the head. A white halo sets it off from what is below."""
+    """The segments of the line; the last one has the head. A white halo separates it from the blocks below."""
     halo = [withStroke(linewidth=2.4, foreground="white", alpha=0.8)]
     style = (0, (3, 2)) if dashed else "-"
     if len(line) > 2:
@@ -220,7 +220,7 @@ def _arrow(line: list[Point], dashed: bool) -> Iterator[Artist]:
 
 
 class _Names(Artist):
-    """Every block's name, where it fits and touches no line; decided when the picture is drawn."""
+    """The blocks' names. Their sizes and places are computed when the picture is drawn."""
 
     def __init__(self, blocks: Iterable[Block], lines: list[list[Point]]) -> None:
         super().__init__()
@@ -251,7 +251,7 @@ class _Names(Artist):
     def _candidates(
         self, block: Block, room: Bbox, lines: list[Any], clearance: float, renderer: Any
     ) -> Iterator[tuple[Text, Bbox]]:
-        """The name in every size and place in which it fits, the best first."""
+        """The name in each size and place in which it fits, the best first."""
         figure = self.get_figure()
         assert figure is not None
         for size in FONT_SIZES:
@@ -271,7 +271,7 @@ class _Names(Artist):
 
 
 def _touches(segment: Any, box: Bbox) -> bool:
-    """Whether a straight line of two points has a part inside the box (Liang-Barsky)."""
+    """Whether a segment of two points crosses the box (Liang-Barsky)."""
     (x, y), (dx, dy) = segment[0], segment[1] - segment[0]
     enter, leave = 0.0, 1.0
     for along, distance in ((-dx, x - box.x0), (dx, box.x1 - x), (-dy, y - box.y0), (dy, box.y1 - y)):

@@ -22,10 +22,11 @@ COLOURS = {"compute": "#4878a8", "launch": "#9ecae1", "network": "#e6863b", "wai
 
 
 def draw_placement(program: Program, axes: Axes) -> None:
-    """Blocks on the wafer, shaded by their share of SRAM in use; arrows are the transfers, dashed the id's way.
+    """Draws the blocks on the wafer, shaded by their share of SRAM in use. Arrows are the transfers; the dashed one is
+    the way of the sampled id.
 
-    Only the part of the wafer around the blocks is shown where they take little of it. A block's name is left out
-    where it would not fit, or would touch an arrow.
+    If the blocks take little of the wafer, only the part around them is shown. A block's name is left out if it does
+    not fit, or would touch an arrow.
     """
     from wsesim.report.placement_map import draw_map
 
@@ -33,7 +34,7 @@ def draw_placement(program: Program, axes: Axes) -> None:
 
 
 def draw_shares(reports: Sequence[Report], axes: Axes, positions: Sequence[Any] | None = None) -> None:
-    """Time per token of each report, stacked by what the critical path is made of (microseconds)."""
+    """Draws the time per token of each report in microseconds, stacked by the kinds of the critical path."""
     places = np.arange(len(reports)) if positions is None else np.asarray(positions)
     bottom = np.zeros(len(reports))
     width = 0.8 * float(np.diff(places).min()) if len(reports) > 1 else 0.8
@@ -46,7 +47,7 @@ def draw_shares(reports: Sequence[Report], axes: Axes, positions: Sequence[Any] 
 
 
 def draw_operators(report: Report, axes: Axes, count: int = 12) -> None:
-    """The operators with the largest share of the critical path, by kind (kilocycles)."""
+    """Draws the operators with the largest share of the critical path, by kind, in kilocycles."""
     shares = report.shares[:count][::-1]
     left = np.zeros(len(shares))
     for i, kind in enumerate(KINDS):
@@ -59,7 +60,7 @@ def draw_operators(report: Report, axes: Axes, count: int = 12) -> None:
 
 
 def draw_utilisation(program: Program, step: Step, axes: Axes) -> None:
-    """Share of the step's cycles in which tasks hold each PE (black: the PE belongs to no block)."""
+    """Draws, for each PE, the share of the step in which tasks hold it. A black PE belongs to no block."""
     machine = program.machine
     busy = wafer_busy_cycles(pieces_of(step.runs), machine.columns, machine.rows) / step.cycles * 100
     image = axes.imshow(_only_blocks(program, busy), cmap="viridis", vmin=0, interpolation="nearest", aspect="equal")
@@ -68,7 +69,7 @@ def draw_utilisation(program: Program, step: Step, axes: Axes) -> None:
 
 
 def draw_links(program: Program, step: Step, axes: Axes) -> None:
-    """Wavelets that leave each PE's router in a step, on the busiest of its four links (logarithmic)."""
+    """Draws, for each router, the wavelets of a step on the busiest of its four links. The scale is logarithmic."""
     from matplotlib.colors import LogNorm
 
     machine = program.machine
@@ -85,7 +86,7 @@ def draw_links(program: Program, step: Step, axes: Axes) -> None:
 
 
 def draw_tasks(step: Step, where: Rect, axes: Axes) -> None:
-    """Tasks of the PEs in `where` while a step has work for them, one row a PE, coloured by their operator."""
+    """Draws the tasks of a step on the PEs in `where`: one row for each PE, coloured by operator."""
     spans = task_spans(pieces_of(step.runs), where)
     for number, label in enumerate(dict.fromkeys(span.label for span in spans)):
         own = [s for s in spans if s.label == label]
@@ -109,7 +110,7 @@ def _only_blocks(program: Program, values: NDArray[np.float64]) -> NDArray[np.fl
 
 
 def _frame(program: Program, axes: Axes, title: str) -> None:
-    """Shows the part of the wafer where blocks are."""
+    """Limits the axes to the part of the wafer with blocks."""
     hull = program.blocks[0].rect
     for block in program.blocks:
         hull = hull.hull(block.rect)

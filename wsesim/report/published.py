@@ -1,4 +1,4 @@
-"""Published measurements of others, as rows: `measurements.json` beside this file holds them with their sources."""
+"""Published measurements, read from `measurements.json` beside this file, which states their sources."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """One published figure. `workload` says what was measured, as the source does; `value` is a number or a table."""
+    """One published figure. `workload` describes it in the source's terms; `value` is a number or a table."""
 
     table: str
     source: str
@@ -22,7 +22,7 @@ class Measurement:
     unit: str
 
     def of(self, key: str) -> Any:
-        """One word of the workload, None where it is not said."""
+        """One entry of the workload; None if the source does not state it."""
         return dict(self.workload).get(key)
 
     def says(self) -> str:

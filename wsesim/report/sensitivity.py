@@ -1,9 +1,9 @@
-"""Sensitivity: how the cycles of a run move with each constant of the machine, by running it again.
+"""Sensitivity: how the cycles of a run change with each constant of the machine. Each constant takes another run.
 
-The Program stays as it was compiled; its machine has one number that is 10 % higher: a fraction exactly, an integer by
-at least one. An elasticity is the change of the cycles in per cent over that of the constant in per cent: 1 if all of
-the time is spent on it, 0 if the run does not use it or uses it only while it waits for something else, negative for
-rates.
+The Program stays the same. One number of its machine is raised by 10 %; an integer is raised by at least 1. The
+elasticity is the change of the cycles in per cent, over the change of the constant in per cent. It is 1 if the constant
+accounts for all of the time. It is 0 if the run does not use the constant, or only while it waits for something else.
+It is negative for rates.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from wsesim.progress import working
 
 STEP = Fraction(11, 10)
 
-Number = Any  # an int or a Fraction, as the field has it: what is raised stays of its type
+Number = Any  # an int or a Fraction; raising keeps the type
 
 
 @dataclass(frozen=True, slots=True)
 class Elasticity:
-    """What raising `constant` from `value` to `raised` did to the cycles."""
+    """The cycles before and after `constant` was raised from `value` to `raised`."""
 
     constant: str
     value: Fraction
@@ -35,7 +35,7 @@ class Elasticity:
 
     @property
     def elasticity(self) -> Fraction | None:
-        """Per cent of cycles per per cent of the constant; None for a constant of 0, of which there is no per cent."""
+        """Per cent of the cycles per per cent of the constant; None for a constant of 0."""
         if not self.value:
             return None
         return Fraction(self.raised_cycles - self.cycles, self.cycles) / (self.raised / self.value - 1)
@@ -51,14 +51,14 @@ class Elasticity:
 
 
 def run_count(machine: Machine) -> int:
-    """Runs that `sensitivity` makes."""
+    """The number of runs of `sensitivity`."""
     return 1 + sum(1 for _ in _changes(machine))
 
 
 def sensitivity(machine: Machine, cycles_of: Callable[[Machine], int]) -> tuple[Elasticity, ...]:
-    """Every constant that is part of timing, those that move the cycles most first.
+    """The elasticity of every constant of timing, the largest first.
 
-    `cycles_of` runs whatever is asked about on a machine.
+    `cycles_of` runs the step on a machine and returns its cycles.
     """
     changes, found = tuple(_changes(machine)), []
     with working("sensitivity", len(changes) + 1, "run") as work:
@@ -69,7 +69,7 @@ def sensitivity(machine: Machine, cycles_of: Callable[[Machine], int]) -> tuple[
 
 
 def _changes(machine: Machine) -> Iterator[tuple[str, Number, Number, Machine]]:
-    """Field, value and raised value of each constant, and the machine that has it raised."""
+    """Field, value and raised value of each constant, and the machine with the raised value."""
     values = values_of(machine)
     for path, value in values.items():
         if path.endswith("_cycles") or path.startswith(("fabric.", "op.")):
@@ -78,7 +78,7 @@ def _changes(machine: Machine) -> Iterator[tuple[str, Number, Number, Machine]]:
 
 
 def _raised(value: Number) -> Number:
-    """10 % more, an integer by at least one."""
+    """The value plus 10 %; an integer rises by at least 1."""
     if isinstance(value, Fraction):
         return value * STEP if value else Fraction(1)
     return value + max(1, value // 10)

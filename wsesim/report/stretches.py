@@ -1,6 +1,6 @@
-"""Stretches of the critical path, grouped by operator and kind: where a step's time goes, and where the worst of it is.
+"""Stretches of the critical path, grouped by operator and kind: where a step's time goes.
 
-A stretch is a run of neighbouring steps of one segment, operator and kind.
+A stretch is a sequence of neighbouring steps of one segment, operator and kind.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ class Stretches:
 
 
 def operator_of(step: PathStep) -> str:
-    """Sending and receiving between blocks are one operator, the transfer; the id's way back another."""
+    """The operator of a step. `transfer` covers sending and receiving; `feedback` is the way of the id back."""
     if step.segment == "feedback":
         return "feedback"
     return "transfer" if step.label in ("send", "receive") else step.label
 
 
 def stretches(path: tuple[PathStep, ...]) -> tuple[Stretches, ...]:
-    """The groups, those of most cycles first; of equally long stretches the first one is named."""
+    """The groups, most cycles first. Of equally long stretches, a group names the first."""
     found: dict[tuple[str, str], Stretches] = {}
     for (segment, operator, kind), group in groupby(path, key=lambda s: (s.segment, operator_of(s), s.kind)):
         steps = list(group)

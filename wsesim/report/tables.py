@@ -1,4 +1,4 @@
-"""A Report for people: the tables that the command line and `print(report)` show, and a notebook's shorter ones."""
+"""The tables of a report: as the command line and `print(report)` show them, and shorter ones for notebooks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ GROUPS_SHOWN = 12
 
 
 def report_text(report: StepFigures, groups: int = GROUPS_SHOWN) -> str:
-    """The whole report: figures, bounds, operators, stretches of the critical path by operator and kind."""
+    """All tables as text: figures, bounds, operators, and stretches of the critical path."""
     return text_of(_tables(report, groups))
 
 
@@ -61,7 +61,7 @@ def _headroom(report: StepFigures) -> tuple[str, str, str]:
 
 
 def _bounds(report: StepFigures) -> tuple[Table, Table]:
-    """Cycles, and their share of what the run took."""
+    """The bounds in cycles, and as shares of the simulated cycles."""
     here, anywhere = report.bounds, report.machine_bounds
 
     def row(name: str, cycles: int) -> tuple[str, str, str]:
@@ -97,7 +97,7 @@ def _operators(report: StepFigures) -> Table:
 
 
 def _stretches(report: StepFigures, groups: int) -> Table:
-    """Of each operator and kind: how many stretches, their cycles, and the longest one."""
+    """For each operator and kind: the number of stretches, their cycles, and the longest one."""
     found = stretches(report.path)
     shown = found[:groups]
     rows = [("operator", "kind", "stretches", "cycles", "longest", "at cycle", "segment", "from PE", "to PE")]
@@ -122,7 +122,7 @@ def _congestion(report: StepFigures, free_cycles: int) -> Table:
 
 
 def _flow(report: StepFigures, flow: Flow) -> Table:
-    """The steady state: distance of tokens at the output, and the block that works longest for one."""
+    """The steady state: the time between two tokens at the output, and the busiest block."""
     rows = [
         (name, f"{float(cycles):,.1f} cycles", si_seconds(float(cycles) / report.clock_hz))
         for name, cycles in (("period", flow.period_cycles), ("latency", flow.latency_cycles))
@@ -145,7 +145,7 @@ def _flow(report: StepFigures, flow: Flow) -> Table:
 
 
 def _sensitivity(found: tuple[Elasticity, ...]) -> Table:
-    """Constants by the size of their elasticity; those that moved nothing in one line."""
+    """The constants by elasticity; those that change no cycle are listed in one line."""
     rows = [("constant", "from", "to", "cycles", "elasticity")]
     for e in (e for e in found if e.raised_cycles != e.cycles):
         size = "-" if e.elasticity is None else f"{float(e.elasticity):+.4f}"

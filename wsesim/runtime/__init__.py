@@ -1,1 +1,1 @@
-"""Runtime: a request's way through the simulated wafer, on a virtual clock. Joins execute and engine."""
+"""Runtime: requests on a simulated wafer. A Scheduler times them in cycles; a TokenLoop generates their text."""

@@ -1,4 +1,4 @@
-"""What the runtime asks of its parts, so that it needs neither a model library nor a particular engine."""
+"""The interfaces that the runtime needs of tokenizers, of arithmetic and of the engine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class TextStream(Protocol):
-    """Text of ids that come one by one; never part of a character."""
+    """Text of ids that come one by one, in whole characters."""
 
     def push(self, token_id: int) -> str: ...
 
@@ -21,7 +21,7 @@ class TextStream(Protocol):
 
 
 class Tokenizer(Protocol):
-    """Text to ids and back, by a model's own rules. `piece`: the bytes of one id."""
+    """From text to ids and back. `piece`: the bytes of one id."""
 
     @property
     def eos_ids(self) -> frozenset[int]: ...
@@ -36,7 +36,7 @@ class Tokenizer(Protocol):
 
 
 class Arithmetic(Protocol):
-    """Real numbers: `wsesim.execute.Executor`. A sequence is one text's KV cache."""
+    """Computes logits, as `wsesim.execute.executor.Executor` does. A sequence is the KV cache of one text."""
 
     def new_sequence(self) -> Any: ...
 
@@ -48,7 +48,7 @@ class Arithmetic(Protocol):
 
 
 class StepCycles(Protocol):
-    """Cycles of one step: in all, to its logits, and those before another sequence's step can follow it."""
+    """Cycles of one step: in all, until its logits, and until a step of another sequence can follow it."""
 
     @property
     def cycles(self) -> int: ...
@@ -61,7 +61,7 @@ class StepCycles(Protocol):
 
 
 class Cycles(Protocol):
-    """Modelled time: `wsesim.toolchain.kept_steps.KeptSteps` over `wsesim.engine.steps.timing.Timing`."""
+    """The cycles of steps, as `wsesim.toolchain.kept_steps.KeptSteps` gives them."""
 
     def prefill(self, tokens: int, candidates: int) -> StepCycles: ...
 

@@ -1,10 +1,13 @@
-"""StopFilter: text up to the first stop sequence, holding back what may still become one."""
+"""StopFilter: passes text on up to the first stop sequence."""
 
 from __future__ import annotations
 
 
 class StopFilter:
-    """Feeds text through; `stopped` once a stop sequence was seen. Nothing of it is ever released."""
+    """Passes text on. It holds back text that may be the beginning of a stop sequence.
+
+    `stopped` is True after a stop sequence. No part of a stop sequence is ever released.
+    """
 
     def __init__(self, stop: tuple[str, ...]) -> None:
         self._stop = stop
@@ -12,7 +15,7 @@ class StopFilter:
         self.stopped = False
 
     def push(self, text: str) -> str:
-        """What can be released now."""
+        """Adds `text`. Returns the text that can be released now."""
         if self.stopped:
             return ""
         self._held += text
@@ -24,11 +27,11 @@ class StopFilter:
         return self._release(len(self._held) - held)
 
     def flush(self) -> str:
-        """What was held back in vain."""
+        """Returns the text that is still held back, at the end."""
         return "" if self.stopped else self._release(len(self._held))
 
     def _overlap(self, stop: str) -> int:
-        """Characters at the end that begin `stop`."""
+        """Number of held characters at the end that may begin `stop`."""
         return next((n for n in range(len(stop) - 1, 0, -1) if self._held.endswith(stop[:n])), 0)
 
     def _release(self, count: int, keep: str | None = None) -> str:

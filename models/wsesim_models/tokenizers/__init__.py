@@ -27,9 +27,9 @@ _BESIDE_WEIGHTS = ("tokenizer.json", "tokenizer.model", "original/tokenizer.mode
 
 
 def open_tokenizer(path: str | Path) -> Tokenizer:
-    """The tokenizer that `path` is, or that lies in the folder `path`, or beside the weights `path`.
+    """The tokenizer at `path`: the file itself, one in the folder, or one beside the weights.
 
-    Raises MissingTokenizerError where there is none, InvalidFileError for what cannot be read.
+    Raises MissingTokenizerError if there is none, InvalidFileError for a file that cannot be read.
     """
     path = Path(os.path.expanduser(path))
     if not os.path.exists(path):

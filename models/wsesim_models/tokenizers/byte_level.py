@@ -1,4 +1,4 @@
-"""GPT-2's printable alphabet for bytes, in which byte-level vocabularies are written."""
+"""GPT-2's alphabet: byte-level vocabularies write each byte as a printable character."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _BYTE_OF = _alphabet()
 
 
 def bytes_of(token: str) -> bytes:
-    """The bytes that a vocabulary entry stands for; one outside the alphabet stands for its own text."""
+    """The bytes of a vocabulary entry. An entry with characters outside the alphabet stands for its own UTF-8."""
     try:
         return bytes(_BYTE_OF[character] for character in token)
     except KeyError:

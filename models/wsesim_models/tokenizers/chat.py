@@ -1,4 +1,4 @@
-"""A chat's text, by the template that a model's files bring."""
+"""Chat templates: they turn the messages of a chat into the text that the model continues."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ MOST_TEMPLATE_CHARACTERS = 1 << 16
 
 @dataclass(frozen=True, slots=True)
 class ChatTemplate:
-    """A Jinja template as transformers run it; `bos_token` and `eos_token` are what it may name."""
+    """A Jinja template, as in transformers. It may use the variables `bos_token` and `eos_token`."""
 
     source: str
     bos_token: str
     eos_token: str
 
     def render(self, messages: Sequence[Mapping[str, str]]) -> str:
-        """The text up to where the assistant answers.
+        """The text up to the assistant's answer.
 
-        Raises ChatTemplateError for what the template refuses, and for a template that is wrong or asks for too much.
+        Raises ChatTemplateError if the template refuses the messages, is wrong, or computes too much.
         """
         from wsesim_models.tokenizers.sandbox import rendered
 
@@ -35,13 +35,13 @@ class ChatTemplate:
                 eos_token=self.eos_token,
                 add_generation_prompt=True,
             )
-        except Exception as error:  # a template is a program: it can fail in any way
+        except Exception as error:  # a template is a program, which can fail in any way
             reason = " ".join(str(error).split())[:200] or type(error).__name__
             raise ChatTemplateError(f"the model's chat template refuses these messages: {reason}") from None
 
 
 def chat_template(where: Path, source: str, bos_token: str, eos_token: str) -> ChatTemplate:
-    """The template that lies in the file `where`. Raises InvalidFileError for one that is far too long."""
+    """The template from the file `where`. Raises InvalidFileError if it is far too long."""
     if len(source) > MOST_TEMPLATE_CHARACTERS:
         raise InvalidFileError(
             f"{where}: the chat template has {len(source)} characters, expected at most {MOST_TEMPLATE_CHARACTERS}"

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import tokenizers
 
 PRE_TOKENIZERS = ("smollm", "llama-bpe", "llama3", "llama-v3")
-"""Names of pre-tokenizers that are known; the last three are one."""
+"""Known names of pre-tokenizers. The last three mean the same one."""
 
 _CONTROL, _USER_DEFINED = 3, 4
 _END_KEYS = ("eos_token_id", "eot_token_id", "eom_token_id")

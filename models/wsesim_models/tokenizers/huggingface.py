@@ -25,8 +25,8 @@ _BEGINNINGS = ("<|begin_of_text|>", "<|im_start|>")
 def open_huggingface(path: str | Path) -> Tokenizer:
     """The tokenizer of a tokenizer.json.
 
-    BOS: `bos_token` of tokenizer_config.json, else of config.json, else the well-known name. It is added if
-    `add_bos_token` says so or, that being absent, if the file's own post-processor does.
+    BOS is `bos_token` of tokenizer_config.json, else that of config.json, else a token with a well-known name. It is
+    added to texts if `add_bos_token` says so. Without that entry, it is added if the file's own post-processor adds it.
     Raises InvalidFileError for a damaged file and for a vocabulary that is not byte-level.
     """
     path = Path(path)
@@ -53,7 +53,7 @@ def wrap(
     by_id = {token_id: bytes_of(token) for token, token_id in ids.items()}
     by_id |= {token_id: b"" if token.special else token.content.encode() for token_id, token in added.items()}
 
-    # A batch of one: unlike `encode` it lets other threads run meanwhile. Nothing is to be done in parallel.
+    # A batch of one lets other threads run meanwhile, which `encode` does not. There is nothing to do in parallel.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
     def split(text: str) -> list[int]:
@@ -79,7 +79,7 @@ def _read(path: Path) -> tuple[tokenizers.Tokenizer, str | None]:
     check_parts(path, entries)
     with refused_by("tokenizers", path):
         backend = tokenizers.Tokenizer.from_str(text.decode())
-        # Files keep whatever lengths their maker trained with. BOS is added here, if at all.
+        # Files may have limits of length from training. BOS is added by our Tokenizer, if at all.
         backend.no_truncation()
         backend.no_padding()
         backend.post_processor = None
@@ -87,7 +87,7 @@ def _read(path: Path) -> tuple[tokenizers.Tokenizer, str | None]:
 
 
 class _Beside:
-    """What the files beside a tokenizer.json say of its first and last tokens."""
+    """The entries about BOS, EOS and the chat template in the files beside a tokenizer.json."""
 
     def __init__(self, folder: Path, special: dict[str, int]) -> None:
         from wsesim_models.schemas import SpecialIds, TokenizerConfig
@@ -127,6 +127,6 @@ class _Beside:
 
 
 def _json(path: Path, schema: type[T]) -> T:
-    """The file's entries, or those of an empty one where there is none."""
+    """The file's entries; the defaults if there is no such file."""
     entries = parsed(read(path, "a JSON file", MOST_JSON_BYTES), str(path)) if os.path.exists(path) else {}
     return checked(str(path), schema, entries)

@@ -1,7 +1,7 @@
-"""The parts of a tokenizer.json that act on texts: which of them are run here.
+"""The parts of a tokenizer.json that change texts, and which of them may run.
 
-A part of the `tokenizers` package may make a text longer, and a sequence of such parts makes it longer by a power of
-their number. Byte-level vocabularies need none of these, but the one step that writes bytes as characters.
+Some parts of the `tokenizers` package make a text longer. A sequence of them lengthens it exponentially. Byte-level
+vocabularies need no such part but ByteLevel, which writes bytes as characters.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _LISTS = ("normalizers", "pretokenizers", "processors")
 
 
 def check_parts(path: Path, entries: dict[str, Any]) -> None:
-    """Raises InvalidFileError for a part that is not run here."""
+    """Raises InvalidFileError for a part that may not run."""
     for kind in _kinds(path, "normalizer", entries.get("normalizer")):
         _require(path, "normalizer", kind, _NORMALIZERS)
     pre_tokenizers = [*_kinds(path, "pre_tokenizer", entries.get("pre_tokenizer"))]
@@ -46,9 +46,9 @@ def check_parts(path: Path, entries: dict[str, Any]) -> None:
 
 
 def first_added(path: Path, entries: dict[str, Any]) -> str | None:
-    """The token that the file's post-processor puts before a text, None where it puts none there.
+    """The token that the file's post-processor puts before a text; None if there is none.
 
-    It is read, not run: a template may repeat a text, or name tokens that are not there.
+    The post-processor is read but not run: its template may repeat a text, or name unknown tokens.
     """
     token = None
     for part in _leaves(path, "post_processor", entries.get("post_processor")):

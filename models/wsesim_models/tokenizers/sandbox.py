@@ -1,8 +1,8 @@
-"""Jinja with an end: a template runs in Jinja's sandbox, and what it does is counted.
+"""Jinja with limits: a template runs in Jinja's sandbox, and its steps are counted.
 
-Each turn of a loop, call and operator costs `_STEP_COST`, and each text or list that it makes its length; at
-`MOST_COST` the template is stopped. Filters and functions that multiply a text by a number are left out. Not counted is
-what the other filters make of one value.
+Each turn of a loop, each call and each operator costs `_STEP_COST`; each text or list that it makes costs its length.
+At `MOST_COST` the template is stopped. Filters and functions that multiply a text by a number are removed. The work of
+the other filters on one value is not counted.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class _Environment(ImmutableSandboxedEnvironment):
         self.globals["raise_exception"] = _refuse
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
-        """The template, with the values of its loops and the parts of each `a ~ b` sent through filters that count."""
+        """The template, with filters that count inserted into its loops and into each `a ~ b`."""
         template = super()._parse(source, name, filename)
         for loop in template.find_all(nodes.For):
             if loop.recursive:
@@ -93,7 +93,7 @@ class _Environment(ImmutableSandboxedEnvironment):
 
 
 def _check_method(name: str, owner: str | bytes, arguments: list[Any]) -> None:
-    """Refuses what would make a text much longer than what it is made of."""
+    """Raises TemplateError for a call that would make a text much longer than its inputs."""
     if any(isinstance(value, int) and abs(value) > _MOST_ARGUMENT for value in arguments):
         raise TemplateError(f"{name} is called with a number beyond {_MOST_ARGUMENT}")
     if name.startswith("format") and _WIDE_FORMAT.search(str(owner)):

@@ -19,9 +19,11 @@ _END_OF_GENERATION = ("<|endoftext|>", "<|im_end|>", "<|end_of_text|>", "<|eot_i
 class Tokenizer:
     """A byte-level vocabulary.
 
-    `split` is the model's rule from text to ids, special tokens in the text included, without BOS;
-    `pieces` are the bytes of each id, empty for special tokens and holes. With `add_bos`, `bos_id` precedes
-    every encoded text. Generation ends at any of `eos_ids`. `chat` is the template of the model's chats, if it has one.
+    split: the model's rule from text to ids, without BOS. It also finds special tokens in the text.
+    pieces: the bytes of each id; empty for special tokens and unused ids.
+    add_bos: whether `bos_id` comes before every encoded text.
+    eos_ids: generation ends at any of them.
+    chat: the model's chat template, if it has one.
     """
 
     split: Callable[[str], list[int]] = field(repr=False)
@@ -38,11 +40,11 @@ class Tokenizer:
 
     @cached_property
     def longest_piece(self) -> int:
-        """The most characters that one token can stand for; special tokens in a text count by their names."""
+        """The most characters that one token can stand for. In a text, a special token is written by its name."""
         return max(64, *map(len, self.pieces))
 
     def encode(self, text: str) -> list[int]:
-        """Ids of `text`; a surrogate without its partner counts as U+FFFD.
+        """Ids of `text`. A lone surrogate counts as U+FFFD.
 
         Bytes that the vocabulary lacks are lost, as in the model's own tokenizer (SmolLM2 lacks 21).
         """
@@ -50,14 +52,14 @@ class Tokenizer:
         return start + self.split(_without_lone_surrogates(text))
 
     def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> list[int] | None:
-        """Ids of a chat up to where the assistant answers, None without a template, which itself says where BOS goes.
+        """Ids of a chat up to the assistant's answer; None without a chat template. The template places BOS.
 
-        Messages have a `role` and a `content`. Raises ChatTemplateError for what the template refuses.
+        Messages have a `role` and a `content`. Raises ChatTemplateError if the template refuses them.
         """
         return None if self.chat is None else self.split(_without_lone_surrogates(self.chat.render(messages)))
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Text of `ids`; special tokens and ids outside the vocabulary are silent, broken UTF-8 is U+FFFD."""
+        """Text of `ids`. Special tokens and unknown ids have no text; broken UTF-8 becomes U+FFFD."""
         return b"".join(map(self.piece, ids)).decode("utf-8", "replace")
 
     def piece(self, token_id: int) -> bytes:
@@ -70,7 +72,7 @@ class Tokenizer:
 
 
 class TextStream:
-    """Text as ids come, never part of a character: all pushes and the flush make `decode` of all ids."""
+    """Text of ids that come one by one, in whole characters. All pushes and the flush make `decode` of all ids."""
 
     def __init__(self, piece: Callable[[int], bytes]) -> None:
         self._piece = piece
@@ -81,22 +83,22 @@ class TextStream:
         return self._decoder.decode(self._piece(token_id))
 
     def flush(self) -> str:
-        """What an unfinished character leaves: U+FFFD or nothing."""
+        """The rest: U+FFFD for an unfinished character, or nothing."""
         return self._decoder.decode(b"", final=True)
 
 
 def end_ids(special: Mapping[str, int], declared: Iterable[int]) -> frozenset[int]:
-    """Ids that end generation: those that the model's files declare, and the well-known ones it has.
+    """Ids that end generation: those that the model's files declare, and its tokens with well-known names.
 
-    Chat models declare one of theirs at most; the others end a text just the same.
+    Chat models declare at most one of their end tokens. The others end a text too.
     """
     return frozenset(declared) | {special[name] for name in _END_OF_GENERATION if name in special}
 
 
 def check_ids(path: Path, ids: Mapping[str, int], bos_id: int | None) -> None:
-    """The ids of tokens by their texts leave no more holes than there are tokens, and BOS is one of them.
+    """Raises InvalidFileError if more ids are unused than used, or if BOS is beyond the highest id.
 
-    Raises InvalidFileError for others: what is made for each id up to the highest would be as large as that id.
+    Tables have an entry for each id up to the highest, so a huge id would make them huge.
     """
     beyond = 2 * len(ids)
     wrong = next((token for token, token_id in ids.items() if not 0 <= token_id < beyond), None)
@@ -109,7 +111,7 @@ def check_ids(path: Path, ids: Mapping[str, int], bos_id: int | None) -> None:
 
 
 def pieces_of(by_id: Mapping[int, bytes]) -> tuple[bytes, ...]:
-    """The bytes of ids 0, 1, .. up to the highest; holes are empty. `check_ids` comes first."""
+    """The bytes of ids 0, 1, .. up to the highest; empty for unused ids. Call `check_ids` first."""
     return tuple(by_id.get(token_id, b"") for token_id in range(max(by_id, default=-1) + 1))
 
 

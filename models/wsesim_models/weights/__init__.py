@@ -28,18 +28,20 @@ __all__ = [
 
 
 class Weights(WeightStore, Protocol):
-    """What every store here offers beyond `WeightStore`."""
+    """The interface of all stores here: a WeightStore with `raw`, `load` and `fingerprint`."""
 
     def raw(self, name: str) -> tuple[str, RawArray]:
-        """One tensor as it is stored: ("f32" | "f16" | "bf16", its float32, float16 or uint16 array).
+        """One stored tensor: ("f32" | "f16" | "bf16", its float32, float16 or uint16 array).
 
-        A view of the mapped file where the file's order is the model's; float32 where it is quantised.
+        It is a view of the mapped file if the file's order is the model's. A quantised tensor becomes float32.
         """
         ...
 
     def fingerprint(self) -> str:
-        """Hash of every tensor's name, type and shape and of a few of its bytes: cheap, and the same
-        wherever the file lies. Two files that differ only in bytes that were not looked at share it."""
+        """Hash of each tensor's name, type, shape and a few of its bytes. It does not depend on the file's path.
+
+        Two files that differ only in other bytes have the same hash.
+        """
         ...
 
     def load(self, name: str) -> NDArray[np.float32]: ...
@@ -48,7 +50,7 @@ class Weights(WeightStore, Protocol):
 def open_weights(path: str | Path) -> Weights:
     """The tensors at `path`: a .gguf or .safetensors file, an index of shards, or a folder with one of these.
 
-    Raises MissingWeightsError where there is nothing, InvalidFileError for what cannot be read.
+    Raises MissingWeightsError if there are none, InvalidFileError for a file that cannot be read.
     """
     path = Path(os.path.expanduser(path))
     if not os.path.exists(path):

@@ -1,4 +1,4 @@
-"""Weights that are in memory already, and what all stores share."""
+"""Weights in memory, and functions that all stores share."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class ArrayWeights:
 
 
 def widen(dtype: str, values: RawArray) -> NDArray[np.float32]:
-    """A raw array as float32, exactly; a float32 array is returned as it is."""
+    """A raw array as float32, exactly. A float32 array is returned itself."""
     if dtype != "bf16":
         return values.astype(np.float32, copy=False)
     wide = values.astype(np.uint32)
@@ -46,8 +46,10 @@ def widen(dtype: str, values: RawArray) -> NDArray[np.float32]:
 
 
 def fingerprint(tensors: Iterable[tuple[str, str, tuple[int, ...], RawArray]]) -> str:
-    """Hex hash over (name, type, shape, stored array) in the order of the names; a kilobyte is read of
-    the start, the middle and the end of each."""
+    """Hex hash over (name, type, shape, stored array) in the order of the names.
+
+    Of each array, a kilobyte at the start, in the middle and at the end is read.
+    """
     digest = hashlib.sha256()
     for name, dtype, shape, values in sorted(tensors, key=lambda tensor: tensor[0]):
         digest.update(f"{name} {dtype} {shape}\n".encode())

@@ -1,4 +1,4 @@
-"""Do these weights belong to this model? Asked before any arithmetic."""
+"""Checks that weights belong to a model, before any arithmetic."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _HEAD, _EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
 
 
 def check_weights(store: Weights, config: LlamaConfig) -> None:
-    """Every parameter of `config` is there in its shape, and nothing else that would change the result.
+    """Raises MismatchError unless every parameter of `config` is there in its shape, and no other tensor that counts.
 
-    Raises MismatchError that lists what is missing, of another shape, or not part of the model.
+    The error lists tensors that are missing, of another shape, or not part of the model.
     """
     problems = [*_problems(store, config)]
     if problems:
@@ -43,7 +43,7 @@ def _problems(store: Weights, config: LlamaConfig) -> Iterator[str]:
 
 
 def _harmless(name: str, store: Weights) -> bool:
-    """Rotation tables say nothing new; a head stored beside a tied embedding is its copy."""
+    """Whether an extra tensor changes nothing: RoPE's table, or a head that is a copy of the tied embedding."""
     return name.endswith("rotary_emb.inv_freq") or (name == _HEAD and _is_copy(store))
 
 

@@ -97,7 +97,7 @@ class GGUFWeights:
         from gguf.quants import dequantize
 
         rows = self._stored(tensor).reshape(*tensor.shape[:-1], -1)
-        with np.errstate(all="ignore"):  # a damaged scale may be NaN or infinite, as a plain weight may
+        with np.errstate(all="ignore"):  # a damaged scale may be NaN or infinite
             return np.asarray(dequantize(rows, _kind(tensor)), np.float32)
 
     def _in_order(self, name: str, values: RawArray) -> RawArray:
@@ -105,20 +105,20 @@ class GGUFWeights:
         return values if heads is None else _unpermuted(values, heads)
 
     def _rotated_heads(self, name: str) -> int | None:
-        """How many heads of rows the tensor has that llama.cpp stores in another order, None for all other tensors."""
+        """Heads of a tensor whose rows llama.cpp stores in another order; None for all other tensors."""
         if name.endswith("q_proj.weight"):
             return self._heads
         return self._kv_heads if name.endswith("k_proj.weight") else None
 
 
 def _unpermuted(values: RawArray, heads: int) -> RawArray:
-    """Rows of q and k from llama.cpp's interleaved rotation back to half-split: 0, 2, 4, .. | 1, 3, 5, .."""
+    """Rows of q and k, reordered from llama.cpp's interleaved rotation to half-split: 0, 2, 4, .. | 1, 3, 5, .."""
     pairs = values.reshape(heads, values.shape[0] // heads // 2, 2, -1)
     return pairs.swapaxes(1, 2).reshape(values.shape)
 
 
 def _huggingface_name(name: str) -> str:
-    """The tensor's Hugging Face name, or its own where there is none (then `check_weights` reports it)."""
+    """The tensor's Hugging Face name, or its own if there is none; `check_weights` then reports it."""
     layer = re.fullmatch(r"blk\.(\d+)\.(\w+)\.(weight|bias)", name)
     if layer and layer[2] in _LAYER_NAMES:
         return f"model.layers.{layer[1]}.{_LAYER_NAMES[layer[2]]}.{layer[3]}"

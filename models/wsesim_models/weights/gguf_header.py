@@ -1,7 +1,7 @@
-"""The front of a GGUF file: its metadata, and where each tensor lies.
+"""The header of a GGUF file: its metadata, and where each tensor lies.
 
-Read here rather than by the `gguf` package's reader because that takes seconds over a vocabulary and does not
-say what a truncated file lacks; the quantised formats themselves stay the package's.
+The reader of the `gguf` package takes seconds for a vocabulary, and does not say what a truncated file lacks. So the
+header is read here. The package dequantises.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ _VERSIONS = (2, 3)
 _MOST_DIMENSIONS = 4
 _MOST_NESTED_ARRAYS = 4
 _MOST_HEADER_BYTES = 32 << 20
-"""Twice that of the largest vocabulary: a header becomes Python objects of many times its size."""
+"""Twice the largest vocabulary. A limit is needed: the Python objects of a header are many times larger."""
 
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True, slots=True)
 class GGUFTensor:
-    """A tensor as the file describes it: `shape` outermost first, `offset` from the beginning of the file."""
+    """One tensor. `shape` has the outermost dimension first; `offset` counts from the beginning of the file."""
 
     name: str
     type_number: int
@@ -49,8 +49,8 @@ class GGUFTensor:
 class GGUFHeader:
     """Metadata by key (numbers, strings, lists of them) and tensors by name.
 
-    `integer`, `number`, `text` and their like return one metadatum. They raise InvalidFileError where its type is
-    another, and where it is absent and no `default` is given. A metadatum that is absent may be None by default.
+    `integer`, `number`, `text`, ... return one metadatum, or the `default` if it is absent. They raise InvalidFileError
+    if it has another type, or if it is absent and there is no default.
     """
 
     file: MappedFile
@@ -78,7 +78,7 @@ class GGUFHeader:
         return self._of(key, "a list of strings", _is_texts, ())
 
     def integers(self, key: str) -> list[int]:
-        """A list of integers, empty where the file has none."""
+        """A list of integers; empty if the file has none."""
         return self._of(key, "a list of integers", _is_integers, ([],))
 
     def _of(self, key: str, words: str, is_right: Callable[[object], TypeGuard[K]], default: tuple[T, ...]) -> K | T:
@@ -123,7 +123,7 @@ def _is_integers(value: object) -> TypeGuard[list[int]]:
 
 
 def read_header(path: str | Path) -> GGUFHeader:
-    """Everything before the tensors' data, read once for the model, its weights and its tokenizer.
+    """The header. The model, its weights and its tokenizer share one reading of it.
 
     Raises InvalidFileError for another kind of file, an unread version, or a file that ends too early.
     """
@@ -132,7 +132,7 @@ def read_header(path: str | Path) -> GGUFHeader:
 
 @lru_cache(maxsize=4)
 def _read(file: MappedFile) -> GGUFHeader:
-    """The header of the file as it is at that time."""
+    """The header of a file with this identity."""
     name = file.path.name
     cursor = _Cursor(name, file.array(np.uint8, 0, (min(file.size_bytes, _MOST_HEADER_BYTES),)).data)
     if bytes(cursor.take(4)) != b"GGUF":
@@ -161,7 +161,7 @@ def _read(file: MappedFile) -> GGUFHeader:
 
 
 class _Cursor:
-    """Reads forward through the file's bytes. Raises InvalidFileError that says what was being read."""
+    """Reads the file's bytes one after the other. Its InvalidFileErrors name the entry that was being read."""
 
     def __init__(self, file_name: str, data: memoryview) -> None:
         self._file_name = file_name
@@ -188,7 +188,7 @@ class _Cursor:
         return name, self.scalar("<I"), shape, self.scalar("<Q")
 
     def times(self, count: int, what: str) -> range:
-        """As many turns as the file says that it has `what`, of which each takes a few bytes."""
+        """range(count), after a check that the rest of the file can hold so many `what`."""
         if count > len(self._data) - self.offset:
             self._reading = f"{count} {what}"
             raise self._too_short()

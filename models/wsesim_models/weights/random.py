@@ -1,4 +1,4 @@
-"""Weights out of a generator: what `tiny` runs with, and what tests compare with."""
+"""Random weights, for `tiny` and for tests."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from numpy.typing import NDArray
 
 from wsesim_models.config import LlamaConfig
 
-# With all matrices alike, a tied head repeats its input and attention averages. What a layer adds has to
-# outweigh the token itself, and queries have to choose; then greedy text varies and its margins are wide.
+# Without these gains a tied head repeats its input, and attention averages. With them a layer's output outweighs the
+# token itself, and queries choose. Then greedy text varies, and its margins are wide.
 _GAINS = {"o_proj": 8.0, "down_proj": 8.0, "q_proj": 2.0}
 
 
 def random_weights(config: LlamaConfig, seed: int) -> dict[str, NDArray[np.float32]]:
     """Every parameter of `config`; the same seed gives the same numbers on every machine.
 
-    Norms are about 1, the embedding is N(0, 1), biases N(0, 0.01), matrices keep the variance of
-    their input but for the gains.
+    Norms are about 1. The embedding is N(0, 1), biases N(0, 0.01). Matrices keep the variance of their input, times
+    the square of their gain.
     """
     generator = np.random.Generator(np.random.PCG64(seed))
     return {name: _draw(generator, name, shape) for name, shape in config.shapes().items()}

@@ -1,6 +1,6 @@
-"""safetensors: one file, a folder, or shards behind an index; mapped, never copied whole.
+"""safetensors: one file, a folder, or shards with an index. Tensors are mapped, never copied whole.
 
-Read here rather than by the `safetensors` package because its NumPy side has no bfloat16.
+The files are read here, because the `safetensors` package has no bfloat16 for NumPy.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _LISTED = 4
 
 @dataclass(frozen=True, slots=True)
 class _Tensor:
-    """Where a tensor lies: `start` counts from the beginning of the file."""
+    """One tensor. `start` is its first byte, counted from the beginning of the file."""
 
     file: MappedFile
     dtype: str
