@@ -12,6 +12,7 @@ import pytest
 import wsesim
 from tests.programs import program
 from wsesim.engine.exact.wafer import EffectCache, Wafer
+from wsesim.engine.expand.segment import Segment
 from wsesim.engine.observe.path import step_path
 from wsesim.engine.steps import pipeline as flows
 from wsesim.engine.steps.effort import (
@@ -71,9 +72,9 @@ def test_tokens_in_flight_take_some_rounds(monkeypatch: pytest.MonkeyPatch) -> N
     runs: list[object] = []
     run = Wafer.run
 
-    def counting(self: Wafer, segment: object, credit: tuple[int, int] | None = None) -> object:
+    def counting(self: Wafer, segment: Segment, credit: tuple[int, int] | None = None) -> object:
         runs.append(segment)
-        return run(self, segment, credit)  # type: ignore[arg-type]
+        return run(self, segment, credit)
 
     monkeypatch.setattr(Wafer, "run", counting)
     flows.pipeline(Timing(made, EffectCache(keep_timelines=False)), 4, 16)

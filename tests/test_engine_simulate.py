@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import itertools
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -48,9 +49,9 @@ def assert_equal(one: Timeline | State | Requests, other: Timeline | State | Req
             np.testing.assert_array_equal(a, b, err_msg=name)
 
 
-def outcome(simulator: object, *arguments: object, **options: object) -> Timeline | str:
+def outcome(simulator: Callable[..., Timeline], *arguments: object, **options: object) -> Timeline | str:
     try:
-        return simulator(*arguments, **options)  # type: ignore[operator, no-any-return]
+        return simulator(*arguments, **options)
     except DeadlockError as error:
         return str(error)
 

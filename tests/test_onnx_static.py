@@ -14,14 +14,15 @@ from tests.onnx_models import session
 from wsesim_compiler.frontends.onnx import from_onnx
 from wsesim_compiler.interpret import interpret
 
-LINE: tuple[tuple[str, list[str], str, dict[str, Any]], ...] = (
+Nodes = tuple[tuple[str, list[str], str, dict[str, Any]], ...]
+LINE: Nodes = (
     ("Shape", ["tokens"], "count1", {"start": 1}),
     ("Squeeze", ["count1"], "count", {}),
     ("Range", ["zero", "count", "one"], "line", {}),
     ("Unsqueeze", ["line", "last"], "column", {}),
 )
 """Positions [T] and [T, 1]."""
-CASES = {
+CASES: dict[str, Nodes] = {
     "a window": (("Sub", ["column", "line"], "back", {}), ("Less", ["back", "length"], "made", {})),
     "lengths that add up": (
         *(("Sub", ["column", "line"], "b0", {}), ("Sub", ["b0", "five"], "b1", {}), ("Sub", ["b1", "five"], "b2", {})),
@@ -38,11 +39,11 @@ CASES = {
 NUMBERS = {"zero": 0, "one": 1, "two": 2, "five": 5}
 
 
-def write(folder: Path, nodes: tuple[tuple[object, ...], ...], length: int) -> Path:
+def write(folder: Path, nodes: Nodes, length: int) -> Path:
     arrays = {name: np.array(value) for name, value in NUMBERS.items()}
     arrays |= {"length": np.array(length), "length1": np.array([length]), "first": np.array([0]), "last": np.array([1])}
     arrays |= {"table": np.ones((4, 1), np.float32)}
-    made = [helper.make_node(op, inputs, [out], **given) for op, inputs, out, given in (*LINE, *nodes)]  # type: ignore[misc, arg-type]
+    made = [helper.make_node(op, inputs, [out], **given) for op, inputs, out, given in (*LINE, *nodes)]
     made += [helper.make_node("Cast", ["made"], ["wide"], to=TensorProto.FLOAT)]
     made += [helper.make_node("Gather", ["table", "tokens"], ["x"]), helper.make_node("Add", ["x", "wide"], ["y"])]
     inputs = [helper.make_tensor_value_info("tokens", TensorProto.INT64, [1, "T"])]
@@ -55,9 +56,7 @@ def write(folder: Path, nodes: tuple[tuple[object, ...], ...], length: int) -> P
 
 @pytest.mark.parametrize("length", [3, 6, 7, 9, 10, 11, 40])
 @pytest.mark.parametrize("nodes", CASES.values(), ids=CASES)
-def test_a_length_shows_at_any_number_of_tokens(
-    nodes: tuple[tuple[object, ...], ...], length: int, tmp_path: Path
-) -> None:
+def test_a_length_shows_at_any_number_of_tokens(nodes: Nodes, length: int, tmp_path: Path) -> None:
     """Or the file is refused; the Graph never computes something else than the file."""
     from wsesim_compiler.errors import UnsupportedOperatorError
 

@@ -97,9 +97,9 @@ def test_the_compilers_options_are_those_of_the_table() -> None:
     ("name", "value"),
     [("context", "9"), ("batch", True), ("block", (1, 2, 3)), ("machine", 3), ("kv_dtype", 8), ("congestion", 1)],
 )
-def test_a_value_of_another_type_is_refused_by_its_keyword(name: str, value: object) -> None:
+def test_a_value_of_another_type_is_refused_by_its_keyword(name: str, value: Any) -> None:
     with pytest.raises(InvalidInputError, match=f"`{name}` is .*, not of type"):
-        wsesim.simulate("tiny", **{name: value})  # type: ignore[arg-type]
+        wsesim.simulate("tiny", **{name: value})
 
 
 @pytest.mark.parametrize("option", ["--placement", "--defects", "--weights"])

@@ -187,7 +187,7 @@ class Noted(Line):
         self.begun: list[Work] = []
 
     @property
-    def works(self) -> list[Work]:  # type: ignore[override]
+    def works(self) -> list[Work]:
         return _Noting(self.begun)
 
     @works.setter

@@ -338,7 +338,8 @@ def test_a_late_request_finds_the_wafer_free() -> None:
 def test_a_session_s_requests_come_one_after_the_other() -> None:
     """Without an arrival of its own a request does not wait, and costs what it would cost alone."""
     machine = engine([7] * 9)
-    session = Session("m", None, "f", None, machine, machine.tokenizer, None)  # type: ignore[arg-type]
+    unused: Any = None  # the Program and the source of the text
+    session = Session("m", None, "f", unused, machine, letters(*LETTERS), unused)
     first, second = (session.complete("abc", max_tokens=3).completion.times for _ in range(2))
     assert (first.queue_s, first.total_s) == (second.queue_s, second.total_s)
     assert second.admitted_s == first.finished_s + 2.0

@@ -398,9 +398,11 @@ def test_a_fault_in_timing_is_told_to_all_who_wait_too() -> None:
         def prefill(self, tokens: int, candidates: int) -> Any:
             raise OSError("no space left")
 
+        decode = prefill
+
     api = tiny_api(slots=1)
     loop = api.workers["tiny"].loop
-    cycles, loop.cycles = loop.cycles, Failing()  # type: ignore[assignment]
+    cycles, loop.cycles = loop.cycles, Failing()
     with served(api) as url:
         clients = [open_stream(url) for _ in range(3)]
         for client in clients:

@@ -71,10 +71,10 @@ def _hook(event: str, arguments: tuple[Any, ...]) -> None:
         raise OSError(errno.EACCES, "there is no network here")
 
 
-def _require_inside(event: str, path: object) -> None:
+def _require_inside(event: str, path: Any) -> None:
     assert _folders is not None
     if isinstance(path, int) or path is None:
         return
-    name = os.path.realpath(os.fsdecode(path))  # type: ignore[arg-type]
+    name = os.path.realpath(os.fsdecode(path))
     if not (name + os.sep).startswith(_folders) and name != os.devnull:
         raise Escaped(f"{event} {name}")
