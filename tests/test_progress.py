@@ -39,12 +39,13 @@ class Terminal:
         self.stream = os.fdopen(slave, "w")
 
     def read(self) -> str:
-        """What was written since the last time."""
-        os.set_blocking(self._master, False)
-        try:
-            return os.read(self._master, 1 << 16).decode()
-        except BlockingIOError:
-            return ""
+        """What was written since the last time. The system may deliver it late, so a last byte marks its end."""
+        self.stream.write("\0")
+        self.stream.flush()
+        text = b""
+        while not text.endswith(b"\0"):
+            text += os.read(self._master, 1 << 16)
+        return text[:-1].decode()
 
     def close(self) -> None:
         self.stream.close()
