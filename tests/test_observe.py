@@ -110,7 +110,7 @@ def test_remembered_runs_count_as_often_as_they_ran() -> None:
     cache = EffectCache()
     Timing(small, cache).decode(16)
     step = Timing(small, cache).decode(16)
-    assert all(run.remembered for run in step.runs)
+    assert all(run.recalled for run in step.runs)
     forgotten = Timing(small, EffectCache(remember=False)).decode(16)
     shape = small.machine.columns, small.machine.rows
     for count in (wafer_busy_cycles, wafer_link_wavelets):

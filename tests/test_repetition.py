@@ -69,7 +69,7 @@ def test_a_prompt_s_embedding_does_not_run_ahead() -> None:
     embeds = [run for run in step.runs if run.segment.name == "embed"]
     layers = [run for run in step.runs if run.segment.name == "layer0"]
     assert embeds[-1].base > layers[-3].base
-    assert embeds[-1].remembered and embeds[-1].effect is embeds[-2].effect
+    assert embeds[-1].recalled and embeds[-1].effect is embeds[-2].effect
 
 
 def test_steps_that_were_forgotten_are_run_again_alike() -> None:

@@ -184,7 +184,7 @@ def test_thirty_equal_layers_are_simulated_a_few_times() -> None:
     assert [(r.base, r.end) for r in first.runs] == [(r.base, r.end) for r in second.runs]
     layers = [run for run in first.runs if run.segment.name.startswith("layer") and "->" not in run.segment.name]
     assert len(layers) == 30
-    assert sum(not run.remembered for run in layers) <= 5
+    assert sum(not run.recalled for run in layers) <= 5
     assert remembering.cache.simulations * 3 < forgetting.cache.simulations == len(first.runs)
 
 
@@ -209,7 +209,7 @@ def test_a_busy_link_or_ramp_is_neither_forgotten_nor_mistaken_for_a_free_one(wa
     alone = Wafer(machine, cache).run(short)
     after = Wafer(machine, cache)
     runs = [after.run(long), after.run(short)]
-    assert not runs[1].remembered
+    assert not runs[1].recalled
     assert runs[1].end - runs[1].base > alone.end - alone.base
     whole = simulate(merge([long, short], column.hull(way)), machine.fabric)
     assert sorted(np.concatenate([ends_of(run) for run in runs])) == sorted(whole.task_end)

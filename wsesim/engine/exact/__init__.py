@@ -1,1 +1,1 @@
-"""Exact shortcuts: remembered effects, folded lines, repeated bodies, walked transfers. Same cycles as whole graphs."""
+"""Exact shortcuts: recalled effects, folded lines, repeated bodies, walked transfers. Same cycles as whole graphs."""

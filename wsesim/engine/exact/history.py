@@ -1,9 +1,9 @@
-"""What has run on a wafer, and the state that it left.
+"""What has run on a wafer, and the state that it left: as a list of records, or written out for all PEs.
 
-A segment's state is decided by the segments whose windows meet its own. One that is settled, all of whose PEs, ramps
-and links are free again before the new segment begins, is as good as none. So the effects of the unsettled ones, where
-they stand and when they began after one another, name the state: if a segment was seen after the same ones before, it
-does the same. Where the beginning cannot be bounded from below, there is no such name, and the state is looked at.
+The state of a window follows from the segments whose windows overlap it. A segment is settled if all of its PEs, ramps
+and links are free again before the new segment begins; it then has no influence. So the effects of the unsettled
+segments, with their places and the cycles between their bases, are a cache key of the state. There is no such key if
+nothing says that the new segment begins late enough; then the state itself is compared.
 """
 
 from __future__ import annotations
@@ -32,6 +32,14 @@ class Record:
     base: int
 
 
+@dataclass(frozen=True, slots=True)
+class StateKey:
+    """Cache key of a window's state: `predecessors`, in cycles after `reference_cycle`."""
+
+    predecessors: Hashable
+    reference_cycle: int
+
+
 class History:
     """The records of one run, in order."""
 
@@ -39,28 +47,29 @@ class History:
         self.records: list[Record] = []
         self._covered: dict[tuple[Plan, Plan, int, int], bool] = {}
 
-    def name(self, segment: Segment) -> tuple[Hashable, int] | None:
-        """A name for the state that the segment meets, and the cycle that its base is to be counted from."""
+    def key(self, segment: Segment) -> StateKey | None:
+        """Cache key of the window's entry state, and its reference cycle; None if there is none."""
         window = segment.window
         met = self._met(window)
         if not met:
-            return (), 0
+            return StateKey((), 0)
         newest = met[-1]
         if not self._begins_after(newest, segment):
             return None
         floor = newest.base + newest.effect.first_free_cycles
         there = [r for r in met if r is newest or r.base + max(r.effect.settled_cycles) > floor]
-        return tuple((_place(r.segment.window, window), r.effect, r.base - newest.base) for r in there), newest.base
+        unsettled = tuple((_place(r.segment.window, window), r.effect, r.base - newest.base) for r in there)
+        return StateKey(unsettled, newest.base)
 
     def pe_free(self, window: Rect) -> Int64:
-        """When the window's PEs are free: what the records that meet it left, in their order."""
+        """When the window's PEs are free, from the records that overlap it, in their order."""
         free = np.zeros((window.rows, window.columns), np.int64)
         for record in self._met(window):
             _overlay(free, window, record.segment.window, record.effect.after.pe_free, record.base)
         return free.reshape(-1)
 
     def others(self, window: Rect, since: int) -> list[Int64]:
-        """The window's part of the State fields after `pe_free`, in cycles after `since`; 0 for what is free before."""
+        """The window's State without `pe_free`, in cycles after `since`; 0 for what is free before."""
         met = self._met(window)
         found = []
         for number, (name, width) in enumerate(OTHERS.items(), start=1):
@@ -72,8 +81,9 @@ class History:
         return found
 
     def asked(self, window: Rect, requests: Requests, since: int) -> Iterator[tuple[Int64, Int64]]:
-        """Pairs of first `requests` of the window's ramps in and links, and last ones before, where both may count:
-        all that there were after `since`.
+        """For ramps in, then for links: the first of `requests`, and the last request before; where both may matter.
+
+        Only last requests after `since` matter.
         """
         met = [r for r in self._met(window) if r.base + r.effect.last_request_cycles > since]
         if not met:
@@ -90,7 +100,7 @@ class History:
         return [record for record in self.records if record.segment.window.overlaps(window)]
 
     def _begins_after(self, newest: Record, segment: Segment) -> bool:
-        """Whether all PEs that begin the segment had tasks in `newest`."""
+        """Whether all PEs that begin the segment have tasks in `newest`, so that it cannot begin before they end."""
         old, new = newest.segment, segment
         place = _place(new.window, old.window)
         key = (old.plan, new.plan, *place)
@@ -103,7 +113,7 @@ class History:
 
 
 class Planes:
-    """The same, written out for all PEs of a machine."""
+    """The state after a run, written out for all PEs of a machine; it answers as History does."""
 
     def __init__(self, machine: Machine) -> None:
         self._window = Rect(0, 0, machine.columns, machine.rows)
@@ -130,7 +140,7 @@ class Planes:
             _overlay(field, self._window, window, getattr(effect.requests, f"{name}_last"), base, latest=True)
 
     def hold(self, pes: Int64, cycle: int) -> None:
-        """`pes` [n, (x, y)] are not free before `cycle`."""
+        """Keeps `pes` [n, (x, y)] busy until `cycle`."""
         np.maximum.at(self._fields[0][:, :, 0], (pes[:, 1], pes[:, 0]), cycle)
 
 
@@ -139,8 +149,9 @@ def _part(field: Int64, window: Rect) -> Int64:
 
 
 def _overlay(field: Int64, window: Rect, inner: Rect, values: Int64, base: int, *, latest: bool = False) -> None:
-    """Writes the values of window `inner`, counted from `base`, over a `field` [rows, columns, ...] of `window`: where
-    they are not NEVER, and, if only the `latest` counts, not earlier than what is there.
+    """Writes the values of window `inner`, in cycles after `base`, over a `field` [rows, columns, ...] of `window`.
+
+    NEVER is not written. With `latest`, a value is only written over an earlier one.
     """
     both = _common(window, inner)
     there = _part(field, _within(both, window))

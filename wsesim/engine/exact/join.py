@@ -1,4 +1,4 @@
-"""join: lines of PEs beside and across each other, as one TaskGraph of their window."""
+"""join: parallel and crossing lines of PEs as one TaskGraph of their window."""
 
 from __future__ import annotations
 
@@ -52,17 +52,17 @@ def joined_graph(lines: Sequence[EqualLines], columns: int, rows: int) -> TaskGr
 
 
 class _Copies:
-    """Columns of the lines' graphs, each graph's as often as there are lines of it."""
+    """Columns of the lines' graphs, each repeated for every line of the graph."""
 
     def __init__(self, lines: Sequence[EqualLines]) -> None:
         self._graphs = [(equal.line.graph, len(equal.members)) for equal in lines]
 
     def values(self, column: Callable[[TaskGraph], npt.NDArray[Any]]) -> npt.NDArray[Any]:
-        """What does not depend on the line."""
+        """A column whose values are the same for every copy, for all copies."""
         return np.concatenate([np.tile(column(graph), copies) for graph, copies in self._graphs])
 
     def numbers(self, column: Callable[[TaskGraph], npt.NDArray[Any]], count: Callable[[TaskGraph], int]) -> Int64:
-        """Numbers of things of which each graph has `count`, counted through all copies."""
+        """A column of numbers below `count` of its graph, renumbered through all copies."""
         found, first = [], 0
         for graph, copies in self._graphs:
             firsts = first + np.arange(copies, dtype=np.int64) * count(graph)

@@ -1,10 +1,11 @@
-"""loop(body, n): a body that is run n times on the same PEs, simulated until it repeats itself.
+"""loop(body, n): a body that runs n times on the same PEs is simulated until it repeats itself.
 
-What one run of the body leaves to the next is the State (when PEs, ramps and links are free); the body's messages end
-inside it. So when the state of everything that the body touches, minus the earliest cycle at which one of its PEs is
-free, has been there before, everything from then on repeats, with any period; the rest is the same, so many cycles
-later. The result is that of the n bodies in one graph, to the bit: if a run asks for a link or ramp before the one
-before it has done so for the last time, which makes runs one after the other inexact, the one graph is simulated.
+A run of the body leaves only a State to the next: its messages end inside it. The profile of a run is the state of all
+that the body touches, in cycles after its first PE is free. If a profile was there before, everything from then on
+repeats, with any period. The remaining runs are the same, later by a known number of cycles.
+
+The result equals that of n bodies in one graph. Runs one after the other are not exact if a run requests a link or ramp
+before the last request of the run before; then the one graph is simulated.
 """
 
 from __future__ import annotations
@@ -28,9 +29,12 @@ from wsesim.machine import Fabric, Rect
 class LoopRun:
     """A loop that has run.
 
-    state        after it;  runs: how often the body ran;  simulated: runs of it that were simulated
-    period       runs after which everything repeats, `period_cycles` later; 0 if it never did
-    end_cycles   when the last task ended;  link_events: links granted in all runs
+    state          after the last run
+    runs           of the body
+    simulated      runs that were simulated
+    period         runs after which everything repeats, `period_cycles` later; 0 if nothing repeated
+    end_cycles     when the last task ended
+    link_events    links granted in all runs
     """
 
     state: State
@@ -45,8 +49,7 @@ class LoopRun:
 def loop(body: TaskGraph, runs: int, fabric: Fabric, state: State | None = None, most: int | None = None) -> LoopRun:
     """`runs` times the body from `state` on (idle if None).
 
-    most: simulate no more than so many runs; if nothing has repeated by then, the rest is not done (`LoopRun.runs` says
-    how many were).
+    At most `most` runs are simulated. If nothing has repeated by then, the loop ends early (`LoopRun.runs`).
     """
     state = State.idle(body.columns, body.rows) if state is None else state
     busy = np.diff(body.pe_ptr()) > 0
@@ -72,8 +75,9 @@ def loop(body: TaskGraph, runs: int, fabric: Fabric, state: State | None = None,
 
 
 def _out_of_order(earlier: Requests, later: Requests) -> bool:
-    """Whether a ramp or link is asked for by a run before the one before it has asked for the last time. A body asks
-    for the same ones in every run, so what is in order run by run is in order.
+    """Whether a run requests a ramp or link before the last request of the run before.
+
+    Every run makes requests for the same ramps and links, so it is enough to compare neighbours.
     """
     ramps = (later.ramp_first < earlier.ramp_last).any()
     return bool(ramps or (later.link_first < earlier.link_last).any())
@@ -106,8 +110,7 @@ Touched = dict[str, NDArray[np.intp]]
 
 
 def _touched(before: State, after: State, busy: NDArray[np.bool_]) -> Touched:
-    """Places of each field that a run changes: a PE that has tasks, a ramp or link that has messages (it is free
-    later than before each time that one passes)."""
+    """Places of each array that a run changes: PEs with tasks, ramps and links with messages."""
     return {
         name: np.flatnonzero(busy if name == "pe_free" else getattr(after, name) != getattr(before, name))
         for name in STATE_FIELDS
@@ -127,7 +130,7 @@ def _profile(state: State, asked: Requests, touched: Touched, base: int) -> byte
 
 
 def _moved(state: State, touched: Touched, cycles: int) -> State:
-    """The state with everything that the body touches so many cycles later."""
+    """The state with everything that the body touches free `cycles` later."""
     moved = {name: getattr(state, name).copy() for name in STATE_FIELDS}
     for name, places in touched.items():
         moved[name][places] += cycles

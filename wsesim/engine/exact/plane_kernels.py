@@ -1,4 +1,4 @@
-"""One pass over an array of a window, compiled. The twins are in `reference_planes.py`."""
+"""Single passes over an array of a window, compiled. The twins are in `reference_planes.py`."""
 
 from __future__ import annotations
 

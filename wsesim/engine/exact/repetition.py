@@ -1,10 +1,12 @@
-"""Repetition: chunks of a prompt that follow one another as the chunks before them did.
+"""Repetition: chunks of a prompt that repeat the chunks before them.
 
-Between two changes of the positions that a line holds, all chunks have the same segments. After a few of them every
-segment begins a constant time after its like in the chunk before (or `period` chunks before). If nothing that comes
-later in a chunk is faster than what comes earlier, no wait changes sides from there on, and the chunks up to the next
-change are their like moved by that time. Where all segments move alike this is exact; where earlier blocks run a few
-cycles ahead of later ones, what these leave free is a few cycles early or late, until the next change is simulated.
+Chunks are of one kind as long as every line holds the same number of KV positions. Chunks of one kind have the same
+segments. After a few of them, every segment begins a constant number of cycles after the same segment of the chunk
+before, or of the chunk `period` chunks before. If no later segment of a chunk moves faster than an earlier one, this
+goes on until the kind changes: the chunks up to there need not be simulated.
+
+That is exact if all segments move by the same cycles. If earlier blocks run a few cycles ahead of later ones, the state
+after the skipped chunks is a few cycles early or late, until the next simulated chunk.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ class Repetition:
         self._grown: deque[dict[str, int]] = deque(maxlen=LONGEST_PERIOD)
 
     def add(self, kind: Hashable, runs: Sequence[SegmentRun], grown: dict[str, int]) -> None:
-        """The next chunk, and by how much it held each block longer; chunks of one kind have the same segments."""
+        """Adds the next chunk and the cycles that it held each block; chunks of one kind have the same segments."""
         if kind != self._kind:
             self._chunks.clear()
         self._kind = kind
@@ -38,12 +40,14 @@ class Repetition:
         self._chunks.clear()
 
     def grown(self, period: int) -> Counter[str]:
-        """By how much the last `period` chunks held each block longer."""
+        """Cycles that the last `period` chunks held each block."""
         return sum((Counter(grown) for grown in list(self._grown)[-period:]), Counter())
 
     def period(self) -> int:
-        """How many chunks repeat as those before them did; 0 while they do not. Several, where one alone did not for
-        long: what repeats after several may be about to repeat after one.
+        """How many chunks repeat the chunks before them; 0 if none do.
+
+        Try period 1, then 2 to 6 once the window of chunks is full: what repeats after several chunks may soon repeat
+        after one.
         """
         if self._repeats(1):
             return 1
@@ -51,7 +55,7 @@ class Repetition:
         return next((p for p in range(2, longest + 1) if self._repeats(p)), 0)
 
     def moved(self, period: int) -> list[tuple[SegmentRun, int]]:
-        """The runs of the last `period` chunks in order, each with the cycles from its like before."""
+        """The runs of the last `period` chunks in order, each with the cycles since the same run a period before."""
         found = []
         for number in range(-period, 0):
             old, new = self._chunks[number - period], self._chunks[number]

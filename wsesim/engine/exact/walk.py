@@ -1,10 +1,14 @@
-"""walk: messages of tasks that wait for none are followed one after the other, from their PE to the end of their path.
+"""walk: messages whose senders wait for nothing are followed one by one, from their PE to the end of their path.
 
-Such a message is delayed only by those that asked for its ramps and links before. So one that comes to no ramp and no
-link before another that was followed already meets each of them as that one left it for good, and no event has to be
-put in order. Messages whose first legs lie on one line are tried in the order in which they would come without
-waiting; where one turns out to come before another, the line is done again the other way round. Lines that meet are
-given up: then the whole graph is simulated. The rules are those of `simulate.py`.
+Such a message is delayed only by messages that requested its ramps and links before. If a message makes no request
+before an earlier request of a message that was followed already, it finds every ramp and link in its final state. No
+events have to be put in order then.
+
+The messages whose first legs lie on one line are followed in the order in which they would come without waiting. If a
+message turns out to come before another, the effects of the line are taken back, and it is followed in a new order.
+Without that, one transfer in 26 of llama3.1-8b is simulated as a whole graph, and a cold step takes 110 ms more.
+Messages of two lines that meet are given up: the whole graph is simulated. The rules are those of `simulate.py`; the
+twins are in `reference_walk.py`.
 """
 
 from __future__ import annotations
@@ -26,7 +30,7 @@ inlined = njit(_nrt=False, inline="always")
 
 
 class Walk(NamedTuple):
-    """What following the messages reads and writes."""
+    """The arrays that following the messages reads and writes."""
 
     step: Any  # [4] distance of a hop in PE numbers
     line: Any  # [messages] line and direction of the first leg
@@ -35,8 +39,8 @@ class Walk(NamedTuple):
     requests: Requests
     head: Any  # [messages] when the ramp pass begins
     tail: Any  # and ends
-    arrived: Any  # [PEs] latest tail of what comes in, NEVER if nothing does
-    ramp_asker: Any  # [PEs] message that asked last, where one did
+    arrived: Any  # [PEs] latest tail of the incoming messages, NEVER if there are none
+    ramp_asker: Any  # [PEs] message of the last request, if there is one
     link_asker: Any  # [4 PEs]
 
 
@@ -132,7 +136,7 @@ def follow(paths: Paths, walk: Walk, fabric: Constants, order: Any, ends: Any) -
 
 @compiled
 def _follow_one(paths: Paths, walk: Walk, fabric: Constants, m: int) -> int:
-    """-1, or a message that was followed already and comes to a ramp or a link later than this one."""
+    """-1; or a message that was followed already, but requests a ramp or a link later than this one."""
     now, asked, duration = walk.now, walk.requests, _duration(paths.wavelets[m], fabric)
     hops1, hops = paths.hops1[m], paths.hops1[m] + paths.hops2[m]
     router, cycle = paths.source[m], walk.head[m] + fabric.ramp_send_cycles
@@ -173,7 +177,7 @@ def _follow_one(paths: Paths, walk: Walk, fabric: Constants, m: int) -> int:
 
 @inlined
 def _ask(walk: Walk, firsts: Any, lasts: Any, askers: Any, place: int, cycle: int, m: int) -> int:
-    """-1, or the message that asked for this ramp or link last, if it comes after this one or is of another line."""
+    """-1; or the message of the last request for this place, if it comes after this one or is of another line."""
     if firsts[place] == NEVER:
         firsts[place] = cycle
     else:
@@ -187,7 +191,7 @@ def _ask(walk: Walk, firsts: Any, lasts: Any, askers: Any, place: int, cycle: in
 
 @compiled
 def _hold(paths: Paths, walk: Walk, fabric: Constants, m: int, router: int, position: int, granted: int) -> None:
-    """What does not fit into the queues behind a head that goes on at `granted` passes the links there after that."""
+    """Delays the links behind a head that goes on at `granted` by the wavelets that the queues do not hold."""
     rest, free = paths.wavelets[m] - fabric.queue_wavelets, walk.now.link_free
     while rest > 0 and position > 0:
         position -= 1
@@ -200,7 +204,7 @@ def _hold(paths: Paths, walk: Walk, fabric: Constants, m: int, router: int, posi
 
 @compiled
 def _undo(paths: Paths, walk: Walk, order: Any, first: int, last: int) -> None:
-    """Takes back what the messages of `order` from `first` to `last`, of one line, did on their ways."""
+    """Takes back the effects of the messages `order[first]` to `order[last]`, which are of one line."""
     now, before, asked = walk.now, walk.before, walk.requests
     for i in range(first, last + 1):
         m = order[i]
@@ -221,7 +225,7 @@ def _undo(paths: Paths, walk: Walk, order: Any, first: int, last: int) -> None:
 
 @inlined
 def _forget(walk: Walk, firsts: Any, lasts: Any, askers: Any, place: int, m: int) -> bool:
-    """Forgets what the line of a message asked for; whether it did."""
+    """Deletes the requests of a message's line for a place; whether there were any."""
     if firsts[place] == NEVER or walk.line[askers[place]] != walk.line[m]:
         return False
     firsts[place] = NEVER

@@ -81,7 +81,18 @@ def expand_kernels(
     """
     own = Block("", 0, 0, block.columns, block.rows, block.axis)
     longest = _rounded_up(kernels, context, block.along)
-    key = StageKey(kernels, machine, own, "fp16", tokens, longest, 1, (0, 0), 0, routes)
+    key = StageKey(
+        kernels,
+        machine,
+        own,
+        dtype="fp16",
+        tokens=tokens,
+        context=longest,
+        candidates=1,
+        entry=(0, 0),
+        logits_root=0,
+        routes=routes,
+    )
     return Segment("kernels", *_plan(key))
 
 

@@ -1,10 +1,10 @@
-"""The event loop of `simulate`, compiled. Its twin is `reference.py`; the rules stand in `simulate.py`.
+"""The event loop of `simulate`, compiled. The rules are in `simulate.py`, the twin is `reference.py`.
 
-An event is the head of a message at a router, ready for its next link; a message has at most one at a time, so events
-are message numbers in linked lists. They wait in a calendar: slots of one cycle, of 2^12 cycles, of 2^24 ..., each a
-list; a coarse slot is dealt out to finer ones when its time comes. Every event is later than the one that caused it,
-so a cycle's list is complete when the cycle begins; it is then sorted by message number, that is by (source PE,
-position among the messages of that PE). The requests that wait for a link are a list in the order of their coming.
+An event is the head of a message at a router, ready for its next link. A message has at most one event, so events are
+message numbers in linked lists. They wait in a calendar: slots of one cycle, of 2^12 cycles, of 2^24 cycles and so on,
+each a list. When the time of a coarse slot comes, its list is dealt out to finer slots. Every event is later than its
+cause, so the list of a cycle is complete when the cycle begins. It is then sorted by message number, which is the order
+(source PE, position among the messages of that PE). The requests for a link are a list in the order of their arrival.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ inlined = njit(_nrt=False, inline="always")
 
 @compiled
 def run(world: World, fabric: Constants) -> None:
-    """Runs all tasks that can run. What could not finish is left as it stands."""
+    """Runs all tasks that can run. Tasks in a deadlock are left as they are."""
     for pe in range(world.pes.size):
         _run_program(world, fabric, pe)
     events = _next_cycle(world, fabric)
@@ -80,7 +80,7 @@ def _run_program(world: World, fabric: Constants, pe: int) -> None:
 
 @compiled
 def _wake(world: World, fabric: Constants, program: Any) -> None:
-    """The task that is next takes in what waits for it. What a program waited for is later than now, and so is this."""
+    """The next task of a PE receives the streams that wait for it; their events are later than now."""
     number = world.parked[program.next_task]
     world.parked[program.next_task] = -1
     while number >= 0:
@@ -96,7 +96,7 @@ def _taken_in_from(task: Any, free: int) -> Any:
 
 @compiled
 def _waits_for_consumer(world: World, fabric: Constants, number: int) -> bool:
-    """Whether the head of a stream stays in the router; it then comes again when its task takes it in."""
+    """Whether the head of a stream stays in the router. Its event comes again when its task receives it."""
     message = world.messages[number]
     program, consumer = world.pes[message.router], _consumer(world, message)
     if program.next_task != consumer:

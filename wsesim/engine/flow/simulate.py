@@ -1,46 +1,74 @@
 """simulate(TaskGraph, Fabric, port times, State) -> Timeline, in `flow` fidelity.
 
-A message is a head and a tail on every link; its wavelets in between are not followed one by one.
+A message is a head and a tail on every link. The wavelets between them are not followed one by one. All times are
+integer cycles. These are all rules; `event_loop.py` is the compiled loop that follows them, `reference.py` its twin.
 
-PEs
-    A PE runs its tasks in program order; `free` is the end of the previous task (at first, of the State). H
-    and T are the latest head and the latest tail of a task's inputs (minus infinity without inputs).
-        BLOCKING   start = max(free, T)  begin = start + launch              end = begin + work + delay
-        LAUNCHED   start = free          begin = max(start + launch, H)      end = max(begin + work, T) + delay
-        ACTIVATED  start = max(free, H)  begin = start + launch              end = max(begin + work, T) + delay
-    The sink of a drop is MEMORY: a microthread takes it in, whatever the PE is doing; or STREAM: its task does, which
-    is LAUNCHED or ACTIVATED, and not before it has begun on that PE: from `open` on, start + launch of a LAUNCHED task,
-    `free` of an ACTIVATED one.
-Messages
-    The head of a message leaves at `head_out`: begin + delay of a task that streams, else its end. On a link a
-    message of w wavelets lasts D = ceil(w * numerator / denominator) cycles; that of a streaming task is not
-    complete before the task is: tail_out = max(head_out + D, end).
-    The ramp out is one per PE and serves messages in program order: r = max(head_out, ramp_out_free), and
-    ramp_out_free = max(r + D, tail_out). A message that shares the ramp has the r of the one before, and no
-    pass of its own. It never waits for the links behind it: a PE's memory holds what has not left.
-    The first link is requested at r + ramp_send, with tail_-1 + hop = max(r + D, tail_out) + ramp_send.
-Links
-    Arbitration is by message: a link (one per router and direction) belongs to one message from its grant g until it
-    is free. (The hardware takes wavelets of several colours in turn; that needs every wavelet to be followed.) The head
-    is at the next router at g + hop, where it requests the next link, after a turn `turn` cycles later.
-        tail_p = max(g_p + D, tail_(p-1) + hop)
-    Requests are served first come first served: in the order of (cycle, source PE, position of the message
-    among those of its PE), which is the order of events. There is one kind of event, the head at a router.
-    Queues are finite. A router holds at most q wavelets of a message, so when the head goes on at g from
-    position p (to a link, or into a ramp in), the link k routers behind has w - k * q wavelets still to pass.
-    A link is free at
-        max(tail_p, g_(p+k) + ceil((w - k * q) * numerator / denominator) for k >= 1 while k * q < w)
-    and nobody gets it before that is known. A turn counts as a wait: what follows the head fills the queues.
-Ramps in
-    A drop requests the ramp into its PE when the head is at the router; the ramp is busy for D from g on.
-        head at the PE = g + ramp_receive      tail = max(g + D, tail_(p-1) + hop) + ramp_receive
-    Where the sink is a STREAM the head waits in the router until `open`, then requests the ramp and goes on (a
-    multicast too: a router passes a wavelet on to all its outputs or to none). Until then its wavelets fill the queues.
-    A late grant holds the links behind it as above. Assumed: it does not delay the other drops of a
-    multicast, and a head that waits further on does not delay the tails of drops that it has passed.
-`free_links`: no ramp and no link is ever busy. A run minus a run with free links is the cost of congestion.
+Names
+    w, D     a message of w wavelets lasts D = ceil(w * numerator / denominator) cycles on a link
+    q        wavelets that one router can queue
+    g(p)     grant of the link at position p of a message's path; position 0 is the link that leaves the source PE
+    tail(p)  when the last wavelet has passed that link
+    free     of a PE, ramp or link: when the user before has left it; at first, as the State says
 
-All integers. Tasks that cannot finish raise DeadlockError.
+Tasks: a PE runs its tasks in program order. H and T are the latest head and tail of a task's inputs, minus infinity
+without inputs.
+
+    kind        start            begin                     end
+    BLOCKING    max(free, T)     start + launch            begin + work + delay
+    LAUNCHED    free             max(start + launch, H)    max(begin + work, T) + delay
+    ACTIVATED   max(free, H)     start + launch            max(begin + work, T) + delay
+
+Messages: each row requests, in this order, what the head of a message needs.
+
+    what        is requested at                   is granted at                 is then busy until
+    ramp out    out = begin + delay if the task   r = max(out, free)            r_tail = max(r + D, out + D, end)
+                streams, else end
+    link 0      r + ramp_send                     g(0) = max(request, free)     `free` below
+    link p      g(p - 1) + hop, and `turn` later  g(p) = max(request, free)     `free` below
+                behind the corner
+    ramp in     g(p - 1) + hop, at the router     g = max(request, free)        g + D
+                behind p links
+
+    tail(p)  max(g(p) + D, tail(p - 1) + hop), where tail(-1) + hop = r_tail + ramp_send
+    a drop   has its head at g + ramp_receive and its tail at max(g + D, tail(p - 1) + hop) + ramp_receive
+    free     of link p: max(tail(p), g(p + k) + ceil((w - k q) * numerator / denominator) for k >= 1 while k q < w).
+             g(p + k) may be the grant of a ramp in at that router. Nobody gets the link before its `free` is known
+
+Two routes. A straight multicast drops a copy at B, C and D; B's copy leaves its router for the ramp in:
+
+    ramp out      link 0      link 1      link 2
+    A ------> [A] ------> [B] ------> [C] ------> [D]
+                           |           |           |    ramps in
+                           v           v           v
+                           B           C           D
+
+A route with a corner: the head waits `turn` cycles at [C] before it requests link 2.
+
+    A ------> [A] --link 0--> [B] --link 1--> [C]
+                                               | link 2
+                                               v
+                                              [D] ------> D
+
+Order of events. There is one kind of event: the head of a message is at a router. Events are in the order (cycle,
+source PE, position of the message among those of its PE). Requests for a link are served in this order.
+
+Ramps
+    The ramp out serves the messages of its PE in program order. It never waits for the links: what has not left is in
+    the PE's memory. A message with `shares_ramp` has the r of the message before, and no pass of its own.
+    A drop into MEMORY is received by a microthread, whatever the PE is doing. A drop into a STREAM is received by its
+    task, which is LAUNCHED or ACTIVATED. The head waits in the router until that task is next on its PE: until start +
+    launch of a LAUNCHED task, until `free` of an ACTIVATED one. Then it requests the ramp in, and the message goes on.
+    A multicast waits too, since a router passes a wavelet to all its outputs or to none.
+Queues
+    A router holds at most q wavelets of a message. If the head goes on at g(p + k), link p still has w - k q wavelets
+    to pass. This delays `free` only if the head waited or turned, or if a queue holds less than a hop's wavelets.
+Assumptions
+    Arbitration is by message: a link belongs to one message from its grant until it is free. The hardware takes
+    wavelets of several colours in turn. A late grant of a ramp in does not delay the other drops of a multicast. A head
+    that waits further on does not delay the tails of drops that it has passed.
+
+With `free_links` no ramp and no link is ever busy. A run minus a run with free links is the cost of congestion. Tasks
+that cannot finish raise DeadlockError.
 """
 
 from __future__ import annotations
