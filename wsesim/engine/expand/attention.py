@@ -1,4 +1,4 @@
-"""What the kernels between the projections of attention cost, as tasks on a Canvas."""
+"""The cost of the kernels between the projections of attention, as tasks on a Canvas."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def qk_norm(canvas: Canvas, kernel: QKNorm, block: Block, label: str) -> None:
 
 
 def rope(canvas: Canvas, kernel: Rope, block: Block, label: str) -> None:
-    """The angle of the position by angle addition in fp32 (four products a pair); then for each head the pairs' four
+    """The angles of the position by angle addition, in fp32: four products a pair. Then for each head and pair four
     products, a difference and a sum.
     """
     layout = kernel.layouts[0]
@@ -37,8 +37,8 @@ def rope(canvas: Canvas, kernel: Rope, block: Block, label: str) -> None:
 
 
 def score(canvas: Canvas, kernel: Score, block: Block, context: int, label: str) -> None:
-    """Append K (masked on all lines but one), the partial dots of all positions, their sum over the head's segment, the
-    scale.
+    """Append K (masked on all lines but one), the partial dot products of all positions, their sum over the head's
+    segment, the scale.
     """
     layout, positions = kernel.query_layout, kernel.cache.positions(context, block.along)
     pes = canvas.grid(block, block.along, layout.used)
@@ -76,8 +76,8 @@ def weighted_sum(canvas: Canvas, kernel: WeightedSum, block: Block, context: int
 
 
 def flash_sum(canvas: Canvas, kernel: FlashSum, block: Block, context: int, label: str) -> None:
-    """One scan: V appended, each line's maximum, exponentials, sum and weighted sum; then the lines' maximum, the scale
-    of each head, and sum and weighted values over the lines in one AllReduce, whose quotient is the result.
+    """One scan: append V, then the maximum, exponentials, sum and weighted sum of each line's positions. Then the
+    maximum over the lines, the scale of each head, one AllReduce of sums and weighted sums, and their quotient.
     """
     layout, positions = kernel.layout, kernel.cache.positions(context, block.along)
     pes = canvas.grid(block, block.along, layout.used)
@@ -98,13 +98,13 @@ def flash_sum(canvas: Canvas, kernel: FlashSum, block: Block, context: int, labe
 
 
 def _append(canvas: Canvas, pes: Int64, cache: KVCache, layout: Heads, label: str) -> None:
-    """A copy on every line, masked on all but the one that the position belongs to."""
+    """A copy on every line, masked on all lines but the one of the position."""
     dtype = cache.stored(canvas.dtype)
     canvas.compute(pes, label, "copy", canvas.tokens * layout.width, dtype=dtype)
 
 
 def _pass_up(canvas: Canvas, lines: PELines, cache: KVCache, layout: Heads, label: str) -> None:
-    """Where the cache shifts, every PE sends its oldest K and V of each new token to the line before, all at once and
+    """If the cache shifts, every PE sends its oldest K and V of each new token to the line before. All do so at once,
     on the routes of the sum.
     """
     if cache.policy != SHIFT or lines.length == 1 or not lines.pes.size:
@@ -122,7 +122,7 @@ def _pass_up(canvas: Canvas, lines: PELines, cache: KVCache, layout: Heads, labe
 
 
 def _segment_all_reduce(canvas: Canvas, layout: Heads, block: Block, elements: int, algorithm: str, label: str) -> None:
-    """Sum over the positions of each head; nothing where a head lies on one."""
+    """Sum over the positions of each head; nothing if a head lies on one position."""
     if layout.segment == 1:
         return
     rows = canvas.lines(block, ACROSS, block.along)
@@ -132,8 +132,8 @@ def _segment_all_reduce(canvas: Canvas, layout: Heads, block: Block, elements: i
 
 
 def _multiply(canvas: Canvas, pes: Int64, label: str, heads: int, rows: int, columns: int) -> None:
-    """[rows x columns] times a vector, per head, from zeros on: a vector operation per column, or per row, whichever is
-    cheaper.
+    """[rows x columns] times a vector for each head, from zeros on: one vector operation per column or per row, the
+    cheaper of both.
     """
     canvas.compute(pes, label, "copy", heads * rows)
     around = heads * canvas.machine.loop_cycles if heads > 1 else 0
@@ -144,14 +144,14 @@ def _multiply(canvas: Canvas, pes: Int64, label: str, heads: int, rows: int, col
 
 
 def _exponentials(canvas: Canvas, pes: Int64, positions: int, heads: int, label: str) -> None:
-    """Less the maximum, the exponentials, and their sum, of each head's scores."""
+    """For each head's scores: subtract the maximum, take exponentials, sum them."""
     _per_head(canvas, pes, label, "elementwise", positions, heads)
     canvas.compute(pes, label, "exp", heads * positions)
     _per_head(canvas, pes, label, "reduce", positions, heads)
 
 
 def _per_head(canvas: Canvas, pes: Int64, label: str, op: str, elements: int, heads: int, each: int = 1) -> None:
-    """What has another scalar for each head is a loop over the heads, if there are several."""
+    """A vector operation with a scalar of its own for each head: a loop over the heads if there are several."""
     if heads > 1:
         canvas.loop(pes, label, op, elements, heads, each)
     else:

@@ -1,4 +1,4 @@
-"""Canvas: a rectangle of PEs being filled with tasks; vector operations priced by the machine."""
+"""Canvas: a rectangle of PEs that kernels fill with tasks; the machine prices their vector operations."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ EAST, WEST, NORTH, SOUTH = range(4)
 
 @dataclass(frozen=True, slots=True)
 class PELines:
-    """Parallel lines of PEs that do the same: `pes` [lines, length], and the directions of ascending and descending.
+    """Parallel lines of PEs that do the same: `pes` [lines, length] are their ids.
 
-    `kind`: along, across, or segments of the latter.
+    `forward` is the direction of ascending positions, `backward` the other one. `kind`: along, across, or segments of
+    lines across.
     """
 
     pes: Int64
@@ -38,10 +39,10 @@ class PELines:
 
 
 class Canvas:
-    """Tasks of one window. `tokens` go through together.
+    """The tasks of one window, for `tokens` tokens at once.
 
-    Kernels draw through `grid`, `lines` and `line` only, so that the same code draws all lines of a block or a single
-    one that stands for many (`LineCanvas`).
+    Kernels name PEs only through `grid`, `lines` and `line`. So the same code draws all lines of a block, or one line
+    that stands for many (`LineCanvas`).
     """
 
     def __init__(self, window: Rect, machine: Machine, dtype: str, tokens: int = 1) -> None:
@@ -50,7 +51,7 @@ class Canvas:
         self.dtype = dtype
         self.tokens = tokens
         self.builder = GraphBuilder(window.columns, window.rows)
-        self.configured = ""  # routes that are in place; "" asks for no reroute
+        self.configured = ""  # the routes of the PEs; "" if any may be
         self._slow = [(self.at(s.x, s.y), s.factor) for s in machine.slow if window.has(s.x, s.y)]
 
     def at(self, x: int, y: int) -> int:
@@ -89,7 +90,7 @@ class Canvas:
         return self.task(pes, operation, self.machine.op(op).launch)
 
     def loop(self, pes: Int64, label: str, op: str, elements: int, turns: int, each: int = 1) -> Int64:
-        """`turns` turns of a loop around `each` vector operations."""
+        """A loop of `turns` turns around `each` vector operations, on each PE."""
         around = turns * self.machine.loop_cycles
         operation = Operation(label, op, elements, turns * each, self.dtype, around)
         return self.task(pes, operation, self.machine.op(op).launch)
@@ -123,7 +124,7 @@ class Canvas:
         return self.task(pes, operation, launch, start=start)
 
     def reroute(self, lines: PELines, routes: str, label: str) -> None:
-        """Puts `routes` in place of others: a PE holds one set at a time, its input queues are few."""
+        """Configures `routes` in place of others: a PE has input queues for one set at a time."""
         if self.configured and self.configured != routes:
             self.task(lines.pes, Operation(label, REROUTE, extra_cycles=self.machine.reroute_cycles), 0)
         self.configured = routes
@@ -141,10 +142,9 @@ class Canvas:
 
 
 class LineCanvas(Canvas):
-    """One line of a block, the one at `position` among those that go along `axis`, drawn on a window of its own.
+    """One line of a block, at `position` among those that go along `axis`, on a window of its own.
 
-    `breaks` collects the positions at which lines begin to differ: what holds for this line holds for its neighbours up
-    to the next break.
+    `breaks` collects the positions at which lines begin to differ: the lines up to the next break equal this one.
     """
 
     def __init__(self, block: Block, axis: str, position: int, machine: Machine, dtype: str, tokens: int) -> None:

@@ -1,9 +1,9 @@
 """Collectives on lines of PEs, as tasks and messages.
 
-Store and forward: a PE receives a sum into its memory, then a task is activated that adds it while it sends on.
-Streamed: the operation is set up before its wavelets come, takes them from the fabric and sends each on `stream_cycles`
-later; sums that a PE keeps for itself go into one operation, set up once. A broadcast is one message in each direction
-that every PE on the way keeps a copy of.
+Store and forward: a PE receives a sum into its memory. Then it activates a task that adds its own values and sends the
+result on meanwhile. Streamed: the operation is set up before its wavelets come. It takes them from the fabric and sends
+each one on `stream_cycles` later. The sums that a PE keeps are one operation, set up once. A broadcast is one message
+in each direction; every PE on its way keeps a copy.
 
 Lines of one kind (along, across, segments) have COLOURS colours. Chains alternate between two, so that no PE
 receives and sends in one colour. The merges between groups have two others, and a broadcast has the fifth. A ring has
@@ -76,7 +76,7 @@ def all_reduce(canvas: Canvas, lines: PELines, used: int, elements: int, algorit
 
 
 def routes_name(kind: str, collective: str) -> str:
-    """Names the routes of a collective on lines of a kind; whether it is streamed is no matter of routes."""
+    """The name of a collective's routes on lines of a kind: the same whether it is streamed or not."""
     return f"{kind} {dataclasses.replace(parse_collective(collective), streamed=False)}"
 
 
@@ -93,7 +93,7 @@ def keeping(elements: int, *, streams: bool = False) -> Combine:
 def reduce(canvas: Canvas, lines: PELines, used: int, combine: Combine, algorithm: str, label: str) -> int:
     """Merges the first `used` positions of each line; the position of the root.
 
-    What leaves only when all of it is merged is stored and forwarded whatever the algorithm says.
+    A result that leaves only when all of it is merged is stored and forwarded, whatever the algorithm says.
     """
     plan = reduction(used, algorithm)
     if used == 1:
@@ -111,8 +111,9 @@ def reduce(canvas: Canvas, lines: PELines, used: int, combine: Combine, algorith
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Merges:
-    """A Reduction as arrays: source, target and colour of each merge; positions that receive nothing; and for each
-    rank the merges that are the rank-th of their targets, with how many more come after them there.
+    """A Reduction as arrays: source, target and colour of each merge, and the positions that receive nothing.
+
+    `ranks[r]` has the merges that are number r at their target, and how many follow each of them there.
     """
 
     length: int
@@ -133,7 +134,7 @@ def _merges(length: int, algorithm: str) -> _Merges:
     first = np.cumsum(taken) - taken
     rank = np.empty(order.size, np.int64)
     rank[order] = np.arange(order.size) - first[target[order]]
-    left = taken[target] - 1 - rank  # sums that the PE takes after this one
+    left = taken[target] - 1 - rank  # sums that the target receives after this one
     by_rank = [np.flatnonzero(rank == number) for number in range(int(taken.max()))]
     ranks = tuple((merges, left[merges]) for merges in by_rank)
     colour = _merge_colours(source.tolist(), target.tolist(), algorithm)
@@ -176,7 +177,7 @@ def _send(canvas: Canvas, lines: PELines, senders: Int64, receivers: Int64, move
 def _stage_tasks(
     canvas: Canvas, lines: PELines, plan: _Merges, combine: Combine, streamed: bool, label: str
 ) -> tuple[Int64, Int64]:
-    """Tasks of a reduction: each position's last one [lines, used], and the one that each merge is received by."""
+    """The tasks of a reduction: the last one of each position [lines, used], and the receiver of each merge."""
     count = lines.pes.shape[0]
     last = np.full((count, plan.length), -1, np.int64)
     received = np.full((count, plan.source.size), -1, np.int64)
@@ -191,7 +192,7 @@ def _stage_tasks(
 
 @dataclass(frozen=True, slots=True)
 class _Stage:
-    """How a sum is received: kind of start, and cycles of launch and delay, for each position or for all."""
+    """How sums are received: the kind of start, and the cycles of launch and delay, for each position or for all."""
 
     start: int
     launch: Int64 | int
@@ -203,14 +204,14 @@ def _stored(canvas: Canvas) -> _Stage:
 
 
 def _alone(canvas: Canvas, op: str, streamed: bool) -> _Stage:
-    """An operation for every message."""
+    """One operation for every message."""
     if streamed:
         return _Stage(LAUNCHED, canvas.machine.op(op).launch, canvas.machine.stream_cycles)
     return _stored(canvas)
 
 
 def _streamed(canvas: Canvas, rank: int, left: Int64, passes_on: npt.NDArray[np.bool_]) -> _Stage:
-    """A PE's last sum is an operation of its own if it is passed on; the others are one operation into memory."""
+    """The last sum of a PE is an operation of its own if it is passed on. The others are one operation into memory."""
     own = passes_on & (left == 0)
     launch = np.where(own | (rank == 0), canvas.machine.op("elementwise").launch, 0)
     delay = np.where((left == 0) | (passes_on & (left == 1)), canvas.machine.stream_cycles, 0)
@@ -248,7 +249,7 @@ def broadcast(
 
 
 def spread(canvas: Canvas, lines: PELines, root: int, elements: int, sent: Int64, received: Int64, colour: int) -> None:
-    """The message of each line's task `sent` on `root`, to `received` [lines, others] on all its other positions."""
+    """The message of each line's task `sent` on `root` to the tasks `received` [lines, others] of all others."""
     count, first = lines.pes.shape[0], True
     others = np.array([p for p in range(lines.length) if p != root])
     for direction, side in ((lines.backward, others < root), (lines.forward, others > root)):
@@ -267,7 +268,7 @@ class _Ring:
     """An AllReduce around a ring: each range of the vector is summed on its way round, then passed round once more."""
 
     def __init__(self, canvas: Canvas, lines: PELines, used: int, elements: int, streamed: bool, label: str) -> None:
-        width = ceil_div(elements, canvas.tokens)  # a token's vector is cut, so that its order is its own
+        width = ceil_div(elements, canvas.tokens)  # each token's vector is cut, so that its sums have one order
         self.canvas, self.lines, self.label = canvas, lines, label
         self.places = np.array(ring_order(used))
         self.elements = canvas.tokens * ceil_div(width, used)
@@ -275,7 +276,7 @@ class _Ring:
         self.streamed = streamed
 
     def draw(self) -> None:
-        """Range r begins on the successor of place r and comes to place r last; from there it goes round again."""
+        """Range r begins at the successor of place r and ends at place r. From there it goes round once more."""
         self._turn(self.ranges + 1, _alone(self.canvas, "elementwise", self.streamed), adding(self.elements))
         passing = keeping(self.elements, streams=True)
         self._turn(self.ranges, _alone(self.canvas, "copy", self.streamed), passing)

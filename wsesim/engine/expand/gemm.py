@@ -1,13 +1,13 @@
 """Distributed matrix products as tasks and messages: one round of an alignment, one step of a product.
 
-A PE has two buffers for each tile that travels: at the beginning of a step it launches, one after the other, the sends
-of what it holds and the receives of what comes (a copy's launch each, the microthreads do the rest), multiplies, and
-goes on when the tiles are there: a task for each tile, one that joins them, one that begins the next step. A tile that
-is still read is never sent over: the other buffer receives. Its own send cannot be waited for in a TaskGraph, nor does
-a tile wait before a receive is launched; the tests show that on equal PEs neither happens.
+A PE has two buffers for each tile that travels. At the beginning of a step it launches the sends of its tiles and the
+receives of the next ones, one after the other. Each takes the launch of a copy; microthreads do the rest. Then the PE
+multiplies, and waits for the tiles: one task for each tile, one that joins them, one that begins the next step. The
+next tiles go into the other buffers, so no tile is overwritten while it is read. A TaskGraph does not let a task wait
+for its PE's own send, nor a tile for the launch of its receive. The tests show that on equal PEs neither happens.
 
-Scalar code between the vector operations issues one instruction a cycle (the vendor's simulator); how many there are
-is counted in the published program (WaferLLM, MeshGEMM/WSE-3/src): an estimate, the compiler's code is not published.
+Scalar code between the vector operations issues one instruction a cycle (the vendor's simulator). The instructions are
+counted in the published program (WaferLLM, MeshGEMM/WSE-3/src). That is an estimate: the compiled code is not public.
 """
 
 from __future__ import annotations

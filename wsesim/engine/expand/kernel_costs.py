@@ -1,6 +1,6 @@
-"""What each kernel costs: its vector operations on every PE and its collectives, as tasks on a Canvas.
+"""The cost of each kernel: its vector operations on every PE and its collectives, as tasks on a Canvas.
 
-Every PE does what the fullest one does; padding is worked on as on the wafer, where the program is one for all PEs.
+All PEs run one program, so every PE does as much as the fullest one: padding costs cycles too.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Site:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What a kernel does until its collectives change to the other axis. `axis` None: it has no collective."""
+    """The tasks of a kernel whose collectives go along one `axis`; None if they have no collective."""
 
     axis: str | None
     draw: Callable[[Canvas, Site], None]
@@ -168,7 +168,7 @@ def _linear(canvas: Canvas, kernel: Linear, where: Site, label: str) -> None:
 
 
 def _swiglu(canvas: Canvas, kernel: SwiGLU, where: Site, label: str) -> None:
-    """Exponential, reciprocal (a polynomial of the same length), and two products."""
+    """An exponential, a reciprocal (a polynomial of the same length), and two products."""
     pes = canvas.grid(where.block, where.block.along, kernel.layout.used)
     elements = canvas.tokens * kernel.layout.width
     canvas.compute(pes, label, "exp", elements, 2)

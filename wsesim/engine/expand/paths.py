@@ -11,8 +11,10 @@ compiled = njit(_nrt=False)
 
 
 class Paths(NamedTuple):
-    """Messages by source PE, in the order of its program: each is sent by a task of its own, after `send_cycles`; every
-    PE that they reach takes in all of them in one more task, in `receive_cycles`. Arrays are [messages].
+    """Messages by source PE, in the order of its program. Arrays are [messages].
+
+    Each message is sent by a task of its own, after `send_cycles`. Every PE that messages reach receives all of them
+    in one more task, in `receive_cycles`.
     """
 
     source: Int64  # number of the PE

@@ -1,7 +1,7 @@
-"""What the kernels of a whole prompt cost, but for the products: vector operations on tiles, AllReduces along rows.
+"""The cost of the kernels of a whole prompt, without the products: vector operations on tiles, AllReduces along rows.
 
-Tiles lie token after token within a feature: what is done per token is a loop over the features of the tile, a vector
-operation over its tokens in each turn.
+In a tile, the tokens of one feature are contiguous. Work on each token is a loop over the features, with one vector
+operation over all tokens in each turn.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Segment: what is simulated at once: one stage or transfer, and where on the wafer it runs."""
+"""Segment: one stage or transfer at its place on the wafer. A segment is simulated at once."""
 
 from __future__ import annotations
 
@@ -20,8 +20,10 @@ from wsesim.machine.parts import SlowPE
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LineGraph:
-    """The verified TaskGraph of one line of PEs. `busy` [PEs]: has tasks; `starters`: whose first one waits for no
-    message. `digest`: equal for lines that take equally long, whatever their tasks are called.
+    """The verified TaskGraph of one line of PEs.
+
+    `busy` [PEs]: whether a PE has tasks. `starters`: the PEs whose first task waits for no message. `digest`: equal for
+    lines with equal cycles, whatever their operations and colours are.
     """
 
     graph: TaskGraph
@@ -46,11 +48,10 @@ Phase = tuple[EqualLines, ...]
 
 
 class Plan:
-    """The tasks of a window: as one graph, and perhaps, with the same effect, as phases of lines, one phase after the
-    other, or as paths of messages.
+    """The tasks of a window as one graph, and in `parts` with the same effect: phases of lines, or paths of messages.
 
-    On every PE the tasks of a phase come before those of the next. `busy` [PEs]: has tasks; `starters`: whose first
-    one waits for no message.
+    Phases follow one another: on every PE the tasks of a phase come before those of the next. No parts: only the graph.
+    `busy` [PEs]: whether a PE has tasks. `starters`: the PEs whose first task waits for no message.
     """
 
     def __init__(

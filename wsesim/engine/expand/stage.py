@@ -25,18 +25,23 @@ NAMELESS = WeightRef("", 0, 0)
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class StageKey:
-    """Everything that decides a stage's graph, and nothing else: no names, no place on the wafer, no weights."""
+    """Everything that affects a stage's graph: no names, no place on the wafer, no weights.
+
+    `machine` has the slow PEs in coordinates of `block`, which is at (0, 0). `context` is rounded up to as many
+    positions as the fullest line holds. `entry` (along, across) is the PE that the id reaches first. `logits_root` is
+    the position along on which the logits are summed. `routes` are configured before.
+    """
 
     kernels: tuple[Kernel, ...]
-    machine: Machine = dataclasses.field(hash=False)  # stragglers in coordinates of the block
-    block: Block  # at (0, 0)
+    machine: Machine = dataclasses.field(hash=False)
+    block: Block
     dtype: str
     tokens: int
-    context: int  # rounded up: as many positions as the fullest line holds, on every line
+    context: int
     candidates: int
     entry: tuple[int, int]
     logits_root: int
-    routes: str  # that are in place before
+    routes: str
 
 
 def expand_stage(program: Program, stage: Stage, tokens: int, context: int, candidates: int) -> Segment:
@@ -46,13 +51,13 @@ def expand_stage(program: Program, stage: Stage, tokens: int, context: int, cand
         tuple(_nameless(k) for k in kernels),
         local_machine(program.machine, block.rect),
         Block("", 0, 0, block.columns, block.rows, block.axis),
-        program.timing_dtype,
-        tokens,
-        _rounded_up(kernels, context, block.along),
-        candidates if any(isinstance(k, Sample) for k in kernels) else 0,
-        _entry(program, block) if any(isinstance(k, Embed) for k in kernels) else (0, 0),
-        _logits_root(program) if any(isinstance(k, Sample) for k in kernels) else 0,
-        _routes_before(program, kernels),
+        dtype=program.timing_dtype,
+        tokens=tokens,
+        context=_rounded_up(kernels, context, block.along),
+        candidates=candidates if any(isinstance(k, Sample) for k in kernels) else 0,
+        entry=_entry(program, block) if any(isinstance(k, Embed) for k in kernels) else (0, 0),
+        logits_root=_logits_root(program) if any(isinstance(k, Sample) for k in kernels) else 0,
+        routes=_routes_before(program, kernels),
     )
     within, plan = _plan(key)
     window = Rect(block.x + within.x, block.y + within.y, within.columns, within.rows)
@@ -75,9 +80,9 @@ def _entry(program: Program, block: Block) -> tuple[int, int]:
 def expand_kernels(
     machine: Machine, block: Block, kernels: tuple[Kernel, ...], context: int, *, routes: str = "", tokens: int = 1
 ) -> Segment:
-    """Kernels one after the other on a block of its own, in fp16, over `context` positions; no Program is needed.
+    """The segment of kernels one after the other on `block`, in fp16, over `context` positions, without a Program.
 
-    `routes` are in place before, as `routes_of` names them.
+    `routes` are configured before; `routes_of` names them.
     """
     own = Block("", 0, 0, block.columns, block.rows, block.axis)
     longest = _rounded_up(kernels, context, block.along)
@@ -130,7 +135,7 @@ def _moved(members: Int64, block: Block, window: Rect) -> Int64:
 
 
 def _one_axis_at_a_time(stage: list[Part]) -> list[tuple[str, list[Part]]]:
-    """Parts in order, cut where the axis of their collectives changes; one without any goes with those before it."""
+    """Parts in order, cut where the axis of their collectives changes. A part without any goes with those before."""
     runs: list[tuple[str, list[Part]]] = []
     leading: list[Part] = []
     for part in stage:
@@ -153,7 +158,7 @@ def _phases(key: StageKey, site: Site, runs: list[tuple[str, list[Part]]]) -> tu
 
 
 def _phase(key: StageKey, site: Site, axis: str, run: list[Part], routes: str) -> tuple[Phase, str]:
-    """The lines along `axis`, one drawn for all that are alike, and the routes that are in place afterwards."""
+    """The lines along `axis`, one drawn for all equal ones, and the routes that are configured afterwards."""
     count = key.block.across if axis == ALONG else key.block.along
     phase, first, after = [], 0, routes
     while first < count:
@@ -184,7 +189,7 @@ def _rounded_up(kernels: tuple[Kernel, ...], context: int, along: int) -> int:
 
 
 def _routes_before(program: Program, kernels: tuple[Kernel, ...]) -> str:
-    """What the block's last kernel before these left behind; before the first, that is its last one, a token ago."""
+    """The routes that the block's last kernel before these leaves: before the first, the last one of the last token."""
     on_block = program.kernels_of(kernels[0].block)
     first = on_block.index(kernels[0])
     before = (*on_block[first:], *on_block[:first])

@@ -1,4 +1,4 @@
-"""Transfers between blocks and the id's way back -> Segments. What a PE sends and receives are tasks of its program."""
+"""Transfers between blocks and the id's way back -> Segments. Sends and receives are tasks of the PEs' programs."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def _in_window(block: Block, window: Rect) -> Block:
 
 
 def _in_place(transfer: Transfer, source: Block, window: Rect) -> Transfer:
-    """Without names, its lanes in coordinates of the window."""
-    colours = tuple(range(len(transfer.colours)))  # they decide what may meet, not when it arrives
+    """The transfer without names, its lanes in coordinates of the window, its colours numbered from 0."""
+    colours = tuple(range(len(transfer.colours)))  # the Segment knows the Program's
     edge = window.x if source.axis == "rows" else window.y
     lanes = (transfer.lanes[0] - edge, transfer.lanes[1] - edge) if transfer.lanes else None
     return dataclasses.replace(transfer, name="", value="", source="", target="", colours=colours, lanes=lanes)
@@ -93,7 +93,7 @@ def plan_of_paths(paths: tuple[Path, ...], key: Key) -> Plan:
 
 
 def _followed(paths: tuple[Path, ...], key: Key) -> Paths:
-    """The messages as `walk` takes them. No task works after its launch, so a straggler is no slower."""
+    """The messages as `walk` takes them. Their tasks have no work after the launch, so a slow PE is no slower here."""
     x, y, columns = key.window.x, key.window.y, key.window.columns
     own = [
         (
@@ -141,6 +141,6 @@ def _wavelets(path: Path, key: Key) -> int:
 
 
 def _reached(path: Path, canvas: Canvas) -> np.ndarray:
-    """PE ids at the hops where the path drops a copy, which are on one leg."""
+    """PE ids at the hops where the path drops a copy. All of them are on one leg."""
     first, last = (canvas.at(*path.position(hop)) for hop in (path.first_drop, path.total_hops))
     return np.linspace(first, last, path.total_hops - path.first_drop + 1, dtype=np.int64)
