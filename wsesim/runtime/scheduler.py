@@ -35,7 +35,7 @@ class Scheduler:
 
     A job arrives, and its prompt reaches the wafer `send_cycles` later. It waits for a slot, which `policy` gives it.
     Then its prompt and each of its tokens go through the blocks. A step enters when the step before, of any job, has
-    left it room (`StepCycles.busy_cycles`).
+    left it room (`StepCycles.busy_cycles`). docs/decisions.md states what this model of a shared wafer leaves out.
 
     Events come in the order (cycle, sequence number): of two at the same cycle, the one that was scheduled first.
 
