@@ -112,27 +112,27 @@ def letters(*pieces: bytes) -> Tokenizer:
 LETTERS = tuple(b"%c" % i for i in range(1, 128))
 
 
-def engine(
+def token_loop(
     script: Sequence[int], tokenizer: Tokenizer | None = None, max_context: int = 64, slots: int = 1, busy: int = 10
 ) -> TokenLoop:
     return TokenLoop(MACHINE, max_context, Script(script), Clock(busy), tokenizer or letters(*LETTERS), slots)
 
 
-def run(machine: TokenLoop, request: Request) -> tuple[list[Token], Completion]:
-    *tokens, completion = machine.run(request)
+def run(loop: TokenLoop, request: Request) -> tuple[list[Token], Completion]:
+    *tokens, completion = loop.run(request)
     assert isinstance(completion, Completion)
     return [token for token in tokens if isinstance(token, Token)], completion
 
 
-def script_of(machine: TokenLoop) -> Script:
-    assert isinstance(machine.arithmetic, Script)
-    return machine.arithmetic
+def script_of(loop: TokenLoop) -> Script:
+    assert isinstance(loop.arithmetic, Script)
+    return loop.arithmetic
 
 
-def asked(machine: TokenLoop) -> list[tuple[str, int, int]]:
+def asked(loop: TokenLoop) -> list[tuple[str, int, int]]:
     """Phase, tokens and candidates of each step that the engine was asked for."""
-    assert isinstance(machine.cycles, Clock)
-    return machine.cycles.asked
+    assert isinstance(loop.cycles, Clock)
+    return loop.cycles.asked
 
 
 def ending(events: Sequence[GenerationEvent]) -> Completion:
@@ -164,7 +164,7 @@ BY_HAND = [
 def test_times_are_those_of_a_hand_calculation(
     count: int, token_cycles: tuple[int, ...], completion_cycles: float
 ) -> None:
-    tokens, completion = run(engine([7] * 9), request(max_tokens=count))
+    tokens, completion = run(token_loop([7] * 9), request(max_tokens=count))
     times = completion.times
     assert tuple(token.cycles for token in tokens) == token_cycles
     assert times.token_s == tuple(map(seconds, token_cycles))
@@ -174,19 +174,19 @@ def test_times_are_those_of_a_hand_calculation(
     assert (times.admitted_s, times.finished_s) == (2.0, 2.0 + seconds(300 + sum(token_cycles)))
 
 
-def run_all(machine: TokenLoop, requests: Sequence[Request]) -> list[Completion]:
+def run_all(loop: TokenLoop, requests: Sequence[Request]) -> list[Completion]:
     """All submitted at once."""
     events: list[list[GenerationEvent]] = [[] for _ in requests]
-    machine.submit_all(requests, [own.append for own in events])
-    while machine.busy:
-        machine.advance()
+    loop.submit_all(requests, [own.append for own in events])
+    while loop.busy:
+        loop.advance()
     ends = [ending(own) for own in events]
     assert all(len(own) == 1 + len(end.token_ids) for own, end in zip(events, ends, strict=True))
     return ends
 
 
 def test_a_second_request_waits_for_the_slot_of_the_first() -> None:
-    first, second = run_all(engine([7] * 9), [request(max_tokens=2), request(max_tokens=1, arrival_s=1.0)])
+    first, second = run_all(token_loop([7] * 9), [request(max_tokens=2), request(max_tokens=1, arrival_s=1.0)])
     leaves = 2.0 + seconds(300 + 28 + 1003)
     assert first.times.finished_s == leaves
     assert (second.times.queue_s, second.times.admitted_s) == (leaves - 1.0, leaves)
@@ -195,7 +195,7 @@ def test_a_second_request_waits_for_the_slot_of_the_first() -> None:
 
 def test_two_slots_share_the_busiest_block() -> None:
     """The second prompt follows the first after 30 cycles; the steps of both fit between each other's."""
-    first, second = run_all(engine([7] * 9, slots=2), [request(max_tokens=2), request(max_tokens=2)])
+    first, second = run_all(token_loop([7] * 9, slots=2), [request(max_tokens=2), request(max_tokens=2)])
     assert first.times.prompt_s == seconds(300)
     assert second.times.admitted_s == 2.0
     assert second.times.prompt_s == seconds(30 + 300)
@@ -204,7 +204,9 @@ def test_two_slots_share_the_busiest_block() -> None:
 
 def test_a_wafer_that_is_one_block_takes_turns() -> None:
     """Busy for a whole decode step: the other's first token is drawn at 628, its step begins when the first's ends."""
-    first, second = run_all(engine([7] * 9, slots=2, busy=1003), [request(1, max_tokens=2), request(1, max_tokens=2)])
+    first, second = run_all(
+        token_loop([7] * 9, slots=2, busy=1003), [request(1, max_tokens=2), request(1, max_tokens=2)]
+    )
     assert second.times.prompt_s == seconds(1003 + 100)
     assert first.times.token_s == tuple(map(seconds, (28, 2 * 1003 - 128 + 1001)))
     assert second.times.token_s == tuple(map(seconds, (28, 3 * 1003 - 1003 - 128 + 1001)))
@@ -219,9 +221,9 @@ def test_whoever_comes_first_is_admitted_first_and_no_slot_is_given_twice(
     wanted: list[tuple[int, int, int]], slots: int, busy: int
 ) -> None:
     requests = [request(tokens, max_tokens, arrival_s=float(at)) for tokens, max_tokens, at in wanted]
-    machine = engine([7] * 9, slots=slots, busy=busy)
-    ends = run_all(machine, requests)
-    alone = [run(engine([7] * 9), one)[1] for one in requests]
+    loop = token_loop([7] * 9, slots=slots, busy=busy)
+    ends = run_all(loop, requests)
+    alone = [run(token_loop([7] * 9), one)[1] for one in requests]
     assert [end.token_ids for end in ends] == [end.token_ids for end in alone]
     for end, own in zip(ends, alone, strict=True):
         assert end.times.prompt_s >= own.times.prompt_s
@@ -231,161 +233,161 @@ def test_whoever_comes_first_is_admitted_first_and_no_slot_is_given_twice(
     for end in ends:
         together = [e for e in ends if e.times.admitted_s <= end.times.admitted_s < e.times.finished_s]
         assert len(together) <= slots
-    assert (machine.in_flight, machine.waiting) == (0, 0)
+    assert (loop.in_flight, loop.waiting) == (0, 0)
 
 
 def test_texts_in_flight_are_computed_in_one_pass() -> None:
-    machine = engine([7] * 9, slots=4)
-    run_all(machine, [request(3, max_tokens=3) for _ in range(4)])
-    assert script_of(machine).passes == [("prefill", 1), ("decode", 4), ("decode", 4)]  # one prompt for all of them
+    loop = token_loop([7] * 9, slots=4)
+    run_all(loop, [request(3, max_tokens=3) for _ in range(4)])
+    assert script_of(loop).passes == [("prefill", 1), ("decode", 4), ("decode", 4)]  # one prompt for all of them
 
 
 def test_a_long_prompt_is_computed_between_the_tokens_of_others() -> None:
-    machine = engine([7] * 9, max_context=512, slots=2)
+    loop = token_loop([7] * 9, max_context=512, slots=2)
     short, long = Request((1,), GenerationOptions(GREEDY, 3)), Request((2,) * 300, GenerationOptions(GREEDY, 1))
-    run_all(machine, [short, long])
-    assert script_of(machine).fed[:2] == [[1], [2] * 63]
-    assert sum(len(ids) for ids in script_of(machine).fed) == 1 + 2 + 300
+    run_all(loop, [short, long])
+    assert script_of(loop).fed[:2] == [[1], [2] * 63]
+    assert sum(len(ids) for ids in script_of(loop).fed) == 1 + 2 + 300
 
 
 def test_a_client_that_goes_away_frees_its_slot_and_nothing_else_moves() -> None:
-    machine = engine([7] * 9)
+    loop = token_loop([7] * 9)
     events: list[list[GenerationEvent]] = [[], [], []]
-    first, second, _ = machine.submit_all([request(max_tokens=9)] * 3, [own.append for own in events])
+    first, second, _ = loop.submit_all([request(max_tokens=9)] * 3, [own.append for own in events])
     while len(events[0]) < 2:
-        machine.advance()
-    gone_s = machine.now_s
-    machine.cancel(second)
-    machine.cancel(first)
-    while machine.busy:
-        machine.advance()
+        loop.advance()
+    gone_s = loop.now_s
+    loop.cancel(second)
+    loop.cancel(first)
+    while loop.busy:
+        loop.advance()
     assert len(events[0]) == 2 and not events[1]
     assert ending(events[2]).times.admitted_s == gone_s
-    machine.cancel(first)  # again, to no effect
-    assert (machine.in_flight, machine.waiting) == (0, 0)
+    loop.cancel(first)  # again, to no effect
+    assert (loop.in_flight, loop.waiting) == (0, 0)
 
 
 def test_a_cancelled_prompt_gives_back_what_of_the_wafer_it_has_not_begun() -> None:
-    machine = engine([7] * 9, slots=2, busy=1000)
+    loop = token_loop([7] * 9, slots=2, busy=1000)
     events: list[GenerationEvent] = []
-    long = machine.submit(request(9, max_tokens=1), events.append)
-    while not machine.in_flight:
-        machine.advance()
-    machine.cancel(long)
-    times = run(machine, request(3, max_tokens=1))[1].times
+    long = loop.submit(request(9, max_tokens=1), events.append)
+    while not loop.in_flight:
+        loop.advance()
+    loop.cancel(long)
+    times = run(loop, request(3, max_tokens=1))[1].times
     assert (times.prompt_s, events) == (seconds(300), [])
 
 
 def test_a_stream_that_is_dropped_unread_waits_for_nothing() -> None:
-    machine = engine([7] * 9)
-    dropped = machine.run(request(max_tokens=3))
+    loop = token_loop([7] * 9)
+    dropped = loop.run(request(max_tokens=3))
     del dropped
-    assert not machine.busy
-    assert run(machine, request(max_tokens=1))[1].times.queue_s == 2.0
+    assert not loop.busy
+    assert run(loop, request(max_tokens=1))[1].times.queue_s == 2.0
 
 
-def test_an_engine_that_was_cleared_begins_anew() -> None:
-    machine = engine([7] * 9)
+def test_a_loop_that_was_cleared_begins_anew() -> None:
+    loop = token_loop([7] * 9)
     events: list[list[GenerationEvent]] = [[], [], []]
-    machine.submit_all([request(max_tokens=3)] * 3, [own.append for own in events])
+    loop.submit_all([request(max_tokens=3)] * 3, [own.append for own in events])
     while not events[0]:
-        machine.advance()
-    machine.clear()
-    assert not machine.busy and not events[1]
-    assert run(machine, request(max_tokens=2))[1].token_ids == (7, 7)
+        loop.advance()
+    loop.clear()
+    assert not loop.busy and not events[1]
+    assert run(loop, request(max_tokens=2))[1].token_ids == (7, 7)
 
 
 def test_what_is_over_keeps_no_cache() -> None:
-    machine = engine([7] * 9, slots=2)
+    loop = token_loop([7] * 9, slots=2)
     events: list[list[GenerationEvent]] = [[], [], [], []]
-    runs = machine.submit_all(
+    runs = loop.submit_all(
         [request(max_tokens=3), request(max_tokens=9), request(2, 9), request(2, 1)], [own.append for own in events]
     )
     while len(events[0]) < 4:
-        machine.advance()
+        loop.advance()
     for run in runs[1:3]:
-        machine.cancel(run)
-    while machine.busy:
-        machine.advance()
-    caches = [weakref.ref(cache) for cache in script_of(machine).caches]
-    script_of(machine).caches.clear()
+        loop.cancel(run)
+    while loop.busy:
+        loop.advance()
+    caches = [weakref.ref(cache) for cache in script_of(loop).caches]
+    script_of(loop).caches.clear()
     assert len(caches) >= 2 and not any(cache() for cache in caches)
     assert ending(events[3]).token_ids == (7,)
 
 
 def test_two_streams_may_be_read_in_turns() -> None:
-    machine = engine([7, 8, 9], slots=2)
-    one, other = machine.run(request(max_tokens=3)), machine.run(request(max_tokens=3))
+    loop = token_loop([7, 8, 9], slots=2)
+    one, other = loop.run(request(max_tokens=3)), loop.run(request(max_tokens=3))
     pairs = list(zip(one, other, strict=True))
     ids = [[item.id for item in pair if isinstance(item, Token)] for pair in pairs]
     assert ids == [[7, 7], [8, 8], [9, 9], []]
 
 
 def test_an_arrival_in_the_past_is_refused() -> None:
-    machine = engine([7] * 9)
-    run(machine, request(max_tokens=2))
+    loop = token_loop([7] * 9)
+    run(loop, request(max_tokens=2))
     with pytest.raises(RequestError, match=r"arrival_s is 1\.0, earlier than the virtual now, 3"):
-        machine.run(request(max_tokens=1, arrival_s=1.0))
+        loop.run(request(max_tokens=1, arrival_s=1.0))
 
 
 def test_a_late_request_finds_the_wafer_free() -> None:
-    machine = engine([7] * 9)
-    run(machine, request(max_tokens=2))
-    times = run(machine, request(max_tokens=1, arrival_s=100.0))[1].times
+    loop = token_loop([7] * 9)
+    run(loop, request(max_tokens=2))
+    times = run(loop, request(max_tokens=1, arrival_s=100.0))[1].times
     assert (times.queue_s, times.admitted_s) == (2.0, 102.0)
 
 
 def test_a_session_s_requests_come_one_after_the_other() -> None:
     """Without an arrival of its own a request does not wait, and costs what it would cost alone."""
-    machine = engine([7] * 9)
+    loop = token_loop([7] * 9)
     unused: Any = None  # the Program and the source of the text
-    session = Session("m", None, "f", unused, machine, letters(*LETTERS), unused)
+    session = Session("m", None, "f", unused, loop, letters(*LETTERS), unused)
     first, second = (session.complete("abc", max_tokens=3).completion.times for _ in range(2))
     assert (first.queue_s, first.total_s) == (second.queue_s, second.total_s)
     assert second.admitted_s == first.finished_s + 2.0
 
 
-def test_engine_and_arithmetic_are_asked_for_the_same_steps() -> None:
+def test_cycles_and_arithmetic_are_asked_for_the_same_steps() -> None:
     """The prompt, then each id but the last; the last needs no step of its own."""
-    machine = engine([11, 12, 13, 14])
-    tokens, _ = run(machine, request(max_tokens=3))
-    assert script_of(machine).fed == [[1, 2, 3], [11], [12]]
-    assert asked(machine) == [("prefill", 3, 1), ("decode", 3, 1), ("decode", 4, 1)]
+    loop = token_loop([11, 12, 13, 14])
+    tokens, _ = run(loop, request(max_tokens=3))
+    assert script_of(loop).fed == [[1, 2, 3], [11], [12]]
+    assert asked(loop) == [("prefill", 3, 1), ("decode", 3, 1), ("decode", 4, 1)]
     assert [token.id for token in tokens] == [11, 12, 13]
 
 
 def test_a_draw_costs_its_candidates() -> None:
-    machine = engine([11] * 4)
-    run(machine, Request((1,), GenerationOptions(SamplingOptions(temperature=1.0, candidates=8), 2)))
-    assert asked(machine) == [("prefill", 1, 8), ("decode", 1, 8)]
+    loop = token_loop([11] * 4)
+    run(loop, Request((1,), GenerationOptions(SamplingOptions(temperature=1.0, candidates=8), 2)))
+    assert asked(loop) == [("prefill", 1, 8), ("decode", 1, 8)]
 
 
 def test_the_end_of_the_text_is_a_token_without_text() -> None:
-    tokens, completion = run(engine([ord("h"), ord("i"), EOS, ord("!")]), request())
+    tokens, completion = run(token_loop([ord("h"), ord("i"), EOS, ord("!")]), request())
     assert (completion.text, completion.finish_reason) == ("hi", "stop")
     assert [token.id for token in tokens] == list(completion.token_ids) == [ord("h"), ord("i"), EOS]
 
 
 def test_a_text_that_only_ends() -> None:
-    _, completion = run(engine([EOS]), request(max_tokens=5))
+    _, completion = run(token_loop([EOS]), request(max_tokens=5))
     assert (completion.text, completion.token_ids, completion.finish_reason) == ("", (EOS,), "stop")
 
 
 def test_max_tokens_is_a_length() -> None:
-    _, completion = run(engine([ord("a")] * 9), request(max_tokens=4))
+    _, completion = run(token_loop([ord("a")] * 9), request(max_tokens=4))
     assert (completion.text, completion.finish_reason) == ("aaaa", "length")
 
 
 @pytest.mark.parametrize("max_tokens", [None, 1000])
 def test_the_context_ends_a_text_too(max_tokens: int | None) -> None:
-    machine = engine([ord("a")] * 9, max_context=8)
-    _, completion = run(machine, request(3, max_tokens))
+    loop = token_loop([ord("a")] * 9, max_context=8)
+    _, completion = run(loop, request(3, max_tokens))
     assert (len(completion.token_ids), completion.finish_reason) == (5, "length")
-    assert asked(machine)[-1] == ("decode", 6, 1)  # and no cache row beyond the eighth is ever asked for
+    assert asked(loop)[-1] == ("decode", 6, 1)  # and no cache row beyond the eighth is ever asked for
 
 
 def test_the_longest_prompt_leaves_room_for_one_token() -> None:
-    assert len(run(engine([7], max_context=8), request(7))[1].token_ids) == 1
+    assert len(run(token_loop([7], max_context=8), request(7))[1].token_ids) == 1
 
 
 @pytest.mark.parametrize(
@@ -397,10 +399,10 @@ def test_the_longest_prompt_leaves_room_for_one_token() -> None:
     ],
 )
 def test_a_request_that_cannot_run_is_refused_before_any_arithmetic(wrong: Request, said: str) -> None:
-    machine = engine([7], max_context=8)
+    loop = token_loop([7], max_context=8)
     with pytest.raises(RequestError, match=said):
-        machine.run(wrong)
-    assert (script_of(machine).fed, asked(machine)) == ([], [])
+        loop.run(wrong)
+    assert (script_of(loop).fed, asked(loop)) == ([], [])
 
 
 @pytest.mark.parametrize(
@@ -440,26 +442,26 @@ def test_stops_are_one_text_or_several_or_none() -> None:
 
 
 def test_a_text_does_not_end_before_its_least_tokens() -> None:
-    tokens, _ = run(engine([EOS] * 9), request(max_tokens=5, min_tokens=3))
+    tokens, _ = run(token_loop([EOS] * 9), request(max_tokens=5, min_tokens=3))
     assert EOS not in [token.id for token in tokens[:3]]
     assert tokens[3].id == EOS
 
 
 def test_log_probabilities_name_the_likeliest_in_a_token_s_place() -> None:
-    tokens, _ = run(engine([7, 8]), request(3, max_tokens=2, logprobs=2))
+    tokens, _ = run(token_loop([7, 8]), request(3, max_tokens=2, logprobs=2))
     assert [[token for token, _ in t.top] for t in tokens] == [[7, 0], [8, 0]]
     assert tokens[0].top[0] == (7, tokens[0].logprob)
 
 
 def test_a_prompt_s_own_log_probabilities_leave_out_its_first_token() -> None:
-    machine = engine([2])
+    loop = token_loop([2])
     events: list[GenerationEvent] = []
-    machine.submit(request(3, max_tokens=0, logprobs=1, prompt_logprobs=True), events.append)
-    while machine.busy:
-        machine.advance()
+    loop.submit(request(3, max_tokens=0, logprobs=1, prompt_logprobs=True), events.append)
+    while loop.busy:
+        loop.advance()
     prompt, completion = events
     assert isinstance(prompt, PromptLogprobs) and isinstance(completion, Completion)
-    assert script_of(machine).fed == [[1], [2], [3]]
+    assert script_of(loop).fed == [[1], [2], [3]]
     (second, first_top), (third, _) = prompt.tokens
     assert first_top == ((2, second),)
     assert third == second - 9.0
@@ -482,18 +484,18 @@ def test_a_prompt_s_own_log_probabilities_leave_out_its_first_token() -> None:
     ],
 )
 def test_stop_sequences_split_over_tokens(text: str, stop: tuple[str, ...], expected: str) -> None:
-    tokens, completion = run(engine([*map(ord, text), EOS]), request(stop=stop))
+    tokens, completion = run(token_loop([*map(ord, text), EOS]), request(stop=stop))
     assert (completion.text, completion.finish_reason) == (expected, "stop")
     assert expected.startswith("".join(token.text for token in tokens))
 
 
 def test_a_stop_ends_the_text_with_its_last_token() -> None:
-    _, completion = run(engine([*map(ord, "abcdef")]), request(stop=("cd",)))
+    _, completion = run(token_loop([*map(ord, "abcdef")]), request(stop=("cd",)))
     assert [chr(token) for token in completion.token_ids] == list("abcd")
 
 
 def test_a_stop_that_the_last_token_completes_is_a_stop() -> None:
-    assert run(engine([*map(ord, "ab")]), request(max_tokens=2, stop=("b",)))[1].finish_reason == "stop"
+    assert run(token_loop([*map(ord, "ab")]), request(max_tokens=2, stop=("b",)))[1].finish_reason == "stop"
 
 
 short = st.text("ab\n", min_size=1, max_size=4)
@@ -543,7 +545,7 @@ def test_streamed_pieces_make_the_text(text: str, cuts: list[int], stop: list[st
     pieces = cut(text.encode(), cuts)
     tokenizer = letters(*pieces)
     script = [*range(1, len(pieces) + 1), EOS]
-    tokens, completion = run(engine(script, tokenizer), request(max_tokens=max_tokens, stop=tuple(stop)))
+    tokens, completion = run(token_loop(script, tokenizer), request(max_tokens=max_tokens, stop=tuple(stop)))
     streamed = "".join(token.text for token in tokens)
     assert completion.text.startswith(streamed)
     assert not any(s in completion.text for s in stop)
@@ -564,7 +566,7 @@ def cut(raw: bytes, lengths: list[int]) -> list[bytes]:
 def test_half_a_character_is_not_let_out() -> None:
     """é in two tokens, then a euro sign that never ends."""
     tokenizer = letters(b"\xc3", b"\xa9", b"\xe2\x82")
-    tokens, completion = run(engine([1, 2, 3], tokenizer), request(max_tokens=3))
+    tokens, completion = run(token_loop([1, 2, 3], tokenizer), request(max_tokens=3))
     assert [token.text for token in tokens] == ["", "é", ""]
     assert completion.text == "é\N{REPLACEMENT CHARACTER}"
 
@@ -574,7 +576,7 @@ def test_half_a_character_is_not_let_out() -> None:
 
 def test_completion_object_counts_and_names(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("time.time", lambda: 1731597024.9)
-    _, completion = run(engine([ord("a")] * 4), request(max_tokens=4))
+    _, completion = run(token_loop([ord("a")] * 4), request(max_tokens=4))
     reply = completion_reply(completion, "llama3.1-8b", "0123456789abcdef", None).to_json()
     assert list(reply) == ["id", "choices", "created", "model", "system_fingerprint", "object", "usage", "time_info"]
     assert reply["choices"] == [{"finish_reason": "length", "index": 0, "text": "aaaa"}]

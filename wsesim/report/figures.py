@@ -98,7 +98,7 @@ class StepFigures:
 
     @property
     def congestion_cycles(self) -> int | None:
-        """What waiting for links and ramps costs: the cycles of this run minus those with free links."""
+        """The cost of waiting for links and ramps: these cycles minus those with free links."""
         return None if self.free_cycles is None else self.cycles - self.free_cycles
 
     @property
@@ -113,5 +113,5 @@ class StepFigures:
         return {kind: sum(s.by_kind[i] for s in self.shares) for i, kind in enumerate(KINDS)}
 
     def flow_tokens_per_second(self, flow: Flow) -> float:
-        """Of all sequences in flight together."""
+        """Tokens per second of all sequences in flight together."""
         return flow.batch * self.clock_hz / float(flow.period_cycles)

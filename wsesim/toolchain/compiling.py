@@ -125,7 +125,7 @@ class Compilation:
         return program
 
     def _kept_path(self) -> Path | None:
-        """Where the Program is kept; None for a factory, or a file that cannot be read (its reader says why).
+        """The file that keeps the Program; None for a factory, or an unreadable file (its reader says why).
 
         The Program of a name depends on the constants of the model; that of a file on the file and what lies beside
         it.

@@ -59,7 +59,7 @@ def text_model(prepared: Compilation | Program, text_from: str | None) -> ModelS
 def load_text(source: ModelSource, weights: str | None, say: Say) -> LoadedText:
     """Its weights, those at the path `weights` if given, and the tokenizer beside them.
 
-    Raises WsesimError for what is missing or does not belong to the model.
+    Raises WsesimError for files that are missing, damaged, or of another model.
     """
     if is_onnx(source.model):
         return _load_onnx(source, weights)
