@@ -36,13 +36,10 @@ def unobserved(stage: str, value: Any) -> None:
 
 
 def understand(graph: Graph, observe: Observe = unobserved) -> Graph:
-    """Raw graph -> recognised graph, verified at both ends."""
-    verify(graph, "raw")
+    """Raw graph, verified by the front end -> recognised graph. Each pass verifies its result."""
     observe("graph", graph)
     observe("canonicalize", graph := canonicalize(graph))
-    verify(graph, "canonical")
     observe("recognize", graph := recognize(graph))
-    verify(graph, "recognized")
     return graph
 
 
@@ -59,14 +56,17 @@ def from_text(text: str, observe: Observe = unobserved) -> Partition:
     try:
         verify(graph, "recognized")
     except GraphVerificationError:
+        verify(graph, "raw")
         return partition(understand(graph, observe))
     observe("recognize", graph)
     return partition(graph)
 
 
 def lower(graph: Graph, machine: Machine, options: Options, cost: CostOracle, observe: Observe = unobserved) -> Program:
-    """Recognised graph -> Program, verified at both ends. `cost` is asked for what a choice would cost."""
-    verify(graph, "recognized")
+    """Recognised graph, verified by `recognize` or when it was read -> verified Program.
+
+    `cost` tells the cycles of collectives.
+    """
     return lower_partition(partition(graph), machine, options, cost, observe)
 
 
@@ -78,8 +78,9 @@ def lower_partition(
     verify_partition(split)
     observe("partition", split)
     with working(f"placing {split.graph.name}"):
-        placement = chunk(place(split, machine, options))
-    observe("place", placement)
+        placement = place(split, machine, options)
+        placement = chunk(placement)
+    observe("place", placement)  # a placement file states the chunk, too
     observe("choose", placement := choose(placement, cost))
     observe("route", placement := route(placement))
     observe("plan_memory", placement := plan_memory(placement))

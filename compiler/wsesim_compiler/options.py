@@ -15,6 +15,8 @@ EXPLICIT = "explicit"
 ORDERS = ("serpentine", "row_major")
 AUTO = "auto"
 TWO_PASS, FUSED = SOFTMAXES = ("two_pass", "fused")
+TYPICAL_CONTEXT = 2048
+"""Cached tokens for which blocks are placed and collectives are chosen, unless the longest context is shorter."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,10 +69,16 @@ class ModelSource:
     def _kept_graph(self, say: Say) -> Graph:
         """The Graph of a name, from the disk if it is kept there."""
         from wsesim_compiler.text import parse_graph
+        from wsesim_compiler.verify import verify
         from wsesim_models.config import config
 
+        def recognised(data: bytes) -> Graph:
+            graph = parse_graph(data.decode())
+            verify(graph, "recognized")
+            return graph
+
         path = kept_file("graphs", self.model, config(self.model), GRAPH_SOURCES)
-        kept = read_kept(path, lambda data: parse_graph(data.decode()))
+        kept = read_kept(path, recognised)
         if kept is not None:
             return kept
         graph = self._read(unobserved, say)

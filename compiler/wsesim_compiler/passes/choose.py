@@ -21,9 +21,8 @@ from wsesim.program.kernels import ACROSS, ALONG, DECODE, PREFILL, SEGMENT, Kern
 from wsesim.program.parts import Block
 from wsesim.program.protocols import CostOracle, LineUse
 from wsesim.progress import working
-from wsesim_compiler.options import AUTO, Collectives, PlacedBlock
+from wsesim_compiler.options import AUTO, TYPICAL_CONTEXT, Collectives, PlacedBlock
 from wsesim_compiler.placement.placement import Placement
-from wsesim_compiler.placement.probe import TYPICAL_CONTEXT
 
 
 @dataclass(frozen=True, slots=True)

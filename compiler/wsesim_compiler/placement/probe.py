@@ -9,14 +9,12 @@ from wsesim.machine.parts import dtype_bytes
 from wsesim.program.kernels import Kernel
 from wsesim.program.layout import Uniform, ceil_div
 from wsesim.program.parts import EMBED, Block, BlockMemory
-from wsesim_compiler.options import Collectives, Options
+from wsesim_compiler.options import TYPICAL_CONTEXT, Collectives, Options
 from wsesim_compiler.partition import Partition, Stage
 from wsesim_compiler.placement.estimate import stage_cycles
 from wsesim_compiler.placement.memory import block_memory
 from wsesim_compiler.placement.refuse import out_of_bytes
 from wsesim_compiler.placement.stage_kernels import stage_kernels
-
-TYPICAL_CONTEXT = 2048
 
 Signature = tuple[tuple[object, ...], ...]
 
