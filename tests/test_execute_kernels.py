@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from wsesim.execute import kernels, reference, tiles, values
+from wsesim.execute import kernels, keys, reference, tiles, values
 from wsesim.execute.merges import schedule, split_schedule
 from wsesim.execute.tiles import PANEL
 from wsesim.program.collectives import ALGORITHMS, COLLECTIVES, reduction
@@ -128,7 +128,7 @@ def score_case(
             target,
         )
 
-    return Case(f"score-{tokens}-{context}-{algorithm}-{policy}-{workers}-{window}", tiles, "score", make)
+    return Case(f"score-{tokens}-{context}-{algorithm}-{policy}-{workers}-{window}", keys, "score", make)
 
 
 def append_case(module: ModuleType, kernel: str, context: int) -> Case:
@@ -260,7 +260,7 @@ CASES = [
     score_case(5, 126, "chain", workers=3),
     score_case(5, 126, "chain", workers=3, window=70),
     score_case(5, 126, "ring", "shift", workers=3),
-    *(append_case(m, k, c) for m, k in ((tiles, "append_keys"), (values, "append_values")) for c in (0, 62)),
+    *(append_case(m, k, c) for m, k in ((keys, "append_keys"), (values, "append_values")) for c in (0, 62)),
     *(softmax_case(t, c, p, a) for t, c, p in ((1, 0, 5), (3, 4, 6), (2, 40, 7)) for a in ALGORITHMS),
     *(weighted_case(t, c, p, a) for t, c, p in ((1, 0, 5), (3, 4, 6), (2, 40, 7)) for a in ALGORITHMS),
     *(make(t, c, p, a, k) for make in (softmax_case, weighted_case) for k in ("shift", "concat")
@@ -308,7 +308,7 @@ def test_a_twin_takes_the_same_arguments() -> None:
 def public_kernels() -> dict[str, Any]:
     return {
         name: item
-        for module in (kernels, tiles, values)
+        for module in (kernels, tiles, keys, values)
         for name, item in vars(module).items()
         if hasattr(item, "py_func") and not item.targetoptions.get("forceinline") and not name.startswith("_")
     }

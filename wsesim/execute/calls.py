@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wsesim.execute import kernels, tiles, values
+from wsesim.execute import kernels, keys, values
 from wsesim.execute.buffers import Positions
 from wsesim.execute.merges import Schedule
 from wsesim.execute.passes import Part, Pass
@@ -80,18 +80,18 @@ class ScoreCall:
             self._score(part, capacity, target[part.first * heads * capacity :])
 
     def _score(self, part: Part, capacity: int, target: Floats) -> None:
-        keys, context, tokens = part.sequence.keys[self.layer], part.sequence.position, part.tokens
+        cache, context, tokens = part.sequence.keys[self.layer], part.sequence.position, part.tokens
         key, key_row, places = self.append
-        tiles.append_keys(tokens, context, key[part.first * key_row :], key_row, places, keys)
+        keys.append_keys(tokens, context, key[part.first * key_row :], key_row, places, cache)
         seen = self.lines.cache.seen(context + tokens, tokens)
         workers = self.workers if tokens * seen * self.work > _WORTH_A_THREAD else 1
-        tiles.score(
+        keys.score(
             tokens,
             context,
             self.lines.cache.window or 0,
             self.query[part.first * self.row :],
             *self.geometry,
-            keys,
+            cache,
             self.scale,
             self.merges.order,
             self.merges.children,

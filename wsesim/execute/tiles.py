@@ -3,8 +3,8 @@
 The lines of a tile grid do not interact, so the outputs of neighbouring lines are stored side by side in panels of
 PANEL columns: tiles [panel, visit, k, PANEL] in the order of a decode step's visits, which reads them from first to
 last; `stored` says for another order which tile a visit reads. How they are stored changes no bit: each output is sum
-over k ascending within a position, in float32, multiplied then added, and then merged. The K cache is stored likewise,
-PANEL positions a panel, so that a query meets it as a linear layer's input does.
+over k ascending within a position, in float32, multiplied then added, and then merged. The K cache (`keys.py`) is
+stored likewise.
 
 Stored weights: float32 is fp32, uint16 the bits of bf16, int16 those of fp16, int8 a multiple of its row's
 scale. Indices are unsigned: numba would otherwise test each for wraparound, and vectorise nothing.
@@ -12,7 +12,7 @@ scale. Indices are unsigned: numba would otherwise test each for wraparound, and
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
@@ -25,7 +25,6 @@ from wsesim.jit import njit
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int32]
-Spans = NDArray[np.int64]
 
 PANEL = 64
 _U = np.uint64
@@ -258,25 +257,44 @@ def _panel_of_tokens(
         height = height - count + _1
 
 
+class _Product(NamedTuple):
+    """What the panels of a `linear` share. Sizes are np.uint64; `entry` is the length of a token's stack."""
+
+    tokens: Any
+    x: Floats
+    w: Any
+    scales: Floats
+    k: Any
+    order: Ints
+    children: Ints
+    stored: Ints
+    starts: Ints
+    places: NDArray[np.int64]
+    stack: Floats
+    entry: Any
+    scratch: Floats
+    out: Floats
+
+
 @njit()
-def _panels(first: Any, last: Any, so: Any, co: Any, rest: Any) -> None:
-    tokens, x, w, scales, k, order, children, stored, starts, places, stack, entry, scratch, out = rest
-    positions = _U(len(order))
+def _panels(first: Any, last: Any, so: Any, co: Any, p: _Product) -> None:
+    tokens, k, entry, stack = p.tokens, p.k, p.entry, p.stack
+    positions = _U(len(p.order))
     for panel in range(first, last):
         wo = panel * positions * k * _N
         if tokens == _1:
-            line_sum(x, _0, k, w, wo, k, order, children, stored, stack, so)
+            line_sum(p.x, _0, k, p.w, wo, k, p.order, p.children, p.stored, stack, so)
         else:
-            _panel_of_tokens(tokens, x, w, wo, k, order, children, stored, stack, so, entry, scratch, co)
-        start, stride, valid = _U(places[panel, 0]), _U(places[panel, 1]), _U(places[panel, 2])
-        for t in range(tokens if starts.size else _0):
+            _panel_of_tokens(tokens, p.x, p.w, wo, k, p.order, p.children, p.stored, stack, so, entry, p.scratch, co)
+        start, stride, valid = _U(p.places[panel, 0]), _U(p.places[panel, 1]), _U(p.places[panel, 2])
+        for t in range(tokens if p.starts.size else _0):
             for n in range(valid):
                 column = so + t * entry + n
-                stack[column] = around(stack, column, positions, _U(starts[panel * _N + n]))
+                stack[column] = around(stack, column, positions, _U(p.starts[panel * _N + n]))
         for t in range(tokens):
             for n in range(valid):
                 y = stack[so + t * entry + n]
-                out[start + t * stride + n] = y * scales[panel * _N + n] if scales.size else y
+                p.out[start + t * stride + n] = y * p.scales[panel * _N + n] if p.scales.size else y
 
 
 @njit(parallel=True, nogil=True)
@@ -306,13 +324,13 @@ def linear(
     [workers, k, PANEL].
     """
     panels, entry, T, K = len(places), _U(depth) * _N, _U(tokens), _U(k)
-    rest = (T, x, tiles, scales, K, order, children, stored, starts, places, stack, entry, scratch, out)
+    product = _Product(T, x, tiles, scales, K, order, children, stored, starts, places, stack, entry, scratch, out)
     if workers == 1:
-        _panels(_0, _U(panels), _0, _0, rest)
+        _panels(_0, _U(panels), _0, _0, product)
     else:
         for worker in prange(workers):
             first, last = _U(panels * worker // workers), _U(panels * (worker + 1) // workers)
-            _panels(first, last, _U(worker) * T * entry, _U(worker) * K * _N, rest)
+            _panels(first, last, _U(worker) * T * entry, _U(worker) * K * _N, product)
 
 
 @njit(nogil=True)
@@ -325,102 +343,3 @@ def embed(tokens: int, ids: NDArray[np.int64], table: Any, scales: Floats, place
         for i in range(row):
             feature = places[i]
             target[t * row + i] = widen(table[ids[t], feature]) * scale if feature >= 0 else _ZERO
-
-
-@njit(nogil=True)
-def append_keys(tokens: int, context: int, key: Floats, row: int, places: Ints, keys: Floats) -> None:
-    """Writes `tokens` keys as positions context, context + 1, ...; places: where each cached feature lies in
-    a row."""
-    size = len(places)
-    for t in range(tokens):
-        block, column = (context + t) // PANEL, (context + t) % PANEL
-        for i in range(size):
-            keys[(block * size + i) * PANEL + column] = key[t * row + places[i]]
-
-
-@njit(forceinline=True)
-def _around_line(stack: Floats, so: Any, positions: Any, held: Any, head: Any, together: Any) -> None:
-    """`around` for the columns of a block that a line holds; each is an element of the line's vector."""
-    begin, first, rank, end, step = held
-    for c in range(first + rank * step, end, step):
-        element = rank * together + head
-        column = so + c - begin
-        stack[column] = around(stack, column, positions, (element + _1) % positions)
-        rank = rank + _1
-
-
-@njit()
-def _score_blocks(first: Any, last: Any, so: Any, rest: Any) -> None:
-    tokens, context, window, query, starts, repeat, row, width, features = rest[:9]
-    keys, scale, order, children, stored, spans, step, along, together, stack, capacity, target = rest[9:]
-    heads, positions = _U(len(starts)), _U(len(order))
-    tile = positions * features * _N
-    for block in range(first, last):
-        for t in range(tokens):
-            seen = context + t + _1
-            count = min(seen - min(seen, block * _N), _N)
-            low = seen - min(seen, window) if window else _0
-            hidden = low - min(low, block * _N)
-            for head in range(heads if count > hidden else _0):
-                wo = (block * (heads // repeat) + head // repeat) * tile
-                xo = t * row + _U(starts[head])
-                line_sum(query, xo, width, keys, wo, features, order, children, stored, stack, so)
-                for line in range(along):
-                    po = (t * along + line) * _U(2)
-                    first, end = _U(spans[po]), min(_U(spans[po + _1]), block * _N + count)
-                    before = (max(first, block * _N) - first + step - _1) // step  # those in earlier blocks
-                    held = (block * _N, first, before, end, step)
-                    _around_line(stack, so, positions, held, head % together, together)
-                to = (t * heads + head) * capacity + block * _N
-                for n in range(hidden, count):
-                    target[to + n] = stack[so + n] * scale
-
-
-@njit(parallel=True, nogil=True)
-def score(
-    tokens: int,
-    context: int,
-    window: int,
-    query: Floats,
-    starts: Ints,
-    repeat: int,
-    row: int,
-    width: int,
-    features: int,
-    keys: Floats,
-    scale: float,
-    order: Ints,
-    children: Ints,
-    stored: Ints,
-    spans: Spans,
-    step: int,
-    along: int,
-    together: int,
-    workers: int,
-    depth: int,
-    stack: Floats,
-    capacity: int,
-    target: Floats,
-) -> None:
-    """target [tokens, heads, capacity] flat: scale * query . key of each position seen, the last `window` if that is
-    not 0; nothing else is written.
-
-    query [tokens, row] flat; starts: where a head's first features lie in its row, those of the next segment
-    position `width` further; `features` a position; order and children merge the segment. along > 0: they leave all
-    its partials, and those of `together` heads lie together on one of `along` lines, position by position, as the
-    vector whose elements begin one entry after the other; spans and step say which positions a line holds, as for
-    `kernels.softmax`. stack [workers, depth, PANEL].
-    """
-    begin, end = max(context + 1 - window, 0) // PANEL if window else 0, (context + tokens - 1) // PANEL + 1
-    T, C, R = _U(tokens), _U(context), _U(repeat)
-    y, w, f, c = _U(row), _U(width), _U(features), _U(capacity)
-    s, a, g, factor = _U(step), _U(along), _U(together), np.float32(scale)
-    queries = (T, C, _U(window), query, starts, R, y, w, f)
-    rest = (*queries, keys, factor, order, children, stored, spans, s, a, g, stack, c, target)
-    if workers == 1:
-        _score_blocks(_U(begin), _U(end), _0, rest)
-    else:
-        blocks = end - begin
-        for worker in prange(workers):
-            low, high = blocks * worker // workers, blocks * (worker + 1) // workers
-            _score_blocks(_U(begin + low), _U(begin + high), _U(worker) * _U(depth) * _N, rest)

@@ -5,7 +5,7 @@ Each line sums over its own positions, then the lines are merged.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,25 +73,43 @@ def _around(stack: Floats, so: Any, positions: Any, size: Any, place: Any) -> An
     return total
 
 
+class _Sums(NamedTuple):
+    """What the rows of a sum over the values share. Sizes are np.uint64."""
+
+    weights: Floats  # probabilities or exponentials
+    heads: Any
+    capacity: Any
+    spans: Spans
+    step: Any
+    values: Floats
+    repeat: Any
+    row: Any
+    places: Ints
+    order: Ints
+    children: Ints
+    starts: Ints
+    stack: Floats
+    target: Floats
+
+
 @njit()
-def _weighted_rows(first: Any, last: Any, so: Any, rest: Any) -> None:
-    probabilities, heads, capacity, spans, step, values = rest[:6]
-    repeat, row, places, order, children, starts, stack, target = rest[6:]
-    size = _U(len(places)) // heads
+def _weighted_rows(first: Any, last: Any, so: Any, s: _Sums) -> None:
+    heads, spans, stack = s.heads, s.spans, s.stack
+    size = _U(len(s.places)) // heads
     for r in range(first, last):
         t, head = r // heads, r % heads
-        vo, height = head // repeat * size, _0
-        for v in range(_U(len(order))):
-            line, count, top = _U(order[v]), _U(children[v]), so + height * size
-            po = (t * _U(len(order)) + line) * _U(2)
-            at = (r * capacity, _U(spans[po]), _U(spans[po + _1]), step, vo, heads // repeat * size, size)
-            _line_of_values(probabilities, values, at, stack, top)
+        vo, height = head // s.repeat * size, _0
+        for v in range(_U(len(s.order))):
+            line, count, top = _U(s.order[v]), _U(s.children[v]), so + height * size
+            po = (t * _U(len(s.order)) + line) * _U(2)
+            at = (r * s.capacity, _U(spans[po]), _U(spans[po + _1]), s.step, vo, heads // s.repeat * size, size)
+            _line_of_values(s.weights, s.values, at, stack, top)
             _merge_lines(stack, so + (height - count) * size, count, size)
             height = height - count + _1
-        for n in range(size if starts.size else _0):
-            stack[so + n] = _around(stack, so + n, _U(len(order)), size, _U(starts[head * size + n]))
+        for n in range(size if s.starts.size else _0):
+            stack[so + n] = _around(stack, so + n, _U(len(s.order)), size, _U(s.starts[head * size + n]))
         for n in range(size):
-            target[t * row + _U(places[head * size + n])] = stack[so + n]
+            s.target[t * s.row + _U(s.places[head * size + n])] = stack[so + n]
 
 
 @njit(parallel=True, nogil=True)
@@ -123,43 +141,42 @@ def weighted_sum(
     """
     rows, H = tokens * heads, _U(heads)
     c, s, R, y = _U(capacity), _U(step), _U(repeat), _U(row)
-    rest = (probabilities, H, c, spans, s, values, R, y, places, order, children, starts, stack, target)
+    own = _Sums(probabilities, H, c, spans, s, values, R, y, places, order, children, starts, stack, target)
     if workers == 1:
-        _weighted_rows(_0, _U(rows), _0, rest)
+        _weighted_rows(_0, _U(rows), _0, own)
     else:
         for worker in prange(workers):
             first, last = _U(rows * worker // workers), _U(rows * (worker + 1) // workers)
-            _weighted_rows(first, last, _U(worker * depth * (len(places) // heads)), rest)
+            _weighted_rows(first, last, _U(worker * depth * (len(places) // heads)), own)
 
 
 @njit()
-def _flash_rows(first: Any, last: Any, so: Any, rest: Any) -> None:
-    exponentials, factors, heads, capacity, spans, step, values = rest[:7]
-    repeat, row, places, order, children, starts, stack, target = rest[7:]
-    size, along = _U(len(places)) // heads, _U(len(order))
+def _flash_rows(first: Any, last: Any, so: Any, factors: Floats, s: _Sums) -> None:
+    heads, spans, stack = s.heads, s.spans, s.stack
+    size, along = _U(len(s.places)) // heads, _U(len(s.order))
     entry = size + _1
     for r in range(first, last):
         t, head = r // heads, r % heads
-        vo, height = head // repeat * size, _0
+        vo, height = head // s.repeat * size, _0
         for v in range(along):
-            line, count, top = _U(order[v]), _U(children[v]), so + height * entry
+            line, count, top = _U(s.order[v]), _U(s.children[v]), so + height * entry
             po = (t * along + line) * _U(2)
             begin, end = _U(spans[po]), _U(spans[po + _1])
-            at = (r * capacity, begin, end, step, vo, heads // repeat * size, size)
-            _line_of_values(exponentials, values, at, stack, top)
+            at = (r * s.capacity, begin, end, s.step, vo, heads // s.repeat * size, size)
+            _line_of_values(s.weights, s.values, at, stack, top)
             total = _ZERO
-            for c in range(begin, end, step):
-                total += exponentials[r * capacity + c]
+            for c in range(begin, end, s.step):
+                total += s.weights[r * s.capacity + c]
             stack[top + size] = total
             factor = factors[r * along + line]
             for n in range(entry):
                 stack[top + n] = stack[top + n] * factor
             _merge_lines(stack, so + (height - count) * entry, count, entry)
             height = height - count + _1
-        for n in range(entry if starts.size else _0):
-            stack[so + n] = _around(stack, so + n, along, entry, _U(starts[head * entry + n]))
+        for n in range(entry if s.starts.size else _0):
+            stack[so + n] = _around(stack, so + n, along, entry, _U(s.starts[head * entry + n]))
         for n in range(size):
-            target[t * row + _U(places[head * size + n])] = stack[so + n] / stack[so + size]
+            s.target[t * s.row + _U(s.places[head * size + n])] = stack[so + n] / stack[so + size]
 
 
 @njit(parallel=True, error_model="numpy", nogil=True)
@@ -191,10 +208,10 @@ def flash_sum(
     """
     rows, H = tokens * heads, _U(heads)
     c, s, R, y = _U(capacity), _U(step), _U(repeat), _U(row)
-    rest = (exponentials, factors, H, c, spans, s, values, R, y, places, order, children, starts, stack, target)
+    own = _Sums(exponentials, H, c, spans, s, values, R, y, places, order, children, starts, stack, target)
     if workers == 1:
-        _flash_rows(_0, _U(rows), _0, rest)
+        _flash_rows(_0, _U(rows), _0, factors, own)
     else:
         for worker in prange(workers):
             first, last = _U(rows * worker // workers), _U(rows * (worker + 1) // workers)
-            _flash_rows(first, last, _U(worker * depth * (len(places) // heads + 1)), rest)
+            _flash_rows(first, last, _U(worker * depth * (len(places) // heads + 1)), factors, own)
