@@ -9,6 +9,9 @@ import pytest
 import wsesim
 from wsesim.engine.steps.occupancy import busy_cycles
 from wsesim.engine.steps.pipeline import pipeline
+from wsesim.engine.steps.timing import Step, StepCycles
+from wsesim.runtime.job import Job
+from wsesim.runtime.scheduler import Scheduler
 from wsesim.toolchain import make_timing
 
 
@@ -22,7 +25,22 @@ def test_steps_of_all_slots_follow_one_another_as_on_the_loaded_wafer(model: str
     step = timing.decode(64)
     for in_flight in (2, options["sequences"]):
         expected = max(step.cycles / in_flight, step.busy_cycles)
-        assert float(pipeline(timing, in_flight, 64).period_cycles) == pytest.approx(expected, rel=0.05)
+        loaded = float(pipeline(timing, in_flight, 64).period_cycles)
+        assert loaded == pytest.approx(expected, rel=0.05)
+        assert scheduled_period(step, in_flight) == pytest.approx(expected, rel=0.001)
+
+
+def scheduled_period(step: Step, in_flight: int) -> float:
+    """Mean cycles between two tokens of the runtime's clock, of jobs whose steps are all alike."""
+    jobs = [Job(prompt_tokens=1, output_tokens=40) for _ in range(in_flight)]
+    scheduler = Scheduler(lambda job: StepCycles(step.cycles, step.logits_cycles, step.busy_cycles), slots=in_flight)
+    for job in jobs:
+        scheduler.submit(job)
+    while scheduler.busy:
+        scheduler.advance()
+    first, last = 10, 30  # by the first job's tokens: all jobs run, none ends
+    begin, end = jobs[0].token_cycles[first], jobs[0].token_cycles[last]
+    return (end - begin) / sum(begin < cycle <= end for job in jobs for cycle in job.token_cycles)
 
 
 def test_one_block_for_all_is_busy_for_the_whole_step_and_a_pipeline_is_not() -> None:

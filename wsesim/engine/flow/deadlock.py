@@ -1,4 +1,4 @@
-"""What waits for what when a run cannot finish."""
+"""The cycle of tasks and messages that wait for each other when a run cannot finish."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ Node: TypeAlias = tuple[str, int]  # ("task" | "message", number)
 
 @dataclass(frozen=True, slots=True)
 class Stand:
-    """Where a run stopped.
+    """The state of a run that stopped.
 
-    tasks_done [PEs]  how many tasks of each PE's program ran
-    delivered [D]     drops that their tasks have
-    link_owner [M]    the message that holds the link which a message waits for, -1 if it waits for none
-    consumer [M]      the task that has to take a stream in before it goes on, -1 if it waits for none
+    tasks_done [PEs]  tasks of each PE's program that ran
+    delivered [D]     whether each drop was delivered
+    link_owner [M]    message that holds the link that each message waits for; -1 if it waits for none
+    consumer [M]      task that each message waits for, to be received as a STREAM; -1 if it waits for none
     """
 
     tasks_done: Int32

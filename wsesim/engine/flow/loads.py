@@ -1,6 +1,6 @@
-"""The records of a run, filled from a TaskGraph and read out again: one pass over each array, compiled.
+"""Compiled passes that fill the records of a run from a TaskGraph, and read them out again.
 
-Field by field, NumPy would go over the same memory a dozen times, which cost as much as the run. The twins are in
+NumPy would fill field by field, in a dozen passes over the same memory. That took as long as the run. The twins are in
 `reference_loads.py`.
 """
 
@@ -90,7 +90,7 @@ def load_links(links: Any, free: Any) -> None:
 
 @compiled
 def store_tasks(tasks: Any, pe: Any, free: Any, start: Any, begin: Any, end: Any) -> None:
-    """`free` [PEs]: when the first task of each program could start. All others start from what they waited for."""
+    """Fills the times of all tasks [T]. `free` [PEs]: when the first task of each program can start."""
     for t in range(pe.size):
         task = tasks[t]
         begin[t] = task.begin

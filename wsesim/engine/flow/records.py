@@ -73,7 +73,7 @@ LINK: Final = np.dtype(
 
 
 def records(size: int, dtype: np.dtype[Any]) -> Records:
-    """Zeros that begin with a cache line, so that a record of 64 bytes is in one: a run waits for memory above all."""
+    """Zeros that begin at a cache line, so that a record of 64 bytes lies in one: memory limits a run."""
     memory = np.zeros(size * dtype.itemsize + CACHE_LINE_BYTES, np.uint8)
     first = -memory.ctypes.data % CACHE_LINE_BYTES
     return memory[first : first + size * dtype.itemsize].view(dtype)
@@ -95,7 +95,7 @@ class Constants(NamedTuple):
 
 
 class World(NamedTuple):
-    """Arrays of one run, allocated by the caller: all that the kernel reads and changes."""
+    """All arrays that the event loop reads and writes in one run. The caller allocates them."""
 
     tasks: Records  # [T + 1], the last one of no task
     missing: Any  # [T] int32: inputs not delivered yet
@@ -104,7 +104,7 @@ class World(NamedTuple):
     drops: Records  # [D] TIMES of the ramp in
     drop_hop: Any  # of the graph
     drop_task: Any  # of the graph; ~task of a drop whose sink is STREAM
-    parked: Any  # [T] int32: first of the messages that wait for each task to take them in; [0] without such sinks
+    parked: Any  # [T] int32: first of the messages that wait for each task to receive them; [0] without STREAM sinks
     pes: Records
     links: Records
     first: Any  # [LEVELS, SLOTS] int32: first event of a calendar slot, -1 if none

@@ -1,9 +1,7 @@
-"""The twin of the compiled `simulate`: same name, arguments and results, in plain Python, to be read beside
-its docstring.
+"""The twin of the compiled `simulate`: same name, arguments and results, in plain Python, to be read beside the rules.
 
-It shares no code with the kernel but the check of the arguments and the words of DeadlockError. It keeps the
-grants of every message and computes from them when a link is free; the kernel keeps only what each link
-needs.
+It shares only the check of the arguments and DeadlockError with the compiled loop. It keeps the grants of every message
+and computes from them when a link is free. The compiled loop keeps only this cycle for each link.
 """
 
 from __future__ import annotations
@@ -201,7 +199,7 @@ class _Run:
         return opens > cycle
 
     def taken_in_from(self, task: int) -> int:
-        """From when on the task, the next one of its PE, takes its streams in."""
+        """The cycle from which the task, the next one of its PE, receives its streams."""
         free: int = self.pe_free[self.graph.pe[task]]
         return free + int(self.graph.launch[task]) if self.graph.start[task] == LAUNCHED else free
 
@@ -233,7 +231,7 @@ class _Run:
         self.waiting.setdefault(link, []).append((cycle, number))
 
     def hand_on(self) -> bool:
-        """Gives each link whose end of use is known to its first waiter; whether there was one."""
+        """Gives each link whose `free` is known to its first waiter; whether there was one."""
         granted = False
         for link, waiters in self.waiting.items():
             free = self.link_free(link)
@@ -258,7 +256,7 @@ class _Run:
         return -(-wavelets * self.fabric.wavelet_numerator // self.fabric.wavelet_denominator)
 
     def link_free(self, link: int) -> int | None:
-        """When the link is free; None while that depends on how its last user gets on."""
+        """When the link is free; None while that depends on its last user."""
         users = self.users.get(link)
         return self.free_of_user(link, users[-1]) if users else int(self.state.link_free[link])
 

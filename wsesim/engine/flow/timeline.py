@@ -11,12 +11,16 @@ from wsesim.engine.graph.taskgraph import Int64
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Times:
-    """Cycles of every task, message and drop, in the order of the graph.
+    """Cycles of every task [T], message [M], drop [D] and port [I], in the order of the graph.
 
-    task_start   [T] the PE turns to the task;  task_begin: its work begins;  task_end: the PE is free again
-    message_head [M] its ramp pass begins;  message_tail: its last wavelet enters the ramp
-    drop_head    [D] first wavelet at the consuming PE;  drop_tail: last wavelet
-    port_head, port_tail  [I] as given
+    task_start    the PE turns to the task
+    task_begin    its work begins
+    task_end      the PE is free again
+    message_head  its pass of the ramp out begins
+    message_tail  its last wavelet enters the ramp
+    drop_head     first wavelet at the consuming PE
+    drop_tail     last wavelet at the consuming PE
+    port_head, port_tail    as given
     """
 
     task_start: Int64
@@ -32,9 +36,10 @@ class Times:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Timeline(Times):
-    """The times of a run, and what it left.
+    """The times of a run, and its results.
 
-    requests     when ramps in and links were asked for
+    state_after  the State that it leaves
+    requests     first and last requests for ramps in and links
     link_events  links granted to messages, the measure of simulated work
     """
 
@@ -43,5 +48,5 @@ class Timeline(Times):
     link_events: int
 
     def times(self) -> Times:
-        """Without what it left."""
+        """Only the times."""
         return Times(*(getattr(self, field.name) for field in dataclasses.fields(Times)))

@@ -180,7 +180,7 @@ class TaskGraph:
 
 
 def pointers(owner: npt.NDArray[np.integer], owners: int) -> Int32:
-    """Where the things of each of `owners` begin, sorted by `owner`, the last one's end too: [owners + 1]."""
+    """Where the entries of each owner begin in an array sorted by `owner`, then its length: [owners + 1]."""
     ends = np.zeros(owners + 1, np.int32)
     np.cumsum(np.bincount(owner, minlength=owners), out=ends[1:])
     return ends

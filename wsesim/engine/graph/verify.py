@@ -58,7 +58,7 @@ def _in_range(numbers: Int32, count: int) -> bool:
 
 
 def _check_lengths(graph: TaskGraph) -> None:
-    """What is not named here decides how many tasks, messages and drops there are."""
+    """Raises TaskGraphError for an array whose length differs from the count of tasks, messages or drops."""
     lengths = {name: graph.task_count for name in ("operation", "start", "streams", "launch", "work", "delay")}
     lengths |= {name: graph.message_count for name in ("wavelets", "direction1", "hops1", "direction2", "hops2")}
     lengths |= {name: graph.message_count for name in ("shares_ramp", "colour")}
@@ -70,11 +70,11 @@ def _check_lengths(graph: TaskGraph) -> None:
 
 
 def verify_streams(graph: TaskGraph, queue_wavelets: int) -> None:
-    """Raises TaskGraphError for a drop with a STREAM sink that might jam: longer than the queues of the routers on its
-    way (`queue_wavelets` each), and its task may have to wait for others than its sender.
+    """Raises TaskGraphError for a drop with a STREAM sink that might jam.
 
-    Its task is next for certain if all tasks before it on its PE wait for nothing but messages which the sender's PE
-    sends before this one.
+    A stream might jam if it is longer than the queues of the routers on its way (`queue_wavelets` each), and if its
+    task may have to wait for other PEs than its sender. The task waits for no other PE if all tasks before it on its PE
+    wait only for messages that the sender's PE sends before this one.
     """
     if not graph.drop_sink.any():
         return
@@ -93,7 +93,7 @@ def verify_streams(graph: TaskGraph, queue_wavelets: int) -> None:
 
 
 def _next_for_certain(graph: TaskGraph, consumer: Int32, source: Int32) -> Mask:
-    """Whether what the tasks before each consumer wait for all comes from tasks before its source, on the same PE."""
+    """Whether the tasks before each consumer wait only for tasks before its source, on the PE of the source."""
     fed, feeding = graph.drop_task, graph.source[graph.drop_message()]
     lowest, highest = np.full(graph.task_count, graph.task_count), np.full(graph.task_count, -1)
     np.minimum.at(lowest, fed, feeding)

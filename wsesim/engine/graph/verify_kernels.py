@@ -1,4 +1,4 @@
-"""All rules of a TaskGraph in one pass, compiled; its twin `verify.RULES` says which one is broken, and by whom."""
+"""All rules of a TaskGraph in one pass, compiled. The twin, `verify.RULES`, names the rule and who breaks it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def tasks_obey(pe: Any, pes: int, launch: Any, work: Any, delay: Any, start: Any
 def messages_obey(
     columns: int, rows: int, pe: Any, source: Any, wavelets: Any, legs: Any, shares_ramp: Any, drop_ptr: Any
 ) -> bool:
-    """`legs`: direction1, hops1, direction2, hops2. What tasks must obey, they do."""
+    """Relies on `tasks_obey`. `legs`: direction1, hops1, direction2, hops2."""
     direction1, hops1, direction2, hops2 = legs
     for m in range(source.size):
         if not 0 <= source[m] < pe.size or wavelets[m] <= 0 or hops1[m] < 1 or hops2[m] < 0:
@@ -49,7 +49,7 @@ def messages_obey(
 def drops_obey(
     columns: int, rows: int, pe: Any, start: Any, source: Any, legs: Any, drop_ptr: Any, hop: Any, task: Any, sink: Any
 ) -> bool:
-    """What messages must obey, they do."""
+    """Relies on `messages_obey`."""
     direction1, hops1, direction2, hops2 = legs
     for m in range(source.size):
         if hop[drop_ptr[m + 1] - 1] != hops1[m] + hops2[m]:

@@ -1,7 +1,6 @@
-"""The critical path to the end of a task: the chain of steps, each of which the next one waited for.
+"""The critical path to the end of a task: a chain of steps, each of which the next one waited for.
 
-It goes back to the beginning of the segment that the Timeline covers, to a port or to a PE's first free
-cycle, so that the caller can go on in the segment before.
+It goes back to a port, or to the first free cycle of a PE in this segment. The caller can go on in the segment before.
 """
 
 from __future__ import annotations
@@ -23,10 +22,10 @@ StepKind = Literal["compute", "launch", "network", "wait", "reroute"]
 class GraphStep:
     """`cycles` from `start_cycle` on for the kernel `label`, on the PE `pe` or on the way from it to `to_pe`.
 
-    compute, launch    a task;  reroute: launch and work of a task that changes routes
-    network            ramps, hops, turns and, where the last wavelet was waited for, the length of the
-    message wait               a message for a ramp or a link that others had, or for its streaming source to
-    go on
+    compute, launch    the work and the launch of a task
+    reroute            launch and work of a task that changes routes
+    network            ramps, hops and turns; and the length of the message, if its last wavelet was waited for
+    wait               a message waits for a ramp or a link that others have, or for its streaming sender
     """
 
     kind: StepKind
@@ -39,7 +38,7 @@ class GraphStep:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a path begins: at port `number`, or on PE `number` when it had done what came before."""
+    """The beginning of a path: port `number`, or the first free cycle of PE `number`."""
 
     kind: Literal["port", "pe"]
     number: int
@@ -58,7 +57,7 @@ class CriticalPath:
 def critical_path(graph: TaskGraph, timeline: Times, fabric: Fabric, end_task: int) -> CriticalPath:
     """The path to the end of task `end_task`. `timeline` is of `graph` on `fabric`.
 
-    Where a task waited for two things equally long, the path follows the message rather than the PE.
+    If a task waited equally long for a message and for its PE, the path follows the message.
     """
     walk = _Walk(graph, timeline, fabric)
     point: _Point | Origin = _Point(end_task, "end")
@@ -131,7 +130,7 @@ class _Walk:
         return Origin("pe", int(self.graph.pe[task]), start)
 
     def _latest(self, task: int, edge: Literal["head", "tail"]) -> _Input:
-        """The input of the task that came last; at NEVER if there is none."""
+        """The latest input of the task; one at NEVER if it has none."""
         time = self.timeline
         drops, ports = self._drops.of(task), self._ports.of(task)
         drop_times, port_times = (
@@ -166,7 +165,7 @@ class _Walk:
         return _Point(source, "begin")
 
     def _add_transfer(self, source: int, drop: int, left: int, arrived: int, latency: int) -> None:
-        """A message from `left` to `arrived`: what its `latency` does not explain, it waited."""
+        """A message from `left` to `arrived`. It waited for all cycles beyond its `latency`."""
         pe, to_pe = int(self.graph.pe[source]), int(self.graph.pe[self.graph.drop_task[drop]])
         self._add("network", source, pe, to_pe, arrived - latency, latency)
         self._add("wait", source, pe, to_pe, left, arrived - latency - left)

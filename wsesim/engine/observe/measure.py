@@ -1,4 +1,4 @@
-"""Small measurements of a machine, as one would take them on it: each is a TaskGraph of its own, simulated."""
+"""Small measurements of a machine, as they are taken on silicon. Each simulates a TaskGraph of its own."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Observers: what PEs and links carried, counted after a run, so that the run pays nothing for it.
+"""Traffic of PEs and links, counted after a run, so that the run pays nothing for it.
 
-A run is seen as pieces: graphs that were run, each with its Times and with the places on the wafer, and the cycles,
-where that began. What was remembered is a piece each time that it ran.
+A run is a series of pieces: a graph with its Times, and the places and cycles at which it began. A recalled piece
+counts each time that it ran.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from wsesim.machine import Rect
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Placed:
-    """A graph that was run at one or several places at once.
+    """A graph that ran at one or several places at once.
 
     At place l its PE k is PE (x[l, k], y[l, k]) of the wafer, and cycle 0 of its timeline is `bases[l]`.
     """
@@ -122,7 +122,7 @@ def _add_leg(
     end: tuple[Int64, Int64],
     wavelets: npt.NDArray[np.integer],
 ) -> None:
-    """Marks where wavelets set in and where they cease: a leg's links leave all its routers but the last."""
+    """Marks where the wavelets of each leg begin and end. The links of a leg leave all of its routers but the last."""
     back = ((direction == WEST) | (direction == NORTH)).astype(np.int64)
     horizontal = direction // 2 == 0
     shift_x, shift_y = back * horizontal, back * ~horizontal

@@ -1,7 +1,7 @@
-"""Effort: what a simulation takes, counted from its segments before any of them is run.
+"""Effort: the time and memory of a simulation, estimated from its segments before any of them runs.
 
-The counts are those of the Program: segments, PEs of their windows, links that messages pass. Seconds and bytes are
-counts times rates that were measured once, on one computer. They tell seconds from minutes, no more.
+The counts follow from the Program: segments, PEs of their windows, links that messages pass. Seconds and bytes are
+counts times rates that were measured on one computer. They tell seconds from minutes, no more.
 """
 
 from __future__ import annotations
@@ -22,24 +22,27 @@ from wsesim.progress import duration
 
 # Medians of decode steps, prompts of 50 to 800 tokens and 2 to 31 tokens in flight of llama3.1-8b, llama3.2-1b and
 # smollm2-135m on wse3: CPU time on an AMD EPYC, numpy 2.4, numba 0.68.
-PE_SECONDS = 80e-9  # a PE of a segment's window, once planes of the wafer are written
-LINK_SECONDS = 220e-9  # a link that a message passes, in a segment that was not seen before
-PATH_STEPS = 165  # of the critical path, a segment
+PE_SECONDS = 80e-9  # a PE of a segment's window, once the state is written out for the whole wafer
+LINK_SECONDS = 220e-9  # a link that a message passes, in a segment that is simulated
+PATH_STEPS = 165  # of the critical path, in a segment
 PATH_SECONDS, PATH_BYTES = 30e-6, 250  # a step of it
-RUN_BYTES = 4_000  # a segment that a Step keeps
-EFFECT_BYTES = 136  # a PE of a window whose effect is remembered, or of the planes
+RUN_BYTES = 4_000  # a segment's run that a Step keeps
+EFFECT_BYTES = 136  # a PE of a window whose effect is cached, or of the wafer's written state
 BASE_BYTES = 400_000_000  # a process that has imported the engine
-EFFECTS = 128  # that are remembered
+EFFECTS = 128  # that are cached
 ROUNDS = 6  # of tokens in flight until they repeat: 3 to 12
 
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """Counted work. `runs`: segments; `visited_pes`: PEs of their windows; `link_events`: links that messages pass in
-    segments that were not seen before; `path_steps`: of the critical path, 0 if nobody asks for it.
+    """Counted work.
 
-    `effect_pes`: PEs of the windows whose effects are remembered; `graph_entries`: tasks and messages of the largest
-    segment that is one graph.
+    runs             segments
+    visited_pes      PEs of their windows
+    link_events      links that messages pass in segments that are simulated
+    path_steps       steps of the critical path; 0 if it is not wanted
+    effect_pes       PEs of the windows whose effects are cached
+    graph_entries    tasks and messages of the largest segment that is one graph
     """
 
     runs: int = 0
@@ -78,7 +81,7 @@ class Effort:
         )
 
     def repeated(self, times: int) -> Effort:
-        """So many such simulations, which share nothing, without their critical paths."""
+        """`times` such simulations that share nothing, without their critical paths."""
         return dataclasses.replace(
             self,
             runs=times * self.runs,
@@ -95,14 +98,14 @@ def decode_effort(timing: Timing, context: int, batch: int = 1) -> Effort:
 
 
 def prefill_effort(timing: Timing, tokens: int) -> Effort:
-    """Of `Timing.prefill`, and of its critical path: that goes through the busiest block once a chunk."""
+    """Of `Timing.prefill`, and of its critical path, which goes through the busiest block once a chunk."""
     chunk = min(timing.program.prefill_chunk, tokens)
     legs = timing.legs_of_chunk(chunk, tokens)
     return _effort(timing, _segments(legs), steps=ceil_div(tokens, chunk), kinds=timing.kinds_of_chunk(tokens))
 
 
 def prefill_times_effort(timing: Timing, tokens: int) -> Effort:
-    """Of `Timing.prefill_times`: of the chunks of a kind, a few are run until they repeat."""
+    """Of `Timing.prefill_times`, which runs a few chunks of each kind until they repeat."""
     chunk = min(timing.program.prefill_chunk, tokens)
     kinds = timing.kinds_of_chunk(tokens)
     steps = min(ceil_div(tokens, chunk), 4 * kinds)
@@ -111,7 +114,7 @@ def prefill_times_effort(timing: Timing, tokens: int) -> Effort:
 
 
 def flow_effort(timing: Timing, in_flight: int, context: int, batch: int = 1) -> Effort:
-    """Of `pipeline`: nobody knows before how many rounds it takes."""
+    """Of `pipeline`, for a typical number of rounds: the true one is not known before."""
     segments = _segments(timing.legs(context, batch=batch)) + _feedback(timing, batch)
     found = _effort(timing, segments, steps=ROUNDS * in_flight, kinds=1)
     return dataclasses.replace(found, path_steps=0)
@@ -128,7 +131,7 @@ def link_events(plan: Plan) -> int:
 
 
 def _effort(timing: Timing, segments: Sequence[Segment], steps: int, kinds: int) -> Effort:
-    """Of `steps` times the segments of one step, which are of so many kinds."""
+    """Of `steps` times the segments of one step, which are of `kinds` kinds."""
     plans = {id(segment.plan): segment for segment in segments}
     program, runs = timing.program, steps * len(segments)
     effects = min(EFFECTS, 2 * kinds * len(plans))

@@ -1,12 +1,13 @@
 """Pipeline: tokens of several sequences in different blocks at once, until their distance at the output repeats.
 
-A block is one resource: it holds one token (or one batch) from its arrival until it has been sent on, and takes the
-next one when it is vacant, in the order in which they are ready. The loop is closed for every sequence: its next token
-enters when its id is back and the first block is free. Where the first block is also the last one (a tied table), a
-token enters only if another block stays vacant: otherwise all of them could wait for each other in a ring.
+A block holds one token (or one batch) from its arrival until it has been sent on. Then it takes the next token, in the
+order in which they are ready. The loop of each sequence is closed: its next token enters when its id is back and the
+first block is free. If the first block is also the last one (a tied table), a token enters only if another block stays
+vacant. Otherwise all tokens could wait for each other in a ring.
 
-Steady state: every segment of a round (one token of each sequence) begins and ends as in an earlier round. From then on
-all rounds are alike, since a segment's times are decided by the state that the segments before it left.
+A round is one token of each sequence. In the steady state every segment of a round begins and ends as in an earlier
+round. From then on all rounds are equal, since the state before a segment determines its times. `occupancy.py` compares
+this model with the simpler ones.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ MOST_ROUNDS = 256
 class Visit:
     """A token's stay on `block`: the transfer that brings it, if any, with its `ends`, and the stages that run there.
 
-    The ids' way back is a visit of no block, "".
+    The way back of the ids has no block: "".
     """
 
     block: str
@@ -42,7 +43,7 @@ class Visit:
 
 @dataclass(frozen=True, slots=True)
 class BlockUse:
-    """Cycles, from the first to the last of its kernels, that a block works for one token, on average."""
+    """Mean cycles that a block works for one token, from the first to the last of its kernels."""
 
     block: str
     busy_cycles: Fraction
@@ -52,8 +53,9 @@ class BlockUse:
 class Flow:
     """The steady state: `tokens` come out every `cycles` (a batch counts as one token here).
 
-    latencies: of these tokens, from the first block's beginning with the id to the next id's being back.
-    settled_after: rounds before the repetition began. most_at_once: tokens for which there are blocks.
+    latencies        of these tokens: from the entry of an id into the first block to the return of the next id
+    settled_after    rounds before the repetition began
+    most_at_once     tokens for which there are blocks
     """
 
     in_flight: int
@@ -81,7 +83,7 @@ class Flow:
 
     @property
     def latency_cycles(self) -> Fraction:
-        """Mean way of a token through the loaded blocks."""
+        """Mean latency of a token through the loaded blocks."""
         return Fraction(sum(self.latencies), len(self.latencies))
 
     @property
@@ -92,8 +94,8 @@ class Flow:
     def most_gain(self, alone_cycles: int) -> Fraction:
         """Share of the period that more tokens in flight can save at most; `alone_cycles` is a lone token's latency.
 
-        0 where tokens wait for each other already, or for a block. No period is below what the busiest block works for
-        a token, nor below a lone token's latency over `most_at_once`.
+        0 if tokens wait for each other or for a block already. The period is at least the work of the busiest block for
+        a token, and at least a lone token's latency over `most_at_once`.
         """
         if self.latency_cycles > alone_cycles or self.in_flight * self.period_cycles != self.latency_cycles:
             return Fraction(0)
@@ -104,7 +106,7 @@ class Flow:
 def pipeline(timing: Timing, in_flight: int, context: int, candidates: int = GREEDY, batch: int = 1) -> Flow:
     """Steady state of `in_flight` tokens (batches of `batch`) of as many sequences, each over `context` cached ones.
 
-    Raises SequencesError where the Program's cache or buffers are for fewer, DeadlockError and UnsettledError.
+    Raises SequencesError if the Program's cache or buffers are for fewer, DeadlockError and UnsettledError.
     """
     program = timing.program
     check_batch(program, batch, in_flight)
@@ -115,7 +117,7 @@ def pipeline(timing: Timing, in_flight: int, context: int, candidates: int = GRE
 
 
 def visits_of(legs: Iterable[Leg], back: Segment | None) -> tuple[Visit, ...]:
-    """Neighbouring legs without a transfer between them are one stay."""
+    """The visits of a token; legs without a transfer between them are one visit."""
     visits: list[Visit] = []
     for leg in legs:
         if leg.move is None and visits:
@@ -154,7 +156,7 @@ class _Sequence:
 
 @dataclass(frozen=True, slots=True)
 class _Stay:
-    """One visit of one token as it ran: from the transfer's beginning, of which its kernels' part is `busy`."""
+    """One visit of one token as it ran, from the beginning of its transfer on. `busy`: cycles of its kernels."""
 
     sequence: int
     visit: int
@@ -165,7 +167,7 @@ class _Stay:
 
 @dataclass(slots=True)
 class _Round:
-    """What ran since the last token of sequence 0 came out, up to its next one at `end`."""
+    """The visits from one token of sequence 0 to its next one, which comes out at `end`."""
 
     start: int
     end: int = 0
@@ -180,7 +182,7 @@ class _Round:
 
 @dataclass(slots=True)
 class _Run:
-    """The wafer and who is on which block."""
+    """The wafer, the sequences, and the sequence on each block."""
 
     wafer: Wafer
     visits: tuple[Visit, ...]
@@ -255,7 +257,7 @@ def _returns(visits: Sequence[Visit]) -> bool:
 def _flow(
     rounds: list[_Round], first: int, visits: tuple[Visit, ...], in_flight: int, batch: int, context: int
 ) -> Flow:
-    """The rounds after `first`, up to the last one, whose like it is, repeat for ever."""
+    """The steady state: the rounds after number `first`, which the last one equals, repeat for ever."""
     period = rounds[first + 1 :]
     latencies = tuple(latency for done in period for latency in done.latencies)
     busy: dict[str, int] = {visit.block: 0 for visit in visits if visit.block}

@@ -1,9 +1,8 @@
-"""Cycles of a prompt's kernels on a square block, each from an idle block on.
+"""Cycles of one layer of a prompt on a square block, each kernel from an idle block on.
 
-Kernels follow one another as if all PEs of the block began each of them together: what a PE could have begun earlier,
-because its part of the kernel before was over, is left out. That is a little more than the kernels take in one graph
-(the skew that AllReduces leave, at most a line's length in hops each; the tests hold both sides of it). Each kernel by
-itself is exact: what `loop` and `fold` leave out is proven equal.
+All PEs of the block are taken to begin each kernel together, though some are ready earlier. So the sum is a little more
+than the cycles of all kernels in one graph. The difference is the skew that AllReduces leave, at most a line's length
+in hops each; the tests hold both bounds. Each kernel by itself is exact, since `loop` and `mesh` are.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ LARGEST_SUMMA = 96  # side; its tasks grow with the cube
 
 @dataclass(frozen=True, slots=True)
 class KernelRun:
-    """One kernel on a whole block: its cycles, the messages that it sends, the runs that were simulated of all."""
+    """One kernel on a whole block: its cycles, its messages, its runs, and how many of them were simulated."""
 
     name: str
     cycles: int
@@ -80,7 +79,7 @@ def prompt_layer(machine: Machine, block: Block, kernels: Iterable[PromptKernel]
 
 
 def _nameless(kernel: PromptKernel, *, by_row: bool) -> PromptKernel:
-    """What decides a kernel's cycles. On equal PEs an alignment costs the same along rows and columns."""
+    """The kernel without names. On equal PEs an alignment costs the same along rows and columns."""
     texts = {f.name for f in dataclasses.fields(kernel) if f.type == "str"} - {"algorithm", "reduce"}
     blank: dict[str, object] = dict.fromkeys(texts, "")
     nameless = dataclasses.replace(kernel, **blank)  # type: ignore[arg-type]
@@ -130,7 +129,7 @@ def _ring_product(machine: Machine, side: int, kernel: Gemm) -> KernelRun:
 
 
 def _summa(machine: Machine, side: int, kernel: Gemm) -> KernelRun:
-    """No step is like another: all are written out."""
+    """All steps in one graph, since no two of them are equal."""
     if side > LARGEST_SUMMA:
         raise InvalidInputError(
             f"SUMMA on {side} x {side} PEs: its steps differ and are written out, on at most "
@@ -145,7 +144,7 @@ def _summa(machine: Machine, side: int, kernel: Gemm) -> KernelRun:
 
 
 def _kernel_run(body: TaskGraph, run: LoopRun, side: int) -> KernelRun:
-    """The messages of a whole block are those of the body, for as many PEs, in every run."""
+    """The run on the whole block, which has as many messages per PE as the body."""
     messages = body.message_count * side * side // body.pes * run.runs
     return KernelRun("", run.end_cycles, messages, run.runs, run.simulated, run.period)
 
