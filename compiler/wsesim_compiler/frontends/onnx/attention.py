@@ -11,7 +11,8 @@ import numpy as np
 
 from wsesim_compiler.frontends.onnx.builder import Builder
 from wsesim_compiler.frontends.onnx.rope import angles, rotated
-from wsesim_compiler.frontends.onnx.rules import RULES, Given, Rule, rule
+from wsesim_compiler.frontends.onnx.rule import Given, Rule, rule
+from wsesim_compiler.frontends.onnx.rules import RULES
 from wsesim_compiler.frontends.onnx.values import PROBES, NotReadError, Operand, Static, Weight, is_past
 from wsesim_compiler.ir import TOKENS
 

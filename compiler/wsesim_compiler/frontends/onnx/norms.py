@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from wsesim_compiler.frontends.onnx.builder import Builder
-from wsesim_compiler.frontends.onnx.rules import Given, Rule, rule
+from wsesim_compiler.frontends.onnx.rule import Given, Rule, rule
 from wsesim_compiler.frontends.onnx.values import Dynamic, NotReadError, Operand
 
 _EPSILON = 1e-5

@@ -5,7 +5,7 @@ it when it is read.
 from __future__ import annotations
 
 from wsesim_compiler.frontends.onnx.builder import Builder
-from wsesim_compiler.frontends.onnx.rules import Given, Rule, rule
+from wsesim_compiler.frontends.onnx.rule import Given, Rule, rule
 from wsesim_compiler.frontends.onnx.tensors import Tensor
 from wsesim_compiler.frontends.onnx.values import Dynamic, NotReadError, Operand, Weight
 from wsesim_compiler.frontends.onnx.weights import Blocks, WeightView

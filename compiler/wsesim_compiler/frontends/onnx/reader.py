@@ -21,7 +21,8 @@ from wsesim_compiler.frontends.onnx.names import source_name
 from wsesim_compiler.frontends.onnx.norms import NORM_RULES
 from wsesim_compiler.frontends.onnx.quantized import QUANTIZED_RULES
 from wsesim_compiler.frontends.onnx.rope_source import RopeSource
-from wsesim_compiler.frontends.onnx.rules import RULES, Rule
+from wsesim_compiler.frontends.onnx.rule import Rule
+from wsesim_compiler.frontends.onnx.rules import RULES
 from wsesim_compiler.frontends.onnx.tensors import DTYPES, Tensor, tensor_of
 from wsesim_compiler.frontends.onnx.values import (
     LARGEST_STATIC,
