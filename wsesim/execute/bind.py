@@ -24,7 +24,20 @@ from wsesim.execute.calls import (
     WeightedSumCall,
 )
 from wsesim.execute.memory import aligned_zeros
-from wsesim.execute.merges import Schedule, linear_schedule, schedule, split_schedule
+from wsesim.execute.merges import linear_schedule, schedule, split_schedule
+from wsesim.execute.places import (
+    head_elements,
+    head_geometry,
+    head_places,
+    head_starts,
+    in_visits,
+    inverse,
+    moved,
+    pairs,
+    panel_elements,
+    panel_places,
+    sum_elements,
+)
 from wsesim.execute.tiles import PANEL
 from wsesim.program import Program
 from wsesim.program.kernels import (
@@ -43,7 +56,6 @@ from wsesim.program.kernels import (
     WeightedSum,
 )
 from wsesim.program.kv import KVCache
-from wsesim.program.layout import Heads, Layout
 from wsesim.program.parts import Transfer
 
 Floats = NDArray[np.float32]
@@ -167,7 +179,7 @@ class Binder:
             self._buffers.alias(item)
             return None
         (source,) = self._inputs(item)
-        places = _moved(item.source_layout, item.target_layout)
+        places = moved(item.source_layout, item.target_layout)
         return Plain(kernels.reslice, (source, row_of(item.source_layout), places, self._buffers.make(item)))
 
     def _embed(self, item: Embed) -> Call:
@@ -188,9 +200,9 @@ class Binder:
         merges = linear_schedule(item)
         packed = self._packed[item.name]
         (source,) = self._inputs(item)
-        places = _panel_places(item, packed.panels, self._chunk)
+        places = panel_places(item, packed.panels, self._chunk)
         weights = (packed.values, packed.scales, item.layout.width)
-        starts = merges.first(_panel_elements(item, packed.panels))
+        starts = merges.first(panel_elements(item, packed.panels))
         decode = self._decode[item.name]
         assert isinstance(decode, Linear)
         stored = merges.stored(linear_schedule(decode))
@@ -208,11 +220,11 @@ class Binder:
     def _qk_norm(self, item: QKNorm) -> Call:
         merges = split_schedule(item.layouts[0].segment, item.reduce)
         order, stack = (merges.order, merges.children), np.zeros(merges.depth, np.float32)
-        entries = map(merges.first, _head_elements(item.layouts))
+        entries = map(merges.first, head_elements(item.layouts))
         sources, weights = self._inputs(item), self._packed[item.name]
         self._buffers.make(item)
         turns = tuple(
-            (source, weight, *_head_geometry(layout), layout.head_dim, eps, *order, own, stack, self._buffers.value(to))
+            (source, weight, *head_geometry(layout), layout.head_dim, eps, *order, own, stack, self._buffers.value(to))
             for source, weight, layout, eps, own, to in zip(
                 sources, weights, item.layouts, item.eps, entries, outputs(item), strict=True
             )
@@ -225,7 +237,7 @@ class Binder:
         sources = self._inputs(item)
         self._buffers.make(item)
         turns = tuple(
-            (source, _pairs(layout), angles.cos, angles.sin, half, self._buffers.value(place))
+            (source, pairs(layout), angles.cos, angles.sin, half, self._buffers.value(place))
             for source, layout, place in zip(sources, item.layouts, outputs(item), strict=True)
         )
         return Plain(_each, (kernels.rope, *turns))
@@ -233,15 +245,15 @@ class Binder:
     def _score(self, item: Score) -> Call:
         query, key = self._inputs(item)
         layout, merges = item.query_layout, split_schedule(item.query_layout.segment, item.reduce)
-        places, decode = _head_places(item.key_layout), self._decode[item.name]
+        places, decode = head_places(item.key_layout), self._decode[item.name]
         assert isinstance(decode, Score)
         visits = split_schedule(layout.segment, decode.reduce)
         self._bound.key_rows.append(len(places))
         row = row_of(layout)
-        geometry = (_head_starts(layout), layout.repeat, row, layout.width, layout.features)
+        geometry = (head_starts(layout), layout.repeat, row, layout.width, layout.features)
         return ScoreCall(
             len(self._bound.key_rows) - 1,
-            (key, row_of(item.key_layout), _in_visits(places, item.key_layout, visits)),
+            (key, row_of(item.key_layout), in_visits(places, item.key_layout, visits)),
             query,
             row,
             geometry,
@@ -285,7 +297,7 @@ class Binder:
         lines, layout = self._lines(item), item.layout
         merges, heads = split_schedule(lines.along, item.reduce), layout.groups * layout.repeat
         value = self._buffers.value(inputs(item)[1])
-        cached, places = _head_places(item.value_layout), _head_places(layout)
+        cached, places = head_places(item.value_layout), head_places(layout)
         self._bound.value_rows.append(len(cached))
         return ValueSums(
             len(self._bound.value_rows) - 1,
@@ -296,7 +308,7 @@ class Binder:
             row_of(layout),
             places,
             merges,
-            merges.first(_sum_elements(layout, places, extra)),
+            merges.first(sum_elements(layout, places, extra)),
             aligned_zeros(self._workers * merges.depth * (len(places) // heads + extra)),
             self._workers,
             self._buffers.make(item),
@@ -307,7 +319,7 @@ class Binder:
 
     def _sample(self, item: Sample) -> None:
         (source,) = self._inputs(item)
-        self._bound.logits = (source, row_of(item.layout), _inverse(item.layout))
+        self._bound.logits = (source, row_of(item.layout), inverse(item.layout))
 
 
 def _each(tokens: int, kernel: Callable[..., None], *turns: tuple[Any, ...]) -> None:
@@ -318,89 +330,3 @@ def _each(tokens: int, kernel: Callable[..., None], *turns: tuple[Any, ...]) -> 
 def _angles(inv_freq: tuple[float, ...], chunk: int) -> Angles:
     size = chunk * len(inv_freq)
     return Angles(np.array(inv_freq), np.zeros(size, np.float32), np.zeros(size, np.float32))
-
-
-def _panel_places(item: Linear, panels: tuple[int, ...], chunk: int) -> NDArray[np.int64]:
-    """[panels, 3]: where its first column of token 0 goes, the outputs' row, columns that count."""
-    places, begin = [], 0
-    for output, count in zip(item.outputs, panels, strict=True):
-        row = row_of(output.layout)
-        places += [(begin + p * PANEL, row, min(PANEL, row - p * PANEL)) for p in range(count)]
-        begin += chunk * row
-    return np.array(places, np.int64)
-
-
-def _sum_elements(layout: Heads, places: Ints, extra: int) -> Ints:
-    """[heads, size + extra] flat: the element of its position's vector that each sum is: all values, then the heads'
-    own numbers, which every position of a segment has alike.
-    """
-    heads = layout.groups * layout.repeat
-    own = layout.width + np.arange(heads)[:, None] % layout.heads * extra + np.arange(extra)
-    return np.concatenate((places.reshape(heads, -1) % layout.width, own), axis=1).reshape(-1).astype(np.int32)
-
-
-def _panel_elements(item: Linear, panels: tuple[int, ...]) -> Ints:
-    """[panels, PANEL] flat: the element of its position's vector, all outputs one after the other, that a column is."""
-    elements, offset = [], 0
-    for output, count in zip(item.outputs, panels, strict=True):
-        elements.append(offset + np.arange(count * PANEL) % output.layout.width)
-        offset += output.layout.width
-    return np.concatenate(elements).astype(np.int32)
-
-
-def _inverse(layout: Layout) -> Ints:
-    """[size] the place of each element."""
-    places = layout.indices().reshape(-1)
-    there = np.flatnonzero(places >= 0)
-    inverse = np.empty(layout.size, np.int32)
-    inverse[places[there]] = there
-    return inverse
-
-
-def _moved(source: Layout, target: Layout) -> Ints:
-    """For each place of `target` its element's place in `source`, -1 for padding."""
-    elements = target.indices().reshape(-1)
-    return np.where(elements >= 0, _inverse(source)[elements], -1).astype(np.int32)
-
-
-def _pairs(layout: Heads) -> Ints:
-    """[row / 2] which rotation turns each two neighbouring places, -1 for padding."""
-    first = layout.indices().reshape(-1)[::2]
-    feature = first % layout.head_dim
-    pair = feature if layout.pairing == "half" else feature // 2
-    return np.where(first >= 0, pair, -1).astype(np.int32)
-
-
-def _head_starts(layout: Heads) -> Ints:
-    """[heads] the place of each head's first feature on the first position of its segment."""
-    head = np.arange(layout.groups * layout.repeat)
-    group, member = head // layout.repeat, head % layout.repeat
-    position = group // layout.groups_per_position * layout.segment
-    slot = group % layout.groups_per_position * layout.repeat + member
-    return (position * layout.width + slot * layout.features).astype(np.int32)
-
-
-def _head_geometry(layout: Heads) -> tuple[Ints, int, int, int]:
-    """Where heads begin, the length of a row, the distance of a segment's positions, features on one."""
-    return _head_starts(layout), row_of(layout), layout.width, layout.features
-
-
-def _head_elements(layouts: tuple[Heads, ...]) -> list[Ints]:
-    """For each layout [heads]: the element of its position's vector that a head is, one layout after the other."""
-    elements, offset = [], 0
-    for layout in layouts:
-        elements.append((offset + np.arange(layout.groups * layout.repeat) % layout.heads).astype(np.int32))
-        offset += layout.heads
-    return elements
-
-
-def _in_visits(places: Ints, layout: Heads, merges: Schedule) -> Ints:
-    """`places` of a layout's heads with the segment in the order of the visits, as `line_sum` reads."""
-    split = places.reshape(-1, layout.segment, layout.features)
-    return split[:, merges.order].reshape(-1)
-
-
-def _head_places(layout: Heads) -> Ints:
-    """[heads, segment, features] flat: the place of each, padded features included."""
-    within = (np.arange(layout.segment)[:, None] * layout.width + np.arange(layout.features)).reshape(-1)
-    return (_head_starts(layout)[:, None] + within).reshape(-1).astype(np.int32)

@@ -1,7 +1,9 @@
-"""Closed-form estimates for the compiler's choices only: no reported cycle comes from here.
+"""Closed-form estimates, by which `place` ranks block shapes. The engine simulates every reported cycle.
 
-A collective is priced along its deepest path without contention, a kernel by its vector operations. What a run costs is
-simulated by the engine.
+A collective costs its deepest path without contention, a kernel its vector operations. Some operations are left out:
+an RMSNorm costs neither its squares nor its reciprocal root here, so its estimate is too low by two launches. Counting
+them moves the embedding's block of the smallest model by one row, and no other placement; the simpler sum stays.
+`tests/test_estimate.py` compares the ranking with the engine's.
 """
 
 from __future__ import annotations
@@ -28,7 +30,11 @@ from wsesim.program.kernels import (
 from wsesim.program.parts import Block
 
 RECEIVED = {"chain": 1, "two_phase": 4, "tree": 9}
-"""Candidates, and how many sums the busiest PE receives at most; what is far from all of them is not chosen either."""
+"""The collectives that the estimate weighs, and how many sums the busiest PE of each receives.
+
+A chain's PE receives one. The middle of a two-phase line receives two of its group and two of other groups. The root of
+a tree receives log2 of the line's length: 9 for 257 to 512 PEs. Shorter lines are priced alike, a little too high.
+"""
 
 
 def collective_cycles(machine: Machine, dtype: str, length: int, elements: int, algorithm: str) -> int:
