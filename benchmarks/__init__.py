@@ -1,1 +1,1 @@
-"""Benchmarks: each asserts the work that was done, then states times as medians, and ratios within one run."""
+"""Benchmarks. Each asserts the work that was done. Times are medians, and ratios are of one run."""

@@ -1,4 +1,4 @@
-"""Whole commands, timed from outside: what an architect waits for. Memory is the process's peak."""
+"""Whole commands, timed from outside. Memory is the peak of the process."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Finished:
 
 
 def rows() -> list[Row]:
-    """Compile, simulate, complete and --help, each against the limit of its issue."""
+    """Compile, simulate, complete and --help, with their limits."""
     with tempfile.TemporaryDirectory() as empty:
         compiled = _run("compile", "llama3.1-8b", cache=empty)
         simulated = json.loads(_run("simulate", "llama3.1-8b", "--context", "512", "--json", cache=empty).output)
@@ -68,7 +68,7 @@ def rows() -> list[Row]:
 
 
 def _run(*words: str, cache: str | None = None, until_byte: int = 1) -> Finished:
-    """One command in a process of its own; `cache` is its own empty cache directory (compiled kernels stay).
+    """Run one command in another process. `cache` is an empty cache folder for it; compiled kernels are kept.
 
     `first_output_s` is the time to byte `until_byte` of its output.
     """
@@ -79,7 +79,7 @@ def _run(*words: str, cache: str | None = None, until_byte: int = 1) -> Finished
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        bufsize=0,  # what is read ahead would be lost to communicate()
+        bufsize=0,  # communicate() would miss bytes that a buffer holds
     )
     assert process.stdout is not None
     first = b""

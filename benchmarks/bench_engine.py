@@ -1,7 +1,7 @@
-"""The engine: link events per CPU second, how their cost grows, the whole wafer in one graph, the cost of a call.
+"""The engine: link events per CPU second, their cost by graph size, a graph of a whole wafer, the cost of a call.
 
-The work is what a decode step is made of: rounds of local work and two-phase AllReduces along columns and along rows.
-Links granted are counted against a closed form; CPU seconds are of one core, JIT compilation apart.
+The work is like a decode step: rounds of local work and two-phase AllReduces along columns and rows. A formula gives
+the expected number of link events. CPU seconds are of one core and leave out JIT compilation.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Figures:
 
 
 def rounds_graph(columns: int, rows: int, rounds: int, shift: int = 0) -> TaskGraph:
-    """A block that multiplies and sums along its columns, then its rows; `shift` > 0: then passes tiles eastwards."""
+    """A block that multiplies and sums along columns, then rows. With `shift` > 0 it then passes tiles eastwards."""
     block, machine = Block("bench", 0, 0, columns, rows, "rows"), load_machine("wse3")
     canvas = Canvas(Rect(0, 0, columns, rows), machine, "fp16")
     everywhere = np.arange(columns * rows)
@@ -67,7 +67,7 @@ def rounds_graph(columns: int, rows: int, rounds: int, shift: int = 0) -> TaskGr
 
 
 def _shift(canvas: Canvas, machine: Machine, columns: int, rows: int, shift: int) -> None:
-    """Every PE sends its share `shift` columns on."""
+    """Every PE sends its share `shift` columns to the east."""
     senders = np.arange(columns * rows).reshape(rows, columns)[:, : columns - shift]
     sent = canvas.send(senders, "shift", ELEMENTS)
     received = canvas.receive(senders + shift, "shift", ELEMENTS, machine.activate_cycles)
@@ -75,7 +75,7 @@ def _shift(canvas: Canvas, machine: Machine, columns: int, rows: int, shift: int
 
 
 def expected_link_events(columns: int, rows: int, rounds: int, shift: int = 0) -> int:
-    """By the definition of the collective: groups of about sqrt(P) reduce, their middles reduce, all are told."""
+    """Links by the definition of two_phase: groups of sqrt(P) reduce, then their middles, and all get the sum."""
     sums = columns * _line_links(rows) + rows * _line_links(columns)
     return rounds * (sums + rows * (columns - shift) * shift)
 
@@ -110,7 +110,7 @@ def _check(graph: TaskGraph, timeline: Timeline, link_events: int) -> None:
 
 
 def million(shift: int = 0) -> Figures:
-    """A million tasks on 65,536 PEs; with `shift` tiles travel too, so that links have most of the work."""
+    """A million tasks on 65,536 PEs. With `shift`, tiles travel too, and links have most of the work."""
     graph = rounds_graph(*MILLION, shift)
     verify(graph)
     assert graph.task_count >= 1_000_000
@@ -127,7 +127,7 @@ def scale() -> list[Figures]:
 
 
 def small() -> Figures:
-    """A graph as the exact shortcuts make them by the thousand."""
+    """A small graph, of which the exact shortcuts simulate thousands."""
     return measured(rounds_graph(*SMALL), expected_link_events(*SMALL), 301)
 
 
@@ -160,7 +160,7 @@ class WholeWafer:
 
 
 def whole_wafer() -> WholeWafer:
-    """One round on all PEs of a WSE-3, expanded and simulated as one graph in a process of its own."""
+    """One round on all PEs of a WSE-3, expanded and simulated as one graph in another process."""
     done = subprocess.run([sys.executable, "-c", WHOLE_WAFER], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     tasks, expand_s, verify_s, simulate_s, kernel_s, peak_kib = map(float, done.stdout.split())

@@ -1,5 +1,5 @@
-"""Generation: smollm2-135m on the simulated wafer beside transformers float32, the same ids in the same run; and the
-executor alone with one text and with several in flight.
+"""Generation with smollm2-135m, compared with transformers in float32 in the same run, and the executor alone with one
+text and with several in flight.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def _row_over(dtype: str, ours: list[float], theirs: list[float]) -> Row:
 
 
 def _row_in_flight(dtype: str, session: Session) -> Row:
-    """Tokens of IN_FLIGHT texts over those of one, per wall second; the first text is the one alone."""
+    """Tokens per wall second of IN_FLIGHT texts over those of one text. The first text is the same in both."""
     rates: dict[int, list[float]] = {1: [], IN_FLIGHT: []}
     for _ in range(ROUNDS):
         texts = {}

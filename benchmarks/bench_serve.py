@@ -1,4 +1,4 @@
-"""The facade under load, on loopback: what it adds to the arithmetic, and what running requests together gains."""
+"""The server under load, on loopback: its own CPU time, and the gain from running requests together."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Child:
 
 
 def rows() -> list[Row]:
-    """Each against the limit of its issue; every reply is compared with the text that its seed has alone."""
+    """The figures with their limits. Every reply must be the text that its seed gives alone."""
     return [*_load(), *_overhead(), *_vanishing(), *_together()]
 
 
@@ -127,7 +127,7 @@ def _load() -> list[Row]:
 
 
 def _overhead() -> list[Row]:
-    """The server's own CPU a token, one client alone, over the wall time of a token of smollm2-135m."""
+    """The server's own CPU time for a token of one client, over the wall time of a token of smollm2-135m."""
     bodies = [_body("smollm2-135m", stream=True, temperature=0)] * 20
     with _child("smollm2-135m", "1", "idle") as server:
         asyncio.run(_crowd(server.url, bodies[:1]))
@@ -148,7 +148,7 @@ def _overhead() -> list[Row]:
 
 def _vanishing() -> list[Row]:
     with _child("tiny", "8") as server:
-        asyncio.run(_leave(server.url, GONE))  # the first ones make the process as large as it needs to be
+        asyncio.run(_leave(server.url, GONE))  # the first clients make the process as large as it needs to be
         _until_empty(server)
         before_mb = server.resident_mb()
         asyncio.run(_leave(server.url, GONE))

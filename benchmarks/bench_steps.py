@@ -1,6 +1,6 @@
-"""A decode step of llama3.1-8b on wse3, nothing seen before: as whole graphs, and with the exact shortcuts.
+"""A decode step of llama3.1-8b on wse3 with nothing cached: as whole graphs, and with the exact shortcuts.
 
-CPU seconds of one core; JIT compilation and the compiler apart. Both runs have to agree on every cycle.
+CPU seconds are of one core and leave out JIT compilation and the compiler. Both runs must give the same cycles.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ REPEATS = 200
 
 
 def rows() -> list[Row]:
-    """The step cold, each way; a context not seen yet; one seen before."""
+    """The step without and with shortcuts, at another context, and at a context seen before."""
     program = wsesim.compile("llama3.1-8b")
     warm_up()
     Timing(wsesim.compile("tiny"), EffectCache(keep_timelines=False)).decode(1)  # the same code, once

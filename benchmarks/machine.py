@@ -1,4 +1,4 @@
-"""The computer that figures were measured on."""
+"""The computer that measures the figures."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """A server in a process of its own: `python -m benchmarks.serve_child MODEL SLOTS [idle]`.
 
-`idle`: arithmetic that costs nothing and draws the letter a, so that all of the process's CPU time is the server's own.
+With `idle`, the arithmetic costs nothing and draws the letter a. Then all CPU time of the process is the server's own.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Where to put a model's layers: what each placement costs a token.
+"""Compares placements of a model: the cycles of a token with each of them.
 
 python examples/compare_placements.py smollm2-135m --machine wse3 --max-context 4096
 """
@@ -13,7 +13,7 @@ from wsesim.cli.scripts import Script
 from wsesim.errors import DoesNotFitError
 from wsesim.tables import aligned, si_bytes
 
-STRATEGIES = {"pipelined": None, "hybrid": 4, "shared": None}  # layers on a block, where that is to be chosen
+STRATEGIES = {"pipelined": None, "hybrid": 4, "shared": None}  # layers on a block, for strategies that have a choice
 COLLECTIVES = ("chain", "two_phase")
 ORDERS = {"shared": ("serpentine",)}  # one block has no order
 HEAD = ("strategy", "collective", "order", "cycles a token", "tokens/s", "PEs", "SRAM")

@@ -1,4 +1,4 @@
-"""Draws what a decode step does to the wafer: how long tasks hold each PE, what crosses each link, one line's tasks.
+"""Draws a decode step on the wafer: how long tasks hold each PE, the traffic of each link, the tasks of one line.
 
 python examples/draw_traffic.py smollm2-135m traffic.png --strategy shared
 """

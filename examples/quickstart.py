@@ -1,4 +1,4 @@
-"""A model onto a simulated WSE-3: what a token costs there, and what it says. `python examples/quickstart.py`"""
+"""Compiles a model for a simulated WSE-3, times a token and generates text. `python examples/quickstart.py`"""
 
 import wsesim
 

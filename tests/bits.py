@@ -1,4 +1,4 @@
-"""Every bit of a run of `tiny`: for the test that runs repeat. `python -m tests.bits < PROGRAM` prints them."""
+"""A hash of all results of a run of `tiny`, to test that runs repeat. `python -m tests.bits < PROGRAM` prints it."""
 
 from __future__ import annotations
 

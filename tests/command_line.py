@@ -1,4 +1,4 @@
-"""`wsesim` for tests: in this process, or in one of its own."""
+"""Runs `wsesim` for tests, in this process or in another."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ class Outcome:
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> Outcome:
-    """One command in this process."""
+    """Run one command in this process."""
     capsys.readouterr()
     try:
         status = main(arguments)
-    except SystemExit as left:  # argparse's way
+    except SystemExit as left:  # argparse exits
         status = int(left.code or 0)
     return Outcome(status, *capsys.readouterr())
 
 
 def start(arguments: Sequence[str], stdout: int = PIPE) -> subprocess.Popen[str]:
-    """The same command in a process of its own."""
+    """Start one command in another process."""
     command = [sys.executable, "-m", "wsesim.cli", *arguments]
     environment = os.environ | {"PYTHONUNBUFFERED": "1"}
     return subprocess.Popen(command, text=True, env=environment, stdout=stdout, stderr=PIPE)

@@ -1,4 +1,4 @@
-"""Small Llamas written in many ways, for the compiler's tests: one class, one option per spelling."""
+"""Small Llamas in many spellings for the compiler's tests: one class, with one option for each spelling."""
 
 from __future__ import annotations
 
@@ -133,12 +133,12 @@ class Block(nn.Module):
 
 
 def _of_mlp(kind: str) -> str:
-    """A spelling with biases has them before attention only, as Qwen2, unless it says everywhere."""
+    """Biases are before attention only, as in Qwen2, unless the spelling says `everywhere`."""
     return {"bias": "module", "added_bias": "module", "packed_bias": "packed"}.get(kind, kind)
 
 
 class Linears(nn.Module):
-    """Several linears of one input: modules of their own, with biases or without, or one packed weight, or products."""
+    """Several linears of one input: separate modules with or without biases, one packed weight, or plain products."""
 
     def __init__(self, kind: str, *sizes: int) -> None:
         super().__init__()
@@ -230,7 +230,7 @@ def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, spelling: str) -> 
         return functional.scaled_dot_product_attention(q, k, v, attn_mask=near)
     if spelling == "both_ways":
         return functional.scaled_dot_product_attention(q, k, v, attn_mask=(behind < 3) & (behind > -3))
-    if spelling.startswith("blocks"):  # as a window, but of the square of the distance
+    if spelling.startswith("blocks"):  # like a window, but of the squared distance
         near = (behind >= 0) & (behind * behind < int(spelling.removeprefix("blocks")))
         return functional.scaled_dot_product_attention(q, k, v, attn_mask=near)
     scores = q @ k.transpose(-1, -2)
@@ -248,7 +248,7 @@ def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, spelling: str) -> 
 
 
 def hugging_face(layers: int = 2, family: str = "llama", **fields: Any) -> PreTrainedModel:
-    """A tiny transformers model with grouped queries, of FAMILIES, seeded by the caller."""
+    """A tiny transformers model of FAMILIES with grouped queries. The caller seeds it."""
     sizes: dict[str, Any] = {
         "vocab_size": VOCAB,
         "hidden_size": DIM,
@@ -274,7 +274,7 @@ LLAMA3_ROPE = {
 
 
 def randomize(module: nn.Module, seed: int = 0) -> nn.Module:
-    """Give every parameter values large enough that a wrong operand shows."""
+    """Give every parameter random values, large enough that a wrong operand changes the result."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in module.parameters():
@@ -289,7 +289,7 @@ def weights_of(module: nn.Module) -> dict[str, np.ndarray]:
 
 
 def torch_logits(module: nn.Module, ids: list[int]) -> np.ndarray:
-    """[T, vocabulary], of a module whose own they are or one of transformers."""
+    """Logits [T, vocabulary] of a module that returns them, or of a transformers model."""
     with torch.no_grad():
         result = module(torch.tensor([ids]))
     return np.asarray(getattr(result, "logits", result)[0].float())

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from wsesim_compiler.ir import Graph
     from wsesim_models.config import LlamaConfig
 
-# Tests that take an empty cache do not compile the kernels again.
+# Kernels stay in one cache, so tests with an empty cache folder do not compile them again.
 os.environ.setdefault("NUMBA_CACHE_DIR", str(cache_dir()))
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -28,7 +28,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture
 def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
-    """golden(name, text): the text is what tests/golden/name holds; with --update-golden, it is from now on."""
+    """golden(name, text) asserts that tests/golden/name holds the text. With --update-golden it writes the file."""
     update = request.config.getoption("--update-golden")
 
     def compare(name: str, text: str) -> None:
@@ -54,7 +54,7 @@ def smollm2_path() -> Path:
 
 @pytest.fixture(scope="session")
 def recognised() -> Callable[[str | LlamaConfig], Graph]:
-    """recognised(model): the recognised graph of a model, made from torch on meta once a session."""
+    """recognised(model) gives the recognised graph of a model, made once a session from torch on the meta device."""
     from tests.programs import recognised_graph
     from wsesim_models.config import CONFIGS
 

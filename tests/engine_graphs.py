@@ -32,9 +32,9 @@ SILICON = Fabric(
     wavelet_denominator=8,
     queue_wavelets=8,
 )
-# Without a turn's delay, a wavelet per cycle, and a queue that long messages overflow soon.
+# No delay of turns, a wavelet per cycle, and a queue that long messages soon overflow.
 PLAIN = Fabric(2, 7, 3, 0, 1, 1, 4)
-# A queue that holds less than a hop's worth: even a message that moves freely holds the links behind it.
+# A queue that holds fewer wavelets than a hop takes cycles: even a free message holds the links behind it.
 SHALLOW = Fabric(5, 0, 1, 3, 3, 2, 2)
 FABRICS = (SILICON, PLAIN, SHALLOW)
 
@@ -60,8 +60,10 @@ class Mesh:
 def graphs(
     draw: st.DrawFn, xy_only: bool = True, most_tasks: int = 24, ordered: bool = True, queue_wavelets: int = 0
 ) -> TaskGraph:
-    """Tasks in a random order over a small mesh; messages go to tasks on other PEs, if `ordered` to later ones only:
-    else tasks may wait for each other. With `queue_wavelets`, of a Fabric, some sinks are STREAM.
+    """Tasks in a random order on a small mesh, with messages to tasks on other PEs.
+
+    If `ordered`, messages go to later tasks only; otherwise tasks may wait for each other. With `queue_wavelets`, of a
+    Fabric, some sinks are STREAM.
     """
     columns, rows = draw(st.integers(1, 6)), draw(st.integers(1, 4))
     if columns * rows == 1:
@@ -81,7 +83,7 @@ def graphs(
 
 
 def _streamed(graph: TaskGraph, queue_wavelets: int, seed: int) -> TaskGraph:
-    """Two drops of three are taken in by their task, if it is not BLOCKING, and they fit or it is its PE's first."""
+    """Two drops of three become STREAM if their task is not BLOCKING, and they fit or it is its PE's first task."""
     wanted = np.random.default_rng(seed).random(graph.drop_count) < 2 / 3
     fits = graph.wavelets[graph.drop_message()] <= queue_wavelets * graph.drop_hop
     first = (np.diff(graph.pe, prepend=-1) != 0)[graph.drop_task]

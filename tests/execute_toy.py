@@ -41,7 +41,7 @@ Array64 = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Toy:
-    """Numbers of the model and of its blocks; layer l lies on a block of along[l] x across positions."""
+    """Sizes of the model and of its blocks. Layer l lies on a block of along[l] x across positions."""
 
     vocabulary: int = 50
     dim: int = 36
@@ -86,7 +86,7 @@ class Store:
 
 
 class Bf16Store(Store):
-    """Arrays whose values are bf16, offered raw; `load` would be a mistake for matrices."""
+    """A Store that offers bf16 values raw. Matrices must not be read with `load`."""
 
     def raw(self, name: str) -> tuple[str, NDArray[np.uint16]]:
         return "bf16", (self.arrays[name].view(np.uint32) >> 16).astype(np.uint16)
@@ -225,7 +225,7 @@ def _head(toy: Toy, block: str, x: Uniform) -> list[Kernel]:
 
 
 def llama64(toy: Toy, arrays: Mapping[str, Array], ids: list[int]) -> Array64:
-    """Logits [T, vocabulary] of the same model in float64, matrices whole, positions from 0."""
+    """Logits [T, vocabulary] of the same model in float64, from whole matrices, with positions from 0."""
     w = {name: array.astype(np.float64) for name, array in arrays.items()}
     x = w["embed"][ids]
     for layer in range(len(toy.along)):

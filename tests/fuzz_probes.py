@@ -1,4 +1,4 @@
-"""Readers that misbehave, each in its own way: `python -m tests.fuzz_probes` is what the harness says of them."""
+"""Readers that fail in different ways. `python -m tests.fuzz_probes` shows the harness's table of them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def refuses(path: Path) -> None:
 
 
 class OwnWordsError(InvalidInputError):
-    """An error that goes round the rule of its base: one line, of bounded length."""
+    """An error that breaks the rule of its base class: one line of bounded length."""
 
     def __init__(self, text: str) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Modelled cycles of a few cases, held exactly in regression.json.
+"""Modelled cycles of a few cases. regression.json holds them.
 
 `python -m tests.regression` shows what moved and exits 1 if anything did; `--refresh` (`make refresh`) also holds the
 new cycles. Programs are compiled afresh: nothing comes from the user's cache.

@@ -1,4 +1,4 @@
-"""Batches: tokens of several sequences through the same kernels, refused where cache or buffers are for fewer."""
+"""Batches: tokens of several sequences in the same kernels; refused if cache or buffers have room for fewer."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_a_batch_costs_more_than_one_token_and_less_than_its_tokens_one_by_one(m
 
 
 def test_attention_of_every_sequence_is_over_its_own_context(made: Program) -> None:
-    """The cost of context is paid once a sequence: of a batch of four, between two and five times that of one."""
+    """Each sequence pays for its context: a batch of four between two and five times as much as one."""
     timing = Timing(made)
     grown = [timing.decode(200, batch=batch).cycles - timing.decode(0, batch=batch).cycles for batch in (1, MOST)]
     assert 2 * grown[0] < grown[1] < 5 * grown[0]
@@ -56,7 +56,7 @@ def test_a_batch_equals_the_full_graph(made: Program, candidates: int) -> None:
 
 
 def test_all_tokens_of_a_batch_visit_the_head(made: Program) -> None:
-    """Where of a prompt's chunk only the last one does: the logits of a batch take longer."""
+    """Every sequence of a batch needs logits; of a chunk, only the last token. So a batch's logits take longer."""
     one, four = (Timing(made).decode(0, batch=batch) for batch in (1, MOST))
     spans = [step.runs[-1 - has_way_back(made)].end - step.logits_cycles for step in (one, four)]
     assert spans[0] < spans[1]
@@ -113,7 +113,7 @@ def test_options_refuse_more_tokens_than_sequences() -> None:
 
 
 def test_buffers_grow_with_the_batch_and_only_they() -> None:
-    """The head's with the batch itself, the layers' where it is more than a prompt's chunk."""
+    """The head's buffers grow with the batch; a layer's do if the batch is larger than a prompt's chunk."""
     one, four = (program("tiny", "toy4x4", sequences=MOST, batch=b, prefill_chunk=2) for b in (1, MOST))
     for before, after in zip(one.memory, four.memory, strict=True):
         assert (before.weight_bytes, before.kv_bytes) == (after.weight_bytes, after.kv_bytes)

@@ -1,4 +1,4 @@
-"""Kept files: a run goes on without them, whatever is the matter with the disk."""
+"""Kept files: a run continues without them, whatever is wrong with the disk."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def new_process(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def small_disk() -> Iterator[int]:
-    """No file may have more bytes than this; the system's error is another than that of a full disk."""
+    """A limit on the size of files. Its error differs from that of a full disk."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
     yield 1000

@@ -1,4 +1,4 @@
-"""choose: an algorithm for each kernel and phase, by what the oracle says of it and of the changes of routes."""
+"""choose: an algorithm for each kernel and phase, by the oracle's cycles for it and for the changes of routes."""
 
 from __future__ import annotations
 
@@ -73,8 +73,8 @@ class TwoMinds:
 
 @pytest.mark.parametrize("reroute", [0, 200])
 def test_an_algorithm_of_its_own_must_be_worth_its_routes(reroute: int) -> None:
-    """Norms reduce one element, and a projection along the same lines follows: 90 cycles a kernel pay for no reroute
-    of 200, which would come before and after; without it each takes its favourite.
+    """A norm reduces one element, and a projection along the same lines follows. A gain of 90 cycles a kernel does not
+    pay for two changes of routes of 200 cycles. If these cost nothing, each kernel takes its favourite.
     """
     machine = dataclasses.replace(load_machine("wse3"), reroute_cycles=reroute)
     made = lower(recognised_graph(TINY), machine, Options(max_context=256), TwoMinds("tree", "star", 1, 90))
@@ -103,7 +103,7 @@ COSTS = st.lists(st.integers(0, 500), min_size=len(ALGORITHMS), max_size=len(ALG
 
 @given(st.lists(st.tuples(KINDS, COSTS), min_size=1, max_size=4), st.integers(0, 300))
 def test_no_round_is_cheaper_than_the_chosen_one(stops: list[tuple[str, list[int]]], reroute: int) -> None:
-    """Against all rounds, one by one."""
+    """Compared with all rounds, one by one."""
     named = [(kind, tuple(zip(costs, ALGORITHMS, strict=True))) for kind, costs in stops]
     made = tuple(Stop(kind, cheapest) for kind, cheapest in named)
 

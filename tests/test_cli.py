@@ -96,7 +96,7 @@ def test_text_is_streamed_and_followed_by_a_table(capsys: Capsys) -> None:
 
 
 def test_text_held_for_a_stop_is_shown_once(capsys: Capsys) -> None:
-    """Of a stop that never completes, the beginning was held back until the end."""
+    """The text holds back the beginning of a stop until the end, if the stop never completes."""
     asked = ("complete", "Once", "--model", "tiny", *TOY, "--max-tokens", "6")
     text = json.loads(run(capsys, *asked, "--json").out)["choices"][0]["text"]
     shown = run(capsys, *asked, "--stop", text[-2:] + "\N{SNOWMAN}").out.partition("\n\n")[0]
@@ -114,7 +114,7 @@ def test_a_seed_repeats_a_draw(capsys: Capsys) -> None:
 
 
 def test_text_from_another_model_says_so(capsys: Capsys) -> None:
-    """Times of one model, text of another: said on standard error, in the object and in the table."""
+    """Standard error, the object and the table say that times and text are of two models."""
     asked = ["complete", "Once", "--model", "llama3.2-1b", "--text-from", "tiny", "--max-tokens", "2"]
     asked += ["--max-context", "128"]
     done = run(capsys, *asked, "--json")
@@ -129,7 +129,7 @@ def test_text_from_another_model_says_so(capsys: Capsys) -> None:
 
 
 def test_bytes_that_are_no_text_are_replaced(capsys: Capsys) -> None:
-    """As a shell hands them over: lone surrogates."""
+    """Bytes that are not UTF-8 become lone surrogates, as from a shell."""
     done = run(capsys, "complete", "caf\udce9", "--model", "tiny", *TOY, "--max-tokens", "1")
     assert (done.status, done.out[:4]) == (0, "caf?")
 
@@ -174,7 +174,7 @@ def test_a_saved_program_stands_for_its_model(capsys: Capsys) -> None:
 
 
 def modelled(text: str) -> dict[str, Any]:
-    """Of a report or completion, what is not of this computer and hour."""
+    """A report or completion without the fields that depend on this computer and time."""
     reply = json.loads(text)
     reply["time_info"] = {**reply.get("time_info", {}), "created": None}
     return {key: reply[key] for key in reply.keys() - {"id", "created", "jit_wall_s", "simulate_wall_s"}}
@@ -187,7 +187,7 @@ def test_a_name_goes_before_a_file_of_that_name(capsys: Capsys) -> None:
 
 
 def test_a_torch_module_of_the_user_s_own(capsys: Capsys) -> None:
-    """What it imports lies beside it; its Program is that of the same model by name."""
+    """The factory imports a file beside it. Its Program is that of the same model by name."""
     Path("own").mkdir()
     Path("own/sizes.py").write_text("from wsesim_models.config import config\nSIZES = config('tiny')\n")
     Path("own/model.py").write_text(
@@ -270,7 +270,7 @@ def test_what_there_is(capsys: Capsys) -> None:
 
 
 def test_the_first_use_says_that_it_pulls(capsys: Capsys, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Said before the download, which here fails; nothing is left of it."""
+    """The message comes before the download. The download fails here and leaves nothing."""
     from wsesim_models.errors import PullError
 
     def download(*_: object) -> Path:
@@ -287,7 +287,7 @@ def test_the_first_use_says_that_it_pulls(capsys: Capsys, cache: Path, monkeypat
 
 
 def test_a_reader_that_leaves_is_no_error() -> None:
-    """As `wsesim compile tiny --print emit | head -1`."""
+    """Like `wsesim compile tiny --print emit | head -1`."""
     command = start(["compile", "tiny", *TOY, "--print", "emit"])
     assert command.stdout is not None
     assert command.stdout.readline() == "program 2\n"
@@ -314,7 +314,7 @@ def test_a_full_disk_is_said_once() -> None:
 def test_ctrl_c_ends_cleanly(
     arguments: list[str], stream: str, awaited: str, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In the midst of a compilation, and of a generation. Nothing half-written is left, here or in the cache."""
+    """A signal during a compilation and during a generation. No half-written file is left, here or in the cache."""
     monkeypatch.setenv("WSESIM_CACHE_DIR", str(cache / "fresh"))
     command = start(arguments)
     pipe = getattr(command, stream)

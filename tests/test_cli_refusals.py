@@ -62,7 +62,7 @@ def elsewhere(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypa
 
 
 def refused(capsys: Capsys, *arguments: str) -> Outcome:
-    """Runs, and holds what every refusal has in common."""
+    """Run a command that is refused, and assert what all refusals have in common."""
     before = sorted(Path().rglob("*"))
     done = run(capsys, *arguments)
     assert (done.status, done.out) == (2, "")
@@ -200,7 +200,7 @@ def test_a_wrong_word_is_answered_in_one_line(capsys: Capsys, arguments: tuple[s
 
 
 def test_a_model_that_does_not_fit(capsys: Capsys) -> None:
-    """Block, operator, bytes needed and there, the smallest change that fits; and with that change it does."""
+    """The error names block, operator, bytes needed and available, and the smallest change that fits. It then fits."""
     err = refused(capsys, *TINY, "--sequences", "100").err
     for words in (
         "tiny does not fit toy4x4",

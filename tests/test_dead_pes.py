@@ -1,4 +1,4 @@
-"""Dead PEs: read from files, refused where a placement touches them, avoided where the compiler places."""
+"""Dead PEs: read from files; placements on them are refused, and the compiler avoids them."""
 
 from __future__ import annotations
 

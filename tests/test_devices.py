@@ -1,4 +1,4 @@
-"""Pipes and devices where a file belongs: refused at once, where they would block for ever or never end."""
+"""Pipes and devices in place of a file. They are refused at once; reading them could block or never end."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ LONGEST_WAIT_S = 60
 
 
 class _WaitedError(BaseException):
-    """No Exception, so that nobody takes it for a fault of the file."""
+    """A BaseException, so that no reader catches it as a fault of the file."""
 
 
 @contextmanager
 def alarm() -> Iterator[None]:
-    """Ends what waits: a failure, and not the end of all tests."""
+    """Interrupts a test that waits, so that it fails and the other tests go on."""
 
     def end(number: int, frame: object) -> None:
         raise _WaitedError
@@ -67,7 +67,7 @@ def test_it_is_refused_at_once(name: str, kind: str, tmp_path: Path, capsys: pyt
 
 @pytest.mark.parametrize("name", INPUTS)
 def test_what_is_not_there_is_refused_too(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """By the same words: else the refusals above would be of the words."""
+    """The same options with regular files work. So the refusals above are about the files."""
     file, words = INPUTS[name]
     left = run(capsys, *(word.format(tmp_path / file) for word in words))
     assert left.status == 2

@@ -1,4 +1,4 @@
-"""What a notebook user sees: a one-line repr, the command line's table by print, HTML in which all is escaped."""
+"""Displays in a notebook: a repr of one line, the command line's table with print, and escaped HTML."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""effort: what is counted before a run is what the run does, and a long one is announced."""
+"""effort: the counts before a run are those of the run, and a long run is announced."""
 
 from __future__ import annotations
 

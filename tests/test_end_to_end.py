@@ -61,7 +61,7 @@ def huggingface(smollm2_path: Path) -> Any:
 
 @pytest.mark.parametrize("prompt", PROMPTS.values(), ids=PROMPTS)
 def test_greedy_ids_are_those_of_transformers(session: wsesim.Session, huggingface: Any, prompt: str) -> None:
-    """Each id is transformers' likeliest after the ids before it: so its own greedy text would be the same.
+    """Each id is the likeliest for transformers after the ids before it, so its greedy text is the same.
 
     One pass over the whole text says so for every position at once.
     """

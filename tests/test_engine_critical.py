@@ -1,4 +1,4 @@
-"""The critical path: by hand, and that it adds up."""
+"""The critical path: by hand, and its parts sum to the cycles."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What holds for every task graph, on random ones."""
+"""Properties of every task graph, tested on random ones."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ on_random_graphs = settings(deadline=None, max_examples=80, derandomize=True)
 
 
 def traced(graph: TaskGraph, fabric: Fabric, head: Int64, tail: Int64) -> tuple[Timeline, list[Hold]]:
-    """The twin's holds of links and ramps in, of a run that the kernel agrees with."""
+    """How long the twin holds links and ramps, in a run whose kernel gives the same result."""
     holds: list[Hold] = []
     twin = reference.simulate(graph, fabric, head, tail, trace=holds)
     kernel = simulate(graph, fabric, head, tail)

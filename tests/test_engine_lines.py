@@ -1,4 +1,4 @@
-"""Compiled work on lines beside its NumPy twins, and lines run one after the other beside `simulate`."""
+"""Compiled work on lines against its NumPy twins, and lines run one after the other against `simulate`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TIMES = ("task_start", "task_begin", "task_end", "message_head", "message_tail",
 
 
 def window(rng: np.random.Generator, columns: int, rows: int) -> tuple[State, Requests]:
-    """A State and Requests, some of which were never made."""
+    """Random fields of a State and its Requests. Some requests were never made."""
     pes = columns * rows
     pe, ramp_out, ramp_in, link = (rng.integers(0, 90, width * pes) for width in (1, 1, 1, 4))
     ramp_last, link_last = (
@@ -83,7 +83,7 @@ def line(graph: TaskGraph) -> TaskGraph:
 
 
 def later(state: State) -> State:
-    """A line's state counts from its base: nothing of it is negative."""
+    """A line's state counts from its base, so none of its cycles is negative."""
     fields = (state.pe_free, state.ramp_out_free, state.ramp_in_free, state.link_free)
     return State(state.columns, state.rows, *(np.maximum(field, 0) for field in fields))
 

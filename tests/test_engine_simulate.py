@@ -30,7 +30,7 @@ from wsesim.machine import Fabric
 
 
 def run(mesh: Mesh, fabric: Fabric = PLAIN, head: tuple[int, ...] = (), tail: tuple[int, ...] = ()) -> Timeline:
-    """Verified, simulated by kernel and twin, which agree."""
+    """Verify a graph and simulate it with the kernel and its twin, which must agree."""
     graph = mesh.builder.build()
     verify(graph)
     times = np.array(head, np.int64), np.array(tail or head, np.int64)

@@ -22,7 +22,7 @@ TOY = load_machine("toy4x4").fabric
 
 
 def run(mesh: Mesh) -> Timeline:
-    """Verified, simulated by kernel and twin, which agree."""
+    """Verify a graph and simulate it with the kernel and its twin, which must agree."""
     graph = mesh.builder.build()
     verify(graph)
     timeline = simulate(graph, TOY)

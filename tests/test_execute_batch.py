@@ -1,4 +1,4 @@
-"""Several texts in one pass over the weights: each is what it is alone, bit for bit."""
+"""Several texts in one pass over the weights: each gives the same bits as alone."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ def test_mistakes_of_one_are_named_before_any_has_changed(bad: list[int], error:
 
 @pytest.mark.parametrize("length", [0, 1, 64, 70])
 def test_a_fork_goes_on_differently(length: int) -> None:
-    """Past the room that it was given, too."""
+    """The cache also grows beyond its first capacity."""
     made = executor("int8, shift")
     (sequence,) = begun(made, [length])
     fork, held = made.fork(sequence), cached(sequence)

@@ -1,4 +1,4 @@
-"""A toy Llama, laid over toy blocks, against the same model in plain NumPy float64."""
+"""A toy Llama on toy blocks against the same model in plain NumPy float64."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_runs_are_bit_identical_and_sequences_apart() -> None:
 
 @pytest.mark.parametrize("toy", [Toy(), Toy(fused=True, qk_norm=True)], ids=["two passes", "fused"])
 def test_a_prompt_is_summed_in_its_own_order(toy: Toy) -> None:
-    """By the collectives of `in_phase`; a token after it by the decode step's again. Both have one cache."""
+    """A prompt uses its own collectives, and the next token those of a decode step. Both share one cache."""
     phased = with_prompts(program(toy), "ring")
     made, store = Executor(phased, Store(weights(toy))), Store(weights(toy))
     prompts, tokens = (Executor(phased.in_phase(phase), store) for phase in (PREFILL, DECODE))

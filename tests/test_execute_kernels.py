@@ -1,4 +1,4 @@
-"""Every kernel against its NumPy twin and its uncompiled self, bit for bit."""
+"""Every kernel against its NumPy twin and its uncompiled form, bit for bit."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def append_case(module: ModuleType, kernel: str, context: int) -> Case:
 
 
 def spans_of(tokens: int, context: int, along: int, policy: str, window: int = 0) -> tuple[NDArray[Any], int]:
-    """What a kernel takes of `KVCache`: each token's spans, flat, and the step."""
+    """The arguments that a kernel takes from `KVCache`: the flat spans of each token, and the step."""
     cache = KVCache(policy, window=window or None)
     return cache.spans(np.arange(context + 1, context + tokens + 1), along).reshape(-1), cache.step(along)
 
@@ -237,7 +237,7 @@ def rope_make() -> Arguments:
 
 
 def awkward() -> Floats:
-    """Ties, the edges of fp16 and beyond, subnormal and signed zeros, and the ordinary."""
+    """Ties, limits of fp16, subnormal numbers, signed zeros, and ordinary values."""
     edges = [0, -0.0, 1, -1, 65504, 65519.996, 65520, -1e6, 6e-8, 2.9e-8, 3e-8, 2**-14, 6.1e-5, 1e-40]
     ties = [1 + 2**-8, 1 + 3 * 2**-8, 1 + 2**-11, 1 + 3 * 2**-11]
     return np.concatenate([np.array(edges + ties, F), floats(30), floats(30, scale=1e-5), floats(30, scale=1e5)])
@@ -338,7 +338,7 @@ def test_schedule_is_the_reduction_bit_for_bit(length: int, algorithm: str) -> N
 
 @pytest.mark.parametrize("length", [2, 3, 5, 16, 37])
 def test_a_split_schedule_sums_each_element_in_its_own_order(length: int) -> None:
-    """Around a ring the merges of each element are its own; all others treat the vector as a whole."""
+    """In a ring each element has its own order of merges; the other collectives merge whole vectors."""
     partials = np.random.default_rng(length).standard_normal((length, 50)).astype(F)
     for collective in COLLECTIVES:
         merges = split_schedule(length, collective)
@@ -416,7 +416,7 @@ def test_exponentials_and_flash_sum_are_a_softmax_over_the_values(policy: str) -
 
 
 def test_lines_without_positions_add_nothing() -> None:
-    """One position on five lines: the quotient is its value, whatever its score."""
+    """With one position on five lines, the result is its value, whatever its score."""
     sums = list(flash_case(1, 0, 5, "chain").make())
     heads, capacity, spans, step, cached, places = GROUPS * REPEAT, *sums[4:8], sums[10]
     scores = np.full(heads * capacity, -3e4, F)

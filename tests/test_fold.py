@@ -1,4 +1,4 @@
-"""fold: lines that cannot be told apart, simulated once, equal the whole graph, cycle for cycle."""
+"""fold: equal lines are simulated once, and the cycles are those of the whole graph."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_every_collective_is_folded(machine: str, collective: str) -> None:
 
 
 def test_one_cache_may_serve_several_machines() -> None:
-    """A line's tasks say nothing of the fabric: lines of another one are others."""
+    """Equal tasks on another fabric are other lines, and have their own cycles."""
     made, cache = program("tiny", "toy4x4"), EffectCache(keep_timelines=False)
     for machine in (made, on_machine(made, hop_cycles=3), made):
         assert Timing(machine, cache).decode(16).cycles == Timing(machine).decode(16).cycles

@@ -1,4 +1,4 @@
-"""Every way in for every kind of model: one graph whichever way, executed tile by tile as torch computes it."""
+"""Every front end for every kind of model gives one graph, and its execution gives torch's logits."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Row:
         self.program, self.weights = export(self.module), ArrayWeights(weights_of(self.module))
 
     def in_4_bits(self) -> Any:
-        """With what 4 bits leave of its products. A tied head is one of them, and thereby no longer the embedding."""
+        """The model with weights rounded to 4 bits. A tied head is rounded too, so it is no longer the embedding."""
         module = model(self.name, tie_word_embeddings=False)
         module.load_state_dict(self.module.state_dict())
         with torch.no_grad():
@@ -59,7 +59,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Cell:
-    """A model that came in by one way: its recognised graph, its weights, its files, and what it has to compute."""
+    """A model read by one front end: its recognised graph, weights and files, and the module with the right results."""
 
     graph: Graph
     weights: WeightStore
@@ -119,7 +119,7 @@ def cells(tmp_path_factory: pytest.TempPathFactory) -> Cells:
 
 @pytest.mark.parametrize(("way", "name"), list(product(WAYS, MODELS)))
 def test_executed_tile_by_tile_it_says_what_torch_says(way: str, name: str, cells: Cells) -> None:
-    """A prompt at once, then its own likeliest ids one by one: after each the logits are torch's, and the ids too."""
+    """A prompt, then its likeliest ids one by one. Logits and ids are torch's after each."""
     cell = cells(way, name)
     executor = Executor(small_program(cell.graph), cell.weights)
     sequence = executor.new_sequence()

@@ -1,4 +1,4 @@
-"""Damaged files of every kind: no reader fails. And the harness, held against readers that do."""
+"""No reader fails on damaged files. The harness itself is tested with readers that do fail."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PATHS = os.pathsep.join((str(ROOT), os.environ.get("PYTHONPATH", "")))
 
 
 def found(folder: Path, cases: int, *areas: str) -> dict[str, Any]:
-    """What the readers of these areas made of so many files."""
+    """The summary of so many cases of these areas."""
     only = [word for area in areas for word in ("--only", area)]
     ran = run("--json", "--jobs", "1", "--cases", str(cases), "--failures", str(folder), *only)
     assert ran.stdout, ran.stderr

@@ -88,7 +88,7 @@ def in_one_graph(body: TaskGraph, runs: int) -> TaskGraph:
 
 
 def assert_as_whole(run: LoopRun, body: TaskGraph, runs: int, machine: Machine) -> None:
-    """A loop leaves what the full graph leaves, to the bit."""
+    """Assert that `loop` leaves exactly the state of the full graph."""
     whole = simulate(in_one_graph(body, runs), machine.fabric, NO_PORTS, NO_PORTS)
     for name in STATE_FIELDS:
         np.testing.assert_array_equal(getattr(run.state, name), getattr(whole.state_after, name), err_msg=name)
@@ -167,7 +167,7 @@ def test_a_loop_whose_product_decides_is_simulated_twice() -> None:
 
 
 def test_longer_periods_are_found() -> None:
-    """Where the exchange decides, a mesh repeats only after several steps, not after each."""
+    """If the exchange takes longest, a mesh repeats after several steps, not after each step."""
     body = BODIES["meshgemm"](3, WSE2, SMALL)
     run = loop(body, 200, WSE2.fabric)
     assert run.period > 1 and run.simulated < 200
@@ -305,7 +305,7 @@ def test_only_cannon_pays_for_the_length_of_the_line(side: int, slower: bool) ->
 
 
 def test_summa_waits_for_broadcasts_and_a_shift_does_not() -> None:
-    """A step of SUMMA cannot multiply what is still on its way; a shifted tile is there a step ahead."""
+    """A step of SUMMA waits for its tiles. A shifted tile arrives one step early."""
     near, far = (
         int(simulate(summa(12, LARGE, machine), machine.fabric, NO_PORTS, NO_PORTS).task_end.max())
         for machine in (WSE2, slow_hops(4))

@@ -1,4 +1,4 @@
-"""The traffic of distributed matrix products: tiles moved as described and multiplied where they lie give A B."""
+"""The schedules of distributed matrix products: moving and multiplying the tiles as described gives A B."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Compiled kernels on disk: damaged ones are compiled again, and their names follow every edit of their sources."""
+"""Compiled kernels on disk: damaged files are compiled again, and file names change with every edit of a source."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def replace_by_pipe(path: Path) -> None:
 
 
 def from_an_older_numba(path: Path) -> None:
-    """Whole, but of a class that is gone."""
+    """A valid file that names a class which no longer exists."""
     code = b"cnumba.core.gone\nGone\n."
     path.write_bytes(hashlib.sha256(code).digest() + code)
 
@@ -147,7 +147,7 @@ def test_only_jit_compiles() -> None:
 
 @pytest.mark.parametrize("module", kernel_modules())
 def test_a_kernel_s_digest_covers_all_that_its_module_imports(module: str) -> None:
-    """Found another way: by parsing."""
+    """Compared with imports found by parsing."""
     reached: set[str] = set()
     waiting = [module]
     while waiting:

@@ -1,4 +1,4 @@
-"""The lowering by invariant: what must hold of every placement and Program, whatever the planner chooses."""
+"""Invariants of the lowering: they hold for every placement and Program, whatever the planner chooses."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_blocks_are_apart_inside_and_as_many_as_the_strategy_says(
 def test_no_pe_is_over_its_room(
     model: str, machine: str, strategy: str, options: dict[str, Any], recognised: Recognised
 ) -> None:
-    """The map is worked out again from the kernels of the Program: every tile, row of KV and buffer is in it."""
+    """The memory map holds every tile, KV row and buffer of the Program's kernels, counted here again."""
     made = program(model, machine, strategy, **options)
     stated = Options(strategy, made.max_context, made.sequences)
     assert [m.block for m in made.memory] == [b.name for b in made.blocks]
@@ -90,7 +90,7 @@ def test_no_pe_is_over_its_room(
 
 
 def test_what_a_transfer_brings_stays_in_a_buffer_until_the_first_add() -> None:
-    """So a layer alone needs the buffers that it needs between others."""
+    """So a layer alone needs the same buffers as a layer between others."""
     made = program("tiny", "toy4x4", "shared")
     block = made.block("layer0_1")
     options = Options("shared", made.max_context)

@@ -1,4 +1,4 @@
-"""Machine: the presets against the reference's facts, a user's file with every kind of mistake, the fingerprint."""
+"""Machine: presets against the reference, mistakes in a user's file, the fingerprint."""
 
 from __future__ import annotations
 

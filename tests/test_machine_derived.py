@@ -1,4 +1,4 @@
-"""Derived machines: a file with a base, `with_`, settings from text, what differs, and TOML that reads back."""
+"""Derived machines: a file with a base, `with_`, settings from text, differences, and TOML that reads back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small measurements and the kernels of a layer by its dimensions: what they refuse, and what no step may lose."""
+"""Measurements of small parts, and the kernels of a layer by its dimensions: what they refuse and must keep."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_kernels_that_cannot_be_run(
 
 
 def test_a_number_that_is_too_large_is_refused_not_wrapped() -> None:
-    """2^31 cycles wrapped around would be a fast operation."""
+    """2^31 cycles must not wrap around to a small number."""
     with pytest.raises(TaskGraphError, match="work is"):
         op_cycles(WSE2, "fma", 2**34)
     assert op_cycles(WSE2, "fma", 2**20) > 2**18

@@ -1,4 +1,4 @@
-"""Observers: what they count over a whole step is what its tasks did and its messages crossed, wafer coordinates."""
+"""Observers count the tasks and the crossed links of a whole step, in wafer coordinates."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_counts_of_a_step_are_those_of_its_runs(made: Program, step: Step) -> No
 
 
 def test_wavelets_are_neither_lost_nor_made(made: Program, step: Step) -> None:
-    """At every router of the wafer: what its PE sends and what comes in is what goes on and what ends there."""
+    """At every router, wavelets that enter equal wavelets that leave or end there."""
     columns, rows = made.machine.columns, made.machine.rows
     pieces = list(pieces_of(step.runs))
     links = wafer_link_wavelets(pieces, columns, rows)

@@ -1,4 +1,4 @@
-"""How soon one step may follow another: the busiest block's time, held against the loaded wafer."""
+"""When the next step may follow: the time of the busiest block, compared with the loaded wafer."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_a_prompt_is_busy_for_longer_the_longer_it_is() -> None:
 
 
 def test_blocks_count_what_is_covered_not_what_overlaps() -> None:
-    """By hand, from a step's own runs: each block's intervals, the transfers to and from it among them."""
+    """By hand, from the runs of a step: the intervals of each block, with transfers to and from it."""
     program = wsesim.compile("smollm2-135m")
     step = make_timing(program).decode(4)
     held: dict[str, set[int]] = {}

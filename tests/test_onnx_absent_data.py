@@ -1,4 +1,4 @@
-"""A file without its external data is timed: RoPE comes from a config.json beside it or from rope_theta."""
+"""A file without its external data still gives timings. RoPE comes from a config.json or from rope_theta."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 @pytest.mark.parametrize("form", FORMS)
 def test_every_stage_computes_what_onnxruntime_computes(exported: tuple[str, dict[str, Path]], form: str) -> None:
-    """To float32's rounding, of which the recognised scale, 1 / sqrt(head_dim), has lost what the file's has."""
+    """Equal up to float32's rounding: the recognised scale is 1 / sqrt(head_dim), the file's is already rounded."""
     read = from_onnx(exported[1][form])
     graphs = [read.graph, canonicalize(read.graph)]
     graphs.append(recognize(graphs[1]))
@@ -60,7 +60,7 @@ def test_names_may_be_lost_altogether(exported: tuple[str, dict[str, Path]], tmp
 
 
 def test_timing_needs_no_weights(tmp_path: Path) -> None:
-    """With its external data away a file is the same graph; the weights say which are missing."""
+    """Without its external data, a file gives the same graph, and the error names the missing weights."""
     path = export_onnx(export(model("llama")), 18, tmp_path, external_data=True)["optimised"]
     with_data = from_onnx(path)
     assert with_data.weights.missing() == ()

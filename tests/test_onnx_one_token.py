@@ -1,4 +1,4 @@
-"""Decode graphs, with tokens fixed to 1 and past keys and values as inputs, are the models that they were made of."""
+"""Decode graphs (one token, past keys and values as inputs) give the graphs of the models that they come from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What depends on T alone: computed where that is exact, left as operators where a length would show later."""
+"""Values that depend on T alone are computed if that is exact for every T; otherwise they stay operators."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def write(folder: Path, nodes: Nodes, length: int) -> Path:
 @pytest.mark.parametrize("length", [3, 6, 7, 9, 10, 11, 40])
 @pytest.mark.parametrize("nodes", CASES.values(), ids=CASES)
 def test_a_length_shows_at_any_number_of_tokens(nodes: Nodes, length: int, tmp_path: Path) -> None:
-    """Or the file is refused; the Graph never computes something else than the file."""
+    """The Graph computes the same as the file for any T, or the file is refused."""
     from wsesim_compiler.errors import UnsupportedOperatorError
 
     path = write(tmp_path, nodes, length)

@@ -79,7 +79,7 @@ def test_a_file_s_program_is_remembered_until_it_or_what_lies_beside_it_changes(
 
 
 def test_a_completion_reads_its_file_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """For its tensors, and for its Program, which no run before has kept."""
+    """One read gives both its tensors and its Program, which is not in the cache."""
     read: list[object] = []
 
     def open_onnx(path: str) -> object:

@@ -1,4 +1,4 @@
-"""A task's operation gives its cycles and the length of its messages; a message has a colour of the Program."""
+"""A task's operation gives its cycles and the length of its messages. Messages have colours of the Program."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_colours_of_a_line_by_hand() -> None:
 
 @pytest.mark.parametrize("algorithm", ["chain", "two_phase", "two_phase_end", "ring"])
 def test_no_pe_receives_and_sends_in_one_colour(algorithm: str) -> None:
-    """But the two places of a ring that its odd length makes neighbours of one colour."""
+    """Neighbours have different colours, except the two places of a ring of odd length."""
     for length in range(2, 41):
         graph = line_graph(length, algorithm)
         sent = set(zip(graph.pe[graph.source].tolist(), graph.colour.tolist(), strict=True))

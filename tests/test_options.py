@@ -131,7 +131,7 @@ ON_MINE: dict[Callable[..., Any], Callable[[], object]] = {
 
 
 def said_by(serve: Callable[..., Any]) -> list[str]:
-    """The lines that name the machine; what was opened is dropped, which closes it."""
+    """The lines of output that name the machine. Whatever the call opened is closed."""
     lines: list[str] = []
     serve(model="tiny", machine=MINE, say=lines.append)
     return [line for line in lines if line.startswith("tiny on ")]

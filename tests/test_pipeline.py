@@ -1,4 +1,4 @@
-"""Tokens of several sequences in different blocks at once: latency, period, and what limits them."""
+"""Tokens of several sequences in different blocks at once: latency, period and their limits."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def made(request: pytest.FixtureRequest) -> Program:
 
 
 def work(x: int, cycles: int) -> Segment:
-    """A block of one PE that works so long for every token."""
+    """A block of one PE that works `cycles` for every token."""
     builder = GraphBuilder(1, 1)
     builder.tasks(0, "work", 0, cycles)
     return Segment(f"block{x}", Rect(x, 0, 1, 1), plan_of(builder.build()))
@@ -82,7 +82,7 @@ def test_one_token_alone_takes_the_sum_of_its_blocks_and_ways() -> None:
 @pytest.mark.parametrize("cycles", [(ATTENTION, FFN), (FFN, ATTENTION)])
 @pytest.mark.parametrize("in_flight", [2, 3, 4])
 def test_the_period_is_that_of_the_slowest_block(cycles: tuple[int, int], in_flight: int) -> None:
-    """Up to the tasks on its PE with which it takes a token over and hands it on."""
+    """Exact except for the tasks that receive a token and pass it on."""
     loaded = flow(cycles, in_flight)
     assert loaded.bottleneck.busy_cycles == ATTENTION
     assert loaded.bottleneck.block == f"block{cycles.index(ATTENTION)}"
@@ -96,7 +96,7 @@ def test_two_blocks_by_hand() -> None:
 
 
 def test_tokens_that_no_block_holds_up_share_the_latency() -> None:
-    """But for the tasks on PEs where a token hands over just when the one behind it arrives."""
+    """Exact except for tasks on PEs where one token leaves just as the next one arrives."""
     alone = flow((50, 50, 50, 50), 1).period_cycles
     for n in (2, 3):
         assert alone / n <= flow((50, 50, 50, 50), n).period_cycles <= alone / n + 4

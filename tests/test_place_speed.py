@@ -1,4 +1,4 @@
-"""Strategies take the floor plan with the lowest estimate; the engine confirms the choice."""
+"""Strategies take the blocks with the lowest estimate, and the engine confirms the choice."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Maps of placements: every name stands in its block and on no arrow, whatever the size of the picture."""
+"""Maps of placements: every name is inside its block and covers no arrow, at any size of the picture."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Random models on random placements of random wafers: what is compiled keeps every rule, what is refused says why."""
+"""Random models, placements and wafers: a compiled Program keeps every rule, and a refusal gives its reason."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def placements(draw: st.DrawFn) -> tuple[Graph, Machine, Options]:
 
 
 def assert_sound(graph: Graph, made: Program, options: Options) -> None:
-    """Worked out again from the Program: places, bytes, weights, streams and colours."""
+    """Checks places, bytes, weights, streams and colours of the Program, computed here again."""
     for a, b in combinations(made.blocks, 2):
         assert not a.rect.overlaps(b.rect)
     for block, memory in zip(made.blocks, made.memory, strict=True):

@@ -1,4 +1,4 @@
-"""A prompt on a shared block: its kernels, and their cycles against the same kernels written out PE by PE."""
+"""A prompt on a shared block: its kernels, and their cycles against the same kernels expanded PE by PE."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_a_layer_is_its_kernels_but_for_the_skew_between_them(side: int) -> None
 
 
 def test_a_slow_pe_is_written_out_and_found() -> None:
-    """It stands in the block; one beside the block is of no account."""
+    """Only a slow PE inside the block counts; one beside it does not."""
     side, kernels = 6, layer(6)
     inside = dataclasses.replace(WSE2, slow=(SlowPE(3 + 2, 4 + 5, Fraction(3, 2)),))
     beside = dataclasses.replace(WSE2, slow=(SlowPE(0, 0, Fraction(3, 2)),))
@@ -156,7 +156,7 @@ def test_the_measured_loop_around_a_map() -> None:
 
 
 def test_repetitions_of_the_benchmark() -> None:
-    """Without product and exchange there is left what the product and the exchange add to."""
+    """Product and exchange add to a rest, which a run without both measures."""
     machine, tiles = load_machine("wse3-simulator"), Tiles(4, 8, 8)
     still, moved = (meshgemm_cycles(machine, 3, tiles, exchange=e, loops=0) for e in (False, True))
     once, twice = (meshgemm_cycles(machine, 3, tiles, loops=loops) for loops in (1, 2))

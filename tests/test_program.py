@@ -352,7 +352,7 @@ def _set(name: str, **fields: Any) -> Callable[[Program], Program]:
 
 
 def _stage(index: int, **changes: Any) -> Callable[[Program], Program]:
-    """With one stage changed."""
+    """The Program with one stage changed."""
 
     def change(program: Program) -> Program:
         stages = list(program.stages)

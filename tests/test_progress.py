@@ -1,4 +1,4 @@
-"""progress: one line on a terminal about what takes long; nothing elsewhere."""
+"""progress: one line on a terminal during long work; nothing elsewhere."""
 
 from __future__ import annotations
 

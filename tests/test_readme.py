@@ -1,4 +1,4 @@
-"""What the README and the notebooks show is run."""
+"""Runs the examples of the README and the notebooks."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_the_python_examples_run(example: str, printed: str) -> None:
 
 
 def test_every_command_of_the_readme_parses() -> None:
-    """Words and options only: each command is run elsewhere."""
+    """Only the parser runs here. Other tests run each command."""
     from wsesim.cli.parser import make_parser
 
     lines = [re.split("[#>]", line)[0] for block in re.findall(r"```sh\n(.*?)```", README, flags=re.DOTALL)

@@ -1,4 +1,4 @@
-"""The modelled cycles of a few cases are held exactly; what moves is shown, and `make refresh` holds it."""
+"""The modelled cycles of a few cases are fixed. A change is shown, and `make refresh` accepts it."""
 
 from __future__ import annotations
 

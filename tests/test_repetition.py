@@ -1,4 +1,4 @@
-"""Prompts whose chunks repeat are timed without running all of them, to the same cycles."""
+"""Prompts whose chunks repeat get the same cycles without running every chunk."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_most_of_a_long_prompt_is_not_run() -> None:
 
 
 def test_a_prompt_s_embedding_does_not_run_ahead() -> None:
-    """The entrance takes a chunk when the one before has been sent on: so its like is remembered."""
+    """The entrance takes a chunk after the one before has left. So an equal chunk is found in the cache."""
     step = make_timing(wsesim.compile("smollm2-135m"), keep_timelines=False).prefill(24)
     embeds = [run for run in step.runs if run.segment.name == "embed"]
     layers = [run for run in step.runs if run.segment.name == "layer0"]

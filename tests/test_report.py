@@ -1,4 +1,4 @@
-"""report: the critical path sums exactly, no bound is above what it bounds, and the text and JSON say what was run."""
+"""report: the critical path sums exactly, bounds are never exceeded, and text and JSON state the run."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_critical_path_has_no_gap_and_sums_to_the_cycles(made: Program) -> None:
 
 
 def test_critical_path_moves_only_by_messages(made: Program) -> None:
-    """From one PE the path goes on there, or where a message took it; every PE on it belongs to a block.
+    """The path stays on a PE or follows a message. Every PE on it belongs to a block.
 
     Only a sender that was held for a credit goes on where the receiving block ended its chunk.
     """
@@ -250,7 +250,7 @@ def test_text_contains_the_figures(shown: Report) -> None:
 
 
 def test_stretches_are_grouped_by_operator_and_kind(shown: Report) -> None:
-    """Their cycles sum to the step's, and the longest of each is on the path where it is said to be."""
+    """Their cycles sum to the step's, and the longest stretch of each row is on the path at the stated place."""
     found = stretches(shown.path)
     assert len({(s.operator, s.kind) for s in found}) == len(found)
     assert sum(s.cycles for s in found) == shown.cycles

@@ -1,4 +1,4 @@
-"""runtime: a request's ids, text and times, with arithmetic and cycles that one can count on one's fingers."""
+"""runtime: ids, text and times of requests, with arithmetic and cycles simple enough to check by hand."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Cache:
 
 @dataclass
 class Script:
-    """Arithmetic that answers with `script`, whatever it is asked; it remembers what it was fed, and in what company.
+    """Arithmetic that always answers with `script`. It notes the ids and the batch sizes that it got.
 
     A text's n-th id is its n-th of the script.
     """
@@ -175,7 +175,7 @@ def test_times_are_those_of_a_hand_calculation(
 
 
 def run_all(loop: TokenLoop, requests: Sequence[Request]) -> list[Completion]:
-    """All submitted at once."""
+    """Run all requests, submitted at once."""
     events: list[list[GenerationEvent]] = [[] for _ in requests]
     loop.submit_all(requests, [own.append for own in events])
     while loop.busy:
@@ -203,7 +203,7 @@ def test_two_slots_share_the_busiest_block() -> None:
 
 
 def test_a_wafer_that_is_one_block_takes_turns() -> None:
-    """Busy for a whole decode step: the other's first token is drawn at 628, its step begins when the first's ends."""
+    """A decode step keeps the block busy: the other's token is drawn at 628, and its step waits for the first."""
     first, second = run_all(
         token_loop([7] * 9, slots=2, busy=1003), [request(1, max_tokens=2), request(1, max_tokens=2)]
     )

@@ -1,4 +1,4 @@
-"""What the cycles owe to congestion and to each of the machine's constants: by running without it, or with more."""
+"""The effect of congestion and of each machine constant on the cycles, by running without it or with a larger one."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_of_a_step_the_signs_are_right_and_the_largest_come_first(shown: Report)
 
 
 def test_of_a_step_the_reroutes_count_as_the_critical_path_has_them(shown: Report) -> None:
-    """They do not overlap with anything: a reroute of one cycle more costs a cycle each."""
+    """Reroutes overlap with nothing, so one cycle more costs one cycle for each of them."""
     reroutes = by_name(shown.sensitivity)["reroute_cycles"]
     assert reroutes.elasticity == Fraction(shown.by_kind()["reroute"], shown.cycles)
 

@@ -1,4 +1,4 @@
-"""Clients in process that do not read to the end: cancelled, dropped, closed in use, out of time, forked."""
+"""Clients in process that stop early: cancelled, dropped, closed in use, timed out, forked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The contract of the API, asked by its real clients in process: what a reply has, and what is refused."""
+"""The contract of the API, tested with the real clients in process: fields of replies, and refusals."""
 
 from __future__ import annotations
 

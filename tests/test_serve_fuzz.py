@@ -60,7 +60,7 @@ bodies = st.dictionaries(fields, values, max_size=8)
 
 
 def refused_or(read: Any) -> Any:
-    """What `read` returns, or the error that it refuses with; no other exception passes."""
+    """The result of `read`, or the error of its refusal. Any other exception fails the test."""
     try:
         return read()
     except ApiError as error:

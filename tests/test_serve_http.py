@@ -1,4 +1,4 @@
-"""The facade behind a socket: bodies, headers, keys, limits, clients that misbehave, and the end of a server."""
+"""The server behind a socket: bodies, headers, keys, limits, clients that misbehave, and shutdown."""
 
 from __future__ import annotations
 
@@ -392,7 +392,7 @@ def test_a_simulation_that_fails_is_told_and_the_next_request_is_served() -> Non
 
 
 def test_a_fault_in_timing_is_told_to_all_who_wait_too() -> None:
-    """Nobody is admitted while the fault is told: that would meet it again."""
+    """While a fault is reported, no other request is admitted, because it would meet the same fault."""
 
     class Failing:
         def prefill(self, tokens: int, candidates: int) -> Any:
@@ -471,7 +471,7 @@ def _refuses(url: str) -> bool:
 
 
 def _until_listening(server: subprocess.Popen[str]) -> str:
-    """What the command says until it listens."""
+    """The output of the command until it listens."""
     assert server.stderr is not None
     said = ""
     for line in server.stderr:

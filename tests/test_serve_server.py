@@ -39,7 +39,7 @@ def _refuses(url: str) -> bool:
 
 
 def connect(url: str, sent: bytes = b"", receive_bytes: int | None = None) -> socket.socket:
-    """A connection on which `sent` was sent; the system keeps `receive_bytes` for a client that does not read."""
+    """A connection on which `sent` was sent. Its receive buffer has `receive_bytes`."""
     host, port = url.removeprefix("http://").split(":")
     client = socket.socket()
     if receive_bytes is not None:
@@ -61,7 +61,7 @@ def post(body: dict[str, Any], version: str = "1.1", **more: Any) -> bytes:
 
 
 def read_all(client: socket.socket) -> bytes:
-    """What comes until the server closes."""
+    """All bytes until the server closes."""
     with client:
         return b"".join(iter(lambda: client.recv(65536), b""))
 
@@ -125,7 +125,7 @@ def test_a_client_that_reads_slowly_is_not_left() -> None:
             self.aborted = True
 
     async def read(*taken: int) -> bool:
-        """Whether the connection still stands when the client has taken so much within each `write_s`."""
+        """Whether the connection is still open if the client reads so many bytes within each `write_s`."""
         state = ServerState()
         config = server.Server(make_app(tiny_api())).config
         connection = Connection(config=config, server_state=state, app_state={}, write_s=60, idle_s=60)
@@ -162,7 +162,7 @@ def test_a_connection_without_a_whole_header_is_closed(monkeypatch: pytest.Monke
 
 
 def _is_closed(client: socket.socket, sent: bytes) -> bool:
-    """Whether the server has closed; else it gets so many bytes more of its header."""
+    """Whether the server has closed. If not, send so many more bytes of the header."""
     try:
         client.sendall(sent)
     except OSError:

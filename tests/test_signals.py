@@ -1,4 +1,4 @@
-"""Signals end a command with one word and status 130 or 143, wherever they come."""
+"""Signals end a command with one word and status 130 or 143, at any moment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Timing: a step's cycles move as its context, its tokens, the machine and the program do."""
+"""Timing: how a step's cycles depend on its context, its tokens, the machine and the Program."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def made(request: pytest.FixtureRequest) -> Program:
 
 
 def test_a_step_seen_before_is_the_same_step_under_its_own_context() -> None:
-    """Contexts that fill the same lines share a simulation, but not the number that reports print."""
+    """Contexts that fill the same lines share a simulation, but reports print their own numbers."""
     timing = Timing(program("tiny", "toy4x4"))
     first, simulations = timing.decode(0), timing.cache.simulations
     second = timing.decode(1)
@@ -84,7 +84,7 @@ def test_one_token_of_prefill_is_a_decode_step_over_nothing(made: Program) -> No
 
 @pytest.mark.parametrize("tokens", [2, 16])
 def test_a_prompt_costs_less_than_its_tokens_one_by_one(made: Program, tokens: int) -> None:
-    """They follow one another through the blocks, or go through them together, and only one visits the head."""
+    """Tokens of a prompt go through the blocks one after the other or together. Only the last one visits the head."""
     timing = Timing(made)
     assert timing.prefill(tokens).cycles < sum(timing.decode(context).cycles for context in range(tokens))
 
@@ -146,7 +146,7 @@ def test_hops_between_blocks_are_paid_in_full(subject: Program) -> None:
 
 
 def test_each_reroute_on_the_path_is_paid(subject: Program) -> None:
-    """More cycles for each of the reroutes that were waited for; no more than for those that are waited for now."""
+    """It takes more cycles: at least for the reroutes on the old critical path, at most for those on the new one."""
     slower = more(subject, "reroute_cycles")
     before, after = report(subject, Timing(subject).decode(16)), report(slower, Timing(slower).decode(16))
     counts = [r.by_kind()["reroute"] // made.machine.reroute_cycles for r, made in ((before, subject), (after, slower))]
@@ -176,8 +176,8 @@ def test_fp32_is_slower_and_bf16_is_not() -> None:
 
 @pytest.mark.parametrize("number", [0, 1, -1])
 def test_one_slow_pe_in_a_block_slows_the_token(subject: Program, number: int) -> None:
-    """The block's collectives wait for it. Only a PE of an embedding, which has nothing but a copy to do, may be slow
-    for free: the PEs farther from the entry have their rows later anyway.
+    """The block's collectives wait for a slow PE. Only a PE of an embedding may be slow without effect: it only copies,
+    and the PEs farther from the entry have their rows later anyway.
     """
     block, unhurried = subject.blocks[number], decode_cycles(subject)
     places = (0, 0), (block.columns // 2, block.rows // 2), (block.columns - 1, block.rows - 1)
@@ -190,7 +190,7 @@ def test_one_slow_pe_in_a_block_slows_the_token(subject: Program, number: int) -
 
 
 def test_one_slow_pe_outside_all_blocks_changes_nothing() -> None:
-    """Not even between two blocks: messages pass its router, not its core."""
+    """This holds between two blocks too: messages pass the PE's router, not its core."""
     made = program("tiny", "wse3", block=(4, 8))
     windows = [one.rect.hull(other.rect) for one, other in pairwise(made.blocks)]
     covered = next(pe for window in windows for pe in pes_of(window) if not has_block(made, *pe))
@@ -218,7 +218,7 @@ def test_the_clock_changes_seconds_only() -> None:
 
 
 def test_chains_are_slower_than_two_phases_on_long_lines() -> None:
-    """Lines of some 50 to 400 PEs: a chain's stages add up, two phases take twice the root of as many."""
+    """On lines of 50 to 400 PEs, a chain has P stages and two phases about 2 sqrt(P)."""
     made = program("smollm2-135m", "wse3")
     cycles = {name: decode_cycles(with_collective(made, name)) for name in ALGORITHMS}
     assert cycles["chain"] > 1.5 * cycles["two_phase"]
@@ -230,7 +230,7 @@ def with_collective(made: Program, algorithm: str) -> Program:
 
 
 def test_a_prompt_has_its_own_collectives() -> None:
-    """Those of the kernels before the head; a decode step has the others. Fewer tokens or more, the head sees one."""
+    """A prompt uses prefill_reduce for all kernels before the head. The head sees one token, as in a decode step."""
     made = program("tiny", "toy4x4", "shared")
 
     def changed(**fields: str) -> Program:

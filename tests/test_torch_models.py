@@ -75,7 +75,7 @@ def test_windows_under_every_kv_policy(options: dict[str, str]) -> None:
 
 
 def test_a_window_bounds_memory_and_cycles() -> None:
-    """Beyond it neither grows with the context: but for what the tokens of a chunk overwrite."""
+    """Beyond the window neither grows with the context, except for positions that a chunk overwrites."""
     module = hugging_face(family="mistral", sliding_window=24)
     whole, short = (program_of(module, max_context=n, prefill_chunk=1) for n in (200, 24))
     assert [m.kv_bytes for m in whole.memory] == [m.kv_bytes for m in short.memory]

@@ -1,4 +1,4 @@
-"""`wsesim validate`: every published row is simulated or left out with a reason; the docs' page is what it says."""
+"""`wsesim validate`: every published row is simulated or has a reason, and the docs' page is its output."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Wafer: segments one after the other, recalled or simulated, equal one graph of them all, cycle for cycle."""
+"""Wafer: segments run one after the other, cached or simulated, give the cycles of one graph of all of them."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def held_tasks(run: SegmentRun, made: Program, window: Rect) -> Int64:
 
 @pytest.mark.parametrize("context", [0, 16, 100, 254])
 def test_decode_equals_the_full_graph(made: Program, context: int) -> None:
-    """Every task of the step, the second layer's remembered ones included, ends when it does in one whole graph."""
+    """Every task of the step ends as in one whole graph, including the second layer's tasks, which are cached."""
     assert_equals_full_graph(made, Timing(made).decode(context, candidates=1 + context % 8))
 
 

@@ -1,4 +1,4 @@
-"""Seeds that need a library with threads of its own are made in another process."""
+"""Makes seeds in another process if they need a library that starts threads."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 def apart(make: Callable[[], T]) -> T:
-    """What `make` returns in a forked child. What it imports and starts is gone with it."""
+    """The result of `make` in a forked child. Its imports and threads end with the child."""
     reading, writing = os.pipe()
     pid = os.fork()
     if not pid:

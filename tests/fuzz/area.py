@@ -11,18 +11,18 @@ from random import Random
 from wsesim.errors import WsesimError
 
 ROOM_BYTES = 2 << 30
-"""What a case may take beyond the memory of the process that it was forked from."""
+"""Bytes that a case may use beyond the memory of the process that it was forked from."""
 
 Read = Callable[[Path], object]
 
 
 def nothing(folder: Path) -> None:
-    """No file lies beside the area's own."""
+    """Writes no other file."""
 
 
 @dataclass(frozen=True, slots=True)
 class Area:
-    """`read` returns for a content that it accepts, and raises a WsesimError for any other.
+    """`read` returns if it accepts a content, and raises a WsesimError if it does not.
 
     `make_seeds` returns valid contents of `file`. `prepare` writes what lies beside it into an empty folder. `mutate`
     damages a content; the result depends on its arguments alone. `share` is the number of cases in relation to other

@@ -1,4 +1,4 @@
-"""A forked child: takes cases one by one and tells its parent what came of each, through a pipe."""
+"""A forked child. It runs cases one by one and reports each outcome to its parent through a pipe."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.fuzz.judge import judged, place
 from tests.fuzz.sandbox import fence
 
 TRACES = "traces"
-"""Where a child that dies or is about to be killed leaves its stack."""
+"""The file for the stack of a child that dies or is about to be killed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Batch:
 
 
 def fork(batch: Batch, seeds: Sequence[bytes], seed: int, folder: Path, writable: Sequence[Path]) -> tuple[int, int]:
-    """A child at work on `batch` in `folder`, which is empty: its process id, and the pipe that it reports through."""
+    """Starts a child that runs `batch` in the empty `folder`. Returns its process id and the pipe of its reports."""
     assert threads() == 1, f"{threads()} threads: a fork of this process might hang"
     reading, writing = os.pipe()
     pid = os.fork()
@@ -44,7 +44,7 @@ def fork(batch: Batch, seeds: Sequence[bytes], seed: int, folder: Path, writable
     try:
         _work(batch, seeds, seed, folder, writable, writing)
     finally:
-        os._exit(1)  # never back into the parent's code
+        os._exit(1)  # the child must never run the parent's code
 
 
 def threads() -> int:
@@ -71,7 +71,7 @@ def _tell(pipe: int, what: dict[str, object]) -> None:
 
 
 def _settle(area: Area, folder: Path, writable: Sequence[Path]) -> None:
-    """Limits, and streams that lead nowhere. A signal of the keyboard is the parent's."""
+    """Sets limits and redirects the streams to nowhere. The parent handles signals of the keyboard."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     traces = (folder / TRACES).open("w")
     faulthandler.enable(traces, all_threads=False)
@@ -98,7 +98,7 @@ _FRAME = re.compile(r'^  File "(.+)", line (\d+)', re.MULTILINE)
 
 
 def last_place(folder: Path) -> str:
-    """Where the child of that folder was when it died, "" if it could not say."""
+    """The stack of the folder's child when it died, "" if it left none."""
     traces = folder / TRACES
     text = traces.read_text(errors="replace") if traces.is_file() else ""
     return place([(name, int(line)) for name, line in reversed(_FRAME.findall(text))])

@@ -79,7 +79,7 @@ def _chosen(areas: Sequence[Area], names: Iterable[str] | None) -> list[Area]:
 
 
 def _run_one(areas: Sequence[Area], options: argparse.Namespace, folder: Path) -> int:
-    """As a child runs it, but in this process, with whatever it raises."""
+    """Run one case in this process. Its exception is not caught."""
     from tests.fuzz.area import damaged, write
     from tests.fuzz.child import limit_memory
     from tests.fuzz.sandbox import fence, lift_fence
@@ -149,7 +149,7 @@ def _writable() -> tuple[Path, ...]:
 
 
 def _warm_up(area: Area, seeds: Sequence[bytes], folder: Path) -> None:
-    """Every seed is accepted; what reading them imports and compiles need not be done by each child."""
+    """Read every seed, which must be accepted. So no child has to import and compile for them again."""
     import shutil
 
     from tests.fuzz.area import write

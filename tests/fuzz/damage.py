@@ -42,7 +42,7 @@ NUMBER_WORDS = (
 
 
 def one_to_three(*damages: Damage) -> Damage:
-    """One to three of them, one after another."""
+    """Apply one to three of the damages, one after another."""
 
     def mutate(rng: Random, data: bytes) -> bytes:
         for _ in range(rng.choice((1, 1, 2, 3))):
@@ -53,7 +53,7 @@ def one_to_three(*damages: Damage) -> Damage:
 
 
 def damage_bytes(rng: Random, data: bytes) -> bytes:
-    """One of: bytes changed, cut off, left out, repeated, taken from elsewhere, or a number or a magic put there."""
+    """Bytes changed, cut off, left out, repeated, copied from elsewhere, or replaced by a number or a magic."""
     size = len(data)
     at, length = rng.randrange(size + 1), min(rng.choice((1, 2, 4, 8, 64, 1000)), size)
     kind = rng.randrange(8)
@@ -95,7 +95,7 @@ _WORD = re.compile(r"\"(?:[^\"\\\n]|\\.)*\"|'[^'\n]*'|[A-Za-z_][\w.]*|-?\d[\w.+-
 
 
 def damage_text(words: Sequence[str] = NUMBER_WORDS) -> Damage:
-    """Damage to words and lines of a text; `words` are what its readers should fear."""
+    """Damage to words and lines of a text. `words` are values that may be hard for its readers."""
 
     def damage(rng: Random, data: bytes) -> bytes:
         try:

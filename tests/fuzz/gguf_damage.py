@@ -85,7 +85,7 @@ class _Walk:
 
 
 def parts_of(data: bytes) -> Parts:
-    """Raises IndexError or KeyError where damage has gone too far to be read."""
+    """Raises IndexError or KeyError if the damage leaves nothing to read."""
     walk = _Walk(data)
     walk.at = 4
     walk.number(4)

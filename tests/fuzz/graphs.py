@@ -27,7 +27,7 @@ def _onnx_files() -> dict[str, bytes]:
     """The files of torch's models, with what lies beside them."""
 
     def make() -> dict[str, bytes]:
-        sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where these import each other from
+        sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the factories import each other from it
         from tests.onnx_genai import write_genai
         from tests.onnx_masked import masked_model
         from tests.onnx_models import model
@@ -136,7 +136,7 @@ def _read_text(path: Path) -> None:
 
 
 def _read_program(path: Path) -> None:
-    """The Program, and a step of it: what is verified can be simulated."""
+    """Reads the Program and simulates a step of it. A verified Program must be one that can be simulated."""
     import wsesim
 
     wsesim.simulate(str(path), context=3)
@@ -268,7 +268,7 @@ def _read_factory(path: Path) -> None:
         wsesim.compile(f"{path}:factory", machine=MACHINE, max_context=64)
         return 0
 
-    guarded(compile_it)  # as a command: there a KeyboardInterrupt is the file's own unless a signal came
+    guarded(compile_it)  # like a command: without a signal, a KeyboardInterrupt comes from the file
 
 
 def _understood(seed: bytes) -> bool:

@@ -1,4 +1,4 @@
-"""What came of a case: accepted, a clean error, or one of the ways to fail."""
+"""The outcome of a case: accepted, a clean error, or a failure of some kind."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ACCEPTED, CLEAN, MESSAGE, TRACEBACK, HANG, CRASH = KINDS = (
     "hang",
     "crash",
 )
-"""`clean` is a WsesimError of one line, `message` one of several or of none, or a line that is too long to read."""
+"""`clean`: a WsesimError of one line. `message`: its text has no line, several lines, or one that is too long."""
 
 FAILURES = (MESSAGE, TRACEBACK, HANG, CRASH)
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,7 +35,7 @@ class Verdict:
 
 
 def judged(read: Read, path: Path) -> Verdict:
-    """What `read` makes of the file. A warning counts as a traceback, as it does in the tests."""
+    """The outcome of `read` for the file. A warning counts as a traceback, as in the tests."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")

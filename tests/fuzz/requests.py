@@ -70,7 +70,7 @@ def _seeds() -> tuple[bytes, ...]:
 
 
 def _damage(rng: Random, data: bytes) -> bytes:
-    """Of the body, before it is packed or after; now and then of what its headers say."""
+    """Damage to the body, before or after it is packed, and sometimes to its headers."""
     line, _, body = data.partition(b"\n")
     endpoint, media, encoding = line.decode().split()
     if rng.random() < 0.03:

@@ -1,4 +1,4 @@
-"""Runs cases in forked children, several at a time, and outlives whatever they do."""
+"""Runs cases in forked children, several at a time. A child that crashes or hangs does not stop the run."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of one case."""
+    """The outcome of one case."""
 
     area: Area
     number: int
@@ -89,7 +89,7 @@ class _Child:
         self.pid, self.pipe = fork(batch, seeds, settings.seed, self._folder, settings.writable)
 
     def outcomes(self, ready: bool) -> Iterator[Outcome]:
-        """What it has told since; what it will never tell of the case that it died of."""
+        """Its reports since the last call. If it died, the case that killed it is reported too."""
         if ready:
             told = os.read(self.pipe, 1 << 16)
             *lines, self._unread = (self._unread + told).split(b"\n")

@@ -1,4 +1,4 @@
-"""What a process may do while it reads a hostile file: an audit hook that sees files, sockets and programs."""
+"""An audit hook that limits a process while it reads a hostile file: files, sockets and programs."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ def fence(*folders: str | Path) -> None:
 
 
 def lift_fence() -> None:
-    """This process may do again what it may."""
+    """Lift the limits of this process."""
     global _folders
     _folders = None
 
 
 @cache
 def _install() -> None:
-    """Once: a hook cannot be taken away again."""
+    """Installs the hook once. Python cannot remove a hook."""
     sys.addaudithook(_hook)
 
 

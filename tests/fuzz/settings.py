@@ -1,4 +1,4 @@
-"""Areas of what a user writes or a run remembers: machines, placements, defects, remembered steps, command lines."""
+"""Areas of files that a user writes or a run keeps: machines, placements, defects, kept steps, command lines."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def _read_placement(path: Path) -> None:
 
 
 def _simulate(folder: Path, **words: Any) -> None:
-    """A step of a small model that is compiled with these words: what is read can be used."""
+    """Compiles a small model with these options and simulates a step. A file that is accepted must be usable."""
     import wsesim
     from tests.fuzz.graphs import write_text
     from wsesim.toolchain.compiling import compile_from
@@ -127,7 +127,7 @@ def _step_seeds() -> tuple[bytes, ...]:
 
 
 class _Simulated:
-    """A Timing whose steps are all known: the file decides what is remembered of them."""
+    """A Timing with one known step. Only the file decides which steps are kept."""
 
     def decode_key(self, context: int, candidates: int) -> tuple[object, ...]:
         return ("decode", candidates, context)
@@ -153,7 +153,7 @@ _KNOWN = _Step()
 
 
 def _read_steps(path: Path) -> None:
-    """Steps of which some are in the file; then the file is written anew."""
+    """Asks for steps, some of which are in the file. The file is then written again."""
     from wsesim.toolchain.kept_steps import KeptSteps
 
     simulated: Any = _Simulated()  # of a Timing, only what KeptSteps calls
@@ -309,7 +309,7 @@ def _command(word: str, *options: str) -> None:
     with redirect_stdout(out), redirect_stderr(err):
         try:
             status = main([*_FIXED[word], *options])
-        except SystemExit as left:  # argparse's way
+        except SystemExit as left:  # argparse exits
             status = int(left.code or 0)
     if status == 0:
         return

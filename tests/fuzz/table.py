@@ -1,4 +1,4 @@
-"""What a run came to: a table by area, and the distinct failures with a case that shows each."""
+"""The results of a run: a table by area, and the distinct failures with one case each."""
 
 from __future__ import annotations
 
