@@ -25,7 +25,6 @@ ENTRY_LINES = 2
 TO_BE_SPLIT = {
     "compiler/wsesim_compiler/frontends/onnx/rules.py",
     "wsesim/execute/bind.py",
-    "wsesim/execute/tiles.py",
 }
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
