@@ -521,7 +521,7 @@ BROKEN: list[tuple[dict[str, list[int]], str]] = [
     ({"drop_hop": [0, 2, 2]}, "ascending"),
     ({"drop_task": [2, 2, 2]}, r"b at \(1, 1\): a drop feeds a task on the PE of its router"),
     ({"drop_sink": [0, 2, 0]}, "MEMORY or STREAM"),
-    ({"drop_sink": [0, 0, 1]}, r"b at \(1, 1\): a task that takes in a STREAM is LAUNCHED or ACTIVATED: BLOCKING"),
+    ({"drop_sink": [0, 0, 1]}, r"b at \(1, 1\): a task that receives a STREAM is LAUNCHED or ACTIVATED: BLOCKING"),
     ({"shares_ramp": [1, 1]}, "shares the ramp"),
     ({"wavelets": [4, 5]}, "shares the ramp.*of equal length"),
 ]

@@ -253,5 +253,5 @@ def test_a_long_stream_whose_task_may_wait_for_others_is_refused(graph: TaskGrap
 def test_a_blocking_task_cannot_take_a_stream_in() -> None:
     mesh = Mesh(4, 4)
     stream(mesh, mesh.task(0, 0), EAST, 1, 1, mesh.task(1, 0, "k", start=BLOCKING))
-    with pytest.raises(TaskGraphError, match=r"k at \(1, 0\): a task that takes in a STREAM is LAUNCHED or ACTIVATED"):
+    with pytest.raises(TaskGraphError, match=r"k at \(1, 0\): a task that receives a STREAM is LAUNCHED or ACTIVATED"):
         verify(mesh.builder.build())

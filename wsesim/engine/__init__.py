@@ -1,1 +1,1 @@
-"""Timing: task graphs, and what they cost in cycles on a mesh of PEs."""
+"""Timing: task graphs, and their cycles on a mesh of PEs."""

@@ -1,4 +1,4 @@
-"""Effect: what a segment does to its window, in cycles after the segment's base."""
+"""Effect: the changes that a segment makes to its window, in cycles after the segment's base."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Piece:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Effect:
-    """What a segment does to its window. All cycles count from the segment's base.
+    """The changes that a segment makes to its window. All cycles count from the segment's base.
 
     after                 the window's State where the segment changed it, NEVER elsewhere
     requests              for ramps in and links

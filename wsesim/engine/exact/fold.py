@@ -101,7 +101,7 @@ def _run_whole(plan: Plan, state: State, options: RunOptions) -> Effect:
 
 
 class _Course:
-    """How far the phases have come: the window's State after them, their requests, and what is known of the Effect."""
+    """The phases so far: the window's State after them, their requests, and the rest of their Effect."""
 
     def __init__(self, now: State, requests: Requests) -> None:
         self.now = now

@@ -46,10 +46,10 @@ class Image(NamedTuple):
 
 
 class LineEffect(NamedTuple):
-    """What a line does, in cycles after its base; or what several copies of it do, with an axis [copies] in front.
+    """The effect of a line, in cycles after its base; or of several copies of it, with an axis [copies] in front.
 
     `after` [PEs] LINE_STATE: NEVER where nothing changed. `requests` [PEs] LINE_REQUESTS: NEVER where there are none.
-    The times of tasks [T], messages [M] and drops [D] are of no copy if nobody wants them.
+    The times of tasks [T], messages [M] and drops [D] are empty if they are not kept.
     """
 
     after: Records
@@ -69,7 +69,7 @@ class LineEffect(NamedTuple):
 def gather(
     state: State, members: Any, busy: Any, starters: Any, directions: Any, bases: Any, line_states: Records
 ) -> None:
-    """Fills `bases` [lines] and `line_states` [lines, PEs], in cycles after the base; what is free before is free then.
+    """Fills `bases` [lines] and `line_states` [lines, PEs], in cycles after the base; 0 for all that is free before.
 
     PEs without tasks are free at the base.
     """

@@ -1,7 +1,7 @@
 """The twins of `walk.py` in plain Python: same names and arguments.
 
-A line that is tried in another order begins from a copy of what was there before it, where the kernel takes back what
-the messages did. `trace` receives the request and the grant of every link and ramp in.
+To try a line in another order, the twin begins again from a copy of the state; the kernel takes back the changes of the
+messages. `trace` receives the request and the grant of every link and ramp in.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ class _Attempt:
         return max(cycle, free)
 
     def _hold(self, m: int, behind: list[int], granted: int, waits: bool) -> None:
-        """The links behind a head that goes on at `granted` pass what the queues between do not hold."""
+        """Delays the links behind a head that goes on at `granted` by the wavelets that the queues do not hold."""
         if self.fabric.free_links or not waits:
             return
         free = self.own.now.link_free

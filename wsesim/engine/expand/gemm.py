@@ -27,7 +27,7 @@ DESCRIPTOR = 3  # its base address: load, store; and into its register
 BRANCH = 5  # load, compare, branch (3 cycles)
 COUNT = 3  # load, add, store
 ROUND_INSTRUCTIONS = 2 * BRANCH + COUNT + SWAP + COUNT + 2 * DESCRIPTOR  # of an alignment
-STEP_INSTRUCTIONS = 2 * SWAP + BRANCH + 2 * DESCRIPTOR + COUNT  # of a product, without what an exchange adds
+STEP_INSTRUCTIONS = 2 * SWAP + BRANCH + 2 * DESCRIPTOR + COUNT  # of a product, without those of an exchange
 EXCHANGE_INSTRUCTIONS = 4 * DESCRIPTOR + 3 * 2  # and blocking, unblocking in the tasks that join
 
 
@@ -84,7 +84,7 @@ def align_round(canvas: Canvas, lines: PELines, of: Ring, forward: np.ndarray, e
 def gemm_step(
     canvas: Canvas, rows: PELines, of: Ring, tiles: Tiles, label: str, *, exchange: bool = True, loops: int = 1
 ) -> None:
-    """A's tiles go to the next place of their row, B's of their column, while the PE multiplies what it holds.
+    """A's tiles go to the next place of their row, B's of their column, while the PE multiplies its tiles.
 
     rows: all of the block, west to east. Without `exchange` nothing moves; `loops` times the product.
     """

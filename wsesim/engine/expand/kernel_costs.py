@@ -120,7 +120,7 @@ def _embed_row(canvas: Canvas, where: Site, kernel: Embed, label: str) -> None:
     """The owner of the id's row sends it to its line.
 
     Which position owns the row depends on the id; the last one is taken, so that cycles do not depend on the text.
-    Others are up to the block's width in hops nearer to, or farther from, what comes next.
+    Another owner is nearer to the next kernel's PEs, or farther from them, by up to the block's width in hops.
     """
     owner, elements = kernel.vocabulary.used - 1, canvas.tokens * kernel.layout.width
     lines = canvas.lines(where.block, ACROSS, kernel.layout.used)

@@ -91,6 +91,8 @@ class Plan:
 class Segment:
     """A Plan at a place. Segments that differ only in place, name and colours share one plan.
 
+    (The segments of a line, `SEGMENT` in `wsesim.program.kernels`, are something else: the positions of one head.)
+
     `plan` counts PEs in coordinates of `window`. `colours` are the Program's colours, by the numbers that the plan's
     messages have; none: the numbers are colours.
     """

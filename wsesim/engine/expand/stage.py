@@ -101,7 +101,7 @@ def expand_kernels(
     return Segment("kernels", *_plan(key))
 
 
-@lru_cache(maxsize=16)  # the whole graph of a 20,000-PE layer, if anybody asks for it, is about 60 MB
+@lru_cache(maxsize=16)  # the whole graph of a 20,000-PE layer, if it is drawn, is about 60 MB
 def _plan(key: StageKey) -> tuple[Rect, Plan]:
     """The rectangle around the lines that have tasks, and their plan in its coordinates."""
     site = Site(key.block, key.context, key.candidates, key.entry, key.logits_root)
@@ -183,7 +183,7 @@ def _members(block: Block, vertical: bool, lines: Int64) -> Int64:
 
 
 def _rounded_up(kernels: tuple[Kernel, ...], context: int, along: int) -> int:
-    """The longest context that costs what this one does; 0 for kernels that read no KV cache."""
+    """The longest context that costs as much as this one; 0 for kernels that read no KV cache."""
     caches = {k.cache for k in kernels if isinstance(k, Score)}
     return max((cache.longest(cache.positions(context, along), along) for cache in caches), default=0)
 

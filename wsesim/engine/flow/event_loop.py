@@ -47,7 +47,7 @@ def run(world: World, fabric: Constants) -> None:
 
 @compiled
 def _prefetch(world: World, first: int, stop: int) -> None:
-    """Reads what the next events need, step by step. One by one, each event would wait for memory alone."""
+    """Reads the records of the next events in a batch, so that their waits for memory overlap."""
     total = 0
     for i in range(first, stop):
         total += world.messages[world.batch[i]].position

@@ -18,7 +18,7 @@ without inputs.
     LAUNCHED    free             max(start + launch, H)    max(begin + work, T) + delay
     ACTIVATED   max(free, H)     start + launch            max(begin + work, T) + delay
 
-Messages: each row requests, in this order, what the head of a message needs.
+Messages: the head of a message requests these, from top to bottom along its path.
 
     what        is requested at                   is granted at                 is then busy until
     ramp out    out = begin + delay if the task   r = max(out, free)            r_tail = max(r + D, out + D, end)
@@ -53,8 +53,8 @@ Order of events. There is one kind of event: the head of a message is at a route
 source PE, position of the message among those of its PE). Requests for a link are served in this order.
 
 Ramps
-    The ramp out serves the messages of its PE in program order. It never waits for the links: what has not left is in
-    the PE's memory. A message with `shares_ramp` has the r of the message before, and no pass of its own.
+    The ramp out serves the messages of its PE in program order. It never waits for the links: wavelets that have not
+    left are in the PE's memory. A message with `shares_ramp` has the r of the message before, and no pass of its own.
     A drop into MEMORY is received by a microthread, whatever the PE is doing. A drop into a STREAM is received by its
     task, which is LAUNCHED or ACTIVATED. The head waits in the router until that task is next on its PE: until start +
     launch of a LAUNCHED task, until `free` of an ACTIVATED one. Then it requests the ramp in, and the message goes on.

@@ -1,1 +1,1 @@
-"""The task graph: what every PE does in a step, and the messages between them; builder and rules."""
+"""The task graph: the tasks of every PE in a step, and the messages between them; its builder and rules."""

@@ -87,8 +87,8 @@ def verify_streams(graph: TaskGraph, queue_wavelets: int) -> None:
         raise TaskGraphError(
             f"{graph.describe(int(graph.drop_task[drop]))}: a stream of {graph.wavelets[message[drop]]} wavelets from "
             f"{graph.describe(int(graph.source[message[drop]]))} does not fit into {graph.drop_hop[drop]} queues of "
-            f"{queue_wavelets}, so the tasks before its task wait for nothing but what the same PE sends before; let "
-            f"its sink be MEMORY, or its task come earlier ({jams.size} break this rule)"
+            f"{queue_wavelets}, so the tasks before its task may wait only for messages that the same PE sends "
+            f"before; let its sink be MEMORY, or its task come earlier ({jams.size} break this rule)"
         )
 
 
@@ -255,7 +255,7 @@ RULES = (
     Rule("a drop feeds a task on the PE of its router", _dropped_elsewhere),
     Rule("the sink of a drop is MEMORY or STREAM", _bad_sink),
     Rule(
-        "a task that takes in a STREAM is LAUNCHED or ACTIVATED: BLOCKING, it would wait for what it has to take in",
+        "a task that receives a STREAM is LAUNCHED or ACTIVATED: BLOCKING, it would wait for what it has to receive",
         _waits_for_what_it_has_to_take,
     ),
     Rule("a message shares the ramp pass of the previous message of its task, of equal length", _shares_nothing),

@@ -91,7 +91,7 @@ def step_path(step: Step, machine: Machine) -> tuple[PathStep, ...]:
         if before[0].end(before[1]) != begun:  # the sender was held until the receiver's last task had ended
             assert place.run.credit is not None and pe != place.run.credit, "a PE began late for no reason"
             before = _before(step, place, place.run.credit, begun)
-            assert before is not None, "a credit that nobody gave"
+            assert before is not None, "a credit without a giver"
         place, task = before
     found.reverse()
     assert sum(s.cycles for s in found) == step.cycles - begun
