@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from wsesim.execute import kernels, keys, reference, tiles, values
+from wsesim.execute import keys, reference, tiles, values, vectors
 from wsesim.execute.merges import schedule, split_schedule
 from wsesim.execute.tiles import PANEL
 from wsesim.program.collectives import ALGORITHMS, COLLECTIVES, reduction
@@ -157,7 +157,7 @@ def softmax_case(
         order = (*spans, merges.order, merges.children, starts, sums)
         return tokens, context, window, source, 3, capacity, *order, np.full(source.shape, 9, F)
 
-    return Case(f"softmax-{tokens}-{context}-{along}-{algorithm}-{policy}-{window}", kernels, "softmax", make)
+    return Case(f"softmax-{tokens}-{context}-{along}-{algorithm}-{policy}-{window}", vectors, "softmax", make)
 
 
 def weighted_case(
@@ -188,7 +188,7 @@ def exponentials_case(tokens: int, context: int, along: int, policy: str = "inte
         factors = np.full(tokens * 3 * along, 9, F)
         return tokens, source, 3, capacity, *spans_of(tokens, context, along, policy), along, factors, source * 0 + 9
 
-    return Case(f"line_exponentials-{tokens}-{context}-{along}-{policy}", kernels, "line_exponentials", make, (-2, -1))
+    return Case(f"line_exponentials-{tokens}-{context}-{along}-{policy}", vectors, "line_exponentials", make, (-2, -1))
 
 
 def flash_case(
@@ -212,7 +212,7 @@ def rmsnorm_case(tokens: int, positions: int, width: int, algorithm: str) -> Cas
         shape = (width, positions * width - 1, 1e-5, merges.order, merges.children)
         return tokens, x, weight, *shape, np.zeros(merges.depth, F), np.full(x.shape, 9, F)
 
-    return Case(f"rmsnorm-{tokens}-{positions}x{width}-{algorithm}", kernels, "rmsnorm", make)
+    return Case(f"rmsnorm-{tokens}-{positions}x{width}-{algorithm}", vectors, "rmsnorm", make)
 
 
 def qk_norm_case(tokens: int, algorithm: str) -> Case:
@@ -227,7 +227,7 @@ def qk_norm_case(tokens: int, algorithm: str) -> Case:
         weight = floats(SEGMENT * FEATURES)
         return tokens, floats(tokens * row), weight, *geometry, *order, np.full(tokens * row + 3, 9, F)
 
-    return Case(f"qk_norm-{tokens}-{algorithm}", kernels, "qk_norm", make)
+    return Case(f"qk_norm-{tokens}-{algorithm}", vectors, "qk_norm", make)
 
 
 def rope_make() -> Arguments:
@@ -244,7 +244,7 @@ def awkward() -> Floats:
 
 
 def elementwise(kernel: str, make: Callable[[], Arguments], filled: tuple[int, ...] = (-1,)) -> Case:
-    return Case(kernel, kernels, kernel, make, filled)
+    return Case(kernel, vectors, kernel, make, filled)
 
 
 CASES = [
@@ -308,7 +308,7 @@ def test_a_twin_takes_the_same_arguments() -> None:
 def public_kernels() -> dict[str, Any]:
     return {
         name: item
-        for module in (kernels, tiles, keys, values)
+        for module in (vectors, tiles, keys, values)
         for name, item in vars(module).items()
         if hasattr(item, "py_func") and not item.targetoptions.get("forceinline") and not name.startswith("_")
     }
@@ -374,13 +374,13 @@ def test_more_tokens_and_threads_change_no_bit(tokens: int) -> None:
 def test_exp32_is_exp() -> None:
     x = np.linspace(-86, 87, 20001).astype(F)
     np.testing.assert_allclose(reference.exp32(x), np.exp(x.astype(np.float64)), rtol=2e-7)
-    assert kernels.exp32(F(-1000)) == reference.exp32(np.array([-87], F))[0]
+    assert vectors.exp32(F(-1000)) == reference.exp32(np.array([-87], F))[0]
 
 
 def test_qk_norm_is_the_norm_of_each_head() -> None:
     """A head is three positions of two features, all of one group's heads side by side on each."""
     case = qk_norm_case(1, "chain").make()
-    kernels.qk_norm(*case)
+    vectors.qk_norm(*case)
     heads = case[1][:-4].astype(np.float64).reshape(GROUPS, SEGMENT, REPEAT, FEATURES).swapaxes(1, 2)
     weight = case[2].reshape(SEGMENT, FEATURES)
     mean = (heads * heads).sum((-1, -2), keepdims=True) / (SEGMENT * FEATURES - 1)
@@ -391,7 +391,7 @@ def test_qk_norm_is_the_norm_of_each_head() -> None:
 
 def test_softmax_is_softmax() -> None:
     case = softmax_case(2, 40, 7, "chain").make()
-    kernels.softmax(*case)
+    vectors.softmax(*case)
     scores = case[3].astype(np.float64).reshape(2, 3, -1)[1, :, :42]
     expected = np.exp(scores - scores.max(-1, keepdims=True))
     expected /= expected.sum(-1, keepdims=True)
@@ -406,7 +406,7 @@ def test_exponentials_and_flash_sum_are_a_softmax_over_the_values(policy: str) -
     capacity, spans, step, cached, row, places = *sums[4:8], *sums[9:11]
     scores = floats(tokens * heads * capacity, scale=30)
     sums[1], sums[2] = np.zeros_like(scores), np.zeros(tokens * heads * along, F)
-    kernels.line_exponentials(tokens, scores, heads, capacity, spans, step, along, sums[2], sums[1])
+    vectors.line_exponentials(tokens, scores, heads, capacity, spans, step, along, sums[2], sums[1])
     values.flash_sum(*sums)
     p = np.exp(scores.astype(np.float64).reshape(tokens, heads, capacity)[1, :, :42])
     p /= p.sum(-1, keepdims=True)
@@ -421,7 +421,7 @@ def test_lines_without_positions_add_nothing() -> None:
     heads, capacity, spans, step, cached, places = GROUPS * REPEAT, *sums[4:8], sums[10]
     scores = np.full(heads * capacity, -3e4, F)
     sums[1], sums[2] = np.zeros_like(scores), np.zeros(heads * 5, F)
-    kernels.line_exponentials(1, scores, heads, capacity, spans, step, 5, sums[2], sums[1])
+    vectors.line_exponentials(1, scores, heads, capacity, spans, step, 5, sums[2], sums[1])
     values.flash_sum(*sums)
     expected = cached.reshape(-1, GROUPS, 5)[0, np.arange(heads) // REPEAT].reshape(-1)
     np.testing.assert_array_equal(sums[-1][places], expected)

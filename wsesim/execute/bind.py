@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wsesim.execute import kernels, tiles
+from wsesim.execute import tiles, vectors
 from wsesim.execute.buffers import Buffers, Item, Positions, in_order, inputs, output_layouts, outputs, row_of
 from wsesim.execute.calls import (
     Angles,
+    CachedPositions,
     Call,
     FlashSumCall,
-    Lines,
     Plain,
     RoundPositions,
     ScoreCall,
@@ -61,7 +61,7 @@ from wsesim.program.parts import Transfer
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int32]
 
-_ROUND = {"bf16": kernels.round_bf16, "fp16": kernels.round_fp16}
+_ROUND = {"bf16": vectors.round_bf16, "fp16": vectors.round_fp16}
 
 
 @dataclass(slots=True, eq=False)
@@ -74,7 +74,7 @@ class Bound:
     tail: list[Call] = field(default_factory=list)
     crossing: list[tuple[Floats, int]] = field(default_factory=list)
     angles: dict[tuple[float, ...], Angles] = field(default_factory=dict)
-    lines: dict[tuple[KVCache, int], Lines] = field(default_factory=dict)
+    lines: dict[tuple[KVCache, int], CachedPositions] = field(default_factory=dict)
     key_rows: list[int] = field(default_factory=list)
     value_rows: list[int] = field(default_factory=list)
     logits: tuple[Floats, int, Ints] | None = None
@@ -164,9 +164,9 @@ class Binder:
             case FlashSum():
                 return self._flash_sum(item)
             case SwiGLU():
-                return self._elementwise(kernels.swiglu, item)
+                return self._elementwise(vectors.swiglu, item)
             case Add():
-                return self._elementwise(kernels.add, item)
+                return self._elementwise(vectors.add, item)
             case Sample():
                 self._sample(item)
                 return None
@@ -180,7 +180,7 @@ class Binder:
             return None
         (source,) = self._inputs(item)
         places = moved(item.source_layout, item.target_layout)
-        return Plain(kernels.reslice, (source, row_of(item.source_layout), places, self._buffers.make(item)))
+        return Plain(vectors.reslice, (source, row_of(item.source_layout), places, self._buffers.make(item)))
 
     def _embed(self, item: Embed) -> Call:
         table = self._packed[item.name]
@@ -194,7 +194,7 @@ class Binder:
         weight, stack = self._packed[item.name], np.zeros(merges.depth, np.float32)
         shape = (item.layout.width, item.layout.size, item.eps)
         order = (merges.order, merges.children, stack)
-        return Plain(kernels.rmsnorm, (source, weight, *shape, *order, self._buffers.make(item)))
+        return Plain(vectors.rmsnorm, (source, weight, *shape, *order, self._buffers.make(item)))
 
     def _linear(self, item: Linear) -> Call:
         merges = linear_schedule(item)
@@ -212,7 +212,7 @@ class Binder:
     def _biases(self, item: Item) -> list[Call]:
         made = item.outputs if isinstance(item, Linear) else ()
         return [
-            Plain(kernels.add_bias, (self._packed[item.name].biases[output.value], self._buffers.value(place)))
+            Plain(vectors.add_bias, (self._packed[item.name].biases[output.value], self._buffers.value(place)))
             for output, place in zip(made, outputs(item), strict=False)
             if output.bias is not None
         ]
@@ -229,7 +229,7 @@ class Binder:
                 sources, weights, item.layouts, item.eps, entries, outputs(item), strict=True
             )
         )
-        return Plain(_each, (kernels.qk_norm, *turns))
+        return Plain(_each, (vectors.qk_norm, *turns))
 
     def _rope(self, item: Rope) -> Call:
         half = len(item.inv_freq)
@@ -240,7 +240,7 @@ class Binder:
             (source, pairs(layout), angles.cos, angles.sin, half, self._buffers.value(place))
             for source, layout, place in zip(sources, item.layouts, outputs(item), strict=True)
         )
-        return Plain(_each, (kernels.rope, *turns))
+        return Plain(_each, (vectors.rope, *turns))
 
     def _score(self, item: Score) -> Call:
         query, key = self._inputs(item)
@@ -276,10 +276,10 @@ class Binder:
         sums = np.zeros(lines.along + merges.depth, np.float32)
         return SoftmaxCall(heads, lines, merges, starts, sums, source, self._buffers.make_positions(item, heads))
 
-    def _lines(self, item: Score | Softmax | WeightedSum | FlashSum) -> Lines:
+    def _lines(self, item: Score | Softmax | WeightedSum | FlashSum) -> CachedPositions:
         """Shared by all kernels of blocks that hold their positions alike."""
         along = self._program.block(item.block).along
-        made = Lines(item.cache, along, np.zeros(2 * along * self._chunk, np.int64))
+        made = CachedPositions(item.cache, along, np.zeros(2 * along * self._chunk, np.int64))
         return self._bound.lines.setdefault((item.cache, along), made)
 
     def _weighted_sum(self, item: WeightedSum) -> Call:

@@ -123,7 +123,7 @@ class Buffers:
         self._hold(target, self._whole[source])
 
     def done(self, item: Item) -> None:
-        """`item` has read its inputs: what nobody reads any more is free."""
+        """Frees every array that no later item reads, after `item` has read its inputs."""
         for place in inputs(item):
             self._reads[place] -= 1
         for place in {*inputs(item), *outputs(item)}:

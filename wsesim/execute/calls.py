@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wsesim.execute import kernels, keys, values
+from wsesim.execute import keys, values, vectors
 from wsesim.execute.buffers import Positions
 from wsesim.execute.merges import Schedule
 from wsesim.execute.passes import Part, Pass
@@ -34,8 +34,11 @@ class Plain:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Lines:
-    """The positions of each line of a block, for each token of a pass: spans [chunk, along, 2] flat, `step` apart."""
+class CachedPositions:
+    """Positions in the KV cache of each line of a block, for each token of a pass.
+
+    spans [chunk, along, 2] flat: the first position of a line and where they end; `step` is their distance.
+    """
 
     cache: KVCache
     along: int
@@ -65,7 +68,7 @@ class ScoreCall:
     geometry: tuple[Any, ...]
     merges: Schedule
     stored: Ints
-    lines: Lines
+    lines: CachedPositions
     together: int
     scale: np.float32
     stack: Floats
@@ -110,7 +113,7 @@ class ScoreCall:
 @dataclass(frozen=True, slots=True, eq=False)
 class SoftmaxCall:
     heads: int
-    lines: Lines
+    lines: CachedPositions
     merges: Schedule
     starts: Ints
     sums: Floats
@@ -122,7 +125,7 @@ class SoftmaxCall:
         target = self.target.reserve(capacity)
         for part in passed.parts:
             begin = part.first * self.heads * capacity
-            kernels.softmax(
+            vectors.softmax(
                 part.tokens,
                 part.sequence.position,
                 self.lines.cache.window or 0,
@@ -146,7 +149,7 @@ class ValueSums:
     append: tuple[Floats, int, Ints]
     heads: int
     repeat: int
-    lines: Lines
+    lines: CachedPositions
     row: int
     places: Ints
     merges: Schedule
@@ -196,7 +199,7 @@ class FlashSumCall:
         heads, lines, capacity = self.sums.heads, self.sums.lines, passed.capacity
         exponentials = self.exponentials.reserve(capacity)
         shape = (heads, capacity, lines.spans, lines.step, lines.along)
-        kernels.line_exponentials(passed.tokens, self.scores.array, *shape, self.factors, exponentials)
+        vectors.line_exponentials(passed.tokens, self.scores.array, *shape, self.factors, exponentials)
         for part in passed.parts:
             row = part.first * heads
             own = (exponentials[row * capacity :], self.factors[row * lines.along :])

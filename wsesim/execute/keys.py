@@ -129,7 +129,7 @@ def score(
     position `width` further; `features` a position; order and children merge the segment. along > 0: they leave all
     its partials, and those of `together` heads lie together on one of `along` lines, position by position, as the
     vector whose elements begin one entry after the other; spans and step say which positions a line holds, as for
-    `kernels.softmax`. stack [workers, depth, PANEL].
+    `vectors.softmax`. stack [workers, depth, PANEL].
     """
     begin, end = max(context + 1 - window, 0) // PANEL if window else 0, (context + tokens - 1) // PANEL + 1
     T, C, W, R, y, w, f = _U(tokens), _U(context), _U(window), _U(repeat), _U(row), _U(width), _U(features)

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from wsesim.errors import UnknownNameError
 from wsesim.execute.buffers import row_of
 from wsesim.execute.errors import WeightShapeError
-from wsesim.execute.kernels import narrow_bf16
 from wsesim.execute.memory import aligned_zeros
 from wsesim.execute.merges import linear_schedule
 from wsesim.execute.threads import prange
 from wsesim.execute.tiles import PANEL
+from wsesim.execute.vectors import narrow_bf16
 from wsesim.jit import njit
 from wsesim.program import Program
 from wsesim.program.kernels import Embed, Linear, QKNorm, RMSNorm, WeightRef

@@ -203,7 +203,7 @@ def flash_sum(
     """target = the sum of exponential * value over that of the exponentials, both times the line's factor and merged
     along as one entry.
 
-    exponentials and factors as `kernels.line_exponentials` makes them, the rest as for `weighted_sum`, but starts
+    exponentials and factors as `vectors.line_exponentials` makes them, the rest as for `weighted_sum`, but starts
     [heads, size + 1], the sum of the exponentials last, and stack [workers, depth, size + 1].
     """
     rows, H = tokens * heads, _U(heads)

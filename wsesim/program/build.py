@@ -1,4 +1,4 @@
-"""Kernels of one layer by its dimensions, where no model's graph is needed: for measurements and for architects."""
+"""Kernels of one layer from its dimensions, without a model's graph: for measurements and for architects."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ EPS = 1e-5  # decides no cycle
 class LayerShape:
     """Dimensions of a Llama-like layer.
 
-    qk_norm: each head of q and k is normalised before its rotation. gated: what attention yields is multiplied by the
-    sigmoid of another projection of its input, as wide as q.
+    qk_norm: each head of q and k is normalised before its rotation. gated: the result of attention is multiplied by the
+    sigmoid of another projection of the layer's input, as wide as q.
     """
 
     dim: int
@@ -126,10 +126,10 @@ def prefill_kernels(
 ) -> dict[str, PromptKernel]:
     """The kernels of one layer for a whole prompt of `tokens` on a square block, by role, in dependency order.
 
-    As WaferLLM's prefill: every product by `algorithm`; queries, keys and values share one alignment of their input,
-    and so do gate and up; the scores are a transposed product, which goes round a ring with summa too; nothing is
-    masked. Raises InvalidInputError for a block
-    that is not square, a layer with several heads (which are not laid out here), and UnknownNameError.
+    As in WaferLLM's prefill, `algorithm` computes every product. Queries, keys and values share one alignment of their
+    input, and so do gate and up. The scores are a transposed product, which needs a ring even with summa. Nothing is
+    masked. Raises InvalidInputError for a block that is not square and for a layer with several heads, and
+    UnknownNameError.
     """
     _check_prompt(shape, block, tokens, algorithm)
     on, dim, ffn = block.name, shape.dim, shape.ffn_dim

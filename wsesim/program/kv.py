@@ -41,14 +41,14 @@ class KVCache:
         return self._fullest(self.seen(context, together), along)
 
     def seen(self, context: int, together: int = 1) -> int:
-        """Of so many positions those that the last `together` tokens see."""
+        """How many of `context` positions the last `together` tokens see."""
         return min(context, self.window + together - 1) if self.window else context
 
     def _fullest(self, positions: int, along: int) -> int:
         return positions if self.policy == CONCAT else ceil_div(positions, along)
 
     def longest(self, positions: int, along: int) -> int:
-        """The longest context, but for a window, of which no line holds more than so many positions."""
+        """The longest context that leaves at most `positions` on each line, without a window."""
         return positions if self.policy == CONCAT else positions * along
 
     def step(self, along: int) -> int:
@@ -56,8 +56,8 @@ class KVCache:
         return along if self.policy == INTERLEAVED else 1
 
     def spans(self, seen: NDArray[np.int64], along: int) -> NDArray[np.int64]:
-        """[len(seen), along, 2]: of so many positions each line's first that the last one sees, and where they end;
-        equal for a line without any.
+        """[len(seen), along, 2]: for each number of positions `seen`, the first position of each line that the last
+        token sees, and where the line's positions end. Both are equal for a line without positions.
         """
         n, line = seen[:, None], np.arange(along)
         low = np.maximum(n - self.window, 0) if self.window else np.zeros_like(n)

@@ -1,4 +1,4 @@
-"""What the simulator asks of the outside: weights by name, and cycles for a compiler's search."""
+"""Protocols: a store of weights by name, and an oracle that prices collectives for the compiler."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class LineUse:
 
 
 class CostOracle(Protocol):
-    """What something would cost, asked by the compiler's searches."""
+    """Prices collectives for the compiler's passes."""
 
     def collective_cycles(self, machine: Machine, use: LineUse, collective: str) -> int:
         """Cycles on an idle line with its routes in place, all PEs ready at once."""

@@ -1,7 +1,7 @@
 """Routes of what goes from block to block: one rule for the engine that times them and the verifier of their colours.
 
-A path is straight or has one turn; `transfers.py` says which paths a transfer takes. The ids' way back goes along the
-column of the sampler, or of its `lane`.
+A path is straight or has one turn. `transfers.py` derives the paths of a transfer. The feedback brings ids back along
+the sampler's column, or along its `lane`.
 """
 
 from __future__ import annotations

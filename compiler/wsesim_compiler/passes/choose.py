@@ -1,10 +1,10 @@
 """choose: Placement -> Placement with a collective for every kernel and phase; "auto" ends here.
 
-Contract: on each block, in each phase, the collectives whose cycles sum to the least, by what the oracle says of every
-kernel's line and of the changes of routes between them: a PE holds the routes of one algorithm on one kind of lines at
-a time. Going round the block's kernels, token after token; the first of equals. The draw and the logits before it are
-made once after either phase, by one algorithm. A kernel whose collectives the options name has those. Raises
-UnknownNameError for a name of no such kernel.
+Contract: on each block and in each phase, the chosen collectives have the lowest sum of cycles. The sum counts every
+collective, as the oracle prices it, and every change of routes between two kernels: a PE holds the routes of one
+algorithm on one kind of lines at a time. The kernels of a block form a round, since the next token follows the last.
+Ties: first in ALGORITHMS order. The draw and the logits run once after either phase, with one algorithm for both. If
+the options name a kernel's collectives, the kernel has those. Raises UnknownNameError for an unknown kernel.
 """
 
 from __future__ import annotations

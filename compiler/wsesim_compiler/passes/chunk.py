@@ -1,7 +1,8 @@
 """chunk: Placement -> Placement with the number of a prompt's tokens that go through a block together.
 
-Contract: the option's number, else 1 in a pipeline of blocks, else the most of CHUNKS whose buffers fit; `place` has
-seen to it that the smallest does. Buffers do not depend on collectives, collectives depend on the chunk.
+Contract: the option decides. Without one, the chunk is 1 if the layers have several blocks, else the largest of CHUNKS
+whose buffers fit; `place` guarantees that 1 fits. This pass comes before `choose`, because collectives depend on the
+chunk, and buffers do not depend on collectives.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import numpy as np
 
 from wsesim_compiler.errors import Unsupported
 from wsesim_compiler.ir import Constant, Graph, Node, TensorType, attributes
-from wsesim_compiler.patterns.heads import HEAD_OPS, Heads, find_heads
+from wsesim_compiler.patterns.heads import HEAD_OPS, FoundHeads, find_heads
 from wsesim_compiler.patterns.masks import NotAttentionError
 from wsesim_compiler.patterns.matching import PROBE_TOKENS, Matcher
 from wsesim_compiler.patterns.scores import SCORE_OPS, Core, find_core
@@ -94,7 +94,7 @@ def _attention(matcher: Matcher, core: Core, frequencies: _Frequencies) -> list[
     return [*before[0], *before[1], attention]
 
 
-def _all_heads(matcher: Matcher, core: Core) -> tuple[Heads, Heads, Heads]:
+def _all_heads(matcher: Matcher, core: Core) -> tuple[FoundHeads, FoundHeads, FoundHeads]:
     q, v = find_heads(matcher, core.q), find_heads(matcher, core.v)
     k = find_heads(matcher, core.k, core.transposed_keys)
     if v.rope is not None or v.norm is not None or not np.isclose(v.scale, 1):
@@ -110,7 +110,7 @@ def _exact_scale(scale: float, head_dim: int) -> float:
     return usual if math.isclose(scale, usual, rel_tol=1e-6) else float(f"{scale:.12g}")
 
 
-def _before(matcher: Matcher, attention: Node, heads: Heads, part: str, frequencies: _Frequencies) -> list[Node]:
+def _before(matcher: Matcher, attention: Node, heads: FoundHeads, part: str, frequencies: _Frequencies) -> list[Node]:
     """What makes queries or keys from their projection: the norm of each head, then the rotation, as far as there."""
     nodes, type_ = [], matcher.made[heads.source].type
     if heads.norm is not None:

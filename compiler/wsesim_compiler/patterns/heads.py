@@ -54,7 +54,7 @@ class HeadNorm:
 
 
 @dataclass(frozen=True, slots=True)
-class Heads:
+class FoundHeads:
     """`heads` of `head_dim`, split from the features of `source`, normed and rotated as said, times `scale`."""
 
     source: str
@@ -65,7 +65,7 @@ class Heads:
     scale: float
 
 
-def find_heads(matcher: Matcher, name: str, transposed: bool = False) -> Heads:
+def find_heads(matcher: Matcher, name: str, transposed: bool = False) -> FoundHeads:
     """What the value [.., heads, T, head_dim] (or [.., head_dim, T] if transposed) is made of.
 
     Repeated heads (grouped-query attention) count once. Raises NotAttentionError.
@@ -89,7 +89,7 @@ def find_heads(matcher: Matcher, name: str, transposed: bool = False) -> Heads:
         raise NotAttentionError(
             "its position embedding is not RoPE over whole heads, computed from inverse frequencies"
         )
-    return Heads(found.source, heads, head_dim, found.norm, rope, scale)
+    return FoundHeads(found.source, heads, head_dim, found.norm, rope, scale)
 
 
 @dataclass(frozen=True, slots=True)

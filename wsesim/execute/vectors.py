@@ -1,7 +1,8 @@
-"""The kernels that multiply with no matrix. Values are flat float32, a token a row, laid out; padding is
-zero.
+"""The kernels without a matrix: norms, rotations, softmax, elementwise operations and roundings.
 
-Each fills an array of the caller's; `reference` has its NumPy twin of the same name and arguments.
+Values are flat float32, one row a token, in the order of their layout. Padding is zero.
+
+Each kernel fills an array of the caller's. `reference` has its NumPy twin, with the same name and arguments.
 """
 
 from __future__ import annotations
