@@ -17,6 +17,7 @@ from wsesim.machine.parts import SlowPE
 from wsesim.program.collectives import ALGORITHMS, parse_collective
 from wsesim.program.kernels import DECODE, Kernel, Linear, RMSNorm, Sample
 from wsesim.program.protocols import LineUse
+from wsesim.software import WSESIM, Software
 from wsesim_compiler.lower import lower
 from wsesim_compiler.options import Options
 from wsesim_compiler.passes.choose import Stop, cheapest_round, line_use
@@ -35,7 +36,7 @@ class Told:
         self.favourite = favourite
         self.asked: set[LineUse] = set()
 
-    def collective_cycles(self, machine: Machine, use: LineUse, collective: str) -> int:
+    def collective_cycles(self, machine: Machine, software: Software, use: LineUse, collective: str) -> int:
         self.asked.add(use)
         named = parse_collective(collective)
         return 10 * (named.algorithm != self.favourite) + 2 * (named.streamed != (use.elements > 1))
@@ -66,7 +67,7 @@ class TwoMinds:
     def __init__(self, short: str, long: str, elements: int, gain: int) -> None:
         self.short, self.long, self.elements, self.gain = short, long, elements, gain
 
-    def collective_cycles(self, machine: Machine, use: LineUse, collective: str) -> int:
+    def collective_cycles(self, machine: Machine, software: Software, use: LineUse, collective: str) -> int:
         favourite = self.short if use.elements <= self.elements else self.long
         return 1000 - self.gain * (collective == favourite)
 
@@ -129,7 +130,7 @@ def test_no_other_collective_for_all_would_be_cheaper_by_the_engine(model: str, 
 
         def total(algorithm: str, uses: dict[str, LineUse] = uses, kernels: list[Kernel] = kernels) -> int:
             def cycles(kernel: Kernel, collective: str) -> int:
-                return ORACLE.collective_cycles(made.machine, uses[kernel.name], collective)
+                return ORACLE.collective_cycles(made.machine, WSESIM, uses[kernel.name], collective)
 
             stagings = {k: ("",) if isinstance(k, Sample) else ("", "streamed_") for k in kernels}
             return sum(min(cycles(k, s + (algorithm or bare(k))) for s in stagings[k]) for k in kernels)
@@ -148,7 +149,7 @@ def test_the_engine_counts_from_nought_and_without_stragglers() -> None:
     slow = dataclasses.replace(toy, slow=(SlowPE(0, 1, Fraction(9)),))
     use = LineUse(4, 4, 4, "fp16", everybody=False)
     for machine in (toy, slow):
-        assert ORACLE.collective_cycles(machine, use, "chain") == 21
-        assert ORACLE.collective_cycles(machine, use, "streamed_chain") == 15
-    assert ORACLE.collective_cycles(toy, LineUse(1, 1, 4, "fp16", everybody=True), "tree") == 0
-    assert ORACLE.collective_cycles(toy, dataclasses.replace(use, everybody=True), "chain") > 21
+        assert ORACLE.collective_cycles(machine, WSESIM, use, "chain") == 21
+        assert ORACLE.collective_cycles(machine, WSESIM, use, "streamed_chain") == 15
+    assert ORACLE.collective_cycles(toy, WSESIM, LineUse(1, 1, 4, "fp16", everybody=True), "tree") == 0
+    assert ORACLE.collective_cycles(toy, WSESIM, dataclasses.replace(use, everybody=True), "chain") > 21

@@ -12,7 +12,7 @@ import pytest
 from tests.programs import NORMED, UNTIED, program
 from wsesim.engine.expand.canvas import Canvas
 from wsesim.engine.expand.collective import adding, all_reduce, broadcast, reduce, routes_name
-from wsesim.engine.expand.kernel_costs import Site, expand_kernel
+from wsesim.engine.expand.kernel_costs import Site, stage_parts
 from wsesim.engine.expand.stage import expand_stage
 from wsesim.engine.expand.transfer import expand_feedback, expand_transfer
 from wsesim.engine.flow.simulate import simulate
@@ -43,6 +43,7 @@ from wsesim.program.layout import Heads, Uniform, ceil_div
 from wsesim.program.operands import CANDIDATE_ELEMENTS, ID_ELEMENTS
 from wsesim.program.parts import Block, Transfer
 from wsesim.program.routes import entry_pe, sampler_pe
+from wsesim.software import WSESIM
 from wsesim_models.config import LlamaConfig
 
 TOY = load_machine("toy4x4")
@@ -59,6 +60,11 @@ def column(length: int) -> Block:
 
 def canvas_of(block: Block, machine: Machine = TOY, tokens: int = 1) -> Canvas:
     return Canvas(block.rect, machine, "fp16", tokens)
+
+
+def draw(canvas: Canvas, kernel: Kernel, site: Site) -> None:
+    for part in stage_parts((kernel,), site.software):
+        part.draw(canvas, site)
 
 
 def last_ends(graph: TaskGraph, machine: Machine = TOY) -> list[int]:
@@ -185,7 +191,7 @@ KERNELS = [
 def kernel_graph(kernel: Kernel, tokens: int = 1, machine: Machine = TOY, configured: str = "") -> TaskGraph:
     canvas = canvas_of(column(4), machine, tokens)
     canvas.configured = configured
-    expand_kernel(canvas, kernel, Site(column(4), 1, 1, (0, 0), 0))
+    draw(canvas, kernel, Site(column(4), 1, 1, (0, 0), 0, WSESIM))
     return canvas.builder.build()
 
 
@@ -212,7 +218,7 @@ def row_graph(kernel: Kernel, tokens: int = 1, context: int = 1) -> TaskGraph:
     """A kernel on a row of four PEs: one line along, four positions across."""
     block = Block("row", 0, 0, 4, 1, "rows")
     canvas = canvas_of(block, TOY, tokens)
-    expand_kernel(canvas, kernel, Site(block, context, 1, (0, 0), 0))
+    draw(canvas, kernel, Site(block, context, 1, (0, 0), 0, WSESIM))
     return canvas.builder.build()
 
 

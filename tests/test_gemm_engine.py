@@ -18,9 +18,6 @@ from wsesim.engine.exact.loop import LoopRun, loop
 from wsesim.engine.exact.mesh import folded_side, loop_folded
 from wsesim.engine.expand.canvas import Canvas, PELines
 from wsesim.engine.expand.gemm import (
-    EXCHANGE_INSTRUCTIONS,
-    ROUND_INSTRUCTIONS,
-    STEP_INSTRUCTIONS,
     Tiles,
     align_round,
     gemm_step,
@@ -38,9 +35,13 @@ from wsesim.engine.graph.verify import verify
 from wsesim.machine import Fabric, Machine, Rect, load_machine
 from wsesim.machine.parts import SlowPE
 from wsesim.program.gemm import ring
+from wsesim.software import WSESIM
 
 TOY = load_machine("toy4x4")
-WSE2 = load_machine("wse2")
+CODE = WSESIM.gemm
+WSE2 = load_machine("wse2").with_(
+    {"op.fma.fp16": 4, "op.fma.relaunch": 7.06}
+)  # where the exchange of small tiles decides
 SMALL = Tiles(400, 1, 1)  # long messages and little work: the exchange decides
 LARGE = Tiles(7, 7, 7)  # the product decides
 Body = Callable[[int, Machine, Tiles], TaskGraph]
@@ -102,7 +103,7 @@ def assert_as_whole(run: LoopRun, body: TaskGraph, runs: int, machine: Machine) 
 # 1 + 1 + 2 + 1 later the tile is there.
 def test_a_round_by_hand() -> None:
     graph = alignment(1, 2, [True], 4, TOY)
-    end = 1 + ROUND_INSTRUCTIONS + 1 + 5
+    end = 1 + CODE.round_instructions + 1 + 5
     assert loop(graph, 1, TOY.fabric).state.pe_free.tolist() == [end, end]
     assert loop(graph, 5, TOY.fabric).state.pe_free.tolist() == [5 * end, 5 * end]
 
@@ -111,7 +112,7 @@ def test_a_round_by_hand() -> None:
 # 4 wavelets, there at B0 + 2 + 1 + 1 + 4 + 1 = B0 + 9. The product is set up after one more copy: eight FMAs of one
 # element and one turn of the loop.
 def test_a_step_by_hand() -> None:
-    begin = 1 + STEP_INSTRUCTIONS + EXCHANGE_INSTRUCTIONS + 1
+    begin = 1 + CODE.step_instructions + CODE.exchange_instructions + 1
     fma = TOY.op("fma")
     product = begin + 2 + 1 + fma.launch + fma.work_cycles(1, 8, "fp16") + TOY.loop_cycles
     assert product > begin + 9
@@ -123,7 +124,7 @@ def test_without_exchange_a_step_is_its_product() -> None:
     canvas = Canvas(Rect(0, 0, 2, 2), TOY, "fp16")
     gemm_step(canvas, all_rows(2), ring(2, "meshgemm"), Tiles(1, 1, 8), "product", exchange=False, loops=2)
     fma = TOY.op("fma")
-    end = 1 + STEP_INSTRUCTIONS + fma.launch + fma.work_cycles(1, 16, "fp16") + 2 * TOY.loop_cycles
+    end = 1 + CODE.step_instructions + fma.launch + fma.work_cycles(1, 16, "fp16") + 2 * TOY.loop_cycles
     assert loop(built(canvas), 3, TOY.fabric).end_cycles == 3 * end
 
 

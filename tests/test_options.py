@@ -15,6 +15,7 @@ from wsesim.cli.messages import as_typed
 from wsesim.cli.parser import make_parser
 from wsesim.errors import InvalidInputError, UnknownKeywordError
 from wsesim.machine import Machine
+from wsesim.software import Software
 from wsesim.toolchain import serving
 from wsesim.toolchain.compiler_options import options_of
 from wsesim.toolchain.options import GROUPS, Lowering, RequestOptions, StepOptions, TextOptions, options_in
@@ -46,7 +47,7 @@ COMMANDS: dict[str, Groups] = {
 @pytest.mark.parametrize("call", CALLS, ids=lambda call: call.__qualname__)
 def test_a_call_has_the_keywords_of_its_groups(call: Callable[..., Any]) -> None:
     without, *groups = CALLS[call]
-    names = {"Machine": Machine, "Sequence": __import__("collections.abc").abc.Sequence}
+    names = {"Machine": Machine, "Software": Software, "Sequence": __import__("collections.abc").abc.Sequence}
     found = inspect.signature(call).parameters
     for name, option in options_in(*groups).items():
         if name in without:
@@ -87,7 +88,7 @@ def test_the_compilers_options_are_those_of_the_table() -> None:
     same = set(hints) & set(table)
     assert set(table) - same == {"machine", "placement", "defects", "rope_theta"}
     decided = {"max_context", "sequences", "layers_per_block"}
-    assert all(hints[name] == table[name].type for name in same - decided)
+    assert all(hints[name] == table[name].type for name in same - decided - {"software"})
     assert all(hints[name] | None == table[name].type for name in decided)
     options = options_of("llama3.1-8b", Lowering(kv="shift", block=(190, 128), sequences=3))
     assert (options.kv, options.block, options.sequences, options.max_context) == ("shift", (190, 128), 3, 8192)

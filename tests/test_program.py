@@ -284,7 +284,7 @@ def test_a_text_cut_off_anywhere_is_refused(tiny: Program) -> None:
 TRAP = "__import__('pathlib').Path('trap').touch()"
 BROKEN: dict[str, tuple[str, str, str]] = {
     "other version": ("program 2", "program 1", "version 2"),
-    "unknown word": ("feedback Feedback", "backfeed Feedback", "line 4 of the Program: unknown word 'backfeed'"),
+    "unknown word": ("feedback Feedback", "backfeed Feedback", "line 5 of the Program: unknown word 'backfeed'"),
     "unknown constructor": ("machine Machine(", "machine Wafer(", "unknown constructor 'Wafer'"),
     "call in place of a value": ("x=0, y=0", f"x={TRAP}, y=0", "unknown constructor"),
     "call in place of an item": ("feedback Feedback(", f"feedback {TRAP}, Feedback(", "unknown constructor"),

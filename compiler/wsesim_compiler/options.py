@@ -9,6 +9,7 @@ from wsesim.machine.parts import TIMING_DTYPES
 from wsesim.program.collectives import COLLECTIVES, is_collective
 from wsesim.program.kv import KV_DTYPES, POLICIES, KVCache
 from wsesim.program.parts import Block
+from wsesim.software import WSESIM, Software
 
 STRATEGIES = ("pipelined", "shared", "hybrid")
 EXPLICIT = "explicit"
@@ -51,6 +52,7 @@ class Options:
     choose. `batch` tokens of as many sequences may go through together in a decode step.
     `blocks` is a placement by hand, () lets the strategy place; then `strategy` is only what the Program calls itself.
     `collectives` are those of the kernels that they name, `collective` that of the others.
+    `software` says how the kernels are written.
     """
 
     strategy: str = "pipelined"
@@ -69,6 +71,7 @@ class Options:
     batch: int = 1
     blocks: tuple[PlacedBlock, ...] = ()
     collectives: tuple[tuple[str, Collectives], ...] = ()
+    software: Software = WSESIM
 
     @property
     def cache(self) -> KVCache:

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from wsesim import progress
 from wsesim.errors import InvalidInputError, UnknownNameError
 from wsesim.machine import load_machine, machine_names, machine_text
+from wsesim.software import load_software, software_names, software_text
 from wsesim.toolchain.options import (
     DEFAULT_MODEL,
+    DEFAULT_SOFTWARE,
     STAGES,
     Lowering,
     RequestOptions,
@@ -194,17 +196,20 @@ def simulate_command(options: argparse.Namespace) -> int:
 @progress.shown()
 def validate_command(options: argparse.Namespace) -> int:
     from wsesim.files import write_whole
-    from wsesim.report.validation import validation_markdown, validation_text
+    from wsesim.report.validation import validation_csv, validation_markdown, validation_text
     from wsesim.toolchain.cases import run_validation
 
-    if options.markdown is not None:
-        _check_output("--markdown", options.markdown)
-    validation = run_validation(options.only)
-    if options.markdown is not None:
-        try:
-            write_whole(Path(options.markdown), validation_markdown(validation))
-        except OSError as error:
-            raise InvalidInputError(f"--markdown {options.markdown}: {error.strerror}") from None
+    outputs = ((("--markdown", options.markdown), validation_markdown), (("--csv", options.csv), validation_csv))
+    for (option, path), _ in outputs:
+        if path is not None:
+            _check_output(option, path)
+    validation = run_validation(options.only, options.row)
+    for (option, path), written in outputs:
+        if path is not None:
+            try:
+                write_whole(Path(path), written(validation))
+            except OSError as error:
+                raise InvalidInputError(f"{option} {path}: {error.strerror}") from None
     print(json.dumps(validation.to_json()) if options.json else validation_text(validation))
     return 0 if validation.ok else 1
 
@@ -261,5 +266,22 @@ def machines_command(options: argparse.Namespace) -> int:
             (name, f"{m.usable.columns} x {m.usable.rows}", f"{m.clock_hz / 1e6:g} MHz", f"{m.room_bytes:,} B",
              si_bytes(m.room_bytes * m.usable.pes), str(m.fabric.hop_cycles), f"{wavelet:g}")
         )  # fmt: skip
+    print(aligned(rows, indent=""))
+    return 0
+
+
+def software_command(options: argparse.Namespace) -> int:
+    from wsesim.tables import aligned
+
+    if options.print_software is not None:
+        print(software_text(options.print_software), end="")
+        return 0
+    rows = [("software", "slot", "stage", "routes", "forms of its own")]
+    ours = load_software(DEFAULT_SOFTWARE)
+    for name in software_names():
+        software = load_software(name)
+        own = [form.kind for form in software.forms if name == DEFAULT_SOFTWARE or form != ours.form(form.kind)]
+        cycles = (str(software.slot_cycles), str(software.stage_cycles))
+        rows.append((name, *cycles, software.routes, "all" if name == DEFAULT_SOFTWARE else ", ".join(own) or "none"))
     print(aligned(rows, indent=""))
     return 0

@@ -68,7 +68,8 @@ def make_parser() -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"wsesim {__version__}", help="print the version")
     parsers = parser.add_subparsers(metavar="COMMAND", required=True, title="commands")
-    for add in (_add_complete, _add_compile, _add_simulate, _add_validate, _add_serve, _add_models, _add_machines):
+    runs = (_add_complete, _add_compile, _add_simulate, _add_validate, _add_serve)
+    for add in (*runs, _add_models, _add_machines, _add_software):
         add(parsers)
     return parser
 
@@ -142,7 +143,11 @@ def _add_validate(parsers: Any) -> None:
     command.add_argument(
         "--only", metavar="GROUP", help="run this group alone; the name of a group stands before its table"
     )
+    command.add_argument(
+        "--row", metavar="ID", help="run this row alone; its id stands in the first column of the tables"
+    )
     command.add_argument("--json", action="store_true", help="print one JSON object with all rows")
+    command.add_argument("--csv", metavar="FILE", help="write one line for each row to FILE too")
     command.add_argument("--markdown", metavar="FILE", help="write the tables to FILE too")
     command.set_defaults(run=commands.validate_command)
 
@@ -235,6 +240,22 @@ def _add_machines(parsers: Any) -> None:
     )
     _add_set(command)
     command.set_defaults(run=commands.machines_command)
+
+
+def _add_software(parsers: Any) -> None:
+    command = parsers.add_parser(
+        "software",
+        help="list the software presets, or print one",
+        description="Lists the software presets: the ways in which the kernels on a machine are written. Or prints "
+        "one as the TOML file that --software reads.",
+    )
+    command.add_argument(
+        "--print",
+        dest="print_software",
+        metavar="SOFTWARE",
+        help="print this preset, with the source of each figure",
+    )
+    command.set_defaults(run=commands.software_command)
 
 
 def add_lowering(command: argparse.ArgumentParser, without: Collection[str] = ()) -> None:

@@ -28,12 +28,15 @@ from wsesim.program.parts import Block, BlockMemory, ColourUse, Feedback, Stage,
 from wsesim.program.program import END, LISTS, SINGLE, VERSION, Program
 from wsesim.program.text import UNREADABLE, read_constructor, read_keywords
 from wsesim.program.verify import verify_program
+from wsesim.software import Form, Software
+from wsesim.software.software import GemmCode
 
 _TYPES: dict[str, type] = {
     t.__name__: t
     for t in (
         *(Machine, Fabric, Host, OpCost, Rect, SlowPE, Block, Stage, Transfer, Feedback, ColourUse, BlockMemory),
         *(Uniform, Heads, KVCache, Output, WeightRef, *KERNEL_TYPES),
+        *(Software, Form, GemmCode),
     )
 }
 

@@ -12,6 +12,7 @@ from wsesim.machine.text import machine_notes
 from wsesim.program.kernels import Kernel
 from wsesim.program.parts import Block, BlockMemory, ColourUse, Feedback, Stage, Transfer
 from wsesim.program.text import constructor
+from wsesim.software import WSESIM, Software
 from wsesim.tables import Table, si_bytes
 
 VERSION = 2  # of the Program's meaning; part of the fingerprint
@@ -25,7 +26,7 @@ LISTS = {
     "memory": "memory",
 }
 """The word that begins a line of a Program's text, and the field that the line is an item of."""
-SINGLE = ("machine", "feedback")
+SINGLE = ("machine", "software", "feedback")
 """The fields that have one line of their own. All others stand in the header."""
 END = "end"
 """The last line: a text that was cut off has none."""
@@ -57,6 +58,7 @@ class Program:
     colours: tuple[ColourUse, ...]
     memory: tuple[BlockMemory, ...]
     batch: int = 1
+    software: Software = WSESIM
 
     def block(self, name: str) -> Block:
         return next(b for b in self.blocks if b.name == name)

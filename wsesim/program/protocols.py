@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from wsesim.machine import Machine
+    from wsesim.software import Software
 
 
 class WeightStore(Protocol):
@@ -45,6 +46,6 @@ class LineUse:
 class CostOracle(Protocol):
     """Prices collectives for the compiler's passes."""
 
-    def collective_cycles(self, machine: Machine, use: LineUse, collective: str) -> int:
+    def collective_cycles(self, machine: Machine, software: Software, use: LineUse, collective: str) -> int:
         """Cycles on an idle line with its routes in place, all PEs ready at once."""
         ...

@@ -34,11 +34,16 @@ from wsesim.program.routes import (
     transfer_kind,
     transfer_lanes,
 )
+from wsesim.software.rules import check_software
 
 
 def verify_program(program: Program) -> None:
     """Raises ProgramRuleError with every broken rule of the first group that has one, or SramError."""
     check_machine(program.machine)
+    try:
+        check_software(program.software)
+    except ValueError as error:
+        raise ProgramRuleError(f"software {program.software.name}: {error}") from None
     for rules in RULES:
         broken = [f"{rule}: {clipped(offender)}" for rule, check in rules for offender in check(program)]
         if broken:

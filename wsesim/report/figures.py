@@ -41,6 +41,7 @@ class StepFigures:
 
     model: str
     machine: str
+    software: str
     strategy: str
     timing_dtype: str
     fingerprint: str

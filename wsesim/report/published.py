@@ -20,6 +20,7 @@ class Measurement:
     metric: str
     value: Any
     unit: str
+    id: str  # `table:number`, counted from 1
 
     def of(self, key: str) -> Any:
         """One entry of the workload; None if the source does not state it."""
@@ -43,7 +44,8 @@ def measurements() -> tuple[Measurement, ...]:
             row["metric"],
             row["value"],
             row["unit"],
+            f"{table['table_id']}:{number}",
         )
         for table in json.loads(text)["tables"]
-        for row in table["rows"]
+        for number, row in enumerate(table["rows"], start=1)
     )

@@ -52,6 +52,7 @@ class Report(StepFigures):
             "seconds": self.seconds,
             "model": self.model,
             "machine": self.machine,
+            "software": self.software,
             "machine_base": self.machine_base,
             "machine_differences": [d.to_json() for d in self.machine_differences],
             "strategy": self.strategy,
@@ -119,6 +120,7 @@ def report(
     return Report(
         model=program.model,
         machine=program.machine.name,
+        software=program.software.name,
         strategy=program.strategy,
         timing_dtype=program.timing_dtype,
         fingerprint=program.fingerprint(),

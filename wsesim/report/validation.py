@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
+import io
 import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -44,13 +46,20 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A published figure, and the function that simulates it. A formula has one case for each point, in `at`."""
+    """A published figure, and the function that simulates it. A formula has one case for each point, in `at`.
+
+    `machine` and `software` are the presets that it runs with. `calibrates` names the constant that comes from this
+    figure; a figure that calibrates nothing is predicted.
+    """
 
     group: str
     measurement: Measurement
     measured: float
     model: Callable[[], float]
     at: tuple[tuple[str, Any], ...] = ()
+    machine: str = ""
+    software: str = ""
+    calibrates: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +71,9 @@ class Row:
     measured: float
     modelled: float
     at: tuple[tuple[str, Any], ...] = ()
+    machine: str = ""
+    software: str = ""
+    calibrates: str = ""
 
     def says(self) -> str:
         """The workload in words."""
@@ -98,16 +110,20 @@ class Validation:
     def rows_of(self, group: Group) -> tuple[Row, ...]:
         return tuple(row for row in self.rows if row.group == group.name)
 
+    def predicted(self, group: Group) -> tuple[Row, ...]:
+        """The rows that the group is judged by: those that no constant comes from."""
+        return tuple(row for row in self.rows_of(group) if not row.calibrates)
+
     def holds(self, group: Group) -> bool:
         """Whether median and worst error lie inside the group's band; true for a group without one."""
-        if group.band is None or not self.rows_of(group):
+        if group.band is None or not self.predicted(group):
             return True
         middle, worst = self.errors(group)
         return middle <= group.band.median and worst <= group.band.worst
 
     def errors(self, group: Group) -> tuple[float, float]:
-        """Median and largest absolute error, per cent."""
-        return _median_and_worst(self.rows_of(group))
+        """Median and largest absolute error of the predicted rows, per cent; of all rows, if none is predicted."""
+        return _median_and_worst(self.predicted(group) or self.rows_of(group))
 
     @property
     def ok(self) -> bool:
@@ -131,6 +147,7 @@ class Validation:
             "holds": self.holds(group),
             "rows": [
                 {
+                    "id": row.measurement.id,
                     "table": row.measurement.table,
                     "workload": dict((*row.measurement.workload, *row.at)),
                     "metric": row.measurement.metric,
@@ -138,6 +155,9 @@ class Validation:
                     "measured": row.measured,
                     "modelled": row.modelled,
                     "error_percent": row.error,
+                    "machine": row.machine,
+                    "software": row.software,
+                    "calibrates": row.calibrates or None,
                 }
                 for row in self.rows_of(group)
             ],
@@ -149,7 +169,8 @@ def validate(groups: Iterable[Group], cases: Iterable[Case], left_out: Iterable[
     rows, chosen = [], tuple(cases)
     with working("simulating measurements", len(chosen), "row") as work:
         for work.done, c in enumerate(chosen):
-            rows.append(Row(c.group, c.measurement, c.measured, float(c.model()), c.at))
+            modelled = float(c.model())
+            rows.append(Row(c.group, c.measurement, c.measured, modelled, c.at, c.machine, c.software, c.calibrates))
     return Validation(tuple(groups), tuple(rows), tuple(left_out))
 
 
@@ -160,7 +181,8 @@ def validation_text(validation: Validation) -> str:
         if validation.rows_of(group):
             tables = "\n\n".join(map(aligned, _tables(validation, group)))
             parts.append(f"{group.name}: {group.title}\n{tables}\n  {summary(validation, group)}")
-    parts.append("not simulated\n" + aligned(_reasons(validation)))
+    if validation.left_out:
+        parts.append("not simulated\n" + aligned(_reasons(validation)))
     return "\n\n".join(parts)
 
 
@@ -199,25 +221,28 @@ def _by_metric(rows: Sequence[Row]) -> list[tuple[str, ...]]:
 
 
 def _cells(found: Sequence[Row]) -> list[tuple[str, ...]]:
-    rows: list[tuple[str, ...]] = [("table", "workload", "metric", "measured", "modelled", "error")]
+    rows: list[tuple[str, ...]] = [("row", "workload", "metric", "measured", "modelled", "error", "calibrates")]
     rows += [
         (
-            row.measurement.table,
+            row.measurement.id,
             row.says(),
             row.measurement.metric,
             f"{row.measured:,.6g}",
             f"{row.modelled:,.6g}",
             f"{row.error:+.1f} %",
+            row.calibrates,
         )
         for row in found
     ]
-    return rows
+    return rows if any(row.calibrates for row in found) else [cells[:-1] for cells in rows]
 
 
 def summary(validation: Validation, group: Group) -> str:
     """Median and worst error, and whether they lie inside the band."""
     middle, worst = validation.errors(group)
-    said = f"median {middle:.1f} %, worst {worst:.1f} %"
+    calibrating = len(validation.rows_of(group)) - len(validation.predicted(group))
+    of = f" of the {len(validation.predicted(group))} predicted rows" if calibrating else ""
+    said = f"median {middle:.1f} %, worst {worst:.1f} %{of}"
     if group.band is None:
         return f"{said}; reported, no band"
     verdict = "inside" if validation.holds(group) else "OUTSIDE"
@@ -246,6 +271,21 @@ def _markdown_table(rows: list[tuple[str, ...]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def validation_csv(validation: Validation) -> str:
+    """One line for each simulated row."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    names = ("group", "row", "workload", "metric", "unit", "measured", "modelled", "error_percent")
+    writer.writerow((*names, "machine", "software", "calibrates"))
+    for row in validation.rows:
+        m = row.measurement
+        figures = (row.measured, row.modelled, round(row.error, 3))
+        writer.writerow(
+            (row.group, m.id, row.says(), m.metric, m.unit, *figures, row.machine, row.software, row.calibrates)
+        )
+    return text.getvalue()
+
+
 def _reasons(validation: Validation) -> list[tuple[str, ...]]:
     """Each reason to leave rows out, and their number."""
     return [(reason, str(count)) for reason, count in Counter(why for _, why in validation.left_out).items()]
@@ -257,9 +297,13 @@ This page compares published measurements of wafers with the figures of the engi
 workload. `wsesim validate --markdown docs/validation.md` writes it, and a test checks it.
 
 - An error is in per cent of the measured figure. It is positive if the modelled figure is larger.
+- Each row runs with the machine that it was measured on and the software that was measured
+  ([docs/software.md](software.md)).
 - The constants of the machines come from measurements of single PEs, links and relays. These are
   the rows of the group `parts`.
-- Layers, models and the service are predicted. Nothing is fitted to them.
-- Below each table stand the median and the worst error, and whether they lie inside the group's
-  band.
+- A constant that no such row gives comes from rows of layers. These rows name it in the column
+  `calibrates`. All other rows are predicted.
+- Below each table stand the median and the worst error of the predicted rows, and whether they lie
+  inside the group's band.
+- `wsesim validate --row ID` simulates one row.
 """

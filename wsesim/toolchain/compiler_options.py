@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from wsesim.errors import InvalidInputError
 from wsesim.files import read_text
 from wsesim.machine import Machine
+from wsesim.software import Software, load_software
 from wsesim.toolchain.model_kinds import is_onnx
 from wsesim.toolchain.options import DEFAULT_CONTEXT, Lowering
 
@@ -37,7 +38,9 @@ def options_of(model: str, lowering: Lowering) -> Options:
         raise InvalidInputError(f"`rope_theta` is {lowering.rope_theta}; it is a number above 0")
     from wsesim_compiler.options import Options
 
+    software = lowering.software
     decided = {
+        "software": software if isinstance(software, Software) else load_software(software),
         "max_context": _context(model, lowering.max_context),
         "sequences": 1 if lowering.sequences is None else lowering.sequences,
         "layers_per_block": _layers_per_block(model, lowering),

@@ -11,6 +11,7 @@ from wsesim.cache import keep, read_kept
 from wsesim.errors import InvalidInputError
 from wsesim.files import read_text
 from wsesim.machine import Machine
+from wsesim.software.software import Software
 from wsesim.toolchain.compiler_options import machine_of, options_of
 from wsesim.toolchain.kept import file_state, kept_file
 from wsesim.toolchain.model_kinds import check_model, is_exported, is_name, is_onnx, is_saved_program
@@ -18,6 +19,7 @@ from wsesim.toolchain.model_source import GRAPH_SOURCES, ModelSource, Observe, S
 from wsesim.toolchain.options import (
     DEFAULT_MACHINE,
     DEFAULT_MODEL,
+    DEFAULT_SOFTWARE,
     Lowering,
     check_types,
     chosen,
@@ -51,6 +53,7 @@ def compile(
     model: str | Program = DEFAULT_MODEL,
     *,
     machine: str | Machine = DEFAULT_MACHINE,
+    software: str | Software = DEFAULT_SOFTWARE,
     strategy: str = "pipelined",
     layers_per_block: int | None = None,
     block: tuple[int, int] | None = None,
@@ -77,6 +80,7 @@ def compile(
     Args:
         model: a name of `wsesim models`, file.py:factory, an .onnx or .pt2 file, a saved Program, or a Program.
         machine: a preset's name, a .toml file, or a Machine.
+        software: a preset's name, a .toml file, or a Software: how the kernels are written.
         strategy: "pipelined" (each layer, or half of it, on its own block), "shared" (all layers on one block) or
             "hybrid" (`layers_per_block` layers share a block).
         layers_per_block: with strategy "hybrid".
@@ -142,7 +146,8 @@ class Compilation:
             return None
         if state is None:
             return None
-        decided = (state, whole_text(self.machine), self.options, self.source.rope_theta)
+        software = self.options.software.fingerprint()
+        decided = (state, whole_text(self.machine), software, self.options, self.source.rope_theta)
         return kept_file("programs", Path(model).name, decided, PROGRAM_SOURCES)
 
     def _lower(self, graph: Graph, observe: Observe) -> Program:

@@ -22,9 +22,11 @@ from wsesim import progress
 from wsesim.errors import InvalidInputError, UnknownKeywordError, brief
 from wsesim.machine import Machine
 from wsesim.machine.fields import is_a, shown
+from wsesim.software.software import Software
 
 DEFAULT_MODEL = "smollm2-135m"
 DEFAULT_MACHINE = "wse3"
+DEFAULT_SOFTWARE = "wsesim"
 DEFAULT_CONTEXT = 8192
 PHASES = ("decode", "prefill")
 
@@ -58,6 +60,9 @@ class Lowering:
     """How a model is compiled."""
 
     machine: str | Machine = _option(DEFAULT_MACHINE, "MACHINE", "a name in `wsesim machines`, or a .toml file")
+    software: str | Software = _option(
+        DEFAULT_SOFTWARE, "SOFTWARE", "how the kernels are written: a name in `wsesim software`, or a .toml file"
+    )
     strategy: str = _option(
         "pipelined",
         "STRATEGY",

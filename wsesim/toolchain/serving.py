@@ -13,11 +13,13 @@ from wsesim.serve.api import Api
 from wsesim.serve.client import ApiClient, AsyncApiClient
 from wsesim.serve.deployment import Deployment
 from wsesim.serve.limits import Limits
+from wsesim.software.software import Software
 from wsesim.toolchain.compiling import Compilation, prepare
 from wsesim.toolchain.model_source import Say, silent
 from wsesim.toolchain.options import (
     DEFAULT_MACHINE,
     DEFAULT_MODEL,
+    DEFAULT_SOFTWARE,
     Lowering,
     TextOptions,
     chosen,
@@ -41,6 +43,7 @@ def open_api(
     text_from: str | None = None,
     dtype: str = "fp32",
     machine: str | Machine = DEFAULT_MACHINE,
+    software: str | Software = DEFAULT_SOFTWARE,
     strategy: str = "pipelined",
     layers_per_block: int | None = None,
     block: tuple[int, int] | None = None,
@@ -136,6 +139,7 @@ class Client(ApiClient):
         text_from: str | None = None,
         dtype: str = "fp32",
         machine: str | Machine = DEFAULT_MACHINE,
+        software: str | Software = DEFAULT_SOFTWARE,
         strategy: str = "pipelined",
         layers_per_block: int | None = None,
         block: tuple[int, int] | None = None,
@@ -169,6 +173,7 @@ class AsyncClient(AsyncApiClient):
         text_from: str | None = None,
         dtype: str = "fp32",
         machine: str | Machine = DEFAULT_MACHINE,
+        software: str | Software = DEFAULT_SOFTWARE,
         strategy: str = "pipelined",
         layers_per_block: int | None = None,
         block: tuple[int, int] | None = None,
@@ -201,6 +206,7 @@ def connect(
     text_from: str | None = None,
     dtype: str = "fp32",
     machine: str | Machine = DEFAULT_MACHINE,
+    software: str | Software = DEFAULT_SOFTWARE,
     strategy: str = "pipelined",
     layers_per_block: int | None = None,
     block: tuple[int, int] | None = None,

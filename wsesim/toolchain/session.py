@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 from wsesim.errors import InvalidInputError
 from wsesim.machine import Machine
 from wsesim.progress import working
+from wsesim.software.software import Software
 from wsesim.tables import Table, html_of, shortened, si_seconds, text_of
 from wsesim.toolchain.compiling import Compilation, compiled, prepare
 from wsesim.toolchain.model_source import Say, silent
 from wsesim.toolchain.options import (
     DEFAULT_MACHINE,
     DEFAULT_MODEL,
+    DEFAULT_SOFTWARE,
     Lowering,
     RequestOptions,
     TextOptions,
@@ -200,6 +202,7 @@ def complete(
     text_from: str | None = None,
     dtype: str = "fp32",
     machine: str | Machine = DEFAULT_MACHINE,
+    software: str | Software = DEFAULT_SOFTWARE,
     strategy: str = "pipelined",
     layers_per_block: int | None = None,
     block: tuple[int, int] | None = None,
@@ -245,6 +248,7 @@ def open_session(
     text_from: str | None = None,
     dtype: str = "fp32",
     machine: str | Machine = DEFAULT_MACHINE,
+    software: str | Software = DEFAULT_SOFTWARE,
     strategy: str = "pipelined",
     layers_per_block: int | None = None,
     block: tuple[int, int] | None = None,

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 
 from wsesim.errors import InvalidInputError, UnknownNameError, keyword
 from wsesim.machine import Machine
+from wsesim.software.software import Software
 from wsesim.toolchain.compiling import compile_model
 from wsesim.toolchain.model_kinds import is_saved_program
 from wsesim.toolchain.model_source import Say, silent
 from wsesim.toolchain.options import (
     DEFAULT_MACHINE,
     DEFAULT_MODEL,
+    DEFAULT_SOFTWARE,
     PHASES,
     Lowering,
     StepOptions,
@@ -44,6 +46,7 @@ def simulate(
     congestion: bool = False,
     sensitivity: bool = False,
     machine: str | Machine = DEFAULT_MACHINE,
+    software: str | Software = DEFAULT_SOFTWARE,
     strategy: str = "pipelined",
     layers_per_block: int | None = None,
     block: tuple[int, int] | None = None,

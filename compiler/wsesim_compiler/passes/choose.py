@@ -21,6 +21,8 @@ from wsesim.program.kernels import ACROSS, ALONG, DECODE, PREFILL, SEGMENT, Kern
 from wsesim.program.parts import Block
 from wsesim.program.protocols import CostOracle, LineUse
 from wsesim.progress import working
+from wsesim.software import Software
+from wsesim.software.software import APART
 from wsesim_compiler.options import AUTO, TYPICAL_CONTEXT, Collectives, PlacedBlock
 from wsesim_compiler.placement.placement import Placement
 
@@ -37,7 +39,7 @@ def choose(placement: Placement, cost: CostOracle) -> Placement:
     """Writes down the collectives of each kernel that has one."""
     chosen: dict[str, Collectives] = {}
     once: set[str] = set()  # after either phase
-    asked = _Asked(placement.machine, cost)
+    asked = _Asked(placement.machine, placement.options.software, cost)
     with working("choosing collectives", len(placement.blocks), "block") as work:
         for work.done, placed in enumerate(placement.blocks):
             reducing = [k for k in placement.kernels_on(placed) if hasattr(k, "reduce")]
@@ -74,7 +76,8 @@ def _on_block(
     stops = tuple(
         Stop(k.lines, asked.cheapest(line_use(k, placed.block, placement, phase), _is_streamable(k))) for k in summing
     )
-    best = cheapest_round(stops, placement.machine.reroute_cycles)
+    apart = placement.options.software.routes == APART
+    best = cheapest_round(stops, 0 if apart else placement.machine.reroute_cycles)
     return {k.name: ALGORITHMS[0] for k in kernels} | {k.name: text for k, text in zip(summing, best, strict=True)}
 
 
@@ -84,10 +87,10 @@ def _is_streamable(kernel: Kernel) -> bool:
 
 
 class _Asked:
-    """What the oracle has said of a machine."""
+    """What the oracle has said of a machine and a software."""
 
-    def __init__(self, machine: Machine, cost: CostOracle) -> None:
-        self._machine, self._cost = machine, cost
+    def __init__(self, machine: Machine, software: Software, cost: CostOracle) -> None:
+        self._machine, self._software, self._cost = machine, software, cost
         self._known: dict[tuple[LineUse, bool], tuple[tuple[int, str], ...]] = {}
 
     def cheapest(self, use: LineUse, streamable: bool) -> tuple[tuple[int, str], ...]:
@@ -101,7 +104,7 @@ class _Asked:
         return self._known[use, streamable]
 
     def _cycles(self, use: LineUse, collective: str) -> int:
-        return self._cost.collective_cycles(self._machine, use, collective)
+        return self._cost.collective_cycles(self._machine, self._software, use, collective)
 
 
 @lru_cache(maxsize=256)  # layers are alike

@@ -31,6 +31,7 @@ def emit(placement: Placement) -> Program:
         colours=placement.colours,
         memory=placement.memory,
         batch=placement.options.batch,
+        software=placement.options.software,
     )
 
 

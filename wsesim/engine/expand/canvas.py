@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -12,6 +14,8 @@ from wsesim.engine.graph.taskgraph import BLOCKING, RECEIVE, REROUTE, SEND, Int6
 from wsesim.machine import Machine, Rect
 from wsesim.program.kernels import ALONG
 from wsesim.program.parts import Block
+from wsesim.software import WSESIM, Software
+from wsesim.software.software import APART
 
 EAST, WEST, NORTH, SOUTH = range(4)
 
@@ -45,9 +49,12 @@ class Canvas:
     that stands for many (`LineCanvas`).
     """
 
-    def __init__(self, window: Rect, machine: Machine, dtype: str, tokens: int = 1) -> None:
+    def __init__(
+        self, window: Rect, machine: Machine, dtype: str, tokens: int = 1, software: Software = WSESIM
+    ) -> None:
         self.window = window
         self.machine = machine
+        self.software = software
         self.dtype = dtype
         self.tokens = tokens
         self.builder = GraphBuilder(window.columns, window.rows)
@@ -123,8 +130,20 @@ class Canvas:
         operation = Operation(label, RECEIVE, elements, 1, self.dtype, collective=True)
         return self.task(pes, operation, launch, start=start)
 
+    @contextmanager
+    def computing_in(self, dtype: str) -> Iterator[None]:
+        """Inside, operations and messages are of another dtype."""
+        before, self.dtype = self.dtype, dtype
+        yield
+        self.dtype = before
+
     def reroute(self, lines: PELines, routes: str, label: str) -> None:
-        """Configures `routes` in place of others: a PE has input queues for one set at a time."""
+        """Configures `routes` in place of others: a PE has input queues for one set at a time.
+
+        Where the software keeps the routes apart, both axes have their own at once.
+        """
+        if self.software.routes == APART:
+            return
         if self.configured and self.configured != routes:
             self.task(lines.pes, Operation(label, REROUTE, extra_cycles=self.machine.reroute_cycles), 0)
         self.configured = routes
@@ -147,10 +166,13 @@ class LineCanvas(Canvas):
     `breaks` collects the positions at which lines begin to differ: the lines up to the next break equal this one.
     """
 
-    def __init__(self, block: Block, axis: str, position: int, machine: Machine, dtype: str, tokens: int) -> None:
+    def __init__(
+        self, block: Block, axis: str, position: int, machine: Machine, dtype: str, tokens: int, software: Software
+    ) -> None:
         length = block.along if axis == ALONG else block.across
         vertical = is_vertical(block, axis)
-        super().__init__(Rect(0, 0, 1, length) if vertical else Rect(0, 0, length, 1), machine, dtype, tokens)
+        window = Rect(0, 0, 1, length) if vertical else Rect(0, 0, length, 1)
+        super().__init__(window, machine, dtype, tokens, software)
         self.axis = axis
         self.position = position
         self.breaks = {0}

@@ -58,6 +58,11 @@ class Combine:
     extra_cycles: int = 0
 
 
+def _stage_cycles(canvas: Canvas) -> int:
+    """From a wavelet at a running operation to its result on the way out."""
+    return canvas.machine.stream_cycles + canvas.software.stage_cycles
+
+
 def all_reduce(canvas: Canvas, lines: PELines, used: int, elements: int, algorithm: str, label: str) -> None:
     """Sum (or maximum) of the first `used` positions of each line, on all of its positions."""
     if lines.length == 1:
@@ -206,7 +211,7 @@ def _stored(canvas: Canvas) -> _Stage:
 def _alone(canvas: Canvas, op: str, streamed: bool) -> _Stage:
     """One operation for every message."""
     if streamed:
-        return _Stage(LAUNCHED, canvas.machine.op(op).launch, canvas.machine.stream_cycles)
+        return _Stage(LAUNCHED, canvas.machine.op(op).launch, _stage_cycles(canvas))
     return _stored(canvas)
 
 
@@ -214,7 +219,7 @@ def _streamed(canvas: Canvas, rank: int, left: Int64, passes_on: npt.NDArray[np.
     """The last sum of a PE is an operation of its own if it is passed on. The others are one operation into memory."""
     own = passes_on & (left == 0)
     launch = np.where(own | (rank == 0), canvas.machine.op("elementwise").launch, 0)
-    delay = np.where((left == 0) | (passes_on & (left == 1)), canvas.machine.stream_cycles, 0)
+    delay = np.where((left == 0) | (passes_on & (left == 1)), _stage_cycles(canvas), 0)
     return _Stage(LAUNCHED, launch, delay)
 
 

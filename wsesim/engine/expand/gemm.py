@@ -6,8 +6,8 @@ multiplies, and waits for the tiles: one task for each tile, one that joins them
 next tiles go into the other buffers, so no tile is overwritten while it is read. A TaskGraph does not let a task wait
 for its PE's own send, nor a tile for the launch of its receive. The tests show that on equal PEs neither happens.
 
-Scalar code between the vector operations issues one instruction a cycle (the vendor's simulator). The instructions are
-counted in the published program (WaferLLM, MeshGEMM/WSE-3/src). That is an estimate: the compiled code is not public.
+Scalar code between the vector operations issues one instruction a cycle (the vendor's simulator). The software says how
+many instructions there are (`GemmCode`).
 """
 
 from __future__ import annotations
@@ -21,14 +21,6 @@ from wsesim.engine.expand.collective import BROADCAST_COLOUR, first_colour, ring
 from wsesim.engine.graph.taskgraph import LAUNCHED, NORTH, SOUTH, Int64, Operation
 from wsesim.program.gemm import Ring
 from wsesim.program.layout import ceil_div
-
-SWAP = 6  # three pointers: a load and a store each
-DESCRIPTOR = 3  # its base address: load, store; and into its register
-BRANCH = 5  # load, compare, branch (3 cycles)
-COUNT = 3  # load, add, store
-ROUND_INSTRUCTIONS = 2 * BRANCH + COUNT + SWAP + COUNT + 2 * DESCRIPTOR  # of an alignment
-STEP_INSTRUCTIONS = 2 * SWAP + BRANCH + 2 * DESCRIPTOR + COUNT  # of a product, without those of an exchange
-EXCHANGE_INSTRUCTIONS = 4 * DESCRIPTOR + 3 * 2  # and blocking, unblocking in the tasks that join
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +61,13 @@ def repeated_gemm(
     canvas.compute(rows.pes, label, "copy", tiles.out)
     for _ in range(of.size):
         gemm_step(canvas, rows, of, tiles, label, exchange=exchange, loops=loops)
-    _begin(canvas, rows, 2 * SWAP + BRANCH, label)
+    _begin(canvas, rows, canvas.software.gemm.last_instructions, label)
 
 
 def align_round(canvas: Canvas, lines: PELines, of: Ring, forward: np.ndarray, elements: int, label: str) -> None:
     """Every line sends its tiles one place on, `forward` [lines] or back."""
     copy = canvas.machine.op("copy").launch
-    begin = canvas.machine.activate_cycles + ROUND_INSTRUCTIONS
+    begin = canvas.machine.activate_cycles + canvas.software.gemm.round_instructions
     sent = canvas.send(lines.pes, label, elements, begin)
     there = canvas.receive(lines.pes, label, elements, copy, LAUNCHED)
     _exchange(canvas, lines, of, forward, elements, sent, there)
@@ -89,7 +81,7 @@ def gemm_step(
     rows: all of the block, west to east. Without `exchange` nothing moves; `loops` times the product.
     """
     if not exchange:
-        _begin(canvas, rows, STEP_INSTRUCTIONS, label)
+        _begin(canvas, rows, canvas.software.gemm.step_instructions, label)
         multiply(canvas, rows, tiles, label, loops)
         return
     columns = _columns(rows)
@@ -129,7 +121,7 @@ def summa_step(canvas: Canvas, rows: PELines, step: int, tiles: Tiles, label: st
     """Column `step` broadcasts its tiles of A along the rows, row `step` its tiles of B along the columns."""
     columns = _columns(rows)
     activate = canvas.machine.activate_cycles
-    _begin(canvas, rows, STEP_INSTRUCTIONS, label)
+    _begin(canvas, rows, canvas.software.gemm.step_instructions, label)
     left = canvas.send(rows.pes, label, tiles.left)  # the owners send, others receive
     right = canvas.send(columns.pes, label, tiles.right)
     others = np.array([p for p in range(rows.length) if p != step], np.int64)
@@ -151,7 +143,11 @@ def _begin(canvas: Canvas, lines: PELines, instructions: int, label: str) -> Non
 
 def _send_first(canvas: Canvas, lines: PELines, elements: int, label: str) -> Int64:
     """The step begins; the first of its four copies is launched."""
-    begin = canvas.machine.activate_cycles + STEP_INSTRUCTIONS + EXCHANGE_INSTRUCTIONS
+    begin = (
+        canvas.machine.activate_cycles
+        + canvas.software.gemm.step_instructions
+        + canvas.software.gemm.exchange_instructions
+    )
     return canvas.send(lines.pes, label, elements, begin)
 
 
@@ -159,7 +155,8 @@ def multiply(canvas: Canvas, lines: PELines, tiles: Tiles, label: str, loops: in
     """C[:, n] += A[:, k] B[k, n]: a loop over k, in it one vector operation for each n, as long as a column of A."""
     if loops == 0:
         return
-    repeats, around = loops * tiles.inner * tiles.columns, loops * tiles.inner * canvas.machine.loop_cycles
+    turn = canvas.machine.loop_cycles + canvas.software.gemm.turn_cycles
+    repeats, around = loops * tiles.inner * tiles.columns, loops * tiles.inner * turn
     product = Operation(label, "fma", tiles.rows, repeats, canvas.dtype, around)
     canvas.task(lines.pes, product, canvas.machine.op("fma").launch)
 

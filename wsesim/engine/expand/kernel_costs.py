@@ -1,20 +1,34 @@
-"""The cost of each kernel: its vector operations on every PE and its collectives, as tasks on a Canvas.
+"""Kernels as tasks: where each lies on its block, and the sizes that its form computes with.
 
-All PEs run one program, so every PE does as much as the fullest one: padding costs cycles too.
+All PEs run one program, so every PE does as much as the fullest one: padding costs cycles too. `forms.py` says what a
+step of a form costs. Embed has no form: it is drawn here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from wsesim.engine.expand import attention
-from wsesim.engine.expand.canvas import Canvas
-from wsesim.engine.expand.collective import EMBED_COLOUR, Combine, adding, all_reduce, broadcast, reduce, routes_name
+import numpy as np
+
+from wsesim.engine.expand.canvas import Canvas, PELines
+from wsesim.engine.expand.collective import (
+    EMBED_COLOUR,
+    Combine,
+    adding,
+    all_reduce,
+    broadcast,
+    first_colour,
+    reduce,
+    routes_name,
+)
+from wsesim.engine.expand.forms import Place, draw_steps
+from wsesim.engine.graph.taskgraph import Int64
 from wsesim.program.kernels import (
     ACROSS,
     ALONG,
+    SEGMENT,
     Add,
     Embed,
     FlashSum,
@@ -29,8 +43,11 @@ from wsesim.program.kernels import (
     SwiGLU,
     WeightedSum,
 )
+from wsesim.program.kv import SHIFT, KVCache
+from wsesim.program.layout import Heads
 from wsesim.program.operands import CANDIDATE_ELEMENTS, ID_ELEMENTS
 from wsesim.program.parts import Block
+from wsesim.software import Software
 
 ID_COLOUR, ROW_COLOUR = EMBED_COLOUR, EMBED_COLOUR + 1
 
@@ -44,6 +61,7 @@ class Site:
     candidates: int
     entry: tuple[int, int]  # (along, across) of the PE that the id reaches first
     logits_root: int  # along: where the logits are summed
+    software: Software
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,54 +72,182 @@ class Part:
     draw: Callable[[Canvas, Site], None]
 
 
-def parts(kernel: Kernel) -> tuple[Part, ...]:
-    """A kernel as its parts, in order; all collectives of one part go along one axis."""
-    if isinstance(kernel, Embed):
-        label = kernel.role
-        return tuple(Part(axis, partial(draw, kernel=kernel, label=label)) for axis, draw in _EMBED)
-    kind = kernel.lines
-    axis = ALONG if kind == ALONG else ACROSS if kind else None
-    return (Part(axis, partial(_draw, kernel=kernel)),)
+def stage_parts(kernels: Sequence[Kernel], software: Software) -> tuple[Part, ...]:
+    """The kernels of a stage as their parts, in order; all collectives of one part go along one axis."""
+    found: list[Part] = []
+    for number, kernel in enumerate(kernels):
+        if isinstance(kernel, Embed):
+            found += [Part(axis, partial(draw, kernel=kernel, label=kernel.role)) for axis, draw in _EMBED]
+            continue
+        kind = kernel.lines if _communicates(kernel, software) else ""
+        axis = ALONG if kind == ALONG else ACROSS if kind else None
+        before = kernels[number - 1] if number else None
+        draw = partial(_draw, kernel=kernel, shared=_shared_sizes(kernels, before, software))
+        found.append(Part(axis, draw))
+    return tuple(found)
 
 
-def expand_kernel(canvas: Canvas, kernel: Kernel, where: Site) -> None:
-    """Appends the kernel's tasks."""
-    for part in parts(kernel):
-        part.draw(canvas, where)
+def routes_of(kernel: Kernel, software: Software) -> str:
+    """The routes that the kernel leaves in place, as `Canvas.configured` names them; "" if it needs none."""
+    kind = kernel.lines if _communicates(kernel, software) else ""
+    return routes_name(kind, str(getattr(kernel, "reduce", ""))) if kind else ""
 
 
-def _draw(canvas: Canvas, where: Site, kernel: Kernel) -> None:
-    label = kernel.role
+def _communicates(kernel: Kernel, software: Software) -> bool:
+    """Whether the kernel's form has a collective; Embed and Sample have."""
+    return isinstance(kernel, Embed | Sample) or software.form(type(kernel).__name__).communicates
+
+
+def _shared_sizes(kernels: Sequence[Kernel], before: Kernel | None, software: Software) -> dict[str, int]:
+    """Sizes that a kernel has from others of its stage, for one token.
+
+    norms           1 if the kernel before it is a norm that leaves its sum to it
+    residual_width  elements of the residual stream, 0 in a stage that has none
+    """
+    widths = (k.layout.width for k in kernels if isinstance(k, RMSNorm | Add))
+    folded = isinstance(before, RMSNorm) and not _communicates(before, software)
+    return {"norms": int(folded), "residual_width": next(widths, 0)}
+
+
+def _draw(canvas: Canvas, where: Site, kernel: Kernel, shared: dict[str, int]) -> None:
+    """Appends the kernel's tasks: the steps of its form, and what no form decides."""
+    if isinstance(kernel, Sample):
+        _sample(canvas, kernel, where)
+        return
+    label, form = kernel.role, where.software.form(type(kernel).__name__)
+    sizes = shared | _sizes(kernel, canvas, where)
+    pes = _pes(canvas, kernel, where.block)
+    summed = pes
+
+    def collective(elements: int) -> None:
+        nonlocal summed
+        lines, used = _lines(canvas, kernel, where.block)
+        by = str(getattr(kernel, "reduce", ""))
+        if isinstance(kernel, Linear) and not kernel.broadcast:
+            root = reduce(canvas, lines, used, adding(elements), by, label)
+            summed = lines.pes[:, root]
+        else:
+            all_reduce(canvas, lines, used, elements, by, label)
+            summed = lines.pes
+
+    cache = getattr(kernel, "cache", None)
+    stored = cache.stored(canvas.dtype) if isinstance(cache, KVCache) else canvas.dtype
+    place = Place(label, pes, collective, stored)
+    outputs = kernel.outputs if isinstance(kernel, Linear) else ()
+    for output in outputs:
+        draw_steps(canvas, form.each_output, sizes | {"output": output.layout.width}, place)
+    draw_steps(canvas, form.steps, sizes, place)
+    for output in outputs:
+        if output.bias is not None:  # wherever the sums are
+            canvas.compute(summed, label, "elementwise", canvas.tokens * output.layout.width)
+    if isinstance(kernel, WeightedSum | FlashSum):
+        lines, _ = _lines(canvas, kernel, where.block)
+        _pass_up(canvas, lines, kernel.cache, kernel.value_layout, label)
+
+
+def _sizes(kernel: Kernel, canvas: Canvas, where: Site) -> dict[str, int]:
+    """The integers behind the names in `wsesim.software.form.SIZES`."""
+    tokens = canvas.tokens
+    match kernel:
+        case RMSNorm() | SwiGLU() | Add():
+            return {"tokens": tokens, "width": kernel.layout.width}
+        case Linear():
+            outputs = sum(output.layout.width for output in kernel.outputs)
+            return {"tokens": tokens, "inputs": kernel.layout.width, "outputs": outputs}
+        case QKNorm() | Rope():
+            slots = [tokens * layout.heads for layout in kernel.layouts]
+            query, keys = slots[0], sum(slots[1:])
+            features = kernel.layouts[0].features
+            return {
+                "tokens": tokens,
+                "heads": query + keys,
+                "features": features,
+                "query_heads": query,
+                "key_heads": keys,
+            }
+        case Score():
+            return _attention_sizes(kernel.query_layout, kernel.cache, canvas, where) | {
+                "key_width": kernel.key_layout.width
+            }
+        case Softmax():
+            return _attention_sizes(kernel.layout, kernel.cache, canvas, where)
+        case WeightedSum() | FlashSum():
+            return _attention_sizes(kernel.layout, kernel.cache, canvas, where) | {
+                "value_width": kernel.value_layout.width
+            }
+    raise AssertionError(kernel)
+
+
+def _attention_sizes(layout: Heads, cache: KVCache, canvas: Canvas, where: Site) -> dict[str, int]:
+    return {
+        "tokens": canvas.tokens,
+        "heads": canvas.tokens * layout.heads,
+        "features": layout.features,
+        "positions": cache.positions(where.context, where.block.along),
+    }
+
+
+def _pes(canvas: Canvas, kernel: Kernel, block: Block) -> Int64:
+    """The PEs that hold part of a kernel."""
+    match kernel:
+        case RMSNorm() | Add():
+            return canvas.grid(block, kernel.layout.used, block.across)
+        case Linear():
+            inputs, used = kernel.layout.used, max(output.layout.used for output in kernel.outputs)
+            return canvas.grid(block, inputs, used) if kernel.axis == ALONG else canvas.grid(block, used, inputs)
+        case QKNorm():
+            return canvas.grid(block, block.along, max(layout.used for layout in kernel.layouts))
+        case Rope():
+            return canvas.grid(block, block.along, kernel.layouts[0].used)
+        case Score():
+            return canvas.grid(block, block.along, kernel.query_layout.used)
+        case Softmax() | WeightedSum() | FlashSum() | SwiGLU():
+            return canvas.grid(block, block.along, kernel.layout.used)
+    raise AssertionError(kernel)
+
+
+def _lines(canvas: Canvas, kernel: Kernel, block: Block) -> tuple[PELines, int]:
+    """The lines of a kernel's collective, and how many PEs of each have a part of the sum."""
     match kernel:
         case RMSNorm():
-            _rmsnorm(canvas, kernel, where, label)
+            return canvas.lines(block, ALONG, block.across), kernel.layout.used
         case Linear():
-            _linear(canvas, kernel, where, label)
+            used = max(output.layout.used for output in kernel.outputs)
+            return canvas.lines(block, kernel.axis, used), kernel.layout.used
         case QKNorm():
-            attention.qk_norm(canvas, kernel, where.block, label)
-        case Rope():
-            attention.rope(canvas, kernel, where.block, label)
+            return _segments(canvas, kernel.layouts[0], block)
         case Score():
-            attention.score(canvas, kernel, where.block, where.context, label)
-        case Softmax():
-            attention.softmax(canvas, kernel, where.block, where.context, label)
-        case WeightedSum():
-            attention.weighted_sum(canvas, kernel, where.block, where.context, label)
-        case FlashSum():
-            attention.flash_sum(canvas, kernel, where.block, where.context, label)
-        case SwiGLU():
-            _swiglu(canvas, kernel, where, label)
-        case Add():
-            pes = canvas.grid(where.block, kernel.layout.used, where.block.across)
-            canvas.compute(pes, label, "elementwise", canvas.tokens * kernel.layout.width)
-        case Sample():
-            _sample(canvas, kernel, where, label)
+            return _segments(canvas, kernel.query_layout, block)
+        case Softmax() | WeightedSum() | FlashSum():
+            return canvas.lines(block, ALONG, kernel.layout.used), block.along
+    raise AssertionError(kernel)
 
 
-def routes_of(kernel: Kernel) -> str:
-    """The routes that the kernel leaves in place, as `Canvas.configured` names them; "" if it needs none."""
-    kind = kernel.lines
-    return routes_name(kind, str(getattr(kernel, "reduce", ""))) if kind else ""
+def _segments(canvas: Canvas, layout: Heads, block: Block) -> tuple[PELines, int]:
+    """Lines over the positions of each head; where a head lies on one position nothing is sent."""
+    if layout.segment == 1:
+        return PELines(np.empty((0, 1), np.int64), 0, 0, SEGMENT), 1
+    rows = canvas.lines(block, ACROSS, block.along)
+    segments = rows.pes[:, : layout.used].reshape(-1, layout.segment)
+    return PELines(segments, rows.forward, rows.backward, SEGMENT), layout.segment
+
+
+def _pass_up(canvas: Canvas, lines: PELines, cache: KVCache, layout: Heads, label: str) -> None:
+    """Where the cache shifts, every PE sends its oldest K and V of each new token to the line before, all at once and
+    on the routes of the sum.
+    """
+    if cache.policy != SHIFT or lines.length == 1 or not lines.pes.size:
+        return
+    elements = canvas.tokens * 2 * layout.width
+    dtype = cache.stored(canvas.dtype)
+    wavelets = canvas.machine.wavelets(elements, dtype)
+    sent = canvas.send(lines.pes[:, 1:], label, elements, dtype=dtype)
+    received = canvas.receive(lines.pes[:, :-1], label, elements, canvas.machine.activate_cycles)
+    colour = first_colour(lines.kind) + np.arange(1, lines.length) % 2
+    messages = canvas.builder.messages(
+        sent, lines.backward, 1, wavelets, colour=np.broadcast_to(colour, (lines.count, lines.length - 1)).ravel()
+    )
+    canvas.builder.drops(messages, 1, received)
 
 
 def _embed_entry(canvas: Canvas, where: Site, kernel: Embed, label: str) -> None:
@@ -131,63 +277,24 @@ def _embed_row(canvas: Canvas, where: Site, kernel: Embed, label: str) -> None:
 _EMBED = ((ACROSS, _embed_entry), (ALONG, _embed_spread), (ACROSS, _embed_row))
 
 
-def _rmsnorm(canvas: Canvas, kernel: RMSNorm, where: Site, label: str) -> None:
-    block, width = where.block, canvas.tokens * kernel.layout.width
-    pes = canvas.grid(block, kernel.layout.used, block.across)
-    canvas.compute(pes, label, "elementwise", width)  # squares
-    canvas.compute(pes, label, "reduce", width)
-    lines = canvas.lines(block, ALONG, block.across)
-    all_reduce(canvas, lines, kernel.layout.used, canvas.tokens, kernel.reduce, label)
-    canvas.compute(pes, label, "rsqrt", canvas.tokens)
-    canvas.compute(pes, label, "elementwise", width, 2)  # times the scale, times the weight
-
-
-def _linear(canvas: Canvas, kernel: Linear, where: Site, label: str) -> None:
-    """For each output: zeros, then y += W[:, k] x[k] for each k of the tile, as one vector operation each. The partial
-    sums of all outputs together. Then each bias, wherever the sums are.
-    """
-    block, inputs = where.block, kernel.layout
-    width = sum(output.layout.width for output in kernel.outputs)
-    used = max(output.layout.used for output in kernel.outputs)
-    along = kernel.axis == ALONG
-    pes = canvas.grid(block, inputs.used, used) if along else canvas.grid(block, used, inputs.used)
-    for output in kernel.outputs:
-        canvas.compute(pes, label, "copy", canvas.tokens * output.layout.width)
-        canvas.compute(pes, label, "fma", output.layout.width, canvas.tokens * inputs.width)
-    lines = canvas.lines(block, kernel.axis, used)
-    elements = canvas.tokens * width
-    if kernel.broadcast:
-        all_reduce(canvas, lines, inputs.used, elements, kernel.reduce, label)
-        summed = lines.pes
-    else:
-        root = reduce(canvas, lines, inputs.used, adding(elements), kernel.reduce, label)
-        summed = lines.pes[:, root]
-    for output in kernel.outputs:
-        if output.bias is not None:
-            canvas.compute(summed, label, "elementwise", canvas.tokens * output.layout.width)
-
-
-def _swiglu(canvas: Canvas, kernel: SwiGLU, where: Site, label: str) -> None:
-    """An exponential, a reciprocal (a polynomial of the same length), and two products."""
-    pes = canvas.grid(where.block, where.block.along, kernel.layout.used)
-    elements = canvas.tokens * kernel.layout.width
-    canvas.compute(pes, label, "exp", elements, 2)
-    canvas.compute(pes, label, "elementwise", elements, 2)
-
-
-def _sample(canvas: Canvas, kernel: Sample, where: Site, label: str) -> None:
+def _sample(canvas: Canvas, kernel: Sample, where: Site) -> None:
     """On the line where the logits are summed: each PE's best candidates, merged to the root, and the draw there."""
+    label, form = kernel.role, where.software.form("Sample")
     kept = min(where.candidates, kernel.candidates)
     line = canvas.line(where.block, ACROSS, where.logits_root)
-    pes = line.pes[:, : kernel.layout.used]
-    passes = max(1, (kept - 1).bit_length() + 1)
-    logits, lists = canvas.tokens * kernel.layout.width, canvas.tokens * kept
-    canvas.compute(pes, label, "compare", logits, passes)
-    if kept > 1:
-        canvas.compute(pes, label, "exp", logits)  # the denominator covers all logits
-        canvas.compute(pes, label, "reduce", logits)
+    sizes = {
+        "tokens": canvas.tokens,
+        "logits": kernel.layout.width,
+        "kept": kept,
+        "halvings": max(1, (kept - 1).bit_length() + 1),
+        "drawn": int(kept > 1),
+    }
+    draw_steps(canvas, form.steps, sizes, Place(label, line.pes[:, : kernel.layout.used], _no_collective, canvas.dtype))
+    lists = canvas.tokens * kept
     merging = Combine("compare", lists, CANDIDATE_ELEMENTS * lists, False, canvas.machine.op("compare").launch)
     root = reduce(canvas, line, kernel.layout.used, merging, kernel.reduce, label)
-    if kept > 1:
-        canvas.compute(line.pes[:, root], label, "exp", lists)
-        canvas.compute(line.pes[:, root], label, "reduce", lists, 2)
+    draw_steps(canvas, form.at_root, sizes, Place(label, line.pes[:, root], _no_collective, canvas.dtype))
+
+
+def _no_collective(elements: int) -> None:
+    raise AssertionError("candidates are merged, not summed")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from functools import lru_cache, reduce
 from typing import get_args
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from wsesim.engine.expand.canvas import Canvas, LineCanvas, is_vertical
 from wsesim.engine.expand.collective import COLOURS
-from wsesim.engine.expand.kernel_costs import Part, Site, expand_kernel, parts, routes_of
+from wsesim.engine.expand.kernel_costs import Part, Site, routes_of, stage_parts
 from wsesim.engine.expand.segment import EqualLines, Phase, Plan, Segment, line_graph, local_machine
 from wsesim.engine.graph.taskgraph import Int64, TaskGraph
 from wsesim.machine import Machine, Rect
@@ -19,6 +20,7 @@ from wsesim.program.kernels import ACROSS, ALONG, SEGMENT, Embed, Kernel, Linear
 from wsesim.program.parts import Block, Stage
 from wsesim.program.program import Program
 from wsesim.program.routes import entry_pe
+from wsesim.software import WSESIM, Software
 
 NAMELESS = WeightRef("", 0, 0)
 
@@ -42,6 +44,7 @@ class StageKey:
     entry: tuple[int, int]
     logits_root: int
     routes: str
+    software: Software = dataclasses.field(hash=False)
 
 
 def expand_stage(program: Program, stage: Stage, tokens: int, context: int, candidates: int) -> Segment:
@@ -58,6 +61,7 @@ def expand_stage(program: Program, stage: Stage, tokens: int, context: int, cand
         entry=_entry(program, block) if any(isinstance(k, Embed) for k in kernels) else (0, 0),
         logits_root=_logits_root(program) if any(isinstance(k, Sample) for k in kernels) else 0,
         routes=_routes_before(program, kernels),
+        software=program.software,
     )
     within, plan = _plan(key)
     window = Rect(block.x + within.x, block.y + within.y, within.columns, within.rows)
@@ -78,11 +82,19 @@ def _entry(program: Program, block: Block) -> tuple[int, int]:
 
 
 def expand_kernels(
-    machine: Machine, block: Block, kernels: tuple[Kernel, ...], context: int, *, routes: str = "", tokens: int = 1
+    machine: Machine,
+    block: Block,
+    kernels: tuple[Kernel, ...],
+    context: int,
+    *,
+    routes: str = "",
+    tokens: int = 1,
+    candidates: int = 1,
+    software: Software = WSESIM,
 ) -> Segment:
     """The segment of kernels one after the other on `block`, in fp16, over `context` positions, without a Program.
 
-    `routes` are configured before; `routes_of` names them.
+    `routes` are configured before; `routes_of` names them. A Sample keeps `candidates`.
     """
     own = Block("", 0, 0, block.columns, block.rows, block.axis)
     longest = _rounded_up(kernels, context, block.along)
@@ -93,10 +105,11 @@ def expand_kernels(
         dtype="fp16",
         tokens=tokens,
         context=longest,
-        candidates=1,
+        candidates=candidates,
         entry=(0, 0),
         logits_root=0,
         routes=routes,
+        software=software,
     )
     return Segment("kernels", *_plan(key))
 
@@ -104,8 +117,8 @@ def expand_kernels(
 @lru_cache(maxsize=16)  # the whole graph of a 20,000-PE layer, if it is drawn, is about 60 MB
 def _plan(key: StageKey) -> tuple[Rect, Plan]:
     """The rectangle around the lines that have tasks, and their plan in its coordinates."""
-    site = Site(key.block, key.context, key.candidates, key.entry, key.logits_root)
-    runs = _one_axis_at_a_time([part for kernel in key.kernels for part in parts(kernel)])
+    site = Site(key.block, key.context, key.candidates, key.entry, key.logits_root, key.software)
+    runs = _one_axis_at_a_time(stage_parts(key.kernels, key.software))
     phases = _phases(key, site, runs)
     window = _around(phases, key.block)
     own = tuple(tuple(EqualLines(e.line, _moved(e.members, key.block, window)) for e in phase) for phase in phases)
@@ -113,10 +126,10 @@ def _plan(key: StageKey) -> tuple[Rect, Plan]:
 
 
 def _whole(key: StageKey, site: Site, window: Rect) -> TaskGraph:
-    canvas = Canvas(window, key.machine, key.dtype, key.tokens)
+    canvas = Canvas(window, key.machine, key.dtype, key.tokens, key.software)
     canvas.configured = key.routes
-    for kernel in key.kernels:
-        expand_kernel(canvas, kernel, site)
+    for part in stage_parts(key.kernels, key.software):
+        part.draw(canvas, site)
     return canvas.builder.build()
 
 
@@ -134,7 +147,7 @@ def _moved(members: Int64, block: Block, window: Rect) -> Int64:
     return (rows - window.y) * window.columns + columns - window.x
 
 
-def _one_axis_at_a_time(stage: list[Part]) -> list[tuple[str, list[Part]]]:
+def _one_axis_at_a_time(stage: Sequence[Part]) -> list[tuple[str, list[Part]]]:
     """Parts in order, cut where the axis of their collectives changes. A part without any goes with those before."""
     runs: list[tuple[str, list[Part]]] = []
     leading: list[Part] = []
@@ -162,7 +175,7 @@ def _phase(key: StageKey, site: Site, axis: str, run: list[Part], routes: str) -
     count = key.block.across if axis == ALONG else key.block.along
     phase, first, after = [], 0, routes
     while first < count:
-        canvas = LineCanvas(key.block, axis, first, key.machine, key.dtype, key.tokens)
+        canvas = LineCanvas(key.block, axis, first, key.machine, key.dtype, key.tokens, key.software)
         canvas.configured = routes
         for part in run:
             part.draw(canvas, site)
@@ -193,7 +206,7 @@ def _routes_before(program: Program, kernels: tuple[Kernel, ...]) -> str:
     on_block = program.kernels_of(kernels[0].block)
     first = on_block.index(kernels[0])
     before = (*on_block[first:], *on_block[:first])
-    return next((routes for k in reversed(before) if (routes := routes_of(k))), "")
+    return next((routes for k in reversed(before) if (routes := routes_of(k, program.software))), "")
 
 
 def _logits_root(program: Program) -> int:

@@ -24,6 +24,7 @@ from wsesim.program.gemm import ring
 from wsesim.program.kernels import ALONG, Kernel
 from wsesim.program.parts import Block
 from wsesim.program.protocols import LineUse
+from wsesim.software import WSESIM, Software
 
 WARMUP, REPEATS = 1, 5  # of a product, as the published benchmark
 
@@ -68,9 +69,9 @@ def relay_cycles(machine: Machine, stages: int, wavelets: int) -> int:
     return end - relay.work_cycles(machine)  # the last sum is there when its last wavelet is
 
 
-def line_cycles(machine: Machine, use: LineUse, collective: str) -> int:
+def line_cycles(machine: Machine, use: LineUse, collective: str, software: Software = WSESIM) -> int:
     """A sum over one line of PEs, all of them ready at cycle 0, its routes in place."""
-    canvas, line = _line(machine, use.length, use.dtype)
+    canvas, line = _line(machine, use.length, use.dtype, software)
     if use.everybody:
         all_reduce(canvas, line, use.used, use.elements, collective, "sum")
     else:
@@ -86,28 +87,47 @@ def broadcast_cycles(machine: Machine, length: int, elements: int, dtype: str = 
     return _end(canvas.builder.build(), machine)
 
 
-def _line(machine: Machine, length: int, dtype: str) -> tuple[Canvas, PELines]:
+def _line(machine: Machine, length: int, dtype: str, software: Software = WSESIM) -> tuple[Canvas, PELines]:
     block = Block("line", 0, 0, 1, length, "rows")
-    canvas = Canvas(block.rect, machine, dtype)
+    canvas = Canvas(block.rect, machine, dtype, software=software)
     return canvas, canvas.lines(block, ALONG, 1)
 
 
 def kernel_cycles(
-    machine: Machine, block: Block, kernels: Sequence[Kernel], context: int, *, routed: bool = False
+    machine: Machine,
+    block: Block,
+    kernels: Sequence[Kernel],
+    context: int,
+    *,
+    routed: bool = False,
+    tokens: int = 1,
+    candidates: int = 1,
+    software: Software = WSESIM,
 ) -> int:
     """Kernels one after the other on an idle block, in fp16; the routes are those that the last one left behind.
 
-    `routed`: the first collective's routes are in place instead. `context` counts the new token. Raises
+    `routed`: the first collective's routes are in place instead. `context` counts the new token,
+    of which `tokens` go through together; a Sample keeps `candidates`. Raises
     InvalidInputError for kernels, a block or a context that cannot be run.
     """
     _check_kernels(machine, block, kernels, context)
-    left = [routes for kernel in kernels if (routes := routes_of(kernel))]
+    left = [routes for kernel in kernels if (routes := routes_of(kernel, software))]
     routes = "" if routed or not left else left[-1]
-    segment = expand_kernels(machine, block, tuple(kernels), context, routes=routes)
+    segment = expand_kernels(
+        machine, block, tuple(kernels), context, routes=routes, tokens=tokens, candidates=candidates, software=software
+    )
     return Wafer(machine, EffectCache(keep_timelines=False)).run(segment).end
 
 
-def phase_cycles(machine: Machine, block: Block, kernels: Sequence[Kernel], context: int) -> dict[str, int]:
+def phase_cycles(
+    machine: Machine,
+    block: Block,
+    kernels: Sequence[Kernel],
+    context: int,
+    *,
+    tokens: int = 1,
+    software: Software = WSESIM,
+) -> dict[str, int]:
     """Cycles of each kernel, by its name, in a layer that follows one like itself.
 
     As timestamps on the block's first line would have it: from the moment when its last PE has done with the kernel
@@ -116,8 +136,10 @@ def phase_cycles(machine: Machine, block: Block, kernels: Sequence[Kernel], cont
     """
     _check_kernels(machine, block, kernels, context)
     twice = (*kernels, *(dataclasses.replace(k, name=f"{k.name}/2") for k in kernels))
-    left = [routes for kernel in kernels if (routes := routes_of(kernel))]
-    segment = expand_kernels(machine, block, twice, context, routes=left[-1] if left else "")
+    left = [routes for kernel in kernels if (routes := routes_of(kernel, software))]
+    segment = expand_kernels(
+        machine, block, twice, context, routes=left[-1] if left else "", tokens=tokens, software=software
+    )
     run = Wafer(machine, EffectCache()).run(segment)
     ends = _ends_on_first_line(run, block)
     stamps = [ends[kernels[-1].name], *(ends[f"{k.name}/2"] for k in kernels)]
@@ -129,19 +151,27 @@ def phase_cycles(machine: Machine, block: Block, kernels: Sequence[Kernel], cont
     return cycles
 
 
-def tile_product_cycles(machine: Machine, tiles: Tiles) -> int:
+def tile_product_cycles(machine: Machine, tiles: Tiles, software: Software = WSESIM) -> int:
     """One PE's product of two tiles: a loop over the inner dimension, a map over columns, vectors of rows."""
-    canvas = Canvas(Rect(0, 0, 1, 1), machine, "fp16")
+    canvas = Canvas(Rect(0, 0, 1, 1), machine, "fp16", software=software)
     multiply(canvas, PELines(np.zeros((1, 1), np.int64), EAST, WEST, "rows"), tiles, "product")
     return loop(canvas.builder.build(), 1, machine.fabric).end_cycles
 
 
-def meshgemm_cycles(machine: Machine, side: int, tiles: Tiles, *, exchange: bool = True, loops: int = 1) -> float:
+def meshgemm_cycles(
+    machine: Machine,
+    side: int,
+    tiles: Tiles,
+    *,
+    exchange: bool = True,
+    loops: int = 1,
+    software: Software = WSESIM,
+) -> float:
     """Cycles of one MeshGEMM on side x side PEs: the mean over the PEs, of five repetitions after one.
 
     Without `exchange` no tile moves in the steps; `loops` times each product.
     """
-    canvas = Canvas(Rect(0, 0, side, side), machine, "fp16")
+    canvas = Canvas(Rect(0, 0, side, side), machine, "fp16", software=software)
     rows = PELines(np.arange(side * side).reshape(side, side), EAST, WEST, "rows")
     repeated_gemm(canvas, rows, ring(side, "meshgemm"), tiles, "meshgemm", exchange=exchange, loops=loops)
     graph = canvas.builder.build()

@@ -28,6 +28,7 @@ from wsesim.program.gemm import ring
 from wsesim.program.layout import ceil_div
 from wsesim.program.parts import Block
 from wsesim.program.prompt_kernels import Align, Gemm, PromptKernel
+from wsesim.software import WSESIM, Software
 
 LARGEST_SUMMA = 96  # side; its tasks grow with the cube
 
@@ -59,12 +60,16 @@ class PromptRun:
         return sum(kernel.messages for kernel in self.kernels)
 
 
-def prompt_layer_cycles(machine: Machine, block: Block, kernels: Iterable[PromptKernel]) -> int:
+def prompt_layer_cycles(
+    machine: Machine, block: Block, kernels: Iterable[PromptKernel], software: Software = WSESIM
+) -> int:
     """Cycles of a prompt's kernels, in fp16. Raises as `prompt_layer` does."""
-    return prompt_layer(machine, block, kernels).cycles
+    return prompt_layer(machine, block, kernels, software).cycles
 
 
-def prompt_layer(machine: Machine, block: Block, kernels: Iterable[PromptKernel]) -> PromptRun:
+def prompt_layer(
+    machine: Machine, block: Block, kernels: Iterable[PromptKernel], software: Software = WSESIM
+) -> PromptRun:
     """Every kernel on the square `block`, in fp16.
 
     Raises InvalidInputError for SUMMA on a block of more than LARGEST_SUMMA x LARGEST_SUMMA PEs.
@@ -73,7 +78,7 @@ def prompt_layer(machine: Machine, block: Block, kernels: Iterable[PromptKernel]
     local = local_machine(machine, block.rect)
     runs = []
     for kernel in kernels:
-        run = _run(local, block.rows, _nameless(kernel, by_row=bool(local.slow)))
+        run = _run(local, software, block.rows, _nameless(kernel, by_row=bool(local.slow)))
         runs.append(dataclasses.replace(run, name=kernel.name))
     return PromptRun(tuple(runs))
 
@@ -89,35 +94,39 @@ def _nameless(kernel: PromptKernel, *, by_row: bool) -> PromptKernel:
 
 
 @lru_cache(maxsize=256)
-def _run(machine: Machine, side: int, kernel: PromptKernel) -> KernelRun:
+def _run(machine: Machine, software: Software, side: int, kernel: PromptKernel) -> KernelRun:
     if isinstance(kernel, Align):
-        return _align(machine, side, kernel)
+        return _align(machine, software, side, kernel)
     if isinstance(kernel, Gemm):
-        return _summa(machine, side, kernel) if kernel.algorithm == "summa" else _ring_product(machine, side, kernel)
+        return (
+            _summa(machine, software, side, kernel)
+            if kernel.algorithm == "summa"
+            else _ring_product(machine, software, side, kernel)
+        )
     lines = side if machine.slow else 1  # rows of equal PEs do the same and do not meet
-    canvas = Canvas(Rect(0, 0, side, lines), machine, "fp16")
+    canvas = Canvas(Rect(0, 0, side, lines), machine, "fp16", software=software)
     expand_token_kernel(canvas, kernel, _rows(lines, side))
     graph = _built(canvas)
     return _kernel_run(graph, loop(graph, 1, machine.fabric), side)
 
 
-def _align(machine: Machine, side: int, kernel: Align) -> KernelRun:
+def _align(machine: Machine, software: Software, side: int, kernel: Align) -> KernelRun:
     of, tile = ring(side, kernel.algorithm), ceil_div(kernel.rows, side) * ceil_div(kernel.columns, side)
     forward = of.skew > 0 if machine.slow else np.array([True, False])
     lines = forward.size
     window = Rect(0, 0, side, lines) if kernel.across else Rect(0, 0, lines, side)
-    canvas = Canvas(window, machine, "fp16")
+    canvas = Canvas(window, machine, "fp16", software=software)
     rows = _rows(lines, side) if kernel.across else _columns(lines, side)
     align_round(canvas, rows, of, forward, tile, kernel.name)
     graph = _built(canvas)
     return _kernel_run(graph, loop(graph, of.rounds, machine.fabric), side)
 
 
-def _ring_product(machine: Machine, side: int, kernel: Gemm) -> KernelRun:
+def _ring_product(machine: Machine, software: Software, side: int, kernel: Gemm) -> KernelRun:
     tiles = tiles_of(kernel.rows, kernel.inner, kernel.columns, side)
 
     def body(size: int) -> TaskGraph:
-        canvas = Canvas(Rect(0, 0, size, size), machine, "fp16")
+        canvas = Canvas(Rect(0, 0, size, size), machine, "fp16", software=software)
         step = transposed_step if kernel.transposed else gemm_step
         step(canvas, _rows(size, size), ring(size, kernel.algorithm), tiles, kernel.name)
         return _built(canvas)
@@ -128,7 +137,7 @@ def _ring_product(machine: Machine, side: int, kernel: Gemm) -> KernelRun:
     return _kernel_run(graph, loop(graph, side, machine.fabric), side)
 
 
-def _summa(machine: Machine, side: int, kernel: Gemm) -> KernelRun:
+def _summa(machine: Machine, software: Software, side: int, kernel: Gemm) -> KernelRun:
     """All steps in one graph, since no two of them are equal."""
     if side > LARGEST_SUMMA:
         raise InvalidInputError(
@@ -136,7 +145,7 @@ def _summa(machine: Machine, side: int, kernel: Gemm) -> KernelRun:
             f"{LARGEST_SUMMA} x {LARGEST_SUMMA}; meshgemm has no such limit"
         )
     tiles: Tiles = tiles_of(kernel.rows, kernel.inner, kernel.columns, side)
-    canvas = Canvas(Rect(0, 0, side, side), machine, "fp16")
+    canvas = Canvas(Rect(0, 0, side, side), machine, "fp16", software=software)
     for step in range(side):
         summa_step(canvas, _rows(side, side), step, tiles, kernel.name)
     graph = _built(canvas)

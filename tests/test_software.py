@@ -1,0 +1,191 @@
+"""Software: forms as data, presets and files; what a step costs by hand; what --software changes."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import wsesim
+from tests.command_line import run
+from wsesim.engine.expand.canvas import Canvas
+from wsesim.engine.expand.forms import Place, draw_steps
+from wsesim.engine.flow.simulate import simulate
+from wsesim.machine import Rect, load_machine
+from wsesim.program import verify_program
+from wsesim.program.errors import ProgramRuleError
+from wsesim.program.files import parse_program
+from wsesim.software import Form, Software, SoftwareFileError, UnknownSoftwareError, load_software, software_names
+from wsesim.software.form import KINDS, STEP_NAMES, parse_step, value
+from wsesim.software.form import SIZES as SIZES_OF
+from wsesim.software.load import parse_software
+from wsesim.software.rules import check_software
+
+Capsys = pytest.CaptureFixture[str]
+TOY = load_machine("toy4x4")
+COMMAND = ("--machine", "toy4x4", "--json")
+SIZES = {"heads": 3, "features": 4, "positions": 5, "tokens": 1, "width": 6}
+
+
+def cycles(step: str, software: Software | None = None) -> int:
+    """Cycles of one step on one PE of toy4x4."""
+    canvas = Canvas(Rect(0, 0, 1, 1), TOY, "fp16", software=software or load_software("wsesim"))
+    place = Place("kernel", np.array([0]), lambda elements: None, "fp16")
+    draw_steps(canvas, (step,), SIZES, place)
+    graph = canvas.builder.build()
+    if graph.task_count == 0:
+        return 0
+    nothing = np.empty(0, np.int64)
+    return int(simulate(graph, TOY.fabric, nothing, nothing).task_end.max())
+
+
+# By hand on toy4x4: an elementwise operation is launched in 1, the next one of a sequence in 1, an FMA in 2. An element
+# takes a cycle, of an exponential 4. A turn of a loop costs 2.
+BY_HAND = [
+    ("elementwise(width)", 1 + 6),
+    ("elementwise(width, times=2)", 1 + 6 + 1 + 6),
+    ("elementwise(features, slots=heads)", 1 + 3 * 4 + 2 * 1 + 3 * 2),
+    ("elementwise(features, times=2, loop=heads)", 1 + 6 * 4 + 5 * 1 + 3 * 2),
+    ("elementwise(features, loop=tokens)", 1 + 4 + 2),
+    ("elementwise(features, slots=tokens)", 1 + 4),
+    ("exp(width)", 1 + 6 * 4),
+    ("fma(features, times=positions)", 2 + 5 * 4 + 4 * 1),
+    ("product(positions, times=features, slots=tokens)", 2 + 4 * 5 + 3 * 1),
+    ("product(features, times=positions, slots=tokens)", 2 + 4 * 5 + 3 * 1),
+    ("scalar(positions, cycles='7/2')", 18),
+    ("scalar(positions, cycles='7/2', slots=heads)", 53 + 3 * 2),
+    ("setup(3, slots=heads)", 0),
+    ("elementwise(width*0)", 0),
+]
+
+
+@pytest.mark.parametrize(("step", "expected"), BY_HAND, ids=[step for step, _ in BY_HAND])
+def test_a_step_costs_what_it_costs_by_hand(step: str, expected: int) -> None:
+    assert cycles(step) == expected
+
+
+def test_a_slot_costs_what_the_software_says() -> None:
+    slow = dataclasses.replace(load_software("wsesim"), slot_cycles=10)
+    assert cycles("elementwise(features, slots=heads)", slow) == 1 + 3 * 4 + 2 + 3 * (2 + 10)
+    assert cycles("elementwise(features, slots=tokens)", slow) == 1 + 4 + 10
+    assert cycles("elementwise(features, loop=heads)", slow) == 1 + 3 * 4 + 2 + 3 * 2, "a plain loop has no slots"
+    assert cycles("setup(3, slots=heads)", slow) == 3 * 3 * 10
+
+
+@pytest.mark.parametrize("name", software_names())
+def test_every_preset_has_all_forms_and_its_sources(name: str) -> None:
+    software = load_software(name)
+    check_software(software)
+    assert tuple(form.kind for form in software.forms) == KINDS
+    assert software.assumptions
+    assert software.fingerprint() != dataclasses.replace(software, slot_cycles=7).fingerprint()
+
+
+def test_a_file_states_what_differs(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text('base = "wsesim"\nslot_cycles = 5\n[forms.Add]\nname = "twice"\nsteps = ["copy(width)"]\n')
+    mine, base = load_software(str(path)), load_software("wsesim")
+    assert (mine.name, mine.slot_cycles, mine.form("Add")) == ("mine", 5, Form("Add", "twice", ("copy(width)",)))
+    assert [f for f in mine.forms if f not in base.forms] == [mine.form("Add")]
+
+
+BROKEN = [
+    ("slots = 3", "unknown field 'slots'"),
+    ("slot_cycles = 1.5", "field 'slot_cycles' is 1.5, not of type int"),
+    ("slot_cycles = -1", "slot_cycles is -1; it is from 0 to 10,000"),
+    ("stage_cycles = 101", "stage_cycles is 101; it is from 0 to 100"),
+    ('routes = "none"', "routes is 'none'; known: rewritten, apart"),
+    ("forms = 3", "field 'forms' is 3, not a table"),
+    ('[forms.Norm]\nname = "a"\nsteps = []', "kernel 'Norm' has no form; those that have: RMSNorm, Linear"),
+    ('[forms.Add]\nname = "a"\nsteps = "copy(width)"', "field 'steps' is 'copy(width)', not a list of texts"),
+    ('[forms.Add]\nname = "a"\nsteps = ["copy width"]', "'copy width' is not a step"),
+    ('[forms.Add]\nname = "a"\nsteps = ["divid(width)"]', "unknown step 'divid'; known: copy, fma"),
+    ('[forms.Add]\nname = "a"\nsteps = ["copy(heads)"]', "unknown size 'heads'; known: tokens, width"),
+    ('[forms.Add]\nname = "a"\nsteps = ["copy(width - 1)"]', "'width - 1' is no size"),
+    ('[forms.Add]\nname = "a"\nsteps = ["copy(width, times=open(3))"]', "'open(3)' is no size"),
+    ('[forms.Add]\nname = "a"\nsteps = ["copy(width, cycles=3)"]', "`cycles` goes with scalar"),
+    ('[forms.Add]\nname = "a"\nsteps = ["scalar(width, cycles=\'x\')"]', "cycles is 'x', not a number"),
+    ('[forms.Add]\nname = "a"\nsteps = ["copy(width, dtype=\'fp8\')"]', "dtype is 'fp8'; known: fp16, fp32, cache"),
+    ('[forms.Add]\nname = "a"\nsteps = ["copy(output)"]', "unknown size 'output'"),
+    ('[forms.Add]\nname = "a"\nsteps = []\neach_output = ["copy(width)"]', "only a Linear has outputs"),
+    ('[forms.Add]\nname = "a"\nsteps = []\nat_root = ["copy(width)"]', "only a Sample has a root"),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), BROKEN, ids=[message for _, message in BROKEN])
+def test_a_broken_file_is_one_line(text: str, message: str) -> None:
+    with pytest.raises(SoftwareFileError) as caught:
+        parse_software(f'base = "wsesim"\n{text}\n', "mine", "mine.toml")
+    assert message in str(caught.value) and str(caught.value).startswith("mine.toml: ")
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_file_without_a_base_states_every_form() -> None:
+    with pytest.raises(SoftwareFileError, match="no form of RMSNorm; without `base` every kind of kernel has one"):
+        parse_software("slot_cycles = 0\n", "mine", "mine.toml")
+    with pytest.raises(SoftwareFileError, match="base is 'mine'; known: edinburgh"):
+        parse_software('base = "mine"\n', "mine", "mine.toml")
+
+
+def test_an_unknown_software_names_those_that_are() -> None:
+    with pytest.raises(UnknownSoftwareError, match="unknown software 'waferlm'"):
+        load_software("waferlm")
+
+
+def test_a_size_is_computed() -> None:
+    assert value("heads*(features + 1)//2", SIZES) == 3 * 5 // 2
+    assert parse_step("scalar(width, cycles=12)").cycles == Fraction(12)
+
+
+def test_a_program_states_its_software_and_parses_back() -> None:
+    program = wsesim.compile("tiny", machine="toy4x4", max_context=64, software="edinburgh")
+    again = parse_program(program.text())
+    assert again == program and again.software == load_software("edinburgh")
+    assert program.fingerprint() != wsesim.compile("tiny", machine="toy4x4", max_context=64).fingerprint()
+
+
+@pytest.mark.parametrize("change", [("slot_cycles=0", "slot_cycles=-3"), ("'copy(tokens*output)'", "'open(1)'")])
+def test_a_text_with_a_broken_software_is_refused(change: tuple[str, str]) -> None:
+    slow = dataclasses.replace(load_software("wsesim"), name="mine", slot_cycles=1)
+    text = wsesim.compile("tiny", machine="toy4x4", max_context=64, software=slow).text()
+    broken = text.replace("slot_cycles=1", "slot_cycles=-3") if change[0] not in text else text.replace(*change, 1)
+    with pytest.raises(ProgramRuleError, match="software mine: "):
+        verify_program(parse_program(broken))
+
+
+def test_other_software_takes_other_cycles(capsys: Capsys) -> None:
+    ours = run(capsys, "simulate", "tiny", *COMMAND)
+    theirs = run(capsys, "simulate", "tiny", *COMMAND, "--software", "waferllm")
+    assert ours.status == theirs.status == 0
+    (own, other) = (json.loads(outcome.out) for outcome in (ours, theirs))
+    assert (own["software"], other["software"]) == ("wsesim", "waferllm")
+    assert own["cycles"] != other["cycles"]
+    unknown = run(capsys, "simulate", "tiny", *COMMAND, "--software", "waferlm")
+    assert unknown.status == 2 and "unknown software 'waferlm'; known: waferllm, " in unknown.err
+
+
+PAGE = Path(__file__).parents[1] / "docs" / "software.md"
+
+
+@pytest.mark.parametrize("name", software_names())
+def test_the_page_states_every_preset_and_its_forms(name: str) -> None:
+    page, software = PAGE.read_text(encoding="utf-8"), load_software(name)
+    section = page.partition(f"\n### {name}: ")[2].partition("\n### ")[0]
+    base = load_software("edinburgh" if name == "edinburgh-9b" else "wsesim")
+    for form in software.forms:
+        if name == "wsesim" or form != base.form(form.kind):
+            assert f"| {form.kind} | {form.name} | " in section
+            assert all(f"`{step}`" in section for step in (*form.each_output, *form.steps, *form.at_root))
+    for constant in ("slot_cycles", "stage_cycles"):
+        if number := getattr(software, constant):
+            assert f"| `{constant}` | {number} | " in section
+
+
+def test_the_page_states_every_size_and_step() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    assert all(f"`{name}`" in page for names in SIZES_OF.values() for name in names)
+    assert all(f"{name}(" in page or f"`{name}`" in page for name in STEP_NAMES)
