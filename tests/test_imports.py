@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import networkx as nx
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -28,7 +29,7 @@ LEAVES = (
     "wsesim.version",
 )
 """Modules that import nothing of wsesim but each other."""
-ALLOWED_BELOW = ("wsesim.machine", "wsesim.program", *LEAVES)
+ALLOWED_BELOW = ("wsesim.machine", "wsesim.software", "wsesim.program", *LEAVES)
 COMPOSITION_ROOT = ("wsesim.toolchain", "wsesim.cli")
 HEAVY = ("torch", "numba", "networkx", "httpx", "matplotlib")
 
@@ -91,9 +92,10 @@ def test_imports_point_one_way() -> None:
     ("part", "allowed"),
     [
         ("machine", ("machine",)),
-        ("program", ("program", "machine")),
-        ("engine", ("engine", "program", "machine")),
-        ("execute", ("execute", "program", "machine")),
+        ("software", ("software", "machine")),
+        ("program", ("program", "software", "machine")),
+        ("engine", ("engine", "program", "software", "machine")),
+        ("execute", ("execute", "program", "software", "machine")),
     ],
 )
 def test_the_lower_parts_of_wsesim_do_not_know_the_upper_ones(part: str, allowed: tuple[str, ...]) -> None:
@@ -101,6 +103,24 @@ def test_the_lower_parts_of_wsesim_do_not_know_the_upper_ones(part: str, allowed
     for name in (n for n in MODULES if _is(n, f"wsesim.{part}")):
         found = {module for module in imported(name, MODULES[name]) if _is(module, *PACKAGES)}
         assert {module for module in found if not _is(module, *below)} == set(), name
+
+
+ROOMS = ("errors", "graph", "expand", "flow", "exact", "steps", "observe")
+"""Rooms of wsesim.engine. None imports a later one."""
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_no_room_of_the_engine_imports_a_later_one(room: str) -> None:
+    later = [f"wsesim.engine.{name}" for name in ROOMS[ROOMS.index(room) + 1 :]]
+    own = {name for name in MODULES if _is(name, f"wsesim.engine.{room}")}
+    assert own
+    assert not {m for name in own for m in imported(name, MODULES[name]) if _is(m, *later)}
+
+
+def test_no_file_imports_itself_by_a_detour() -> None:
+    """Imports inside functions and for type checkers count too."""
+    graph = nx.DiGraph((name, m) for name, tree in MODULES.items() for m in imported(name, tree) if m in MODULES)
+    assert [sorted(circle) for circle in nx.strongly_connected_components(graph) if len(circle) > 1] == []
 
 
 def test_leaves_import_only_each_other() -> None:
