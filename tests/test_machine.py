@@ -46,7 +46,7 @@ FACTS: dict[str, dict[str, Any]] = {  # the reference's hardware.md
         "ramp_receive_cycles": 2,
         "wavelet": Fraction(1),
         "queue_wavelets": 6,
-        "fma": (16, Fraction(4), Fraction(1, 2)),
+        "fma": (16, Fraction("1.715"), Fraction(1, 2)),
         "copy": (15, Fraction(8), Fraction(4)),
     },
     "wse3": {
@@ -96,6 +96,7 @@ def test_a_preset_states_the_facts_of_the_reference(name: str) -> None:
     assert (m.sram_bytes, m.code_reserved_bytes, m.room_bytes) == (48 * 1024, 24 * 1024, 24 * 1024)
     assert m.assumptions
     assert (m.colours, m.reserved_colours, m.wavelet_bytes, m.reroute_cycles) == (24, 3, 4, 200)
+    assert (m.input_queues, m.reserved_queues, m.switch_positions) == ((24, 3, 4) if name == "wse2" else (8, 0, 4))
 
 
 def test_one_stage_of_a_chain_takes_the_measured_16_cycles() -> None:

@@ -255,6 +255,7 @@ _ANY = {path: _SEEN[kind] for path, kind in KINDS.items() if kind in _SEEN and n
 _ANY |= {name: st.integers(1172, 3000) for name in ("columns", "rows")}
 _ANY |= {name: st.integers(24577, 10**6) for name in ("sram_bytes",)} | {"colours": st.integers(4, 99)}
 _ANY |= {"code_reserved_bytes": st.integers(0, 24000), "reserved_colours": st.integers(0, 3)}
+_ANY |= {"input_queues": st.integers(8, 99), "reserved_queues": st.integers(0, 7)}
 _ANY["host_copy_reserved_bytes"] = st.integers(0, 500)
 _PES = st.tuples(st.integers(0, 700), st.integers(0, 900)).map(list)
 _ANY["dead"] = st.lists(_PES, max_size=8, unique_by=tuple)

@@ -514,6 +514,13 @@ BREAKERS: dict[str, list[Callable[[Program], Program]]] = {
         _first("transfers", lanes=(2, 1)),
         _program(lambda p: {"feedback": dataclasses.replace(p.feedback, lane=99)}),
     ],
+    "kinds of collectives that stay have colours of their own": [
+        _program(lambda p: {"software": dataclasses.replace(p.software, routes="apart")}),
+    ],
+    "input queues suffice": [
+        _program(lambda p: {"machine": dataclasses.replace(p.machine, input_queues=6)}),
+        _program(lambda p: {"machine": dataclasses.replace(p.machine, reserved_queues=18)}),
+    ],
     "routes avoid dead PEs": [lambda made: _with_dead_row_between_blocks()],
     "transfers have the kind and colours of their blocks": [
         _first("transfers", kind="straight"),

@@ -189,3 +189,16 @@ def test_the_page_states_every_size_and_step() -> None:
     page = PAGE.read_text(encoding="utf-8")
     assert all(f"`{name}`" in page for names in SIZES_OF.values() for name in names)
     assert all(f"{name}(" in page or f"`{name}`" in page for name in STEP_NAMES)
+
+
+def test_routes_that_stay_need_queues_and_colours_of_their_own() -> None:
+    """Two sets of five, five for segments, two of the embedding, and those of transfers: a wse3 has eight queues."""
+    with pytest.raises(ProgramRuleError, match=r"input queues suffice: .* needs \d+, 8 there"):
+        wsesim.compile("tiny", machine="wse3", max_context=64, software="waferllm")
+    program = wsesim.compile("tiny", machine="wse2", max_context=64, software="waferllm")
+    block = program.blocks[1].name
+    own = [set(use.colours) for use in program.colours if use.block == block]
+    assert len(own) == 3 and len(set().union(*own)) == 15
+    shared = tuple(dataclasses.replace(use, colours=program.colours[0].colours) for use in program.colours)
+    with pytest.raises(ProgramRuleError, match="kinds of collectives that stay have colours of their own"):
+        verify_program(dataclasses.replace(program, colours=shared))

@@ -25,6 +25,9 @@ class Numbers:
     host_copy_reserved_bytes: int
     colours: int
     reserved_colours: int
+    input_queues: int
+    reserved_queues: int
+    switch_positions: int
     reroute_cycles: int
     activate_cycles: int
     stream_cycles: int  # from a wavelet at a running operation to its result, in memory or on the way out

@@ -28,6 +28,8 @@ LIMITS: dict[str, Limits] = {
     "code_reserved_bytes": (0, None),
     "host_copy_reserved_bytes": (0, None),
     "reserved_colours": (0, None),
+    "reserved_queues": (0, None),
+    "switch_positions": (0, MOST_CYCLES),
     "reroute_cycles": (0, MOST_CYCLES),
     "activate_cycles": (0, MOST_CYCLES),
     "stream_cycles": (0, MOST_STREAM_CYCLES),
@@ -68,6 +70,7 @@ def _rules(machine: Numbers) -> Iterator[tuple[bool, str]]:
     yield whole.contains(m.usable), f"the usable rectangle {m.usable} lies inside {whole}"
     reserved = m.code_reserved_bytes + m.host_copy_reserved_bytes
     yield m.room_bytes > 0, f"sram_bytes exceeds the {reserved} bytes that are reserved of it, {m.sram_bytes} does not"
+    yield m.reserved_queues < m.input_queues, f"input_queues are more than the {m.reserved_queues} reserved_queues"
     yield m.reserved_colours < m.colours, f"colours are more than the {m.reserved_colours} reserved_colours"
     yield from _wavelet_rules(m.fabric)
     for path in ("clock_hz", "host.link_bytes_per_s"):

@@ -35,6 +35,7 @@ from wsesim.program.routes import (
     transfer_lanes,
 )
 from wsesim.software.rules import check_software
+from wsesim.software.software import APART
 
 
 def verify_program(program: Program) -> None:
@@ -294,6 +295,30 @@ def _colours_of_collectives(program: Program) -> Iterator[str]:
             yield name
 
 
+def _shared_though_apart(program: Program) -> Iterator[str]:
+    """Where the software keeps the routes of both axes, each kind of collective has colours of its own."""
+    if program.software.routes != APART:
+        return
+    for one, other in combinations(program.colours, 2):
+        if one.block == other.block and set(one.colours) & set(other.colours):
+            yield f"{one.kind} and {other.kind} on {one.block}"
+
+
+def _queues(program: Program) -> Iterator[str]:
+    """A PE has an input queue for each colour that it receives in: of one kind of collective, or of all of them if
+    their routes stay; of the transfers to its block; of the feedback. The embedding takes turns with collectives.
+    """
+    there = program.machine.input_queues - program.machine.reserved_queues
+    for block in program.blocks:
+        kinds = [len(use.colours) for use in program.colours if use.block == block.name]
+        collectives = sum(kinds) if program.software.routes == APART else max(kinds, default=0)
+        arriving = sum(len(t.colours) for t in program.transfers if t.target == block.name)
+        back = len(program.feedback.colours) if program.feedback.target == block.name else 0
+        needed = collectives + arriving + back
+        if needed > there:
+            yield f"{block.name} needs {needed}, {there} there"
+
+
 def _unknown_axes(program: Program) -> Iterator[str]:
     yield from (f"{b.name} over {b.axis}" for b in program.blocks if b.axis not in AXES)
 
@@ -334,6 +359,8 @@ RULES: tuple[tuple[Rule, ...], ...] = (
         ("lanes are columns that both blocks share, or the source's", _wrong_lanes),
         ("colours are routable and not the host's", _colours_out_of_range),
         ("transfers keep off the colours of collectives", _colours_of_collectives),
+        ("kinds of collectives that stay have colours of their own", _shared_though_apart),
+        ("input queues suffice", _queues),
         ("every block has its row of the memory map", _without_memory),
         ("stages hold all kernels, in order, each on the stage's block", _wrong_slices),
     ),

@@ -30,13 +30,13 @@ from wsesim.program.routes import (
     transfer_lanes,
     transfer_paths,
 )
+from wsesim.software.software import APART
 from wsesim_compiler.errors import PlacementError
 from wsesim_compiler.partition import Stage
 from wsesim_compiler.placement.placement import Placement
 from wsesim_compiler.placement.way_back import way_back
 
 COLLECTIVE_COLOURS = (0, 1, 2, 3, 4)  # two for each phase's alternating chain, one for the broadcast
-EMBED_COLOURS = (5, 6)  # the id along the entry row and the columns; the rows of the table
 KINDS = (ALONG, ACROSS, SEGMENT)
 
 Node = tuple[str, int]
@@ -53,10 +53,20 @@ def route(placement: Placement) -> Placement:
     paths = {t.name: transfer_paths(t, blocks[t.source], blocks[t.target]) for t in moves if alike[t.name] == t.name}
     colours = _colouring(placement, {**paths, "feedback": back})
     transfers = tuple(dataclasses.replace(t, colours=colours[alike[t.name]]) for t in moves)
-    uses = tuple(ColourUse(p.block.name, kind, COLLECTIVE_COLOURS) for p in placement.blocks for kind in KINDS)
-    uses += (ColourUse(feedback.target, "embed", EMBED_COLOURS),)
+    own, embed = _own_colours(placement)
+    uses = tuple(ColourUse(p.block.name, kind, own[kind]) for p in placement.blocks for kind in KINDS)
+    uses += (ColourUse(feedback.target, "embed", embed),)
     feedback = dataclasses.replace(feedback, colours=colours["feedback"])
     return dataclasses.replace(placement, transfers=transfers, feedback=feedback, colours=uses)
+
+
+def _own_colours(placement: Placement) -> tuple[dict[str, tuple[int, ...]], tuple[int, ...]]:
+    """Colours of each kind of collective, and of the embedding. Kinds that take turns share theirs."""
+    turns = placement.options.software.routes != APART
+    count = len(COLLECTIVE_COLOURS)
+    own = {kind: tuple(c + (0 if turns else count * n) for c in COLLECTIVE_COLOURS) for n, kind in enumerate(KINDS)}
+    after = max(colour for colours in own.values() for colour in colours) + 1
+    return own, (after, after + 1)
 
 
 def route_moves(placement: Placement) -> list[Transfer]:
@@ -133,7 +143,7 @@ def _colouring(placement: Placement, paths: dict[str, Sequence[Path]]) -> dict[s
     conflicts.add_nodes_from(used)
     conflicts.add_edges_from((a, b) for a, b in combinations(used, 2) if a[0] == b[0] or _meet(used[a], used[b]))
     coloured = nx.greedy_color(conflicts, strategy="largest_first")
-    offset = len(COLLECTIVE_COLOURS) + len(EMBED_COLOURS)
+    offset = _own_colours(placement)[1][-1] + 1  # the id's colour, and that of the table's rows, come last
     limit = placement.machine.colours - placement.machine.reserved_colours - offset
     if coloured and max(coloured.values()) >= limit:
         crowded = max(coloured, key=lambda node: coloured[node])
