@@ -215,6 +215,14 @@ def rmsnorm_case(tokens: int, positions: int, width: int, algorithm: str) -> Cas
     return Case(f"rmsnorm-{tokens}-{positions}x{width}-{algorithm}", vectors, "rmsnorm", make)
 
 
+def folded_norm_case(tokens: int, positions: int, width: int, algorithm: str) -> Case:
+    def make() -> Arguments:
+        tokens_, *others, target = rmsnorm_case(tokens, positions, width, algorithm).make()
+        return tokens_, *others, np.full(tokens, 9, F), target
+
+    return Case(f"folded_norm-{tokens}-{positions}x{width}-{algorithm}", vectors, "folded_norm", make, (-2, -1))
+
+
 def qk_norm_case(tokens: int, algorithm: str) -> Case:
     def make() -> Arguments:
         merges = split_schedule(SEGMENT, algorithm)
@@ -272,6 +280,8 @@ CASES = [
     flash_case(3, 20, 4, "ring", workers=2),
     weighted_case(3, 20, 4, "two_phase", workers=2),
     *(rmsnorm_case(t, p, w, a) for t, p, w in ((1, 1, 6), (3, 9, 2)) for a in ALGORITHMS),
+    *(folded_norm_case(t, p, w, a) for t, p, w in ((1, 1, 6), (3, 9, 2)) for a in ALGORITHMS),
+    elementwise("scale_rows", lambda: (2, floats(2), 12, np.ones(30, F))),
     *(qk_norm_case(t, a) for t in (1, 3) for a in ALGORITHMS),
     elementwise("rope", rope_make),
     elementwise("swiglu", lambda: (2, floats(24, scale=40), floats(24), 12, np.full(30, 9, F))),

@@ -86,7 +86,7 @@ def test_the_compilers_options_are_those_of_the_table() -> None:
     """Same names, and types that have the table's values once None is decided."""
     hints, table = get_type_hints(Options), options_in(Lowering)
     same = set(hints) & set(table)
-    assert set(table) - same == {"machine", "placement", "defects", "rope_theta"}
+    assert set(table) - same == {"machine", "placement", "defects", "rope_theta", "form"}
     decided = {"max_context", "sequences", "layers_per_block"}
     assert all(hints[name] == table[name].type for name in same - decided - {"software"})
     assert all(hints[name] | None == table[name].type for name in decided)

@@ -23,11 +23,12 @@ from wsesim.program import Program, parse_program, verify_program
 from wsesim.program.collectives import COLLECTIVES, parse_collective, reduction, ring_order
 from wsesim.program.errors import ProgramRuleError, ProgramTextError, SramError
 from wsesim.program.files import load_program, save_program
-from wsesim.program.kernels import Kernel, Linear, WeightRef
+from wsesim.program.kernels import Kernel, Linear, RMSNorm, WeightRef
 from wsesim.program.kv import POLICIES, KVCache
 from wsesim.program.layout import Heads, Layout, Uniform
 from wsesim.program.parts import Block
 from wsesim.program.verify import RULES
+from wsesim.software import load_software
 from wsesim_compiler.options import PlacedBlock
 from wsesim_models.config import LlamaConfig
 
@@ -400,6 +401,19 @@ def _normed(**fields: Any) -> Callable[[Program], Program]:
     return lambda made: _set("layer0.qk_norm", **fields)(program(NORMED, "toy4x4"))
 
 
+def _vectored(name: str, **fields: Any) -> Callable[[Program], Program]:
+    """A Program with folded norms in place of the one that is given."""
+    software = load_software("wsesim-vector")
+
+    def change(made: Program) -> Program:
+        forms = (("attn_norm", "folded"), ("qkv", "one_product"))
+        folded = program("tiny", "toy4x4", software=software, forms=forms)
+        norm = next(k.target for k in folded.kernels if isinstance(k, RMSNorm))
+        return _set(name, **{key: norm if value == "rmsnorm_0" else value for key, value in fields.items()})(folded)
+
+    return change
+
+
 def _with_dead_row_between_blocks() -> Program:
     """Row 1 carries no block, but every transfer."""
     sizes = {("embed", "head"): (0, 0, 4, 1), ("layer0",): (0, 2, 2, 2), ("layer1",): (2, 2, 2, 2)}
@@ -516,6 +530,11 @@ BREAKERS: dict[str, list[Callable[[Program], Program]]] = {
     ],
     "kinds of collectives that stay have colours of their own": [
         _program(lambda p: {"software": dataclasses.replace(p.software, routes="apart")}),
+    ],
+    "forms are the software's": [_set("layer0.qkv", form="woven")],
+    "a folded norm is read by the product after it alone, which takes its sum": [
+        _vectored("layer0.qkv", form="by_output"),
+        _vectored("layer0.attn_add", right="rmsnorm_0"),
     ],
     "input queues suffice": [
         _program(lambda p: {"machine": dataclasses.replace(p.machine, input_queues=6)}),

@@ -6,6 +6,7 @@ import dataclasses
 import json
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,15 +16,19 @@ from tests.command_line import run
 from wsesim.engine.expand.canvas import Canvas
 from wsesim.engine.expand.forms import Place, draw_steps
 from wsesim.engine.flow.simulate import simulate
+from wsesim.execute.executor import Executor
 from wsesim.machine import Rect, load_machine
 from wsesim.program import verify_program
 from wsesim.program.errors import ProgramRuleError
 from wsesim.program.files import parse_program
 from wsesim.software import Form, Software, SoftwareFileError, UnknownSoftwareError, load_software, software_names
-from wsesim.software.form import KINDS, STEP_NAMES, parse_step, value
+from wsesim.software.form import KINDS, STEP_NAMES, parse_step, size_value
 from wsesim.software.form import SIZES as SIZES_OF
 from wsesim.software.load import parse_software
 from wsesim.software.rules import check_software
+from wsesim_models.config import CONFIGS
+from wsesim_models.weights.arrays import ArrayWeights
+from wsesim_models.weights.random import random_weights
 
 Capsys = pytest.CaptureFixture[str]
 TOY = load_machine("toy4x4")
@@ -80,7 +85,7 @@ def test_a_slot_costs_what_the_software_says() -> None:
 def test_every_preset_has_all_forms_and_its_sources(name: str) -> None:
     software = load_software(name)
     check_software(software)
-    assert tuple(form.kind for form in software.forms) == KINDS
+    assert tuple(dict.fromkeys(form.kind for form in software.forms)) == KINDS
     assert software.assumptions
     assert software.fingerprint() != dataclasses.replace(software, slot_cycles=7).fingerprint()
 
@@ -98,7 +103,7 @@ BROKEN = [
     ("slot_cycles = 1.5", "field 'slot_cycles' is 1.5, not of type int"),
     ("slot_cycles = -1", "slot_cycles is -1; it is from 0 to 10,000"),
     ("stage_cycles = 101", "stage_cycles is 101; it is from 0 to 100"),
-    ('routes = "none"', "routes is 'none'; known: rewritten, apart"),
+    ('routes = "none"', "routes is 'none'; known: rewritten, switched, apart"),
     ("forms = 3", "field 'forms' is 3, not a table"),
     ('[forms.Norm]\nname = "a"\nsteps = []', "kernel 'Norm' has no form; those that have: RMSNorm, Linear"),
     ('[forms.Add]\nname = "a"\nsteps = "copy(width)"', "field 'steps' is 'copy(width)', not a list of texts"),
@@ -137,7 +142,7 @@ def test_an_unknown_software_names_those_that_are() -> None:
 
 
 def test_a_size_is_computed() -> None:
-    assert value("heads*(features + 1)//2", SIZES) == 3 * 5 // 2
+    assert size_value("heads*(features + 1)//2", SIZES) == 3 * 5 // 2
     assert parse_step("scalar(width, cycles=12)").cycles == Fraction(12)
 
 
@@ -177,7 +182,7 @@ def test_the_page_states_every_preset_and_its_forms(name: str) -> None:
     section = page.partition(f"\n### {name}: ")[2].partition("\n### ")[0]
     base = load_software("edinburgh" if name == "edinburgh-9b" else "wsesim")
     for form in software.forms:
-        if name == "wsesim" or form != base.form(form.kind):
+        if name == "wsesim" or form not in base.forms:
             assert f"| {form.kind} | {form.name} | " in section
             assert all(f"`{step}`" in section for step in (*form.each_output, *form.steps, *form.at_root))
     for constant in ("slot_cycles", "stage_cycles"):
@@ -202,3 +207,53 @@ def test_routes_that_stay_need_queues_and_colours_of_their_own() -> None:
     shared = tuple(dataclasses.replace(use, colours=program.colours[0].colours) for use in program.colours)
     with pytest.raises(ProgramRuleError, match="kinds of collectives that stay have colours of their own"):
         verify_program(dataclasses.replace(program, colours=shared))
+
+
+VECTOR = "wsesim-vector"
+
+
+def logits(software: str, machine: str, **options: Any) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Logits of three tokens of tiny, tile by tile."""
+    program = wsesim.compile("tiny", machine=machine, max_context=64, software=software, **options)
+    executor = Executor(program, ArrayWeights(random_weights(CONFIGS["tiny"], seed=11)))
+    sequence = executor.new_sequence()
+    return np.stack([executor.step(sequence, [token]) for token in (3, 14, 15)])
+
+
+@pytest.mark.parametrize("machine", ["toy4x4", "wse3"])
+@pytest.mark.parametrize(
+    "form", ["attn_norm=folded,qkv=one_product", "ffn_norm=folded,gate_up=one_product", "swiglu=vector_exp", None]
+)
+def test_logits_of_every_form_are_those_of_none(machine: str, form: str | None) -> None:
+    """Folded norms scale after the product: other roundings in fp32, no other numbers."""
+    plain, other = logits("wsesim", machine), logits(VECTOR, machine, form=form)
+    assert np.abs(plain - other).max() <= 2e-6 * np.abs(plain).max()
+
+
+def test_the_compiler_takes_the_form_with_the_fewest_cycles() -> None:
+    """Each choice is no slower than any other of its kernel, with everything else the same."""
+    chosen = wsesim.compile("smollm2-135m", max_context=512, software=VECTOR)
+    forms = {kernel.role: kernel.form for kernel in chosen.kernels}
+    best = wsesim.simulate(chosen, context=300).cycles
+    assert forms["swiglu"] == "vector_exp" and forms["attn_norm"] == "folded"
+    for form in ("swiglu=scalar_exp", "attn_norm=two_pass,qkv=by_output", "rope=by_head"):
+        other = wsesim.compile("smollm2-135m", max_context=512, software=VECTOR, form=form)
+        assert wsesim.simulate(other, context=300).cycles >= best
+    plain = wsesim.compile("smollm2-135m", max_context=512)
+    assert best < 0.8 * wsesim.simulate(plain, context=300).cycles
+
+
+def test_a_form_is_pinned_by_role_or_by_name(capsys: Capsys) -> None:
+    program = wsesim.compile(
+        "tiny", machine="toy4x4", max_context=64, software=VECTOR, form="swiglu=vector_exp,layer1.swiglu=scalar_exp"
+    )
+    assert [k.form for k in program.kernels if k.role == "swiglu"] == ["vector_exp", "scalar_exp"]
+    tiny = ("compile", "tiny", "--machine", "toy4x4", "--software", VECTOR, "--form")
+    for form, message in (
+        ("swiglu", "--form has 'swiglu'; write KERNEL=FORM"),
+        ("swiglu=fast", "unknown form of SwiGLU 'fast'; known: scalar_exp, vector_exp"),
+        ("swigl=vector_exp", "unknown kernel with a form 'swigl'; known: swiglu"),
+        ("attn_norm=folded,qkv=by_output", "layer0.attn_norm as folded needs a layer0.qkv that takes its sum"),
+    ):
+        outcome = run(capsys, *tiny, form)
+        assert outcome.status == 2 and message in outcome.err, outcome.err

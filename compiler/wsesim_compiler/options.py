@@ -52,7 +52,7 @@ class Options:
     choose. `batch` tokens of as many sequences may go through together in a decode step.
     `blocks` is a placement by hand, () lets the strategy place; then `strategy` is only what the Program calls itself.
     `collectives` are those of the kernels that they name, `collective` that of the others.
-    `software` says how the kernels are written.
+    `software` says how the kernels are written, `forms` in which of its forms single kernels are: by name or by role.
     """
 
     strategy: str = "pipelined"
@@ -72,6 +72,7 @@ class Options:
     blocks: tuple[PlacedBlock, ...] = ()
     collectives: tuple[tuple[str, Collectives], ...] = ()
     software: Software = WSESIM
+    forms: tuple[tuple[str, str], ...] = ()
 
     @property
     def cache(self) -> KVCache:

@@ -96,6 +96,7 @@ class Binder:
         self._scratch = np.zeros(0, np.float32)
         self._exponentials: dict[int, Positions] = {}
         self._bound = Bound(np.zeros(chunk, np.int64))
+        self._scales: dict[tuple[str, str], Floats] = {}
         self._reserve_scratch()
 
     def bind(self) -> Bound:
@@ -130,7 +131,7 @@ class Binder:
 
     def _calls(self, item: Item) -> list[Call]:
         call = self._call(item)
-        calls = [] if call is None else [call, *self._biases(item)]
+        calls = [] if call is None else [call, *self._scaled(item), *self._biases(item)]
         if call is None or self._round is None or isinstance(item, Transfer):
             return calls
         if isinstance(item, Score | Softmax):
@@ -189,12 +190,35 @@ class Binder:
         return Plain(tiles.embed, (self._bound.ids, table.values, table.scales, places, target))
 
     def _rmsnorm(self, item: RMSNorm) -> Call:
+        if not self._program.software.form("RMSNorm", item.form).communicates:
+            return self._folded_norm(item)
         merges = schedule(item.layout.used, item.reduce)
         (source,) = self._inputs(item)
         weight, stack = self._packed[item.name], np.zeros(merges.depth, np.float32)
         shape = (item.layout.width, item.layout.size, item.eps)
         order = (merges.order, merges.children, stack)
         return Plain(vectors.rmsnorm, (source, weight, *shape, *order, self._buffers.make(item)))
+
+    def _folded_norm(self, item: RMSNorm) -> Call:
+        """The sum of squares takes the way of the product's sums; the product's outputs are scaled."""
+        products = (k for k in self._program.kernels_of(item.block) if isinstance(k, Linear))
+        taking = next(k for k in products if k.source == item.target)
+        merges = schedule(item.layout.used, taking.reduce)
+        (source,) = self._inputs(item)
+        scales = self._scales[item.block, item.target] = np.zeros(self._chunk, np.float32)
+        weight, stack = self._packed[item.name], np.zeros(merges.depth, np.float32)
+        shape, order = (item.layout.width, item.layout.size, item.eps), (merges.order, merges.children, stack)
+        return Plain(vectors.folded_norm, (source, weight, *shape, *order, scales, self._buffers.make(item)))
+
+    def _scaled(self, item: Item) -> list[Call]:
+        """Of a product after a folded norm: each output times the norm's scale."""
+        scales = self._scales.get((item.block, item.source)) if isinstance(item, Linear) else None
+        if scales is None:
+            return []
+        return [
+            Plain(vectors.scale_rows, (scales, row_of(layout), self._buffers.value(place)))
+            for place, layout in zip(outputs(item), output_layouts(item), strict=True)
+        ]
 
     def _linear(self, item: Linear) -> Call:
         merges = linear_schedule(item)

@@ -188,6 +188,32 @@ def rmsnorm(
         target[t * row : (t + 1) * row] = x * scale * weight
 
 
+def folded_norm(
+    tokens: int,
+    source: Floats,
+    weight: Floats,
+    width: int,
+    size: int,
+    eps: float,
+    order: Ints,
+    children: Ints,
+    stack: Floats,
+    scales: Floats,
+    target: Floats,
+) -> None:
+    row = len(weight)
+    for t in range(tokens):
+        x = source[t * row : (t + 1) * row]
+        squares = (x * x).reshape(-1, width).T
+        total = merged(ordered_sum(squares), order, children)
+        scales[t] = np.float32(1) / np.sqrt(total / np.float32(size) + np.float32(eps))
+        target[t * row : (t + 1) * row] = x * weight
+
+
+def scale_rows(tokens: int, scales: Floats, row: int, values: Floats) -> None:
+    values[: tokens * row] = (values[: tokens * row].reshape(tokens, row) * scales[:tokens, None]).reshape(-1)
+
+
 def qk_norm(
     tokens: int,
     source: Floats,

@@ -133,6 +133,43 @@ def rmsnorm(
 
 
 @njit(error_model="numpy", nogil=True)
+def folded_norm(
+    tokens: int,
+    source: Floats,
+    weight: Floats,
+    width: int,
+    size: int,
+    eps: float,
+    order: Ints,
+    children: Ints,
+    stack: Floats,
+    scales: Floats,
+    target: Floats,
+) -> None:
+    """target = source * weight; scales [tokens] = 1 / sqrt(mean(source^2) + eps), merged as the product after it."""
+    row = len(order) * width
+    for t in range(tokens):
+        height = 0
+        for v in range(len(order)):
+            begin = t * row + order[v] * width
+            total = _ZERO
+            for i in range(begin, begin + width):
+                total += source[i] * source[i]
+            height = merge_scalar(stack, height, total, children[v])
+        scales[t] = _ONE / np.sqrt(stack[0] / np.float32(size) + np.float32(eps))
+        for i in range(row):
+            target[t * row + i] = source[t * row + i] * weight[i]
+
+
+@njit(error_model="numpy", nogil=True)
+def scale_rows(tokens: int, scales: Floats, row: int, values: Floats) -> None:
+    """values [tokens, row] *= scales [tokens]"""
+    for t in range(tokens):
+        for i in range(row):
+            values[t * row + i] *= scales[t]
+
+
+@njit(error_model="numpy", nogil=True)
 def qk_norm(
     tokens: int,
     source: Floats,

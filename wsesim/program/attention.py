@@ -27,6 +27,7 @@ class QKNorm(BaseKernel):
     eps: tuple[float, ...]
     reduce: str
     prefill_reduce: str = ""
+    form: str = ""
 
     @property
     def heads(self) -> int:
@@ -55,6 +56,9 @@ class QKNorm(BaseKernel):
     def scratch_elements(self, positions: int) -> int:
         return 2 * self.heads
 
+    def sizes(self, tokens: int, positions: int) -> dict[str, int]:
+        return _slot_sizes(self.layouts, tokens)
+
 
 @dataclass(frozen=True, slots=True)
 class Rope(BaseKernel):
@@ -66,6 +70,7 @@ class Rope(BaseKernel):
     targets: tuple[str, ...]
     layouts: tuple[Heads, ...]
     inv_freq: tuple[float, ...]
+    form: str = ""
 
     @property
     def reads(self) -> tuple[Operand, ...]:
@@ -77,6 +82,9 @@ class Rope(BaseKernel):
 
     def scratch_elements(self, positions: int) -> int:
         return 2 * len(self.inv_freq) // max(1, self.layouts[0].segment)
+
+    def sizes(self, tokens: int, positions: int) -> dict[str, int]:
+        return _slot_sizes(self.layouts, tokens)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +102,7 @@ class Score(BaseKernel):
     reduce: str
     cache: KVCache = DEFAULT_CACHE
     prefill_reduce: str = ""
+    form: str = ""
 
     @property
     def reads(self) -> tuple[Operand, ...]:
@@ -127,6 +136,9 @@ class Score(BaseKernel):
     def padded_multiply_adds(self, context: int, along: int) -> int:
         return _padded_products(self.query_layout, self.cache, context, along)
 
+    def sizes(self, tokens: int, positions: int) -> dict[str, int]:
+        return _score_sizes(self.query_layout, tokens, positions) | {"key_width": self.key_layout.width}
+
 
 @dataclass(frozen=True, slots=True)
 class Softmax(BaseKernel):
@@ -140,6 +152,7 @@ class Softmax(BaseKernel):
     reduce: str
     cache: KVCache = DEFAULT_CACHE
     prefill_reduce: str = ""
+    form: str = ""
 
     @property
     def reads(self) -> tuple[Operand, ...]:
@@ -159,6 +172,9 @@ class Softmax(BaseKernel):
     def scratch_elements(self, positions: int) -> int:
         return self.layout.heads * positions + 2 * self.layout.heads
 
+    def sizes(self, tokens: int, positions: int) -> dict[str, int]:
+        return _score_sizes(self.layout, tokens, positions)
+
 
 @dataclass(frozen=True, slots=True)
 class WeightedSum(BaseKernel):
@@ -177,6 +193,7 @@ class WeightedSum(BaseKernel):
     reduce: str
     cache: KVCache = DEFAULT_CACHE
     prefill_reduce: str = ""
+    form: str = ""
 
     @property
     def reads(self) -> tuple[Operand, ...]:
@@ -202,6 +219,9 @@ class WeightedSum(BaseKernel):
     def padded_multiply_adds(self, context: int, along: int) -> int:
         return _padded_products(self.layout, self.cache, context, along)
 
+    def sizes(self, tokens: int, positions: int) -> dict[str, int]:
+        return _score_sizes(self.layout, tokens, positions) | {"value_width": self.value_layout.width}
+
 
 @dataclass(frozen=True, slots=True)
 class FlashSum(BaseKernel):
@@ -222,6 +242,7 @@ class FlashSum(BaseKernel):
     reduce: str
     cache: KVCache = DEFAULT_CACHE
     prefill_reduce: str = ""
+    form: str = ""
 
     @property
     def reads(self) -> tuple[Operand, ...]:
@@ -248,6 +269,9 @@ class FlashSum(BaseKernel):
     def padded_multiply_adds(self, context: int, along: int) -> int:
         return _padded_products(self.layout, self.cache, context, along)
 
+    def sizes(self, tokens: int, positions: int) -> dict[str, int]:
+        return _score_sizes(self.layout, tokens, positions) | {"value_width": self.value_layout.width}
+
 
 def _attention_products(layout: Heads, cache: KVCache, context: int) -> int:
     return cache.seen(context) * layout.size
@@ -255,3 +279,14 @@ def _attention_products(layout: Heads, cache: KVCache, context: int) -> int:
 
 def _padded_products(layout: Heads, cache: KVCache, context: int, along: int) -> int:
     return along * cache.positions(context, along) * layout.used * layout.width
+
+
+def _slot_sizes(layouts: tuple[Heads, ...], tokens: int) -> dict[str, int]:
+    query, *keys = (tokens * layout.heads for layout in layouts)
+    slots = {"heads": query + sum(keys), "query_heads": query, "key_heads": sum(keys)}
+    return {"tokens": tokens, "features": layouts[0].features, **slots}
+
+
+def _score_sizes(layout: Heads, tokens: int, positions: int) -> dict[str, int]:
+    slots = {"heads": tokens * layout.heads, "features": layout.features, "positions": positions}
+    return {"tokens": tokens, **slots}

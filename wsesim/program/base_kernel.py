@@ -18,6 +18,7 @@ class BaseKernel:
     __slots__ = ()
     cache: KVCache | None = None
     prefill_reduce: str = ""
+    form: str = ""  # the first of the software's forms
 
     @property
     def role(self) -> str:
@@ -76,6 +77,20 @@ class BaseKernel:
     def padded_multiply_adds(self, context: int, along: int) -> int:
         """Multiply-adds that the PEs do for it: each PE with a share does as many as the fullest one."""
         return 0
+
+    def sizes(self, tokens: int, positions: int) -> dict[str, int]:
+        """The sizes that the steps of the kernel's form compute with (`wsesim.software.form`), of one PE."""
+        raise NotImplementedError
+
+    def written(self, form: str) -> Self:
+        """The kernel in another of the software's forms."""
+        return dataclasses.replace(self, form=form)  # type: ignore[type-var]
+
+    def summed(self, reduce: str) -> Self:
+        """The kernel with another collective in both phases; a kernel without one stays as it is."""
+        if not hasattr(self, "reduce"):
+            return self
+        return dataclasses.replace(self, reduce=reduce)  # type: ignore[type-var]
 
     def in_phase(self, phase: str) -> Self:
         """The kernel with the collective of DECODE or PREFILL as its only one."""

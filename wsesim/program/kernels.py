@@ -73,6 +73,7 @@ class RMSNorm(BaseKernel):
     eps: float
     reduce: str
     prefill_reduce: str = ""
+    form: str = ""
 
     @property
     def tiles(self) -> tuple[Tile, ...]:
@@ -87,6 +88,9 @@ class RMSNorm(BaseKernel):
 
     def scratch_elements(self, positions: int) -> int:
         return 2
+
+    def sizes(self, tokens: int, positions: int) -> dict[str, int]:
+        return {"tokens": tokens, "width": self.layout.width}
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +111,7 @@ class Linear(BaseKernel):
     reduce: str
     broadcast: bool
     prefill_reduce: str = ""
+    form: str = ""
 
     @property
     def width(self) -> int:
@@ -148,6 +153,9 @@ class Linear(BaseKernel):
         used = max(output.layout.used for output in self.outputs)
         return self.layout.used * self.layout.width * used * self.width
 
+    def sizes(self, tokens: int, positions: int) -> dict[str, int]:
+        return {"tokens": tokens, "inputs": self.layout.width, "outputs": self.width}
+
 
 @dataclass(frozen=True, slots=True)
 class SwiGLU(BaseKernel):
@@ -159,10 +167,14 @@ class SwiGLU(BaseKernel):
     up: str
     target: str
     layout: Uniform
+    form: str = ""
 
     @property
     def reads(self) -> tuple[Operand, ...]:
         return across(self.gate, self.layout), across(self.up, self.layout)
+
+    def sizes(self, tokens: int, positions: int) -> dict[str, int]:
+        return {"tokens": tokens, "width": self.layout.width}
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,10 +187,14 @@ class Add(BaseKernel):
     right: str
     target: str
     layout: Uniform
+    form: str = ""
 
     @property
     def reads(self) -> tuple[Operand, ...]:
         return Operand(self.left, self.layout, ALONG), Operand(self.right, self.layout, ALONG)
+
+    def sizes(self, tokens: int, positions: int) -> dict[str, int]:
+        return {"tokens": tokens, "width": self.layout.width}
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +208,7 @@ class Sample(BaseKernel):
     layout: Uniform
     candidates: int
     reduce: str
+    form: str = ""
 
     @property
     def reads(self) -> tuple[Operand, ...]:
@@ -215,6 +232,20 @@ class Sample(BaseKernel):
     def scratch_elements(self, positions: int) -> int:
         """Two lists that are merged."""
         return 2 * CANDIDATE_ELEMENTS * self.candidates
+
+    def sizes(self, tokens: int, positions: int) -> dict[str, int]:
+        return self.drawing(self.candidates, tokens)
+
+    def drawing(self, kept: int, tokens: int) -> dict[str, int]:
+        """The sizes of a draw that keeps `kept` candidates."""
+        halvings = max(1, (kept - 1).bit_length() + 1)
+        return {
+            "tokens": tokens,
+            "logits": self.layout.width,
+            "kept": kept,
+            "halvings": halvings,
+            "drawn": int(kept > 1),
+        }
 
 
 Kernel = Embed | RMSNorm | Linear | QKNorm | Rope | Score | Softmax | WeightedSum | FlashSum | SwiGLU | Add | Sample

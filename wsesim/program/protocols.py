@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from wsesim.machine import Machine
+    from wsesim.program.kernels import Kernel
+    from wsesim.program.parts import Block
     from wsesim.software import Software
 
 
@@ -48,4 +50,16 @@ class CostOracle(Protocol):
 
     def collective_cycles(self, machine: Machine, software: Software, use: LineUse, collective: str) -> int:
         """Cycles on an idle line with its routes in place, all PEs ready at once."""
+        ...
+
+    def kernel_cycles(
+        self,
+        machine: Machine,
+        software: Software,
+        block: Block,
+        kernels: tuple[Kernel, ...],
+        context: int,
+        tokens: int,
+    ) -> int:
+        """Cycles of kernels one after the other on an idle block, the routes of the last one in place, in fp16."""
         ...

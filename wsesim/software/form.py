@@ -80,7 +80,7 @@ KINDS = tuple(SIZES)
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step of a form. Sizes are texts; `value` computes them. `loop`, `slots`: "" where there is no loop."""
+    """One step of a form. Sizes are texts; `size_value` computes them. `loop`, `slots`: "" where there is no loop."""
 
     name: str
     elements: str
@@ -96,7 +96,7 @@ class Form:
     """How kernels of `kind` are written.
 
     `each_output` comes first, for each output of a Linear. `at_root` comes last, on the PE where the candidates of a
-    Sample are merged.
+    Sample are merged. `scratch` is a size: elements that a PE holds while it runs the form, beside the kernel's own.
     """
 
     kind: str
@@ -104,11 +104,17 @@ class Form:
     steps: tuple[str, ...]
     each_output: tuple[str, ...] = ()
     at_root: tuple[str, ...] = ()
+    scratch: str = ""
 
     @property
     def communicates(self) -> bool:
         """Whether it has a collective."""
         return any(parse_step(step).name == ALL_REDUCE for step in self.steps)
+
+    @property
+    def takes_norms(self) -> bool:
+        """Whether it sums and applies what a folded norm leaves to it."""
+        return any("norms" in names_in(parse_step(step).elements) for step in self.steps)
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.name}"
@@ -148,7 +154,7 @@ def _compiled(size: str) -> ast.expr:
     return _parsed(size, "a size")
 
 
-def value(size: str, sizes: Mapping[str, int]) -> int:
+def size_value(size: str, sizes: Mapping[str, int]) -> int:
     """The integer that a size stands for."""
     return _value(_compiled(size), sizes)
 
@@ -161,6 +167,8 @@ def check_form(form: Form) -> None:
         raise ValueError(f"{form}: only a Linear has outputs")
     if form.at_root and form.kind != "Sample":
         raise ValueError(f"{form}: only a Sample has a root")
+    if form.scratch and (unknown := names_in(form.scratch) - set(SIZES[form.kind])):
+        raise ValueError(f"{form}: scratch: unknown size {sorted(unknown)[0]!r}")
     for text in (*form.each_output, *form.steps, *form.at_root):
         step = parse_step(text)
         known = set(SIZES[form.kind]) - ({"output"} if text not in form.each_output else set())

@@ -84,7 +84,9 @@ def _from_table(table: dict[str, Any], name: str) -> Software:
     if base is not None and base not in software_names():
         raise ValueError(f"base is {brief(base)}; known: {', '.join(software_names())}")
     stated: dict[str, Any] = _fields_of(_preset(base)) if base is not None else {}
-    forms = {form.kind: form for form in stated.get("forms", ())}
+    forms: dict[str, tuple[Form, ...]] = {}
+    for form in stated.get("forms", ()):
+        forms[form.kind] = (*forms.get(form.kind, ()), form)
     forms |= _forms(table.pop("forms", {}))
     missing = [kind for kind in KINDS if kind not in forms]
     if missing:
@@ -93,7 +95,8 @@ def _from_table(table: dict[str, Any], name: str) -> Software:
         table["gemm"] = build(GemmCode, _table(table["gemm"], "gemm"))
     if "assumptions" in table:
         table["assumptions"] = tuple(table["assumptions"])
-    software = build(Software, {**stated, **table, "name": name, "forms": tuple(forms[kind] for kind in KINDS)})
+    written = tuple(form for kind in KINDS for form in forms[kind])
+    software = build(Software, {**stated, **table, "name": name, "forms": written})
     check_software(software)
     return software
 
@@ -102,18 +105,20 @@ def _fields_of(software: Software) -> dict[str, Any]:
     return {f.name: getattr(software, f.name) for f in dataclasses.fields(software)}
 
 
-def _forms(tables: Any) -> dict[str, Form]:
+def _forms(tables: Any) -> dict[str, tuple[Form, ...]]:
+    """The forms of each kind: a table, or a list of tables for several."""
     forms = {}
-    for kind, table in _table(tables, "forms").items():
+    for kind, stated in _table(tables, "forms").items():
         if kind not in KINDS:
             raise ValueError(f"kernel {kind!r} has no form; those that have: {', '.join(KINDS)}")
-        fields = _table(table, f"forms.{kind}")
-        lists = {
-            name: tuple(_list(fields[name], name)) for name in ("steps", "each_output", "at_root") if name in fields
-        }
-        form = build(Form, {**fields, **lists, "kind": kind})
-        forms[kind] = form
+        several = stated if isinstance(stated, list) and stated else [stated]
+        forms[kind] = tuple(_form(kind, _table(table, f"forms.{kind}")) for table in several)
     return forms
+
+
+def _form(kind: str, fields: Mapping[str, Any]) -> Form:
+    lists = {name: tuple(_list(fields[name], name)) for name in ("steps", "each_output", "at_root") if name in fields}
+    return build(Form, {**fields, **lists, "kind": kind})
 
 
 def _table(value: Any, name: str) -> Mapping[str, Any]:

@@ -14,14 +14,19 @@ MOST_STAGE_CYCLES = 100  # a task keeps its delay in a byte, with the machine's 
 
 def check_software(software: Software) -> None:
     """Raises ValueError for the first rule that a software breaks."""
-    kinds = tuple(form.kind for form in software.forms)
-    if kinds != KINDS:
-        raise ValueError(f"the forms are those of {', '.join(KINDS)}, in this order")
+    kinds = [form.kind for form in software.forms]
+    if tuple(dict.fromkeys(kinds)) != KINDS or kinds != sorted(kinds, key=KINDS.index):
+        raise ValueError(f"the forms are those of {', '.join(KINDS)}, in this order, at least one of each")
+    names = [(form.kind, form.name) for form in software.forms]
+    for kind, name in names:
+        if names.count((kind, name)) > 1:
+            raise ValueError(f"two forms of {kind} are called {brief(name)}")
     for form in software.forms:
         check_form(form)
     if software.routes not in ROUTES:
         raise ValueError(f"routes is {brief(software.routes)}; known: {', '.join(ROUTES)}")
-    ranges = {"slot_cycles": (0, MOST_CYCLES), "stage_cycles": (0, MOST_STAGE_CYCLES)}
+    ranges = {name: (0, MOST_CYCLES) for name in ("slot_cycles", "stage_cycles", "switch_cycles")}
+    ranges["stage_cycles"] = (0, MOST_STAGE_CYCLES)
     numbers = {name: getattr(software, name) for name in ranges}
     for field in dataclasses.fields(software.gemm):
         numbers[f"gemm.{field.name}"] = getattr(software.gemm, field.name)

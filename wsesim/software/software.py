@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
+from wsesim.errors import UnknownNameError
+from wsesim.machine import Machine
 from wsesim.software.form import Form
 
-REWRITTEN, APART = ROUTES = ("rewritten", "apart")
+REWRITTEN, SWITCHED, APART = ROUTES = ("rewritten", "switched", "apart")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +36,9 @@ class Software:
     slot_cycles: each turn of a loop over (head, sequence) slots costs so many cycles beside the machine's
     `loop_cycles`: base addresses, lengths, descriptors.
     stage_cycles: each stage of a streamed collective begins so much later.
-    routes: `rewritten` if the routes of the two axes take turns on the same colours (each change costs the machine's
-    `reroute_cycles`), `apart` if they have colours of their own.
+    routes: `rewritten` or `switched` if the routes of the two axes take turns on the same colours, `apart` if they have
+    colours of their own. A rewriting costs the machine's `reroute_cycles`, a switch by a control wavelet costs
+    `switch_cycles`.
     """
 
     name: str
@@ -44,15 +47,29 @@ class Software:
     slot_cycles: int = 0
     stage_cycles: int = 0
     routes: str = REWRITTEN
+    switch_cycles: int = 0
     assumptions: tuple[str, ...] = ()
 
-    def form(self, kind: str) -> Form:
-        """The form of a kind of kernel."""
-        return next(form for form in self.forms if form.kind == kind)
+    def forms_of(self, kind: str) -> tuple[Form, ...]:
+        """The forms of a kind of kernel. The first one is taken where a kernel names none."""
+        return tuple(form for form in self.forms if form.kind == kind)
+
+    def form(self, kind: str, name: str = "") -> Form:
+        """The form `name` of a kind of kernel; "" is the first one. Raises UnknownNameError."""
+        for form in self.forms:
+            if form.kind == kind and name in ("", form.name):
+                return form
+        raise UnknownNameError(f"form of {kind}", name, [form.name for form in self.forms_of(kind)])
+
+    def change_cycles(self, machine: Machine) -> int:
+        """Cycles of a change of routes on one PE."""
+        costs = {REWRITTEN: machine.reroute_cycles, SWITCHED: self.switch_cycles, APART: 0}
+        return costs[self.routes]
 
     def fingerprint(self) -> str:
         """Twelve hex digits over everything but the assumptions."""
-        stated = (self.name, self.forms, self.gemm, self.slot_cycles, self.stage_cycles, self.routes)
+        costs = (self.slot_cycles, self.stage_cycles, self.routes, self.switch_cycles)
+        stated = (self.name, self.forms, self.gemm, *costs)
         return hashlib.sha256(repr(stated).encode()).hexdigest()[:12]
 
     def __repr__(self) -> str:

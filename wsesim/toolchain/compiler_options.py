@@ -6,7 +6,7 @@ import dataclasses
 import math
 from typing import TYPE_CHECKING
 
-from wsesim.errors import InvalidInputError
+from wsesim.errors import InvalidInputError, brief
 from wsesim.files import read_text
 from wsesim.machine import Machine
 from wsesim.software import Software, load_software
@@ -40,6 +40,7 @@ def options_of(model: str, lowering: Lowering) -> Options:
 
     software = lowering.software
     decided = {
+        "forms": _forms(lowering.form),
         "software": software if isinstance(software, Software) else load_software(software),
         "max_context": _context(model, lowering.max_context),
         "sequences": 1 if lowering.sequences is None else lowering.sequences,
@@ -51,6 +52,17 @@ def options_of(model: str, lowering: Lowering) -> Options:
         options = _placed_by_file(lowering, lowering.placement, options)
     options.check()
     return options
+
+
+def _forms(stated: str | None) -> tuple[tuple[str, str], ...]:
+    """Kernel and form of each entry of `swiglu=scalar_exp,layer0.o=one_product`."""
+    pairs = []
+    for entry in stated.split(",") if stated is not None else ():
+        kernel, equals, form = (part.strip() for part in entry.partition("="))
+        if not (kernel and equals and form):
+            raise InvalidInputError(f"`form` has {brief(entry)}; write KERNEL=FORM, as in swiglu=vector_exp")
+        pairs.append((kernel, form))
+    return tuple(pairs)
 
 
 def _layers_per_block(model: str, lowering: Lowering) -> int:

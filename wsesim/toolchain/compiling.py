@@ -69,6 +69,7 @@ def compile(
     kv_dtype: str | None = None,
     softmax: str = "two_pass",
     collective: str = "auto",
+    form: str | None = None,
     observe: Observe = unobserved,
     say: Say = silent,
 ) -> Program:
@@ -97,6 +98,7 @@ def compile(
         kv_dtype: "fp16", "bf16" or "int8". None: the timing dtype.
         softmax: "two_pass", or "fused" into the scan over the values.
         collective: "auto" or one for all kernels, such as "chain" or "streamed_two_phase:8".
+        form: forms of single kernels, by role or by name, such as "swiglu=vector_exp,layer0.o=one_product".
         observe: called with the name and the result of each stage. The Program is then compiled, not read from disk.
         say: called with a line before long work.
     """

@@ -102,6 +102,11 @@ class Lowering:
         "algorithm of the collectives: auto (for each kernel the fastest), chain, star, tree, two_phase[:GROUPS], "
         "two_phase_end[:GROUPS] or ring; as streamed_NAME it is streamed",
     )
+    form: str | None = _option(
+        None,
+        "KERNEL=FORM",
+        "write kernels in these forms of the software, by role or by name: swiglu=scalar_exp,layer0.o=one_product",
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,6 +58,7 @@ def open_api(
     kv_dtype: str | None = None,
     softmax: str = "two_pass",
     collective: str = "auto",
+    form: str | None = None,
     limits: Limits | None = None,
     say: Say = silent,
 ) -> Api:
@@ -154,6 +155,7 @@ class Client(ApiClient):
         kv_dtype: str | None = None,
         softmax: str = "two_pass",
         collective: str = "auto",
+        form: str | None = None,
         limits: Limits | None = None,
         say: Say = silent,
     ) -> None:
@@ -188,6 +190,7 @@ class AsyncClient(AsyncApiClient):
         kv_dtype: str | None = None,
         softmax: str = "two_pass",
         collective: str = "auto",
+        form: str | None = None,
         limits: Limits | None = None,
         say: Say = silent,
     ) -> None:
@@ -221,6 +224,7 @@ def connect(
     kv_dtype: str | None = None,
     softmax: str = "two_pass",
     collective: str = "auto",
+    form: str | None = None,
     limits: Limits | None = None,
     say: Say = silent,
 ) -> Any:

@@ -217,6 +217,7 @@ def complete(
     kv_dtype: str | None = None,
     softmax: str = "two_pass",
     collective: str = "auto",
+    form: str | None = None,
     say: Say = silent,
 ) -> Answer:
     """Continues a prompt: text and modelled times.
@@ -263,6 +264,7 @@ def open_session(
     kv_dtype: str | None = None,
     softmax: str = "two_pass",
     collective: str = "auto",
+    form: str | None = None,
     say: Say = silent,
 ) -> Session:
     """A simulated wafer with `model` on it, which continues prompt after prompt.

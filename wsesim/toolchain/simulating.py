@@ -62,6 +62,7 @@ def simulate(
     kv_dtype: str | None = None,
     softmax: str = "two_pass",
     collective: str = "auto",
+    form: str | None = None,
     say: Say = silent,
 ) -> Report:
     """The modelled cycles of one step of `model`, and where they went. No weights are needed.

@@ -1,10 +1,11 @@
-"""choose: Placement -> Placement with a collective for every kernel and phase; "auto" ends here.
+"""choose: Placement -> Placement with a form for every kernel, and a collective for every kernel and phase.
 
-Contract: on each block and in each phase, the chosen collectives have the lowest sum of cycles. The sum counts every
-collective, as the oracle prices it, and every change of routes between two kernels: a PE holds the routes of one
-algorithm on one kind of lines at a time. The kernels of a block form a round, since the next token follows the last.
-Ties: first in ALGORITHMS order. The draw and the logits run once after either phase, with one algorithm for both. If
-the options name a kernel's collectives, the kernel has those. Raises UnknownNameError for an unknown kernel.
+Contract: forms come first (`placement/form_choice.py`). "auto" ends here. On each block and in each phase, the chosen
+collectives have the lowest sum of cycles. The sum counts every collective, as the oracle prices it, and every change of
+routes between two kernels: a PE holds the routes of one algorithm on one kind of lines at a time. The kernels of a
+block form a round, since the next token follows the last. Ties: first in ALGORITHMS order. The draw and the logits run
+once after either phase, with one algorithm for both. If the options name a kernel's form or collectives, the kernel has
+those. Raises UnknownNameError for an unknown kernel or form.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ from wsesim.program.parts import Block
 from wsesim.program.protocols import CostOracle, LineUse
 from wsesim.progress import working
 from wsesim.software import Software
-from wsesim.software.software import APART
 from wsesim_compiler.options import AUTO, TYPICAL_CONTEXT, Collectives, PlacedBlock
+from wsesim_compiler.placement.form_choice import choose_forms
 from wsesim_compiler.placement.placement import Placement
 
 
@@ -36,7 +37,8 @@ class Stop:
 
 
 def choose(placement: Placement, cost: CostOracle) -> Placement:
-    """Writes down the collectives of each kernel that has one."""
+    """Writes down the form of each kernel, and the collectives of each that has one."""
+    placement = choose_forms(placement, cost)
     chosen: dict[str, Collectives] = {}
     once: set[str] = set()  # after either phase
     asked = _Asked(placement.machine, placement.options.software, cost)
@@ -76,8 +78,7 @@ def _on_block(
     stops = tuple(
         Stop(k.lines, asked.cheapest(line_use(k, placed.block, placement, phase), _is_streamable(k))) for k in summing
     )
-    apart = placement.options.software.routes == APART
-    best = cheapest_round(stops, 0 if apart else placement.machine.reroute_cycles)
+    best = cheapest_round(stops, placement.options.software.change_cycles(placement.machine))
     return {k.name: ALGORITHMS[0] for k in kernels} | {k.name: text for k, text in zip(summing, best, strict=True)}
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from wsesim.machine.parts import dtype_bytes
-from wsesim.program.kernels import Kernel, WeightRef
+from wsesim.program.kernels import Embed, Kernel, WeightRef
 from wsesim.program.parts import Block, BlockMemory
+from wsesim.software.form import size_value
 from wsesim_compiler.options import Options
 
 
@@ -62,9 +63,18 @@ def _buffer_elements(kernels: tuple[Kernel, ...], block: Block, options: Options
         for value, elements in kernel.value_elements(positions).items():
             alive += tokens * elements
             leaving[last.get(value, number + 1)].append(tokens * elements)  # what nobody reads goes on its way
-        most = max(most, alive + tokens * kernel.scratch_elements(positions))
+        scratch = tokens * kernel.scratch_elements(positions) + _form_scratch(kernel, options, tokens, positions)
+        most = max(most, alive + scratch)
         alive -= sum(leaving[number])
     return most
+
+
+def _form_scratch(kernel: Kernel, options: Options, tokens: int, positions: int) -> int:
+    """Elements that only the kernel's form needs."""
+    if isinstance(kernel, Embed):
+        return 0
+    form = options.software.form(type(kernel).__name__, kernel.form)
+    return size_value(form.scratch, kernel.sizes(tokens, positions)) if form.scratch else 0
 
 
 def _arriving_elements(kernels: tuple[Kernel, ...]) -> dict[str, int]:

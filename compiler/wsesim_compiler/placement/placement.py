@@ -28,6 +28,7 @@ class Placement:
     blocks: tuple[PlacedBlock, ...]
     prefill_chunk: int = 1
     collectives: tuple[tuple[str, Collectives], ...] = ()
+    forms: tuple[tuple[str, str], ...] = ()
     transfers: tuple[Transfer, ...] = ()
     feedback: Feedback | None = None
     colours: tuple[ColourUse, ...] = ()
@@ -40,13 +41,9 @@ class Placement:
         """The stage's kernels on its block, with the chosen collectives, before that the option's."""
         chosen, block = dict(self.collectives), self.block_of(stage.name)
         asked = Collectives(self.options.collective, self.options.collective)
-        return stage_kernels(
-            self.partition,
-            stage,
-            block,
-            self.options,
-            lambda name: chosen.get(name, asked),
-        )
+        forms = dict(self.forms)
+        kernels = stage_kernels(self.partition, stage, block, self.options, lambda name: chosen.get(name, asked))
+        return tuple(k.written(forms[k.name]) if k.name in forms else k for k in kernels)
 
     def kernels_on(self, placed: PlacedBlock) -> tuple[Kernel, ...]:
         return tuple(k for s in self.partition.stages if s.name in placed.stages for k in self.kernels_of(s))

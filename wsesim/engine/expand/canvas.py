@@ -144,8 +144,9 @@ class Canvas:
         """
         if self.software.routes == APART:
             return
+        change_cycles = self.software.change_cycles(self.machine)
         if self.configured and self.configured != routes:
-            self.task(lines.pes, Operation(label, REROUTE, extra_cycles=self.machine.reroute_cycles), 0)
+            self.task(lines.pes, Operation(label, REROUTE, extra_cycles=change_cycles), 0)
         self.configured = routes
 
     def wavelets(self, elements: int) -> int:

@@ -18,7 +18,7 @@ from fractions import Fraction
 
 from wsesim.engine.expand.canvas import Canvas
 from wsesim.engine.graph.taskgraph import Int64, Operation
-from wsesim.software.form import ALL_REDUCE, CACHE, PRODUCT, SCALAR, SETUP, Step, parse_step, value
+from wsesim.software.form import ALL_REDUCE, CACHE, PRODUCT, SCALAR, SETUP, Step, parse_step, size_value
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ def draw_steps(canvas: Canvas, steps: Iterable[str], sizes: Mapping[str, int], p
     """Appends the tasks of some steps, in order. `sizes` are the integers of the names in the steps."""
     for text in steps:
         step = parse_step(text)
-        elements = value(step.elements, sizes)
+        elements = size_value(step.elements, sizes)
         if elements:
             _draw(canvas, step, elements, sizes, place)
 
@@ -58,7 +58,7 @@ def _draw(canvas: Canvas, step: Step, elements: int, sizes: Mapping[str, int], p
         if cycles:
             canvas.task(place.pes, Operation(place.label, "", elements * turns, extra_cycles=cycles), 0)
         return
-    times = value(step.times, sizes)
+    times = size_value(step.times, sizes)
     if step.name == PRODUCT:
         shapes = ((elements, times), (times, elements))
         choices = [Operation(place.label, "fma", n, turns * many, dtype, around) for n, many in shapes]
@@ -73,10 +73,10 @@ def _draw(canvas: Canvas, step: Step, elements: int, sizes: Mapping[str, int], p
 def _loop(canvas: Canvas, step: Step, sizes: Mapping[str, int]) -> tuple[int, int]:
     """Turns of the loop around a step, and the cycles that all of its turns cost."""
     if step.loop:
-        turns = value(step.loop, sizes)
+        turns = size_value(step.loop, sizes)
         return turns, turns * canvas.machine.loop_cycles
     if step.slots:
-        turns = value(step.slots, sizes)
+        turns = size_value(step.slots, sizes)
         loop = canvas.machine.loop_cycles if turns > 1 else 0
         return turns, turns * (loop + canvas.software.slot_cycles)
     return 1, 0

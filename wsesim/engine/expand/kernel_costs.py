@@ -47,7 +47,7 @@ from wsesim.program.kv import SHIFT, KVCache
 from wsesim.program.layout import Heads
 from wsesim.program.operands import CANDIDATE_ELEMENTS, ID_ELEMENTS
 from wsesim.program.parts import Block
-from wsesim.software import Software
+from wsesim.software import Form, Software
 
 ID_COLOUR, ROW_COLOUR = EMBED_COLOUR, EMBED_COLOUR + 1
 
@@ -87,6 +87,11 @@ def stage_parts(kernels: Sequence[Kernel], software: Software) -> tuple[Part, ..
     return tuple(found)
 
 
+def form_of(kernel: Kernel, software: Software) -> Form:
+    """How the kernel is written."""
+    return software.form(type(kernel).__name__, kernel.form)
+
+
 def routes_of(kernel: Kernel, software: Software) -> str:
     """The routes that the kernel leaves in place, as `Canvas.configured` names them; "" if it needs none."""
     kind = kernel.lines if _communicates(kernel, software) else ""
@@ -95,7 +100,7 @@ def routes_of(kernel: Kernel, software: Software) -> str:
 
 def _communicates(kernel: Kernel, software: Software) -> bool:
     """Whether the kernel's form has a collective; Embed and Sample have."""
-    return isinstance(kernel, Embed | Sample) or software.form(type(kernel).__name__).communicates
+    return isinstance(kernel, Embed | Sample) or form_of(kernel, software).communicates
 
 
 def _shared_sizes(kernels: Sequence[Kernel], before: Kernel | None, software: Software) -> dict[str, int]:
@@ -114,7 +119,7 @@ def _draw(canvas: Canvas, where: Site, kernel: Kernel, shared: dict[str, int]) -
     if isinstance(kernel, Sample):
         _sample(canvas, kernel, where)
         return
-    label, form = kernel.role, where.software.form(type(kernel).__name__)
+    label, form = kernel.role, form_of(kernel, where.software)
     sizes = shared | _sizes(kernel, canvas, where)
     pes = _pes(canvas, kernel, where.block)
     summed = pes
@@ -146,45 +151,9 @@ def _draw(canvas: Canvas, where: Site, kernel: Kernel, shared: dict[str, int]) -
 
 
 def _sizes(kernel: Kernel, canvas: Canvas, where: Site) -> dict[str, int]:
-    """The integers behind the names in `wsesim.software.form.SIZES`."""
-    tokens = canvas.tokens
-    match kernel:
-        case RMSNorm() | SwiGLU() | Add():
-            return {"tokens": tokens, "width": kernel.layout.width}
-        case Linear():
-            outputs = sum(output.layout.width for output in kernel.outputs)
-            return {"tokens": tokens, "inputs": kernel.layout.width, "outputs": outputs}
-        case QKNorm() | Rope():
-            slots = [tokens * layout.heads for layout in kernel.layouts]
-            query, keys = slots[0], sum(slots[1:])
-            features = kernel.layouts[0].features
-            return {
-                "tokens": tokens,
-                "heads": query + keys,
-                "features": features,
-                "query_heads": query,
-                "key_heads": keys,
-            }
-        case Score():
-            return _attention_sizes(kernel.query_layout, kernel.cache, canvas, where) | {
-                "key_width": kernel.key_layout.width
-            }
-        case Softmax():
-            return _attention_sizes(kernel.layout, kernel.cache, canvas, where)
-        case WeightedSum() | FlashSum():
-            return _attention_sizes(kernel.layout, kernel.cache, canvas, where) | {
-                "value_width": kernel.value_layout.width
-            }
-    raise AssertionError(kernel)
-
-
-def _attention_sizes(layout: Heads, cache: KVCache, canvas: Canvas, where: Site) -> dict[str, int]:
-    return {
-        "tokens": canvas.tokens,
-        "heads": canvas.tokens * layout.heads,
-        "features": layout.features,
-        "positions": cache.positions(where.context, where.block.along),
-    }
+    """The integers behind the names in the kernel's form."""
+    positions = 0 if kernel.cache is None else kernel.cache.positions(where.context, where.block.along)
+    return kernel.sizes(canvas.tokens, positions)
 
 
 def _pes(canvas: Canvas, kernel: Kernel, block: Block) -> Int64:
@@ -279,16 +248,10 @@ _EMBED = ((ACROSS, _embed_entry), (ALONG, _embed_spread), (ACROSS, _embed_row))
 
 def _sample(canvas: Canvas, kernel: Sample, where: Site) -> None:
     """On the line where the logits are summed: each PE's best candidates, merged to the root, and the draw there."""
-    label, form = kernel.role, where.software.form("Sample")
+    label, form = kernel.role, form_of(kernel, where.software)
     kept = min(where.candidates, kernel.candidates)
     line = canvas.line(where.block, ACROSS, where.logits_root)
-    sizes = {
-        "tokens": canvas.tokens,
-        "logits": kernel.layout.width,
-        "kept": kept,
-        "halvings": max(1, (kept - 1).bit_length() + 1),
-        "drawn": int(kept > 1),
-    }
+    sizes = kernel.drawing(kept, canvas.tokens)
     draw_steps(canvas, form.steps, sizes, Place(label, line.pes[:, : kernel.layout.used], _no_collective, canvas.dtype))
     lists = canvas.tokens * kept
     merging = Combine("compare", lists, CANDIDATE_ELEMENTS * lists, False, canvas.machine.op("compare").launch)

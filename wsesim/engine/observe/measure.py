@@ -146,7 +146,7 @@ def phase_cycles(
     rerouted = {label for piece in run.effect.pieces for label in _rerouted(piece.graph)}
     cycles: dict[str, int] = {}
     for kernel, start, stop in zip(kernels, stamps, stamps[1:], strict=False):
-        change = machine.reroute_cycles if f"{kernel.name}/2" in rerouted else 0
+        change = software.change_cycles(machine) if f"{kernel.name}/2" in rerouted else 0
         cycles |= {kernel.name: stop - start - change, f"{kernel.name}.routes": change}
     return cycles
 
