@@ -97,6 +97,7 @@ OWN_FILES = {
     "wsesim/files.py",
     "wsesim/digests.py",  # sources of the package
     "wsesim/machine/presets.py",  # presets of the package
+    "wsesim/software/load.py",  # presets of the package
     "wsesim/report/published.py",  # measurements of the package
     "wsesim/cli/__init__.py",  # where output goes that nobody takes
     "models/wsesim_models/cache.py",  # what a pull writes
