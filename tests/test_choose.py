@@ -16,13 +16,11 @@ from wsesim.machine import Machine, load_machine
 from wsesim.machine.parts import SlowPE
 from wsesim.program.collectives import ALGORITHMS, parse_collective
 from wsesim.program.kernels import DECODE, Kernel, Linear, RMSNorm, Sample
-from wsesim.program.parts import Block
 from wsesim.program.protocols import LineUse
-from wsesim.software import WSESIM, Software
+from wsesim.software import WSESIM, Software, load_software
 from wsesim_compiler.lower import lower
 from wsesim_compiler.options import Options
-from wsesim_compiler.passes.choose import Stop, cheapest_round, line_use
-from wsesim_compiler.passes.chunk import chunk
+from wsesim_compiler.passes.choose import Stop, cheapest_round, collective_use
 from wsesim_compiler.passes.partition import partition
 from wsesim_compiler.passes.place import place
 from wsesim_models.config import CONFIGS
@@ -42,10 +40,9 @@ class Told:
         named = parse_collective(collective)
         return 10 * (named.algorithm != self.favourite) + 2 * (named.streamed != (use.elements > 1))
 
-    def kernel_cycles(
-        self, machine: Machine, software: Software, block: Block, kernels: tuple[Kernel, ...], context: int, tokens: int
-    ) -> int:
-        raise AssertionError("each kind of kernel has one form")
+    def form_cycles(self, *asked: Any) -> int:
+        """Each operation costs as much: the first form is taken."""
+        return 1
 
 
 @pytest.mark.parametrize("favourite", ALGORITHMS)
@@ -62,8 +59,9 @@ def test_the_cheapest_algorithm_is_taken_and_each_kernel_streams_as_it_likes(fav
 
 
 def test_a_collective_that_is_asked_for_asks_nobody() -> None:
-    oracle = Told("tree")
-    lower(recognised_graph(TINY), load_machine("wse3"), Options(max_context=256, collective="two_phase:3"), oracle)
+    oracle, software = Told("tree"), load_software("wsesim-plain")
+    options = Options(max_context=256, software=software, softmax="two_pass", prefill_chunk=1, collective="two_phase:3")
+    lower(recognised_graph(TINY), load_machine("wse3"), options, oracle)
     assert not oracle.asked
 
 
@@ -77,7 +75,7 @@ class TwoMinds:
         favourite = self.short if use.elements <= self.elements else self.long
         return 1000 - self.gain * (collective == favourite)
 
-    kernel_cycles = Told.kernel_cycles
+    form_cycles = Told.form_cycles
 
 
 @pytest.mark.parametrize("reroute", [0, 200])
@@ -86,7 +84,8 @@ def test_an_algorithm_of_its_own_must_be_worth_its_routes(reroute: int) -> None:
     pay for two changes of routes of 200 cycles. If these cost nothing, each kernel takes its favourite.
     """
     machine = dataclasses.replace(load_machine("wse3"), reroute_cycles=reroute)
-    made = lower(recognised_graph(TINY), machine, Options(max_context=256), TwoMinds("tree", "star", 1, 90))
+    options = Options(max_context=256, software=load_software("wsesim-plain"), softmax="two_pass")
+    made = lower(recognised_graph(TINY), machine, options, TwoMinds("tree", "star", 1, 90))
     norm, qkv = (next(k for k in made.kernels if k.name == f"layer0.{role}") for role in ("attn_norm", "qkv"))
     assert isinstance(norm, RMSNorm) and isinstance(qkv, Linear)
     assert norm.lines == qkv.lines
@@ -129,12 +128,11 @@ def test_no_round_is_cheaper_than_the_chosen_one(stops: list[tuple[str, list[int
 @pytest.mark.parametrize(("model", "machine"), [("tiny", "toy4x4"), ("smollm2-135m", "wse3")])
 def test_no_other_collective_for_all_would_be_cheaper_by_the_engine(model: str, machine: str) -> None:
     made = program(model, machine)
-    placement = chunk(
-        place(partition(recognised_graph(CONFIGS[model])), made.machine, Options(max_context=made.max_context))
-    )
+    options = Options(max_context=made.max_context)
+    placement = place(partition(recognised_graph(CONFIGS[model])), made.machine, options)
     for placed in placement.blocks[:2]:
         kernels = [k for k in made.kernels_of(placed.block.name) if k.lines]
-        uses = {k.name: line_use(k, placed.block, placement, DECODE) for k in kernels}
+        uses = {k.name: collective_use(k, placed.block, placement, DECODE) for k in kernels}
 
         def total(algorithm: str, uses: dict[str, LineUse] = uses, kernels: list[Kernel] = kernels) -> int:
             def cycles(kernel: Kernel, collective: str) -> int:

@@ -24,7 +24,7 @@ from wsesim.toolchain.text_source import make_executor
 from wsesim_compiler.errors import PlacementError, PlacementFileError
 from wsesim_compiler.ir import Graph
 from wsesim_compiler.lower import lower
-from wsesim_compiler.options import AUTO, Collectives, Options, PlacedBlock
+from wsesim_compiler.options import AUTO, ByPhase, Options, PlacedBlock
 from wsesim_compiler.placement.placement_file import parse_placement, placement_text
 from wsesim_models.config import LlamaConfig
 from wsesim_models.load import load
@@ -72,15 +72,18 @@ def options_stated(draw: st.DrawFn) -> Options:
         unique_by=lambda placed: placed.block.name,
     ).map(tuple)
     algorithm = st.sampled_from(COLLECTIVES)
-    stated = st.dictionaries(kernels, st.builds(Collectives, algorithm, algorithm), max_size=3)
+    stated = st.dictionaries(kernels, st.builds(ByPhase, algorithm, algorithm), max_size=3)
+    forms = st.dictionaries(kernels, st.builds(ByPhase, kernels, kernels), max_size=3)
     return draw(
         st.builds(
             Options,
             strategy=st.sampled_from(["pipelined", "explicit"]),
-            prefill_chunk=st.integers(1, 9),
+            prefill_chunk=st.none() | st.integers(1, 9),
+            softmax=st.sampled_from([AUTO, "two_pass", "fused"]),
             collective=st.just(AUTO) | algorithm,
             blocks=blocks,
             collectives=stated.map(lambda named: tuple(named.items())),
+            forms=forms.map(lambda named: tuple(named.items())),
         )
     )
 
@@ -88,8 +91,7 @@ def options_stated(draw: st.DrawFn) -> Options:
 @given(options_stated())
 @settings(deadline=None, derandomize=True)
 def test_a_text_says_what_it_was_made_of(options: Options) -> None:
-    assert options.prefill_chunk
-    text = placement_text(options, options.blocks, options.collectives, options.prefill_chunk)
+    text = placement_text(options, options.blocks)
     assert parse_placement(text, "mine.toml", Options()) == options
 
 
@@ -180,7 +182,7 @@ SYNTAX = {
     "chunk": ("prefill_chunk = 0\n[blocks]\na = {}", "prefill_chunk is 0; it is an integer of at least 1"),
     "phase unknown": (
         '[blocks]\na = {x=0, y=0, columns=1, rows=1, stages=["embed"]}\n[collectives]\n"a.b" = { decode = "tree" }',
-        "collectives of a.b: field 'prefill' is missing",
+        "collective of a.b: field 'prefill' is missing",
     ),
     "collective no text": ("collective = 3\n[blocks]\na = {}", "collective is 3, not a text"),
 }

@@ -29,7 +29,7 @@ from wsesim.program.layout import Heads, Layout, Uniform
 from wsesim.program.parts import Block
 from wsesim.program.verify import RULES
 from wsesim.software import load_software
-from wsesim_compiler.options import PlacedBlock
+from wsesim_compiler.options import ByPhase, PlacedBlock
 from wsesim_models.config import LlamaConfig
 
 # Layouts.
@@ -264,7 +264,7 @@ def test_what_is_printed_parses_back(
 
 @pytest.fixture(scope="module")
 def tiny() -> Program:
-    return program("tiny", "toy4x4")
+    return program("tiny", "toy4x4", softmax="two_pass")
 
 
 def test_a_machine_with_dead_and_slow_pes_parses_back(tiny: Program) -> None:
@@ -401,15 +401,12 @@ def _normed(**fields: Any) -> Callable[[Program], Program]:
     return lambda made: _set("layer0.qk_norm", **fields)(program(NORMED, "toy4x4"))
 
 
-def _vectored(name: str, **fields: Any) -> Callable[[Program], Program]:
-    """A Program with folded norms in place of the one that is given."""
-    software = load_software("wsesim-vector")
+def _folded(name: str, **fields: Any) -> Callable[[Program], Program]:
+    """The Program with a folded norm, whose product is written otherwise, or whose output another kernel reads too."""
 
     def change(made: Program) -> Program:
-        forms = (("attn_norm", "folded"), ("qkv", "one_product"))
-        folded = program("tiny", "toy4x4", software=software, forms=forms)
-        norm = next(k.target for k in folded.kernels if isinstance(k, RMSNorm))
-        return _set(name, **{key: norm if value == "rmsnorm_0" else value for key, value in fields.items()})(folded)
+        forms = (("attn_norm", ByPhase("folded", "folded")), ("qkv", ByPhase("one_product", "one_product")))
+        return _set(name, **fields)(program("tiny", "toy4x4", forms=forms))
 
     return change
 
@@ -533,8 +530,10 @@ BREAKERS: dict[str, list[Callable[[Program], Program]]] = {
     ],
     "forms are the software's": [_set("layer0.qkv", form="woven")],
     "a folded norm is read by the product after it alone, which takes its sum": [
-        _vectored("layer0.qkv", form="by_output"),
-        _vectored("layer0.attn_add", right="rmsnorm_0"),
+        _folded("layer0.qkv", form="by_output"),
+        _folded("layer0.qkv", prefill_form="by_output"),
+        _folded("layer0.attn_norm", prefill_form="two_pass"),
+        _folded("layer0.attn_add", right="rmsnorm_0"),
     ],
     "input queues suffice": [
         _program(lambda p: {"machine": dataclasses.replace(p.machine, input_queues=6)}),

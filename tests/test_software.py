@@ -31,6 +31,7 @@ from wsesim_models.weights.arrays import ArrayWeights
 from wsesim_models.weights.random import random_weights
 
 Capsys = pytest.CaptureFixture[str]
+PLAIN = "wsesim-plain"
 TOY = load_machine("toy4x4")
 COMMAND = ("--machine", "toy4x4", "--json")
 SIZES = {"heads": 3, "features": 4, "positions": 5, "tokens": 1, "width": 6}
@@ -38,7 +39,7 @@ SIZES = {"heads": 3, "features": 4, "positions": 5, "tokens": 1, "width": 6}
 
 def cycles(step: str, software: Software | None = None) -> int:
     """Cycles of one step on one PE of toy4x4."""
-    canvas = Canvas(Rect(0, 0, 1, 1), TOY, "fp16", software=software or load_software("wsesim"))
+    canvas = Canvas(Rect(0, 0, 1, 1), TOY, "fp16", software=software or load_software(PLAIN))
     place = Place("kernel", np.array([0]), lambda elements: None, "fp16")
     draw_steps(canvas, (step,), SIZES, place)
     graph = canvas.builder.build()
@@ -74,7 +75,7 @@ def test_a_step_costs_what_it_costs_by_hand(step: str, expected: int) -> None:
 
 
 def test_a_slot_costs_what_the_software_says() -> None:
-    slow = dataclasses.replace(load_software("wsesim"), slot_cycles=10)
+    slow = dataclasses.replace(load_software(PLAIN), slot_cycles=10)
     assert cycles("elementwise(features, slots=heads)", slow) == 1 + 3 * 4 + 2 + 3 * (2 + 10)
     assert cycles("elementwise(features, slots=tokens)", slow) == 1 + 4 + 10
     assert cycles("elementwise(features, loop=heads)", slow) == 1 + 3 * 4 + 2 + 3 * 2, "a plain loop has no slots"
@@ -180,9 +181,9 @@ PAGE = Path(__file__).parents[1] / "docs" / "software.md"
 def test_the_page_states_every_preset_and_its_forms(name: str) -> None:
     page, software = PAGE.read_text(encoding="utf-8"), load_software(name)
     section = page.partition(f"\n### {name}: ")[2].partition("\n### ")[0]
-    base = load_software("edinburgh" if name == "edinburgh-9b" else "wsesim")
+    base = load_software("edinburgh" if name == "edinburgh-9b" else PLAIN)
     for form in software.forms:
-        if name == "wsesim" or form not in base.forms:
+        if name == PLAIN or form not in base.forms:
             assert f"| {form.kind} | {form.name} | " in section
             assert all(f"`{step}`" in section for step in (*form.each_output, *form.steps, *form.at_root))
     for constant in ("slot_cycles", "stage_cycles"):
@@ -209,9 +210,6 @@ def test_routes_that_stay_need_queues_and_colours_of_their_own() -> None:
         verify_program(dataclasses.replace(program, colours=shared))
 
 
-VECTOR = "wsesim-vector"
-
-
 def logits(software: str, machine: str, **options: Any) -> np.ndarray[Any, np.dtype[np.float32]]:
     """Logits of three tokens of tiny, tile by tile."""
     program = wsesim.compile("tiny", machine=machine, max_context=64, software=software, **options)
@@ -226,32 +224,32 @@ def logits(software: str, machine: str, **options: Any) -> np.ndarray[Any, np.dt
 )
 def test_logits_of_every_form_are_those_of_none(machine: str, form: str | None) -> None:
     """Folded norms scale after the product: other roundings in fp32, no other numbers."""
-    plain, other = logits("wsesim", machine), logits(VECTOR, machine, form=form)
+    plain, other = logits(PLAIN, machine), logits("wsesim", machine, form=form)
     assert np.abs(plain - other).max() <= 2e-6 * np.abs(plain).max()
 
 
 def test_the_compiler_takes_the_form_with_the_fewest_cycles() -> None:
     """Each choice is no slower than any other of its kernel, with everything else the same."""
-    chosen = wsesim.compile("smollm2-135m", max_context=512, software=VECTOR)
+    chosen = wsesim.compile("smollm2-135m", max_context=512)
     forms = {kernel.role: kernel.form for kernel in chosen.kernels}
     best = wsesim.simulate(chosen, context=300).cycles
     assert forms["swiglu"] == "vector_exp" and forms["attn_norm"] == "folded"
     for form in ("swiglu=scalar_exp", "attn_norm=two_pass,qkv=by_output", "rope=by_head"):
-        other = wsesim.compile("smollm2-135m", max_context=512, software=VECTOR, form=form)
+        other = wsesim.compile("smollm2-135m", max_context=512, form=form)
         assert wsesim.simulate(other, context=300).cycles >= best
-    plain = wsesim.compile("smollm2-135m", max_context=512)
+    plain = wsesim.compile("smollm2-135m", max_context=512, software=PLAIN)
     assert best < 0.8 * wsesim.simulate(plain, context=300).cycles
 
 
 def test_a_form_is_pinned_by_role_or_by_name(capsys: Capsys) -> None:
     program = wsesim.compile(
-        "tiny", machine="toy4x4", max_context=64, software=VECTOR, form="swiglu=vector_exp,layer1.swiglu=scalar_exp"
+        "tiny", machine="toy4x4", max_context=64, form="swiglu=vector_exp,layer1.swiglu=scalar_exp"
     )
     assert [k.form for k in program.kernels if k.role == "swiglu"] == ["vector_exp", "scalar_exp"]
-    tiny = ("compile", "tiny", "--machine", "toy4x4", "--software", VECTOR, "--form")
+    tiny = ("compile", "tiny", "--machine", "toy4x4", "--form")
     for form, message in (
         ("swiglu", "--form has 'swiglu'; write KERNEL=FORM"),
-        ("swiglu=fast", "unknown form of SwiGLU 'fast'; known: scalar_exp, vector_exp"),
+        ("swiglu=fast", "unknown form of SwiGLU 'fast'; known: scalar_exp, vector_exp, sliced_exp"),
         ("swigl=vector_exp", "unknown kernel with a form 'swigl'; known: swiglu"),
         ("attn_norm=folded,qkv=by_output", "layer0.attn_norm as folded needs a layer0.qkv that takes its sum"),
     ):

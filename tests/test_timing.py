@@ -22,6 +22,8 @@ from wsesim.program.files import parse_program
 from wsesim.program.kernels import PREFILL
 from wsesim.report.bounds import lower_bounds
 from wsesim.report.report import report
+from wsesim.software import load_software
+from wsesim.software.software import SWITCHED
 
 PLACES = [
     *(("tiny", machine, strategy) for machine in ("toy4x4", "wse2", "wse3") for strategy in ("pipelined", "shared")),
@@ -112,7 +114,6 @@ SLOWER = {
     "ramp_receive_cycles": 1,
     "turn_cycles": 10,
     "wavelet_numerator": 9,
-    "reroute_cycles": 50,
     "activate_cycles": 1,
 }
 
@@ -145,13 +146,27 @@ def test_hops_between_blocks_are_paid_in_full(subject: Program) -> None:
     assert decode_cycles(more(subject, "hop_cycles")) >= step.cycles + hops * SLOWER["hop_cycles"]
 
 
-def test_each_reroute_on_the_path_is_paid(subject: Program) -> None:
-    """It takes more cycles: at least for the reroutes on the old critical path, at most for those on the new one."""
-    slower = more(subject, "reroute_cycles")
+@pytest.mark.parametrize("software", ["wsesim", "wsesim-plain"])
+@pytest.mark.parametrize(("model", "machine"), SUBJECTS)
+def test_each_reroute_on_the_path_is_paid(model: str, machine: str, software: str) -> None:
+    """It takes more cycles: at least for the reroutes on the old critical path, at most for those on the new one.
+
+    Switched routes cost the software's switch, rewritten ones the machine's reroute.
+    """
+    subject = program(model, machine, software=load_software(software))
+    own, extra = subject.software, 50
+    if own.routes == SWITCHED:
+        slower = dataclasses.replace(
+            subject, software=dataclasses.replace(own, switch_cycles=own.switch_cycles + extra)
+        )
+    else:
+        slower = on_machine(subject, reroute_cycles=subject.machine.reroute_cycles + extra)
     before, after = report(subject, Timing(subject).decode(16)), report(slower, Timing(slower).decode(16))
-    counts = [r.by_kind()["reroute"] // made.machine.reroute_cycles for r, made in ((before, subject), (after, slower))]
-    assert 0 < counts[0] * SLOWER["reroute_cycles"] <= after.cycles - before.cycles
-    assert after.cycles - before.cycles <= counts[1] * SLOWER["reroute_cycles"]
+    counts = [
+        r.by_kind()["reroute"] // made.software.change_cycles(made.machine)
+        for r, made in ((before, subject), (after, slower))
+    ]
+    assert 0 < counts[0] * extra <= after.cycles - before.cycles <= counts[1] * extra
 
 
 def test_shallow_queues_are_never_faster(subject: Program) -> None:
@@ -176,13 +191,14 @@ def test_fp32_is_slower_and_bf16_is_not() -> None:
 
 @pytest.mark.parametrize("number", [0, 1, -1])
 def test_one_slow_pe_in_a_block_slows_the_token(subject: Program, number: int) -> None:
-    """The block's collectives wait for a slow PE. Only a PE of an embedding may be slow without effect: it only copies,
+    """The block's collectives wait for a slow PE, also in the middle, where twice as slow is no slower: the ends of the
+    lines are later. Only a PE of an embedding may be slow without effect: it only copies,
     and the PEs farther from the entry have their rows later anyway.
     """
     block, unhurried = subject.blocks[number], decode_cycles(subject)
     places = (0, 0), (block.columns // 2, block.rows // 2), (block.columns - 1, block.rows - 1)
     slowed = [
-        decode_cycles(on_machine(subject, slow=(SlowPE(block.x + x, block.y + y, Fraction(2)),))) for x, y in places
+        decode_cycles(on_machine(subject, slow=(SlowPE(block.x + x, block.y + y, Fraction(4)),))) for x, y in places
     ]
     assert min(slowed) >= unhurried and max(slowed) > unhurried
     if number != 0:

@@ -17,7 +17,6 @@ from wsesim_compiler.partition_rules import verify_partition
 from wsesim_compiler.partition_text import is_partition, parse_partition
 from wsesim_compiler.passes.canonicalize import canonicalize
 from wsesim_compiler.passes.choose import choose
-from wsesim_compiler.passes.chunk import chunk
 from wsesim_compiler.passes.emit import emit
 from wsesim_compiler.passes.partition import partition
 from wsesim_compiler.passes.place import place
@@ -79,8 +78,7 @@ def lower_partition(
     observe("partition", split)
     with working(f"placing {split.graph.name}"):
         placement = place(split, machine, options)
-        placement = chunk(placement)
-    observe("place", placement)  # a placement file states the chunk, too
+    observe("place", placement)
     observe("choose", placement := choose(placement, cost))
     observe("route", placement := route(placement))
     observe("plan_memory", placement := plan_memory(placement))

@@ -18,11 +18,13 @@ AUTO = "auto"
 TWO_PASS, FUSED = SOFTMAXES = ("two_pass", "fused")
 TYPICAL_CONTEXT = 2048
 """Cached tokens for which blocks are placed and collectives are chosen, unless the longest context is shorter."""
+TYPICAL_PROMPT = 128
+"""Tokens of the prompt for which `prefill_chunk` and the forms of a prompt's chunk are chosen."""
 
 
 @dataclass(frozen=True, slots=True)
-class Collectives:
-    """A kernel's collectives: in a decode step, and in a prompt's chunk."""
+class ByPhase:
+    """What is chosen for a kernel, a collective or a form: in a decode step, and in a prompt's chunk."""
 
     decode: str
     prefill: str
@@ -46,7 +48,8 @@ class Options:
     """How to lower. `block` = (columns, rows) fixes the layers' block shape, None lets the compiler choose it.
 
     `kv` is the policy of the KV cache, `kv_dtype` what it is stored in (None: the timing dtype).
-    `softmax` is a kernel of its own with two AllReduces, or fused into the scan over the values (flash style).
+    `softmax` is a kernel of its own with two AllReduces, or fused into the scan over the values (flash style); AUTO
+    takes the faster.
     `layers_per_block` goes with strategy hybrid (pipelined is 1, shared is all). `candidates` are the logits that the
     head's merge keeps for the draw. `prefill_chunk` prompt tokens go through a block together, None lets the compiler
     choose. `batch` tokens of as many sequences may go through together in a decode step.
@@ -61,7 +64,7 @@ class Options:
     timing_dtype: str = "fp16"
     kv: str = "interleaved"
     kv_dtype: str | None = None
-    softmax: str = TWO_PASS
+    softmax: str = AUTO
     collective: str = AUTO
     order: str = "serpentine"
     block: tuple[int, int] | None = None
@@ -70,9 +73,9 @@ class Options:
     prefill_chunk: int | None = None
     batch: int = 1
     blocks: tuple[PlacedBlock, ...] = ()
-    collectives: tuple[tuple[str, Collectives], ...] = ()
+    collectives: tuple[tuple[str, ByPhase], ...] = ()
     software: Software = WSESIM
-    forms: tuple[tuple[str, str], ...] = ()
+    forms: tuple[tuple[str, ByPhase], ...] = ()
 
     @property
     def cache(self) -> KVCache:
@@ -86,7 +89,7 @@ class Options:
             ("timing dtype", self.timing_dtype, TIMING_DTYPES),
             ("KV policy", self.kv, POLICIES),
             ("KV dtype", self.kv_dtype or KV_DTYPES[0], KV_DTYPES),
-            ("softmax", self.softmax, SOFTMAXES),
+            ("softmax", self.softmax, (AUTO, *SOFTMAXES)),
         )
         for kind, value, known in named:
             if value not in known:

@@ -179,13 +179,11 @@ def rmsnorm(
     stack: Floats,
     target: Floats,
 ) -> None:
-    row = len(weight)
+    x = source[: tokens * len(weight)].reshape(tokens, -1)
     for t in range(tokens):
-        x = source[t * row : (t + 1) * row]
-        squares = (x * x).reshape(-1, width).T
-        total = merged(ordered_sum(squares), order, children)
+        total = merged(ordered_sum((x[t] * x[t]).reshape(-1, width).T), order, children)
         scale = np.float32(1) / np.sqrt(total / np.float32(size) + np.float32(eps))
-        target[t * row : (t + 1) * row] = x * scale * weight
+        target[t * x.shape[1] :][: x.shape[1]] = x[t] * scale * weight
 
 
 def folded_norm(
@@ -201,17 +199,15 @@ def folded_norm(
     scales: Floats,
     target: Floats,
 ) -> None:
-    row = len(weight)
+    x = source[: tokens * len(weight)].reshape(tokens, -1)
     for t in range(tokens):
-        x = source[t * row : (t + 1) * row]
-        squares = (x * x).reshape(-1, width).T
-        total = merged(ordered_sum(squares), order, children)
+        total = merged(ordered_sum((x[t] * x[t]).reshape(-1, width).T), order, children)
         scales[t] = np.float32(1) / np.sqrt(total / np.float32(size) + np.float32(eps))
-        target[t * row : (t + 1) * row] = x * weight
+    target[: x.size] = (x * weight).reshape(-1)
 
 
 def scale_rows(tokens: int, scales: Floats, row: int, values: Floats) -> None:
-    values[: tokens * row] = (values[: tokens * row].reshape(tokens, row) * scales[:tokens, None]).reshape(-1)
+    values[: tokens * row].reshape(tokens, row)[:] *= scales[:tokens, None]
 
 
 def qk_norm(

@@ -28,6 +28,7 @@ class QKNorm(BaseKernel):
     reduce: str
     prefill_reduce: str = ""
     form: str = ""
+    prefill_form: str = ""
 
     @property
     def heads(self) -> int:
@@ -71,6 +72,7 @@ class Rope(BaseKernel):
     layouts: tuple[Heads, ...]
     inv_freq: tuple[float, ...]
     form: str = ""
+    prefill_form: str = ""
 
     @property
     def reads(self) -> tuple[Operand, ...]:
@@ -103,6 +105,7 @@ class Score(BaseKernel):
     cache: KVCache = DEFAULT_CACHE
     prefill_reduce: str = ""
     form: str = ""
+    prefill_form: str = ""
 
     @property
     def reads(self) -> tuple[Operand, ...]:
@@ -153,6 +156,7 @@ class Softmax(BaseKernel):
     cache: KVCache = DEFAULT_CACHE
     prefill_reduce: str = ""
     form: str = ""
+    prefill_form: str = ""
 
     @property
     def reads(self) -> tuple[Operand, ...]:
@@ -194,6 +198,7 @@ class WeightedSum(BaseKernel):
     cache: KVCache = DEFAULT_CACHE
     prefill_reduce: str = ""
     form: str = ""
+    prefill_form: str = ""
 
     @property
     def reads(self) -> tuple[Operand, ...]:
@@ -243,6 +248,7 @@ class FlashSum(BaseKernel):
     cache: KVCache = DEFAULT_CACHE
     prefill_reduce: str = ""
     form: str = ""
+    prefill_form: str = ""
 
     @property
     def reads(self) -> tuple[Operand, ...]:

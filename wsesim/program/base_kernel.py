@@ -19,6 +19,7 @@ class BaseKernel:
     cache: KVCache | None = None
     prefill_reduce: str = ""
     form: str = ""  # the first of the software's forms
+    prefill_form: str = ""  # the same as `form`
 
     @property
     def role(self) -> str:
@@ -82,9 +83,10 @@ class BaseKernel:
         """The sizes that the steps of the kernel's form compute with (`wsesim.software.form`), of one PE."""
         raise NotImplementedError
 
-    def written(self, form: str) -> Self:
-        """The kernel in another of the software's forms."""
-        return dataclasses.replace(self, form=form)  # type: ignore[type-var]
+    def written(self, form: str, prefill_form: str = "") -> Self:
+        """The kernel in other forms of the software; "" as the second is the same form in both phases."""
+        own = "" if prefill_form == form else prefill_form
+        return dataclasses.replace(self, form=form, prefill_form=own)  # type: ignore[type-var]
 
     def summed(self, reduce: str) -> Self:
         """The kernel with another collective in both phases; a kernel without one stays as it is."""
@@ -93,9 +95,11 @@ class BaseKernel:
         return dataclasses.replace(self, reduce=reduce)  # type: ignore[type-var]
 
     def in_phase(self, phase: str) -> Self:
-        """The kernel with the collective of DECODE or PREFILL as its only one."""
-        chosen = self.prefill_reduce
-        if not chosen:
+        """The kernel with the collective and the form of DECODE or PREFILL as its only ones."""
+        if not self.prefill_reduce and not self.prefill_form:
             return self
-        fields = {"prefill_reduce": ""} | ({"reduce": chosen} if phase == PREFILL else {})
+        fields: dict[str, str] = {"prefill_form": ""} | ({"prefill_reduce": ""} if self.prefill_reduce else {})
+        if phase == PREFILL:
+            fields |= {"form": self.prefill_form} if self.prefill_form else {}
+            fields |= {"reduce": self.prefill_reduce} if self.prefill_reduce else {}
         return dataclasses.replace(self, **fields)  # type: ignore[type-var]

@@ -74,6 +74,7 @@ class RMSNorm(BaseKernel):
     reduce: str
     prefill_reduce: str = ""
     form: str = ""
+    prefill_form: str = ""
 
     @property
     def tiles(self) -> tuple[Tile, ...]:
@@ -112,6 +113,7 @@ class Linear(BaseKernel):
     broadcast: bool
     prefill_reduce: str = ""
     form: str = ""
+    prefill_form: str = ""
 
     @property
     def width(self) -> int:
@@ -168,6 +170,7 @@ class SwiGLU(BaseKernel):
     target: str
     layout: Uniform
     form: str = ""
+    prefill_form: str = ""
 
     @property
     def reads(self) -> tuple[Operand, ...]:
@@ -188,6 +191,7 @@ class Add(BaseKernel):
     target: str
     layout: Uniform
     form: str = ""
+    prefill_form: str = ""
 
     @property
     def reads(self) -> tuple[Operand, ...]:
@@ -209,6 +213,7 @@ class Sample(BaseKernel):
     candidates: int
     reduce: str
     form: str = ""
+    prefill_form: str = ""
 
     @property
     def reads(self) -> tuple[Operand, ...]:

@@ -1,7 +1,8 @@
-"""Protocols: a store of weights by name, and an oracle that prices collectives for the compiler."""
+"""Protocols: a store of weights by name, and an oracle that prices kernels for the compiler."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -10,9 +11,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from wsesim.machine import Machine
-    from wsesim.program.kernels import Kernel
-    from wsesim.program.parts import Block
-    from wsesim.software import Software
+    from wsesim.software import Form, Software
 
 
 class WeightStore(Protocol):
@@ -46,20 +45,23 @@ class LineUse:
 
 
 class CostOracle(Protocol):
-    """Prices collectives for the compiler's passes."""
+    """Prices collectives and operations for the compiler's passes."""
 
     def collective_cycles(self, machine: Machine, software: Software, use: LineUse, collective: str) -> int:
         """Cycles on an idle line with its routes in place, all PEs ready at once."""
         ...
 
-    def kernel_cycles(
+    def form_cycles(
         self,
         machine: Machine,
         software: Software,
-        block: Block,
-        kernels: tuple[Kernel, ...],
-        context: int,
-        tokens: int,
+        form: Form,
+        sizes: Mapping[str, int],
+        outputs: tuple[int, ...],
+        dtype: str,
     ) -> int:
-        """Cycles of kernels one after the other on an idle block, the routes of the last one in place, in fp16."""
+        """Cycles of a form's operations one after the other on one PE, without its collectives.
+
+        `sizes` are those of its steps, `outputs` those of a Linear's outputs on the PE.
+        """
         ...

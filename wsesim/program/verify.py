@@ -12,6 +12,7 @@ from wsesim.machine.parts import TIMING_DTYPES
 from wsesim.machine.rules import check_machine
 from wsesim.program.collectives import is_collective
 from wsesim.program.errors import ProgramRuleError, SramError
+from wsesim.program.form_rules import folded_alone, unknown_forms
 from wsesim.program.kernels import (
     ACROSS,
     ALONG,
@@ -19,7 +20,6 @@ from wsesim.program.kernels import (
     Kernel,
     Linear,
     QKNorm,
-    RMSNorm,
     Rope,
     Sample,
 )
@@ -296,25 +296,6 @@ def _colours_of_collectives(program: Program) -> Iterator[str]:
             yield name
 
 
-def _unknown_forms(program: Program) -> Iterator[str]:
-    for kernel in program.kernels:
-        known = [form.name for form in program.software.forms_of(type(kernel).__name__)]
-        if kernel.form and kernel.form not in known:
-            yield f"{kernel.name} as {brief(kernel.form)}"
-
-
-def _folded_alone(program: Program) -> Iterator[str]:
-    """A folded norm leaves its sum to the product after it, which alone may read it."""
-    for number, kernel in enumerate(program.kernels):
-        if not isinstance(kernel, RMSNorm) or program.software.form("RMSNorm", kernel.form).communicates:
-            continue
-        after = program.kernels[number + 1]
-        readers = [k for k in program.kernels_of(kernel.block) for read in k.reads if read.value == kernel.target]
-        takes = isinstance(after, Linear) and program.software.form("Linear", after.form).takes_norms
-        if not takes or readers != [after]:
-            yield kernel.name
-
-
 def _shared_though_apart(program: Program) -> Iterator[str]:
     """Where the software keeps the routes of both axes, each kind of collective has colours of its own."""
     if program.software.routes != APART:
@@ -359,7 +340,7 @@ RULES: tuple[tuple[Rule, ...], ...] = (
         ("logits are summed once after either phase, by one collective", _phases_of_the_head),
         (f"a KV cache is {', '.join(POLICIES)}, in {', '.join(KV_DTYPES)}", _unknown_caches),
         ("a window has at least one position", _windows_without_extent),
-        ("forms are the software's", _unknown_forms),
+        ("forms are the software's", unknown_forms),
         ("fields are in their range", _fields_out_of_range),
         ("each source has its target, layout, weight and eps, on segments of one length", _uneven_lists),
         ("kernels lead from the embedding to the sample", _wrong_ends),
@@ -380,7 +361,7 @@ RULES: tuple[tuple[Rule, ...], ...] = (
         ("lanes are columns that both blocks share, or the source's", _wrong_lanes),
         ("colours are routable and not the host's", _colours_out_of_range),
         ("transfers keep off the colours of collectives", _colours_of_collectives),
-        ("a folded norm is read by the product after it alone, which takes its sum", _folded_alone),
+        ("a folded norm is read by the product after it alone, which takes its sum", folded_alone),
         ("kinds of collectives that stay have colours of their own", _shared_though_apart),
         ("input queues suffice", _queues),
         ("every block has its row of the memory map", _without_memory),

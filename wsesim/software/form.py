@@ -8,6 +8,13 @@ A form is a list of steps. Every PE that holds part of the kernel runs them in o
     product(positions, times=features, slots=heads)  a matrix of `positions` x `features` times a vector for each slot:
                                                 an operation for each column, or for each row, whichever is cheaper
     scalar(positions, cycles="72/5", slots=heads) scalar code: cycles for each element, in each turn
+    product(..., groups=key_width//features)    the slots of a group share a matrix: an operation over a group is a
+                                                third way
+    fold(positions, slots=heads)                a sum or a maximum for each slot: `heads` reductions, or `positions`
+                                                vector operations on all slots, whichever is cheaper
+    elementwise(width, times=24, slice=32)      in pieces of at most 32 elements, a loop around them
+    divide(heads, vector=7)                     scalar operations, or seven vector operations on as many elements,
+                                                whichever is cheaper; exp, divide and rsqrt alone have `vector`
     setup(3, slots=heads)                       three descriptors are set up in each turn
     all_reduce(tokens)                          the kernel's collective, over its lines of PEs
 
@@ -29,8 +36,12 @@ from wsesim.errors import brief
 VECTOR_OPS = ("copy", "fma", "elementwise", "reduce", "exp", "divide", "rsqrt", "compare")
 """Vector operations of the machine."""
 
-PRODUCT, SCALAR, SETUP, ALL_REDUCE = "product", "scalar", "setup", "all_reduce"
-STEP_NAMES = (*VECTOR_OPS, PRODUCT, SCALAR, SETUP, ALL_REDUCE)
+VECTORISED = ("exp", "divide", "rsqrt")
+"""Operations that take one element after the other, and that vector operations can replace."""
+
+PRODUCT, FOLD, SCALAR, SETUP, ALL_REDUCE = "product", "fold", "scalar", "setup", "all_reduce"
+STEP_NAMES = (*VECTOR_OPS, PRODUCT, FOLD, SCALAR, SETUP, ALL_REDUCE)
+STEP_FIELDS = ("times", "loop", "slots", "groups", "slice", "vector", "dtype", "cycles")
 CACHE = "cache"
 DTYPES = ("", "fp16", "fp32", CACHE)
 
@@ -80,14 +91,20 @@ KINDS = tuple(SIZES)
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step of a form. Sizes are texts; `size_value` computes them. `loop`, `slots`: "" where there is no loop."""
+    """One step of a form. Sizes are texts; `size_value` computes them. `loop`, `slots`: "" where there is no loop.
+
+    `vector`: as many vector operations do the same, "" where none do.
+    """
 
     name: str
     elements: str
     times: str = "1"
     loop: str = ""
     slots: str = ""
+    groups: str = ""
+    slice: str = ""
     dtype: str = ""
+    vector: str = ""
     cycles: Fraction | None = None  # of a scalar step, for each element
 
 
@@ -131,12 +148,15 @@ def parse_step(text: str) -> Step:
         raise ValueError(f"{brief(text)}: unknown step {name!r}; known: {', '.join(STEP_NAMES)}")
     fields: dict[str, str] = {}
     for keyword in call.keywords:
-        if keyword.arg not in ("times", "loop", "slots", "dtype", "cycles") or keyword.arg in fields:
-            raise ValueError(f"{brief(text)}: a step has times, loop, slots, dtype and cycles, each once")
+        if keyword.arg not in STEP_FIELDS or keyword.arg in fields:
+            raise ValueError(f"{brief(text)}: a step has {', '.join(STEP_FIELDS)}, each once")
         fields[keyword.arg] = _text_of(keyword.value)
     cycles = fields.pop("cycles", None)
     if (cycles is not None) != (name == SCALAR):
         raise ValueError(f"{brief(text)}: `cycles` goes with scalar, and scalar with `cycles`")
+    for field, having in (("vector", VECTORISED), ("groups", (PRODUCT,)), ("slice", VECTOR_OPS)):
+        if field in fields and name not in having:
+            raise ValueError(f"{brief(text)}: `{field}` goes with {', '.join(having)}")
     if fields.get("dtype", "") not in DTYPES:
         raise ValueError(f"{brief(text)}: dtype is {fields['dtype']!r}; known: {', '.join(DTYPES[1:])}")
     if name == ALL_REDUCE and set(fields) - {"dtype"}:
@@ -172,7 +192,9 @@ def check_form(form: Form) -> None:
     for text in (*form.each_output, *form.steps, *form.at_root):
         step = parse_step(text)
         known = set(SIZES[form.kind]) - ({"output"} if text not in form.each_output else set())
-        used = frozenset[str]().union(*(names_in(s) for s in (step.elements, step.times, step.loop, step.slots) if s))
+        used = frozenset[str]().union(
+            *(names_in(s) for s in (step.elements, step.times, step.loop, step.slots, step.vector) if s)
+        )
         for name in sorted(used - known):
             raise ValueError(f"{form}: {brief(text)}: unknown size {name!r}; known: {', '.join(sorted(known))}")
 

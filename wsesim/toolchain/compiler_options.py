@@ -14,7 +14,7 @@ from wsesim.toolchain.model_kinds import is_onnx
 from wsesim.toolchain.options import DEFAULT_CONTEXT, Lowering
 
 if TYPE_CHECKING:
-    from wsesim_compiler.options import Options
+    from wsesim_compiler.options import ByPhase, Options
 
 _BY_PLACEMENT = ("strategy", "collective", "order", "layers_per_block", "block")
 """Options that cannot be given with a placement file, because the file states them."""
@@ -54,14 +54,16 @@ def options_of(model: str, lowering: Lowering) -> Options:
     return options
 
 
-def _forms(stated: str | None) -> tuple[tuple[str, str], ...]:
+def _forms(stated: str | None) -> tuple[tuple[str, ByPhase], ...]:
     """Kernel and form of each entry of `swiglu=scalar_exp,layer0.o=one_product`."""
+    from wsesim_compiler.options import ByPhase
+
     pairs = []
     for entry in stated.split(",") if stated is not None else ():
         kernel, equals, form = (part.strip() for part in entry.partition("="))
         if not (kernel and equals and form):
             raise InvalidInputError(f"`form` has {brief(entry)}; write KERNEL=FORM, as in swiglu=vector_exp")
-        pairs.append((kernel, form))
+        pairs.append((kernel, ByPhase(form, form)))
     return tuple(pairs)
 
 
@@ -85,7 +87,16 @@ def _placed_by_file(lowering: Lowering, path: str, options: Options) -> Options:
     for name in _BY_PLACEMENT:
         if getattr(lowering, name) != getattr(Lowering(), name):
             raise InvalidInputError(f"`{name}` and `placement` exclude each other: {path} states it")
-    return parse_placement(read_text(path, "a placement"), path, options)
+    open_still = dataclasses.replace(options, prefill_chunk=None, softmax="auto")
+    placed = parse_placement(read_text(path, "a placement"), path, open_still)
+    for name in ("prefill_chunk", "softmax"):
+        asked = getattr(lowering, name)
+        if asked == getattr(Lowering(), name):
+            continue
+        if getattr(placed, name) != getattr(open_still, name):
+            raise InvalidInputError(f"`{name}` and `placement` exclude each other: {path} states it")
+        placed = dataclasses.replace(placed, **{name: asked})
+    return placed
 
 
 def _context(model: str, asked: int | None) -> int:

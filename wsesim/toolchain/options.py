@@ -95,12 +95,15 @@ class Lowering:
     kv_dtype: str | None = _option(
         None, "DTYPE", "data type of the KV cache: fp16, bf16 or int8 (default: the timing data type)"
     )
-    softmax: str = _option("two_pass", "FORM", "two_pass, or fused with the weighted sum of the values")
+    softmax: str = _option("auto", "FORM", "two_pass, fused with the weighted sum of the values, or auto: the faster")
     collective: str = _option(
         "auto",
         "NAME",
         "algorithm of the collectives: auto (for each kernel the fastest), chain, star, tree, two_phase[:GROUPS], "
         "two_phase_end[:GROUPS] or ring; as streamed_NAME it is streamed",
+    )
+    prefill_chunk: int | None = _option(
+        None, "N", "tokens of a prompt that go through a block together (default: the compiler chooses)"
     )
     form: str | None = _option(
         None,

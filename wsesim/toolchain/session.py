@@ -215,8 +215,9 @@ def complete(
     timing_dtype: str = "fp16",
     kv: str = "interleaved",
     kv_dtype: str | None = None,
-    softmax: str = "two_pass",
+    softmax: str = "auto",
     collective: str = "auto",
+    prefill_chunk: int | None = None,
     form: str | None = None,
     say: Say = silent,
 ) -> Answer:
@@ -262,8 +263,9 @@ def open_session(
     timing_dtype: str = "fp16",
     kv: str = "interleaved",
     kv_dtype: str | None = None,
-    softmax: str = "two_pass",
+    softmax: str = "auto",
     collective: str = "auto",
+    prefill_chunk: int | None = None,
     form: str | None = None,
     say: Say = silent,
 ) -> Session:

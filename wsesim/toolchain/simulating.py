@@ -60,8 +60,9 @@ def simulate(
     timing_dtype: str = "fp16",
     kv: str = "interleaved",
     kv_dtype: str | None = None,
-    softmax: str = "two_pass",
+    softmax: str = "auto",
     collective: str = "auto",
+    prefill_chunk: int | None = None,
     form: str | None = None,
     say: Say = silent,
 ) -> Report:

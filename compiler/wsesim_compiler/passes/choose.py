@@ -1,6 +1,7 @@
-"""choose: Placement -> Placement with a form for every kernel, and a collective for every kernel and phase.
+"""choose: Placement -> Placement with a form and a collective for every kernel and phase, and the prompt's chunk.
 
-Contract: forms come first (`placement/form_choice.py`). "auto" ends here. On each block and in each phase, the chosen
+Contract: forms come first (`placement/form_choice.py`), then `prefill_chunk` (`placement/chunk_choice.py`), because
+collectives depend on both. "auto" ends here. On each block and in each phase, the chosen
 collectives have the lowest sum of cycles. The sum counts every collective, as the oracle prices it, and every change of
 routes between two kernels: a PE holds the routes of one algorithm on one kind of lines at a time. The kernels of a
 block form a round, since the next token follows the last. Ties: first in ALGORITHMS order. The draw and the logits run
@@ -18,14 +19,16 @@ from itertools import pairwise
 from wsesim.errors import InvalidInputError, UnknownNameError
 from wsesim.machine import Machine
 from wsesim.program.collectives import ALGORITHMS, STREAMED
-from wsesim.program.kernels import ACROSS, ALONG, DECODE, PREFILL, SEGMENT, Kernel
+from wsesim.program.kernels import DECODE, PREFILL, Kernel
 from wsesim.program.parts import Block
 from wsesim.program.protocols import CostOracle, LineUse
 from wsesim.progress import working
 from wsesim.software import Software
-from wsesim_compiler.options import AUTO, TYPICAL_CONTEXT, Collectives, PlacedBlock
+from wsesim_compiler.options import AUTO, TYPICAL_CONTEXT, ByPhase, PlacedBlock
+from wsesim_compiler.placement.chunk_choice import choose_chunk
 from wsesim_compiler.placement.form_choice import choose_forms
 from wsesim_compiler.placement.placement import Placement
+from wsesim_compiler.placement.price import line_use
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +41,8 @@ class Stop:
 
 def choose(placement: Placement, cost: CostOracle) -> Placement:
     """Writes down the form of each kernel, and the collectives of each that has one."""
-    placement = choose_forms(placement, cost)
-    chosen: dict[str, Collectives] = {}
+    placement = choose_chunk(choose_forms(placement, cost), cost)
+    chosen: dict[str, ByPhase] = {}
     once: set[str] = set()  # after either phase
     asked = _Asked(placement.machine, placement.options.software, cost)
     with working("choosing collectives", len(placement.blocks), "block") as work:
@@ -47,24 +50,24 @@ def choose(placement: Placement, cost: CostOracle) -> Placement:
             reducing = [k for k in placement.kernels_on(placed) if hasattr(k, "reduce")]
             once |= {k.name for k in reducing if k.last_token_only}
             if placement.options.collective != AUTO:
-                both = Collectives(placement.options.collective, placement.options.collective)
+                both = ByPhase(placement.options.collective, placement.options.collective)
                 chosen |= {k.name: both for k in reducing}
                 continue
             decode, prefill = (_on_block(placement, placed, reducing, phase, asked) for phase in (DECODE, PREFILL))
-            chosen |= {k.name: Collectives(decode[k.name], prefill[k.name]) for k in reducing}
+            chosen |= {k.name: ByPhase(decode[k.name], prefill[k.name]) for k in reducing}
     for kernel, stated in placement.options.collectives:
         chosen[kernel] = _stated(kernel, stated, chosen, once)
     return dataclasses.replace(placement, collectives=tuple(chosen.items()))
 
 
-def _stated(kernel: str, stated: Collectives, chosen: dict[str, Collectives], once: set[str]) -> Collectives:
+def _stated(kernel: str, stated: ByPhase, chosen: dict[str, ByPhase], once: set[str]) -> ByPhase:
     """What the options say of a kernel; what they leave to the compiler stays as it was chosen."""
     if kernel not in chosen:
         raise UnknownNameError("kernel with a collective", kernel, chosen)
     if kernel in once and stated.differing:
         raise InvalidInputError(f"{kernel} is made once after either phase, by one collective, not by two: {stated}")
     before = chosen[kernel]
-    return Collectives(
+    return ByPhase(
         before.decode if stated.decode == AUTO else stated.decode,
         before.prefill if stated.prefill == AUTO else stated.prefill,
     )
@@ -76,7 +79,8 @@ def _on_block(
     """Collectives of a phase by kernel. One that has no line to sum over takes the first algorithm."""
     summing = [kernel for kernel in kernels if kernel.lines]
     stops = tuple(
-        Stop(k.lines, asked.cheapest(line_use(k, placed.block, placement, phase), _is_streamable(k))) for k in summing
+        Stop(k.lines, asked.cheapest(collective_use(k, placed.block, placement, phase), _is_streamable(k)))
+        for k in summing
     )
     best = cheapest_round(stops, placement.options.software.change_cycles(placement.machine))
     return {k.name: ALGORITHMS[0] for k in kernels} | {k.name: text for k, text in zip(summing, best, strict=True)}
@@ -138,13 +142,12 @@ def _cheapest_from(stops: tuple[Stop, ...], first: int, reroute_cycles: int) -> 
     return min(closed, key=lambda found: found[0])
 
 
-def line_use(kernel: Kernel, block: Block, placement: Placement, phase: str) -> LineUse:
+def collective_use(kernel: Kernel, block: Block, placement: Placement, phase: str) -> LineUse:
     """The kernel's collective over a typical context: in a decode step of a full batch, or in a prompt's chunk."""
     options = placement.options
     context = min(TYPICAL_CONTEXT, options.max_context)
     summed = kernel.collective(kernel.cache.positions(context, block.along) if kernel.cache else 0)
-    assert summed is not None, f"{kernel.name} has no collective"
-    whole = {ALONG: block.along, ACROSS: block.across, SEGMENT: summed.used}[kernel.lines]
     tokens = options.batch if phase == DECODE or kernel.last_token_only else placement.prefill_chunk
-    length, used = whole or 1, summed.used or whole or 1
-    return LineUse(length, used, tokens * summed.elements, options.timing_dtype, summed.everybody)
+    use = line_use(kernel, block, tokens * summed.elements, options.timing_dtype) if summed else None
+    assert use is not None, f"{kernel.name} has no collective"
+    return use

@@ -1,55 +1,104 @@
-"""Forms of kernels: which of the software's forms each kernel of a placement is written in.
+"""Forms of kernels: in which of the software's forms each kernel of a placement is written, in each phase.
 
 Contract: a kernel that the options name has the form that they state. For every other one the engine decides: the
-fewest cycles of a decode step, on an idle block, at a typical context. A norm is chosen together with the product after
-it, because a folded norm leaves its sum to that product. Where the scratch of a block's forms does not fit, the forms
-with the most scratch are given up first. Ties: first in the software's order.
+fewest cycles on an idle block, of a decode step at a typical context or of a chunk of a typical prompt. A norm is
+chosen together with the product after it, because a folded norm leaves its sum to that product; both phases fold or
+neither. Where the options leave the softmax open, the faster one is taken: a kernel of its own, or fused with the sum
+over the values. Where the scratch of a block's forms does not fit, the forms with the most scratch are given up first.
+Ties: first in the software's order.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import product
 
 from wsesim.errors import InvalidInputError, UnknownNameError
-from wsesim.program.kernels import Embed, Kernel, Linear, RMSNorm
+from wsesim.program.kernels import DECODE, PREFILL, Embed, FlashSum, Kernel, Linear, RMSNorm, Softmax, WeightedSum
 from wsesim.program.parts import Block
 from wsesim.program.protocols import CostOracle
-from wsesim.software import Form, Software
+from wsesim.software import Form
 from wsesim.software.form import size_value
-from wsesim_compiler.options import TYPICAL_CONTEXT, PlacedBlock
+from wsesim_compiler.options import AUTO, SOFTMAXES, ByPhase, PlacedBlock
 from wsesim_compiler.placement.memory import block_memory
 from wsesim_compiler.placement.placement import Placement
+from wsesim_compiler.placement.price import Bill, bill, paid
 
-REDUCE = "streamed_two_phase"
-"""The collective that forms are compared with. Each kernel's own is chosen afterwards."""
+TYPICAL_CHUNK = 4
+"""Tokens of a prompt that go through a block together while its forms are compared."""
 
 Group = tuple[Kernel, ...]
 """Kernels whose forms are chosen together."""
 
+Forms = dict[str, ByPhase]
+"""By kernel."""
+
 
 def choose_forms(placement: Placement, cost: CostOracle) -> Placement:
-    """The placement with the form of each kernel that has several. Raises UnknownNameError for an unknown one."""
+    """The placement with the form of each kernel. Raises UnknownNameError for a kernel or a form that there is not."""
+    options = placement.options
+    if options.softmax != AUTO:
+        return _with_forms(placement, cost)
+    ways = [dataclasses.replace(placement, options=dataclasses.replace(options, softmax=s)) for s in SOFTMAXES]
+    ways = [way for way in ways if _names_all(way)] or ways[:1]
+    written = [_with_forms(way, cost) for way in ways]
+    cycles = paid([_softmax_bill(way, cost) for way in written], placement, cost)
+    return written[cycles.index(min(cycles))]
+
+
+def that_fit(placement: Placement, forms: Forms) -> Forms:
+    """The forms, with less scratch on the blocks that have no room for all of it at the placement's chunk."""
+    known: dict[object, list[ByPhase | None]] = {}
+    fitting: Forms = {}
+    for placed in placement.blocks:
+        kernels = placement.kernels_on(placed)
+        key = shape_of(placed.block), tuple((likeness(k, placement, placed.block), forms.get(k.name)) for k in kernels)
+        if key not in known:
+            own = _that_fit(placement, placed, {k.name: forms[k.name] for k in kernels if k.name in forms})
+            known[key] = [own.get(k.name) for k in kernels]
+        fitting |= {k.name: form for k, form in zip(kernels, known[key], strict=True) if form}
+    return fitting
+
+
+def likeness(kernel: Kernel, placement: Placement, block: Block) -> object:
+    """Equal for kernels that cost the same on blocks of one shape."""
+    positions = _positions(kernel, placement, block)
+    sizes = () if isinstance(kernel, Embed) else tuple(sorted(kernel.sizes(1, positions).items()))
+    written = (kernel.form, kernel.prefill_form)
+    return type(kernel).__name__, sizes, kernel.collective(positions), kernel.lines, written
+
+
+def shape_of(block: Block) -> tuple[int, int, str]:
+    """What decides the cycles of a block's kernels."""
+    return block.columns, block.rows, block.axis
+
+
+def _with_forms(placement: Placement, cost: CostOracle) -> Placement:
+    decode = _phase_forms(placement, lambda group, block: _fastest(group, block, placement, cost, DECODE, {}))
+    prefill = _phase_forms(placement, lambda group, block: _fastest(group, block, placement, cost, PREFILL, decode))
+    forms = {name: ByPhase(decode[name], prefill[name]) for name in decode}
+    _check_pins(placement, forms)
+    return dataclasses.replace(placement, forms=tuple(that_fit(placement, forms).items()))
+
+
+def _phase_forms(placement: Placement, fastest: Callable[[Group, Block], tuple[str, ...]]) -> dict[str, str]:
+    """The form of each kernel. Groups that are alike have the same forms, and are asked for once."""
     known: dict[object, tuple[str, ...]] = {}
     chosen: dict[str, str] = {}
     for placed in placement.blocks:
-        on_block: dict[str, str] = {}
         for stage in placement.partition.stages:
-            if stage.name in placed.stages:
-                for group in _groups(placement.kernels_of(stage)):
-                    key = (_shape(placed.block), tuple(_likeness(k, placement, placed.block) for k in group))
-                    if key not in known:
-                        known[key] = _best(group, placed.block, placement, cost)
-                    on_block |= {k.name: form for k, form in zip(group, known[key], strict=True)}
-        chosen |= _that_fit(placement, placed, on_block)
-    _check_pins(placement, chosen)
-    return dataclasses.replace(placement, forms=tuple(chosen.items()))
-
-
-def forms_of(kernel: Kernel, software: Software) -> tuple[Form, ...]:
-    """The forms that a kernel may have; none for the kernels that have no form."""
-    return () if isinstance(kernel, Embed) else software.forms_of(type(kernel).__name__)
+            if stage.name not in placed.stages:
+                continue
+            for group in _groups(placement.kernels_of(stage)):
+                alike = tuple((likeness(k, placement, placed.block), _pinned(k, placement)) for k in group)
+                key = (shape_of(placed.block), alike)
+                if key not in known:
+                    known[key] = fastest(group, placed.block)
+                chosen |= {k.name: form for k, form in zip(group, known[key], strict=True)}
+    return chosen
 
 
 def _groups(kernels: Sequence[Kernel]) -> Iterator[Group]:
@@ -67,60 +116,111 @@ def _may_fold(norm: Kernel, after: Kernel, kernels: Sequence[Kernel]) -> bool:
     return [k for k in kernels for read in k.reads if read.value == norm.target] == [after]
 
 
-def _best(group: Group, block: Block, placement: Placement, cost: CostOracle) -> tuple[str, ...]:
-    """Names of the forms of a group's kernels, of those that go together, with the fewest cycles."""
-    choices = [c for c in product(*(_allowed(k, placement) for k in group)) if _go_together(c)]
+def _fastest(
+    group: Group, block: Block, placement: Placement, cost: CostOracle, phase: str, decode: dict[str, str]
+) -> tuple[str, ...]:
+    """Names of the forms of a group's kernels, of those that go together, with the fewest cycles.
+
+    `decode` has the forms of a decode step; a chunk of a prompt folds what a decode step folds.
+    """
+    allowed = [_allowed(kernel, placement, phase) for kernel in group]
+    choices = [choice for choice in product(*allowed) if _go_together(choice)]
     if not choices:
         raise InvalidInputError(f"{group[0].name} as folded needs a {group[-1].name} that takes its sum")
+    if decode and len(group) == 2:
+        folds = _folds(placement.options.software.form("RMSNorm", decode[group[0].name]))
+        alike = [choice for choice in choices if _folds(choice[0]) == folds]
+        if not alike:
+            raise InvalidInputError(f"{group[0].name} is folded in one phase and not in the other; fold in both")
+        choices = alike
     if len(choices) == 1:
         return tuple(form.name for form in choices[0])
-    software, options = placement.options.software, placement.options
 
-    def cycles(choice: tuple[Form, ...]) -> int:
-        written = tuple(k.summed(REDUCE).written(form.name) for k, form in zip(group, choice, strict=True))
-        context = min(TYPICAL_CONTEXT, options.max_context)
-        return cost.kernel_cycles(placement.machine, software, block, written, context, options.batch)
-
-    return tuple(form.name for form in min(choices, key=cycles))
+    written = [tuple(k.written(form.name) for k, form in zip(group, choice, strict=True)) for choice in choices]
+    bills = [bill(kernels, block, placement, cost, phase, TYPICAL_CHUNK) for kernels in written]
+    cycles = paid(bills, placement, cost)
+    return tuple(form.name for form in choices[cycles.index(min(cycles))])
 
 
-def _allowed(kernel: Kernel, placement: Placement) -> tuple[Form, ...]:
+def _allowed(kernel: Kernel, placement: Placement, phase: str) -> tuple[Form, ...]:
     """The form that the options state for a kernel, by its name or by its role, or all of its kind."""
-    pinned, software = dict(placement.options.forms), placement.options.software
-    form = pinned.get(kernel.name, pinned.get(kernel.role, ""))
-    return (software.form(type(kernel).__name__, form),) if form else forms_of(kernel, software)
+    software, pinned, kind = placement.options.software, _pinned(kernel, placement), type(kernel).__name__
+    if pinned is None:
+        return software.forms_of(kind)
+    return (software.form(kind, pinned.decode if phase == DECODE else pinned.prefill),)
+
+
+def _pinned(kernel: Kernel, placement: Placement) -> ByPhase | None:
+    pinned = dict(placement.options.forms)
+    return pinned.get(kernel.name, pinned.get(kernel.role))
+
+
+def _folds(form: Form) -> bool:
+    return form.kind == "RMSNorm" and not form.communicates
 
 
 def _go_together(forms: tuple[Form, ...]) -> bool:
     """A folded norm needs a product that takes its sum; any product takes none."""
-    return not (forms and forms[0].kind == "RMSNorm" and not forms[0].communicates) or (
-        len(forms) == 2 and forms[1].takes_norms
-    )
+    return not _folds(forms[0]) or (len(forms) == 2 and forms[1].takes_norms)
 
 
-def _that_fit(placement: Placement, placed: PlacedBlock, chosen: dict[str, str]) -> dict[str, str]:
+def _that_fit(placement: Placement, placed: PlacedBlock, chosen: Forms) -> Forms:
     """The forms of a block, with less scratch where the block has no room for all."""
-    software, kernels = placement.options.software, placement.kernels_on(placed)
+    kernels = placement.kernels_on(placed)
 
-    def written(forms: dict[str, str]) -> list[Kernel]:
-        return [k.written(forms[k.name]) if k.name in forms else k for k in kernels]
-
-    def fits(forms: dict[str, str]) -> bool:
-        memory = block_memory(placed.block, written(forms), placement.options, placement.prefill_chunk)
+    def fits(forms: Forms) -> bool:
+        written = [k.written(forms[k.name].decode, forms[k.name].prefill) if k.name in forms else k for k in kernels]
+        memory = block_memory(placed.block, written, placement.options, placement.prefill_chunk)
         return memory.total_bytes <= placement.machine.room_bytes
 
-    def scratch(kernel: Kernel) -> int:
-        form = software.form(type(kernel).__name__, chosen[kernel.name])
-        positions = _positions(kernel, placement, placed.block)
-        return size_value(form.scratch, kernel.sizes(1, positions)) if form.scratch else 0
-
-    greedy = sorted((k for k in kernels if k.name in chosen and scratch(k)), key=scratch, reverse=True)
-    for kernel in greedy:
-        if fits(chosen):
-            break
-        frugal = [form for form in _allowed(kernel, placement) if not form.scratch]
-        chosen = chosen | ({kernel.name: frugal[0].name} if frugal else {})
+    while not fits(chosen):
+        held = [_Held.of(k, chosen[k.name], placement, placed.block) for k in kernels if k.name in chosen]
+        most = max((own.elements for own in held), default=0)
+        leaner = {own.kernel: own.leaner() for own in held if own.elements == most}
+        given_up = {kernel: forms for kernel, forms in leaner.items() if forms}
+        if not given_up:
+            break  # `plan_memory` and `verify` say what is missing
+        chosen = chosen | given_up
     return chosen
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """A kernel's forms, and the elements of scratch of each form that it may have, in both phases."""
+
+    kernel: str
+    forms: ByPhase
+    decode: dict[str, int]
+    prefill: dict[str, int]
+
+    @staticmethod
+    def of(kernel: Kernel, forms: ByPhase, placement: Placement, block: Block) -> _Held:
+        positions = _positions(kernel, placement, block)
+        sizes = kernel.sizes(1, positions)
+        decode, prefill = (
+            {form.name: size_value(form.scratch or "0", sizes) for form in _allowed(kernel, placement, phase)}
+            for phase in (DECODE, PREFILL)
+        )
+        return _Held(kernel.name, forms, decode, prefill)
+
+    @property
+    def elements(self) -> int:
+        return max(self.decode[self.forms.decode], self.prefill[self.forms.prefill])
+
+    def leaner(self) -> ByPhase | None:
+        """The forms with the next less scratch; None if there are none."""
+        decode, prefill = _leaner(self.decode, self.elements), _leaner(self.prefill, self.elements)
+        if not decode or not prefill:
+            return None
+        return ByPhase(
+            self.forms.decode if self.forms.decode in decode else decode[0],
+            self.forms.prefill if self.forms.prefill in prefill else prefill[0],
+        )
+
+
+def _leaner(scratch: dict[str, int], elements: int) -> list[str]:
+    """Forms with fewer elements of scratch, those with the most of them first."""
+    return sorted((name for name in scratch if scratch[name] < elements), key=lambda name: -scratch[name])
 
 
 def _positions(kernel: Kernel, placement: Placement, block: Block) -> int:
@@ -128,20 +228,25 @@ def _positions(kernel: Kernel, placement: Placement, block: Block) -> int:
     return 0 if kernel.cache is None else kernel.cache.positions(placement.options.max_context, block.along)
 
 
-def _shape(block: Block) -> tuple[int, int, str]:
-    return block.columns, block.rows, block.axis
+def _softmax_bill(placement: Placement, cost: CostOracle) -> Bill:
+    """Of a decode step from the scores to the sums over the values, in the first layer: layers are alike."""
+    for placed in placement.blocks:
+        own = tuple(k for k in placement.kernels_on(placed) if isinstance(k, Softmax | WeightedSum | FlashSum))
+        if own:
+            first = tuple(k for k in own if k.name.rpartition(".")[0] == own[0].name.rpartition(".")[0])
+            return bill(first, placed.block, placement, cost, DECODE, TYPICAL_CHUNK)
+    return Bill(0, Counter())
 
 
-def _likeness(kernel: Kernel, placement: Placement, block: Block) -> object:
-    """Equal for kernels that cost the same on blocks of one shape."""
-    positions = _positions(kernel, placement, block)
-    pinned = tuple(form.name for form in _allowed(kernel, placement))
-    widths = tuple(sorted(kernel.sizes(1, positions).items()))
-    return type(kernel).__name__, widths, kernel.collective(positions), kernel.lines, pinned
+def _names_all(placement: Placement) -> bool:
+    """Whether there is every kernel that the options name."""
+    kernels = [k for placed in placement.blocks for k in placement.kernels_on(placed)]
+    known = {k.name for k in kernels} | {k.role for k in kernels}
+    return all(name in known for name, _ in (*placement.options.forms, *placement.options.collectives))
 
 
-def _check_pins(placement: Placement, chosen: dict[str, str]) -> None:
-    roles = {name.rpartition(".")[2] for name in chosen}
+def _check_pins(placement: Placement, forms: Forms) -> None:
+    roles = {name.rpartition(".")[2] for name in forms}
     for name, _ in placement.options.forms:
-        if name not in chosen and name not in roles:
+        if name not in forms and name not in roles:
             raise UnknownNameError("kernel with a form", name, sorted(roles), "or a kernel's whole name")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from wsesim.machine.parts import dtype_bytes
-from wsesim.program.kernels import Embed, Kernel, WeightRef
+from wsesim.program.kernels import DECODE, PREFILL, Embed, Kernel, WeightRef
 from wsesim.program.parts import Block, BlockMemory
 from wsesim.software.form import size_value
 from wsesim_compiler.options import Options
@@ -63,18 +63,21 @@ def _buffer_elements(kernels: tuple[Kernel, ...], block: Block, options: Options
         for value, elements in kernel.value_elements(positions).items():
             alive += tokens * elements
             leaving[last.get(value, number + 1)].append(tokens * elements)  # what nobody reads goes on its way
-        scratch = tokens * kernel.scratch_elements(positions) + _form_scratch(kernel, options, tokens, positions)
+        scratch = tokens * kernel.scratch_elements(positions) + _form_scratch(kernel, options, chunk, positions)
         most = max(most, alive + scratch)
         alive -= sum(leaving[number])
     return most
 
 
-def _form_scratch(kernel: Kernel, options: Options, tokens: int, positions: int) -> int:
-    """Elements that only the kernel's form needs."""
+def _form_scratch(kernel: Kernel, options: Options, chunk: int, positions: int) -> int:
+    """Elements that only the kernel's forms need, in the phase that needs more."""
     if isinstance(kernel, Embed):
         return 0
-    form = options.software.form(type(kernel).__name__, kernel.form)
-    return size_value(form.scratch, kernel.sizes(tokens, positions)) if form.scratch else 0
+    most = 0
+    for phase, tokens in ((DECODE, options.batch), (PREFILL, options.batch if kernel.last_token_only else chunk)):
+        scratch = options.software.form(type(kernel).__name__, kernel.in_phase(phase).form).scratch
+        most = max(most, size_value(scratch, kernel.sizes(tokens, positions)) if scratch else 0)
+    return most
 
 
 def _arriving_elements(kernels: tuple[Kernel, ...]) -> dict[str, int]:

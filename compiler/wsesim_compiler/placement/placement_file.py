@@ -2,12 +2,16 @@
 
 strategy = "explicit"     what the Program calls itself; decides nothing
 prefill_chunk = 1         tokens of a prompt that go through a block together; left out: the compiler's choice
+softmax = "auto"          two_pass, or fused with the weighted sum of the values; auto: the faster
 collective = "auto"       of the kernels that are not named below
 [blocks]                  where each block is, which way the residual stream is split over it, and what lives on it
 layer0 = { x = 0, y = 1, columns = 2, rows = 3, axis = "rows", stages = ["layer0"] }
 [collectives]             the algorithms of single kernels
 "layer0.qkv" = "streamed_ring"
 "layer0.o" = { decode = "chain", prefill = "ring" }
+[forms]                   the forms of single kernels, by name or by role
+swiglu = "scalar_exp"
+"layer0.softmax" = { decode = "vector_exp", prefill = "sliced_exp" }
 """
 
 from __future__ import annotations
@@ -24,9 +28,9 @@ from wsesim.files import parse_toml
 from wsesim.machine.fields import build
 from wsesim.program.parts import AXES, Block
 from wsesim_compiler.errors import PlacementFileError
-from wsesim_compiler.options import AUTO, EXPLICIT, Collectives, Options, PlacedBlock
+from wsesim_compiler.options import AUTO, EXPLICIT, ByPhase, Options, PlacedBlock
 
-FIELDS = ("strategy", "prefill_chunk", "collective", "blocks", "collectives")
+FIELDS = ("strategy", "prefill_chunk", "softmax", "collective", "blocks", "collectives", "forms")
 BLOCK_FIELDS = ("x", "y", "columns", "rows", "axis", "stages")
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -41,17 +45,19 @@ def parse_placement(text: str, name: str, options: Options) -> Options:
         raise PlacementFileError(f"placement {name}: {error}") from None
 
 
-def placement_text(
-    options: Options, blocks: tuple[PlacedBlock, ...], collectives: tuple[tuple[str, Collectives], ...], chunk: int
-) -> str:
-    """The text that `parse_placement` reads back; the end of the last line is the caller's."""
-    lines = [f'strategy = "{options.strategy}"', f"prefill_chunk = {chunk}"]
+def placement_text(options: Options, blocks: tuple[PlacedBlock, ...]) -> str:
+    """The text that `parse_placement` reads back; the end of the last line is the caller's.
+
+    What `options` leave to the compiler is left out.
+    """
+    lines = [f'strategy = "{options.strategy}"']
+    lines += [f"prefill_chunk = {options.prefill_chunk}"] if options.prefill_chunk else []
+    lines += [f'softmax = "{options.softmax}"'] if options.softmax != AUTO else []
     lines += [f'collective = "{options.collective}"'] if options.collective != AUTO else []
     lines += ["", "[blocks]", *map(_block_line, blocks)]
-    stated = collectives or options.collectives
-    lines += (
-        ["", "[collectives]", *(f'"{kernel}" = {_phases_text(phases)}' for kernel, phases in stated)] if stated else []
-    )
+    for title, stated in (("collectives", options.collectives), ("forms", options.forms)):
+        own = [f'"{kernel}" = {_phases_text(phases)}' for kernel, phases in stated]
+        lines += ["", f"[{title}]", *own] if own else []
     return "\n".join(lines)
 
 
@@ -61,21 +67,21 @@ def _block_line(placed: PlacedBlock) -> str:
     return f"{b.name} = {{ {place}, stages = {json.dumps(placed.stages)} }}"
 
 
-def _phases_text(phases: Collectives) -> str:
+def _phases_text(phases: ByPhase) -> str:
     if phases.differing:
         return f'{{ decode = "{phases.decode}", prefill = "{phases.prefill}" }}'
     return f'"{phases.decode}"'
 
 
-def _phases(kernel: str, stated: object) -> Collectives:
-    """One algorithm for both phases, or one for each."""
+def _phases(what: str, kernel: str, stated: object) -> ByPhase:
+    """One choice for both phases, or one for each."""
     if isinstance(stated, dict):
         try:
-            return build(Collectives, stated)
+            return build(ByPhase, stated)
         except ValueError as error:
-            raise ValueError(f"collectives of {kernel}: {error}") from None
-    algorithm = _text(f"the collective of {kernel}", stated)
-    return Collectives(algorithm, algorithm)
+            raise ValueError(f"{what} of {kernel}: {error}") from None
+    choice = _text(f"the {what} of {kernel}", stated)
+    return ByPhase(choice, choice)
 
 
 def _stated(table: dict[str, Any], options: Options) -> Options:
@@ -88,14 +94,16 @@ def _stated(table: dict[str, Any], options: Options) -> Options:
     chunk = table.get("prefill_chunk")
     if chunk is not None and (type(chunk) is not int or chunk < 1):
         raise ValueError(f"prefill_chunk is {brief(chunk)}; it is an integer of at least 1")
-    collectives = _table(table, "collectives")
+    collectives, forms = _table(table, "collectives"), _table(table, "forms")
     return dataclasses.replace(
         options,
         strategy=_text("strategy", table.get("strategy", EXPLICIT)),
         prefill_chunk=chunk,
+        softmax=_text("softmax", table.get("softmax", options.softmax)),
         collective=_text("collective", table.get("collective", AUTO)),
         blocks=tuple(_block(block, fields) for block, fields in blocks.items()),
-        collectives=tuple((kernel, _phases(kernel, stated)) for kernel, stated in collectives.items()),
+        collectives=tuple((k, _phases("collective", k, stated)) for k, stated in collectives.items()),
+        forms=tuple((k, _phases("form", k, stated)) for k, stated in forms.items()) + options.forms,
     )
 
 

@@ -9,7 +9,7 @@ from wsesim.machine.parts import dtype_bytes
 from wsesim.program.kernels import Kernel
 from wsesim.program.layout import Uniform, ceil_div
 from wsesim.program.parts import EMBED, Block, BlockMemory
-from wsesim_compiler.options import TYPICAL_CONTEXT, Collectives, Options
+from wsesim_compiler.options import TYPICAL_CONTEXT, ByPhase, Options
 from wsesim_compiler.partition import Partition, Stage
 from wsesim_compiler.placement.estimate import stage_cycles
 from wsesim_compiler.placement.memory import block_memory
@@ -119,7 +119,7 @@ class Probe:
 
     def _kernels(self, stage: Stage, block: Block) -> tuple[Kernel, ...]:
         """Neither bytes nor the estimate depend on which collective is chosen."""
-        asked = Collectives(self.options.collective, self.options.collective)
+        asked = ByPhase(self.options.collective, self.options.collective)
         return stage_kernels(self.partition, stage, block, self.options, lambda name: asked)
 
 

@@ -28,10 +28,10 @@ from wsesim.program.kv import KVCache
 from wsesim.program.layout import Heads, Layout, Uniform
 from wsesim.program.parts import Block
 from wsesim_compiler.ir import Graph, Node
-from wsesim_compiler.options import FUSED, Collectives, Options
+from wsesim_compiler.options import FUSED, ByPhase, Options
 from wsesim_compiler.partition import Fused, Partition, Stage
 
-ChooseReduce = Callable[[str], Collectives]
+ChooseReduce = Callable[[str], ByPhase]
 """Kernel's name -> its collectives."""
 
 

@@ -47,7 +47,8 @@ from wsesim.program.kv import SHIFT, KVCache
 from wsesim.program.layout import Heads
 from wsesim.program.operands import CANDIDATE_ELEMENTS, ID_ELEMENTS
 from wsesim.program.parts import Block
-from wsesim.software import Form, Software
+from wsesim.program.written import form_of, shared_sizes
+from wsesim.software import Software
 
 ID_COLOUR, ROW_COLOUR = EMBED_COLOUR, EMBED_COLOUR + 1
 
@@ -81,15 +82,9 @@ def stage_parts(kernels: Sequence[Kernel], software: Software) -> tuple[Part, ..
             continue
         kind = kernel.lines if _communicates(kernel, software) else ""
         axis = ALONG if kind == ALONG else ACROSS if kind else None
-        before = kernels[number - 1] if number else None
-        draw = partial(_draw, kernel=kernel, shared=_shared_sizes(kernels, before, software))
+        draw = partial(_draw, kernel=kernel, shared=shared_sizes(kernels, number, software))
         found.append(Part(axis, draw))
     return tuple(found)
-
-
-def form_of(kernel: Kernel, software: Software) -> Form:
-    """How the kernel is written."""
-    return software.form(type(kernel).__name__, kernel.form)
 
 
 def routes_of(kernel: Kernel, software: Software) -> str:
@@ -101,17 +96,6 @@ def routes_of(kernel: Kernel, software: Software) -> str:
 def _communicates(kernel: Kernel, software: Software) -> bool:
     """Whether the kernel's form has a collective; Embed and Sample have."""
     return isinstance(kernel, Embed | Sample) or form_of(kernel, software).communicates
-
-
-def _shared_sizes(kernels: Sequence[Kernel], before: Kernel | None, software: Software) -> dict[str, int]:
-    """Sizes that a kernel has from others of its stage, for one token.
-
-    norms           1 if the kernel before it is a norm that leaves its sum to it
-    residual_width  elements of the residual stream, 0 in a stage that has none
-    """
-    widths = (k.layout.width for k in kernels if isinstance(k, RMSNorm | Add))
-    folded = isinstance(before, RMSNorm) and not _communicates(before, software)
-    return {"norms": int(folded), "residual_width": next(widths, 0)}
 
 
 def _draw(canvas: Canvas, where: Site, kernel: Kernel, shared: dict[str, int]) -> None:

@@ -16,7 +16,7 @@ from wsesim.engine.expand.segment import EqualLines, Phase, Plan, Segment, line_
 from wsesim.engine.graph.taskgraph import Int64, TaskGraph
 from wsesim.machine import Machine, Rect
 from wsesim.program.collectives import reduction
-from wsesim.program.kernels import ACROSS, ALONG, SEGMENT, Embed, Kernel, Linear, Output, Sample, Score, WeightRef
+from wsesim.program.kernels import ACROSS, ALONG, SEGMENT, Embed, Kernel, Linear, Output, Sample, WeightRef
 from wsesim.program.parts import Block, Stage
 from wsesim.program.program import Program
 from wsesim.program.routes import entry_pe
@@ -197,7 +197,7 @@ def _members(block: Block, vertical: bool, lines: Int64) -> Int64:
 
 def _rounded_up(kernels: tuple[Kernel, ...], context: int, along: int) -> int:
     """The longest context that costs as much as this one; 0 for kernels that read no KV cache."""
-    caches = {k.cache for k in kernels if isinstance(k, Score)}
+    caches = {k.cache for k in kernels if k.cache is not None}
     return max((cache.longest(cache.positions(context, along), along) for cache in caches), default=0)
 
 
