@@ -37,8 +37,8 @@ class Software:
     `loop_cycles`: base addresses, lengths, descriptors.
     stage_cycles: each stage of a streamed collective begins so much later.
     routes: `rewritten` or `switched` if the routes of the two axes take turns on the same colours, `apart` if they have
-    colours of their own. A rewriting costs the machine's `reroute_cycles`, a switch by a control wavelet costs
-    `switch_cycles`.
+    colours of their own. A rewriting costs the machine's `reroute_cycles`. A switch by a control wavelet costs
+    `switch_cycles`; where rewriting is cheaper, it is done instead.
     """
 
     name: str
@@ -63,8 +63,8 @@ class Software:
 
     def change_cycles(self, machine: Machine) -> int:
         """Cycles of a change of routes on one PE."""
-        costs = {REWRITTEN: machine.reroute_cycles, SWITCHED: self.switch_cycles, APART: 0}
-        return costs[self.routes]
+        switched = min(self.switch_cycles, machine.reroute_cycles)
+        return {REWRITTEN: machine.reroute_cycles, SWITCHED: switched, APART: 0}[self.routes]
 
     def fingerprint(self) -> str:
         """Twelve hex digits over everything but the assumptions."""
