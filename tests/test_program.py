@@ -23,12 +23,11 @@ from wsesim.program import Program, parse_program, verify_program
 from wsesim.program.collectives import COLLECTIVES, parse_collective, reduction, ring_order
 from wsesim.program.errors import ProgramRuleError, ProgramTextError, SramError
 from wsesim.program.files import load_program, save_program
-from wsesim.program.kernels import Kernel, Linear, RMSNorm, WeightRef
+from wsesim.program.kernels import Kernel, Linear, WeightRef
 from wsesim.program.kv import POLICIES, KVCache
 from wsesim.program.layout import Heads, Layout, Uniform
 from wsesim.program.parts import Block
 from wsesim.program.verify import RULES
-from wsesim.software import load_software
 from wsesim_compiler.options import ByPhase, PlacedBlock
 from wsesim_models.config import LlamaConfig
 

@@ -6,10 +6,10 @@ A form is a list of steps. Every PE that holds part of the kernel runs them in o
     elementwise(features, times=2, slots=heads) a loop over (head, sequence) slots, two operations in each turn
     fma(output, times=inputs, loop=tokens)      a loop over the tokens, `inputs` operations in each turn
     product(positions, times=features, slots=heads)  a matrix of `positions` x `features` times a vector for each slot:
-                                                an operation for each column, or for each row, whichever is cheaper
+                                                an operation on a column for each feature
     scalar(positions, cycles="72/5", slots=heads) scalar code: cycles for each element, in each turn
-    product(..., groups=key_width//features)    the slots of a group share a matrix: an operation over a group is a
-                                                third way
+    product(..., groups=key_width//features)    the slots of a group share a matrix: an operation on a whole group for
+                                                each element of the matrix is another way; the cheaper one is taken
     fold(positions, slots=heads)                a sum or a maximum for each slot: `heads` reductions, or `positions`
                                                 vector operations on all slots, whichever is cheaper
     elementwise(width, times=24, slice=32)      in pieces of at most 32 elements, a loop around them

@@ -24,7 +24,7 @@ from wsesim.program.parts import Block
 from wsesim.program.protocols import CostOracle, LineUse
 from wsesim.progress import working
 from wsesim.software import Software
-from wsesim_compiler.options import AUTO, TYPICAL_CONTEXT, ByPhase, PlacedBlock
+from wsesim_compiler.options import AUTO, TYPICAL_CONTEXT, TYPICAL_PROMPT, ByPhase, PlacedBlock
 from wsesim_compiler.placement.chunk_choice import choose_chunk
 from wsesim_compiler.placement.form_choice import choose_forms
 from wsesim_compiler.placement.placement import Placement
@@ -143,9 +143,9 @@ def _cheapest_from(stops: tuple[Stop, ...], first: int, reroute_cycles: int) -> 
 
 
 def collective_use(kernel: Kernel, block: Block, placement: Placement, phase: str) -> LineUse:
-    """The kernel's collective over a typical context: in a decode step of a full batch, or in a prompt's chunk."""
+    """The kernel's collective: in a decode step of a full batch, or in a chunk at the end of a typical prompt."""
     options = placement.options
-    context = min(TYPICAL_CONTEXT, options.max_context)
+    context = min(TYPICAL_CONTEXT if phase == DECODE else TYPICAL_PROMPT, options.max_context)
     summed = kernel.collective(kernel.cache.positions(context, block.along) if kernel.cache else 0)
     tokens = options.batch if phase == DECODE or kernel.last_token_only else placement.prefill_chunk
     use = line_use(kernel, block, tokens * summed.elements, options.timing_dtype) if summed else None

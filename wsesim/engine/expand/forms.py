@@ -7,8 +7,8 @@ elementwise(n, times=t)       launch + (t - 1) relaunch + t n / rate
 ... slice=s                   p = n / s pieces: p t operations on n / p elements, and p turns of loop_cycles if p > 1
 exp(n, vector=v)              n exponentials, or v elementwise operations on n elements, whichever is cheaper
 fold(n, slots=k)              k reductions of n elements, or n elementwise operations on k, whichever is cheaper
-product(r, times=c, slots=k)  k c operations on r elements, or k r on c, whichever is cheaper
-... groups=g                  or g r c on k / g elements: slots that share a matrix form one vector
+product(r, times=c, slots=k)  k c operations y += a x on r elements
+... groups=g                  or g r c on k / g elements, whichever is cheaper: slots that share a matrix form a vector
 scalar(n, cycles=x)           n x cycles
 setup(n, slots=k)             n k slot_cycles
 all_reduce(n)                 the kernel's collective on n elements
@@ -104,7 +104,7 @@ def _ways(step: Step, sizes: Sizes, turns: int, around: int, machine: Machine) -
     """The ways to do a step of vector operations."""
     elements, times = size_value(step.elements, sizes), size_value(step.times, sizes)
     if step.name == PRODUCT:
-        ways = [("fma", elements, turns * times, around), ("fma", times, turns * elements, around)]
+        ways = [("fma", elements, turns * times, around)]
         if step.groups and (groups := size_value(step.groups, sizes)):
             ways.append(("fma", ceil_div(turns, groups), groups * elements * times, 0))
         return ways
