@@ -43,14 +43,12 @@ class Variant:
         return wsesim.simulate(program, phase="prefill", tokens=TOKENS).cycles
 
 
-def rewritten(pattern: str, by: str, name: str) -> Software:
+def rewritten(pattern: str, by: str | Callable[[re.Match[str]], str], name: str) -> Software:
     """`wsesim` with other steps."""
 
     def changed(form: Form) -> Form:
-        steps = {
-            part: tuple(re.sub(pattern, by, step) for step in getattr(form, part)) for part in ("each_output", "steps")
-        }
-        return dataclasses.replace(form, **steps)
+        first, steps = (tuple(re.sub(pattern, by, step) for step in part) for part in (form.each_output, form.steps))
+        return dataclasses.replace(form, each_output=first, steps=steps)
 
     return dataclasses.replace(OWN, name=name, forms=tuple(map(changed, OWN.forms)))
 
@@ -71,7 +69,6 @@ def _unfolded(form: Form) -> Form:
     return dataclasses.replace(form, steps=steps)
 
 
-SCALAR = "swiglu=scalar_exp,{softmax}=scalar_exp"
 OFF: dict[str, Callable[[], Variant]] = {
     "all on": Variant,
     "vector exponential and sigmoid": lambda: Variant(

@@ -16,6 +16,7 @@ import wsesim
 from tests.bits import bits
 from tests.programs import program
 from wsesim.execute.executor import Executor
+from wsesim.software import load_software
 from wsesim_models.config import CONFIGS, LlamaConfig, RopeScaling
 from wsesim_models.llama import with_weights
 from wsesim_models.load import tiny_weights
@@ -36,9 +37,12 @@ PROMPTS = {
 }
 
 
-@pytest.fixture(scope="module")
-def session(smollm2_path: Path) -> wsesim.Session:
-    return wsesim.open_session("smollm2-135m", weights=str(smollm2_path))
+SOFTWARE = ["wsesim", "wsesim-plain"]  # every form on, and every form off
+
+
+@pytest.fixture(scope="module", params=SOFTWARE)
+def session(smollm2_path: Path, request: pytest.FixtureRequest) -> wsesim.Session:
+    return wsesim.open_session("smollm2-135m", weights=str(smollm2_path), software=request.param)
 
 
 @pytest.fixture(scope="module")
@@ -99,10 +103,11 @@ RANDOM = {
 }
 
 
+@pytest.mark.parametrize("software", SOFTWARE)
 @pytest.mark.parametrize("config", RANDOM.values(), ids=RANDOM)
-def test_random_llamas_give_torch_logits(config: LlamaConfig) -> None:
+def test_random_llamas_give_torch_logits(config: LlamaConfig, software: str) -> None:
     weights = ArrayWeights(random_weights(config, seed=11))
-    found = logits_of(Executor(program(config, "wse3"), weights), ids_for(config))
+    found = logits_of(Executor(program(config, "wse3", software=load_software(software)), weights), ids_for(config))
     torch.testing.assert_close(found, expected_logits(config, weights), rtol=0, atol=1e-4)
 
 

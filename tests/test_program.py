@@ -28,6 +28,7 @@ from wsesim.program.kv import POLICIES, KVCache
 from wsesim.program.layout import Heads, Layout, Uniform
 from wsesim.program.parts import Block
 from wsesim.program.verify import RULES
+from wsesim.software import Form, load_software
 from wsesim_compiler.options import ByPhase, PlacedBlock
 from wsesim_models.config import LlamaConfig
 
@@ -401,11 +402,15 @@ def _normed(**fields: Any) -> Callable[[Program], Program]:
 
 
 def _folded(name: str, **fields: Any) -> Callable[[Program], Program]:
-    """The Program with a folded norm, whose product is written otherwise, or whose output another kernel reads too."""
+    """The Program with a folded norm and another kernel changed: a form `bare` of a product takes no norm's sum."""
+    own = load_software("wsesim")
+    linears = [n for n, form in enumerate(own.forms) if form.kind == "Linear"]
+    bare = Form("Linear", "bare", ("all_reduce(tokens*outputs)",))
+    software = dataclasses.replace(own, forms=(*own.forms[: linears[-1] + 1], bare, *own.forms[linears[-1] + 1 :]))
 
     def change(made: Program) -> Program:
         forms = (("attn_norm", ByPhase("folded", "folded")), ("qkv", ByPhase("one_product", "one_product")))
-        return _set(name, **fields)(program("tiny", "toy4x4", forms=forms))
+        return _set(name, **fields)(program("tiny", "toy4x4", forms=forms, software=software))
 
     return change
 
@@ -529,8 +534,8 @@ BREAKERS: dict[str, list[Callable[[Program], Program]]] = {
     ],
     "forms are the software's": [_set("layer0.qkv", form="woven")],
     "a folded norm is read by the product after it alone, which takes its sum": [
-        _folded("layer0.qkv", form="by_output"),
-        _folded("layer0.qkv", prefill_form="by_output"),
+        _folded("layer0.qkv", form="bare"),
+        _folded("layer0.qkv", prefill_form="bare"),
         _folded("layer0.attn_norm", prefill_form="two_pass"),
         _folded("layer0.attn_add", right="rmsnorm_0"),
     ],

@@ -251,7 +251,42 @@ def test_a_form_is_pinned_by_role_or_by_name(capsys: Capsys) -> None:
         ("swiglu", "--form has 'swiglu'; write KERNEL=FORM"),
         ("swiglu=fast", "unknown form of SwiGLU 'fast'; known: scalar_exp, vector_exp, sliced_exp"),
         ("swigl=vector_exp", "unknown kernel with a form 'swigl'; known: swiglu"),
-        ("attn_norm=folded,qkv=by_output", "layer0.attn_norm as folded needs a layer0.qkv that takes its sum"),
     ):
         outcome = run(capsys, *tiny, form)
         assert outcome.status == 2 and message in outcome.err, outcome.err
+
+
+def test_a_folded_norm_needs_a_product_that_takes_its_sum(tmp_path: Path, capsys: Capsys) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text('base = "wsesim"\n[forms.Linear]\nname = "bare"\nsteps = ["all_reduce(tokens*outputs)"]\n')
+    tiny = ("compile", "tiny", "--machine", "toy4x4", "--software", str(path))
+    assert run(capsys, *tiny).status == 0
+    outcome = run(capsys, *tiny, "--form", "attn_norm=folded")
+    assert outcome.status == 2
+    assert "layer0.attn_norm as folded needs a layer0.qkv that takes its sum" in outcome.err
+
+
+def test_a_placement_file_pins_forms(tmp_path: Path, capsys: Capsys) -> None:
+    """What `--print choose` prints reads back; a pin of a phase holds in that phase alone."""
+    tiny = ("compile", "tiny", "--machine", "toy4x4", "--max-context", "64")
+    printed = run(capsys, *tiny, "--print", "choose").out
+    assert '\n"layer0.swiglu" = "' in printed.partition("\n[forms]\n")[2] and "\nprefill_chunk = " in printed
+    path = tmp_path / "mine.toml"
+    path.write_text(
+        printed.partition("[forms]")[0] + '[forms]\nswiglu = { decode = "vector_exp", prefill = "sliced_exp" }\n'
+    )
+    made = wsesim.compile("tiny", machine="toy4x4", max_context=64, placement=str(path))
+    assert {(k.form, k.prefill_form) for k in made.kernels if k.role == "swiglu"} == {("vector_exp", "sliced_exp")}
+    for option, value in (("--prefill-chunk", "3"), ("--softmax", "two_pass")):
+        outcome = run(capsys, *tiny, "--placement", str(path), option, value)
+        assert outcome.status == 2 and f"{option} and --placement exclude each other" in outcome.err, outcome.err
+
+
+def test_the_chunk_is_the_one_with_the_shortest_prompt() -> None:
+    """No other chunk that fits is faster by more than what the price leaves out."""
+    made = wsesim.compile("smollm2-135m", max_context=512)
+    cycles = {}
+    for chunk in (1, made.prefill_chunk, 8):
+        other = wsesim.compile("smollm2-135m", max_context=512, prefill_chunk=chunk)
+        cycles[chunk] = wsesim.simulate(other, phase="prefill", tokens=128).cycles
+    assert cycles[made.prefill_chunk] <= 1.05 * min(cycles.values())

@@ -67,14 +67,14 @@ COUNTS = {
 @pytest.mark.parametrize("function", COUNTS, ids=lambda function: function.__name__)
 def test_a_form_counts_the_operations_of_its_function(function: Any) -> None:
     unit, (op, kind, name) = VectorUnit(), COUNTS[function]
-    function(unit, np.float16([1.0, 2.0]))
+    function(unit, np.array([1.0, 2.0], np.float16))
     steps = map(parse_step, load_software("wsesim").form(kind, name).steps)
     assert {step.vector for step in steps if step.name == op} == {str(unit.operations)}
 
 
 def test_swiglu_counts_a_sigmoid_and_two_products() -> None:
     unit = VectorUnit()
-    vf.sigmoid(unit, np.float16([1.0]))
+    vf.sigmoid(unit, np.array([1.0], np.float16))
     for name in ("vector_exp", "sliced_exp"):
         (step,) = map(parse_step, load_software("wsesim").form("SwiGLU", name).steps)
         assert step.times == str(unit.operations + 2)
