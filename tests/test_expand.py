@@ -43,6 +43,7 @@ from wsesim.program.layout import Heads, Uniform, ceil_div
 from wsesim.program.operands import CANDIDATE_ELEMENTS, ID_ELEMENTS
 from wsesim.program.parts import Block, Transfer
 from wsesim.program.routes import entry_pe, sampler_pe
+from wsesim.program.written import is_folded
 from wsesim.software import WSESIM
 from wsesim_models.config import LlamaConfig
 
@@ -315,7 +316,7 @@ def test_reroutes_of_a_layer_by_hand(model: str, machine: str, reroutes: int) ->
     rerouting = np.array([operation.op == REROUTE for operation in graph.operations])[graph.operation]
     on_each_pe = np.bincount(graph.pe[rerouting], minlength=graph.pes)
     assert on_each_pe.max() == reroutes
-    assert set(graph.work[rerouting]) == {made.machine.reroute_cycles}
+    assert set(graph.work[rerouting]) == {made.software.change_cycles(made.machine)}
 
 
 def test_straight_transfer_by_hand() -> None:
@@ -364,11 +365,13 @@ def expected_deliveries(made: Program, kernel: Kernel, tokens: int) -> list[tupl
             ids = (across - 1) + across * (along - 1)
             return [(ids, tokens * ID_ELEMENTS), (kernel.layout.used * (across - 1), tokens * kernel.layout.width)]
         case RMSNorm():
-            return [(across * (kernel.layout.used - 1 + along - 1), tokens)]
+            folded = is_folded(kernel, made.software)
+            return [] if folded else [(across * (kernel.layout.used - 1 + along - 1), tokens)]
         case Linear():
             lines = max(output.layout.used for output in kernel.outputs)
             back = (along if kernel.axis == ALONG else across) - 1 if kernel.broadcast else 0
-            elements = tokens * sum(output.layout.width for output in kernel.outputs)
+            norms = [k for k in made.kernels if k.makes[0].value == kernel.source and is_folded(k, made.software)]
+            elements = tokens * (sum(output.layout.width for output in kernel.outputs) + 2 * len(norms))
             return [(lines * (kernel.layout.used - 1 + back), elements)]
         case QKNorm():
             layout = kernel.layouts[0]

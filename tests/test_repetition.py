@@ -37,7 +37,7 @@ def test_times_of_a_prompt_are_those_of_all_its_chunks(
     ("model", "options", "first", "lengths", "not_run"),
     [
         ("tiny", {"machine": "toy4x4"}, 40, range(34, 62, 3), 0),  # four lines: their positions change too soon
-        ("smollm2-135m", {}, 60, (2, 3, 8, 95, 96, 97), 3),
+        ("smollm2-135m", {"prefill_chunk": 1}, 60, (2, 3, 8, 95, 96, 97), 3),
         ("smollm2-135m", {"strategy": "shared"}, 60, (2, 5, 56), 1),
     ],
 )

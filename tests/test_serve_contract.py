@@ -278,7 +278,8 @@ def test_echoed_prompts_have_log_probabilities_but_for_their_first_token(client:
 def test_the_log_probability_of_a_text_is_the_same_generated_or_scored(client: ApiClient) -> None:
     made = ask(client, logprobs=0, seed=2).choices[0]
     scored = ask(client, prompt=PROMPT + made.text, echo=True, logprobs=0, max_tokens=0).choices[0].logprobs
-    assert scored.token_logprobs[-8:] == pytest.approx(made.logprobs.token_logprobs)
+    # a chunk of a prompt adds in another order than a token
+    assert scored.token_logprobs[-8:] == pytest.approx(made.logprobs.token_logprobs, rel=1e-5)
 
 
 def test_a_stop_ends_the_text_and_is_not_in_it(client: ApiClient) -> None:

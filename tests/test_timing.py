@@ -23,7 +23,6 @@ from wsesim.program.kernels import PREFILL
 from wsesim.report.bounds import lower_bounds
 from wsesim.report.report import report
 from wsesim.software import load_software
-from wsesim.software.software import SWITCHED
 
 PLACES = [
     *(("tiny", machine, strategy) for machine in ("toy4x4", "wse2", "wse3") for strategy in ("pipelined", "shared")),
@@ -151,11 +150,11 @@ def test_hops_between_blocks_are_paid_in_full(subject: Program) -> None:
 def test_each_reroute_on_the_path_is_paid(model: str, machine: str, software: str) -> None:
     """It takes more cycles: at least for the reroutes on the old critical path, at most for those on the new one.
 
-    Switched routes cost the software's switch, rewritten ones the machine's reroute.
+    A change costs the software's switch, or the machine's reroute if that is less or nothing is switched.
     """
     subject = program(model, machine, software=load_software(software))
     own, extra = subject.software, 50
-    if own.routes == SWITCHED:
+    if own.change_cycles(subject.machine) == own.switch_cycles:
         slower = dataclasses.replace(
             subject, software=dataclasses.replace(own, switch_cycles=own.switch_cycles + extra)
         )

@@ -30,6 +30,7 @@ class StepFigures:
 
     `cycles` go from token to token; in prefill, from the prompt to the first id. The shares sum to them exactly.
     `tokens` are the prompt's, or in a decode step those of the batch, one of each sequence.
+    `forms`: of each kernel's role the forms that the step ran, where the software has several.
     `bounds` hold for this placement, `machine_bounds` for any placement of the model on this machine.
     `machine_differences`: the fields in which the machine differs from `machine_base`; `machine_notes`: the same
     as text.
@@ -42,6 +43,7 @@ class StepFigures:
     model: str
     machine: str
     software: str
+    forms: tuple[tuple[str, tuple[str, ...]], ...]
     strategy: str
     timing_dtype: str
     fingerprint: str

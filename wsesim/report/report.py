@@ -11,6 +11,7 @@ from wsesim.engine.steps.pipeline import Flow
 from wsesim.engine.steps.timing import Step
 from wsesim.machine.text import base_of, differences, machine_notes
 from wsesim.program.program import Program
+from wsesim.program.written import form_of
 from wsesim.progress import working
 from wsesim.report.bounds import lower_bounds, machine_bounds
 from wsesim.report.figures import KINDS, Share, StepFigures
@@ -53,6 +54,7 @@ class Report(StepFigures):
             "model": self.model,
             "machine": self.machine,
             "software": self.software,
+            "forms": [{"role": role, "names": list(names)} for role, names in self.forms],
             "machine_base": self.machine_base,
             "machine_differences": [d.to_json() for d in self.machine_differences],
             "strategy": self.strategy,
@@ -121,6 +123,7 @@ def report(
         model=program.model,
         machine=program.machine.name,
         software=program.software.name,
+        forms=_forms(program.in_phase(step.phase)),
         strategy=program.strategy,
         timing_dtype=program.timing_dtype,
         fingerprint=program.fingerprint(),
@@ -148,6 +151,15 @@ def report(
         machine_differences=changes,
         machine_notes=machine_notes(program.machine),
     )
+
+
+def _forms(program: Program) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """The forms of each role, where the software has several of its kind. `program` is that of a phase."""
+    forms: dict[str, dict[str, None]] = {}
+    for kernel in program.kernels:
+        if len(program.software.forms_of(type(kernel).__name__)) > 1:
+            forms.setdefault(kernel.role, {})[form_of(kernel, program.software).name] = None
+    return tuple((role, tuple(names)) for role, names in forms.items())
 
 
 def _shares(path: tuple[PathStep, ...]) -> tuple[Share, ...]:

@@ -50,8 +50,14 @@ def _figures(report: StepFigures) -> Table:
             _headroom(report),
             ("padding", f"{100 * report.multiply_adds.padding_share:.1f} %", "of the multiply-adds"),
         ),
-        notes=report.machine_notes,
+        notes=(*report.machine_notes, *_forms(report)),
     )
+
+
+def _forms(report: StepFigures) -> list[str]:
+    """The forms of the kernels, in lines of the width of a page."""
+    forms = ", ".join(f"{role} {'/'.join(names)}" for role, names in report.forms)
+    return wrap(f"forms of {report.software}: {forms}", 100, subsequent_indent="  ") if forms else []
 
 
 def _headroom(report: StepFigures) -> tuple[str, str, str]:

@@ -1,5 +1,7 @@
 """Forms of kernels: in which of the software's forms each kernel of a placement is written, in each phase.
 
+A kernel of which the software has one form needs no choice.
+
 Contract: a kernel that the options name has the form that they state. For every other one the engine decides: the
 fewest cycles on an idle block, of a decode step at a typical context or of a chunk of a typical prompt. A norm is
 chosen together with the product after it, because a folded norm leaves its sum to that product; both phases fold or
@@ -20,7 +22,7 @@ from wsesim.errors import InvalidInputError, UnknownNameError
 from wsesim.program.kernels import DECODE, PREFILL, Embed, FlashSum, Kernel, Linear, RMSNorm, Softmax, WeightedSum
 from wsesim.program.parts import Block
 from wsesim.program.protocols import CostOracle
-from wsesim.software import Form
+from wsesim.software import Form, Software
 from wsesim.software.form import size_value
 from wsesim_compiler.options import AUTO, SOFTMAXES, ByPhase, PlacedBlock
 from wsesim_compiler.placement.memory import block_memory
@@ -92,7 +94,7 @@ def _phase_forms(placement: Placement, fastest: Callable[[Group, Block], tuple[s
         for stage in placement.partition.stages:
             if stage.name not in placed.stages:
                 continue
-            for group in _groups(placement.kernels_of(stage)):
+            for group in _groups(placement.kernels_of(stage), placement.options.software):
                 alike = tuple((likeness(k, placement, placed.block), _pinned(k, placement)) for k in group)
                 key = (shape_of(placed.block), alike)
                 if key not in known:
@@ -101,12 +103,17 @@ def _phase_forms(placement: Placement, fastest: Callable[[Group, Block], tuple[s
     return chosen
 
 
-def _groups(kernels: Sequence[Kernel]) -> Iterator[Group]:
-    """A norm and the product after it, if that alone reads the norm; every other kernel by itself."""
+def _groups(kernels: Sequence[Kernel], software: Software) -> Iterator[Group]:
+    """A norm and the product after it, if that alone reads the norm; every other kernel by itself.
+
+    Groups without a choice are left out.
+    """
     waiting = [k for k in kernels if not isinstance(k, Embed)]
     while waiting:
         together = 2 if len(waiting) > 1 and _may_fold(waiting[0], waiting[1], kernels) else 1
-        yield tuple(waiting[:together])
+        group = tuple(waiting[:together])
+        if any(len(software.forms_of(type(k).__name__)) > 1 for k in group):
+            yield group
         del waiting[:together]
 
 

@@ -70,8 +70,8 @@ class Placement:
         return "\n".join(lines) + "\n"
 
     def _stated(self) -> Options:
-        """The options with what has been chosen; every choice is made once the forms are."""
-        if not self.forms:
+        """The options with what has been chosen; every choice is made once the collectives are."""
+        if not self.collectives:
             return self.options
         return dataclasses.replace(
             self.options, prefill_chunk=self.prefill_chunk, collectives=self.collectives, forms=self.forms
