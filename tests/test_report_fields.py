@@ -20,7 +20,7 @@ from wsesim.report.padding import multiply_adds_done
 from wsesim.report.report import report
 
 PAGE = (Path(__file__).parents[1] / "docs" / "report.md").read_text(encoding="utf-8")
-OPEN = {"sram_free_bytes", "pipeline.busy_cycles"}  # keys are names of blocks
+OPEN = {"sram_free_bytes", "pipeline.busy_cycles", "forms"}  # keys are names of blocks or of kernels
 
 
 def fields(value: dict[str, Any], before: str = "") -> set[str]:

@@ -54,7 +54,7 @@ class Report(StepFigures):
             "model": self.model,
             "machine": self.machine,
             "software": self.software,
-            "forms": [{"role": role, "names": list(names)} for role, names in self.forms],
+            "forms": {role: list(names) for role, names in self.forms},
             "machine_base": self.machine_base,
             "machine_differences": [d.to_json() for d in self.machine_differences],
             "strategy": self.strategy,
