@@ -182,7 +182,8 @@ def test_other_software_takes_other_cycles(capsys: Capsys) -> None:
     assert unknown.status == 2 and "unknown software 'waferlm'; known: waferllm, " in unknown.err
 
 
-PAGE = Path(__file__).parents[1] / "docs" / "software.md"
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "software.md"
 
 
 @pytest.mark.parametrize("name", software_names())
@@ -298,3 +299,13 @@ def test_the_chunk_is_the_one_with_the_shortest_prompt() -> None:
         other = wsesim.compile("smollm2-135m", max_context=512, prefill_chunk=chunk)
         cycles[chunk] = wsesim.simulate(other, phase="prefill", tokens=128).cycles
     assert cycles[made.prefill_chunk] <= 1.05 * min(cycles.values())
+
+
+def test_the_table_of_forms_is_of_the_held_cycles() -> None:
+    """docs/forms.md with all forms on: the cycles of tests/regression.json. `make refresh` does not write the page."""
+    held = json.loads((ROOT / "tests" / "regression.json").read_text(encoding="utf-8"))
+    page = (ROOT / "docs" / "forms.md").read_text(encoding="utf-8")
+    row = next(line for line in page.splitlines() if line.startswith("| all on |"))
+    pipelined, hybrid, *_ = (int(cell.replace(",", "")) for cell in row.split("|")[2:-1])
+    assert pipelined == held["llama3.1-8b wse3 pipelined decode 512"]
+    assert hybrid == held["llama3.1-8b wse3 hybrid/4 decode 512"]
