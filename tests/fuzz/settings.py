@@ -103,7 +103,43 @@ def _placement_seeds() -> tuple[bytes, ...]:
 "layer0.qkv" = "ring"
 "layer1.o" = { decode = "chain", prefill = "two_phase:2" }
 """
-    return placed, placed + collectives
+    forms = b"""
+[forms]
+swiglu = "vector_exp"
+"layer0.flash_sum" = { decode = "scalar_exp", prefill = "sliced_exp" }
+"""
+    return placed, placed + collectives, placed + forms
+
+
+def _software_seeds() -> tuple[bytes, ...]:
+    """The presets, and a file of two forms for a kernel."""
+    from wsesim.software.load import software_text
+
+    own = b"""base = "wsesim"
+slot_cycles = 5
+routes = "apart"
+[[forms.SwiGLU]]
+name = "one"
+scratch = "2*tokens*width"
+steps = ["exp(tokens*width, vector=12, slice=32)", "scalar(width, cycles='7/2', loop=tokens)"]
+[[forms.SwiGLU]]
+name = "two"
+steps = ["setup(3, slots=tokens)", "elementwise((tokens*width + 3)//4, times=4, dtype='fp32')"]
+"""
+    return own, *(software_text(name).encode() for name in ("wsesim", "wsesim-plain"))
+
+
+_STEP_WORDS = (
+    *("tokens", "width", "heads", "positions", "norms", "99999999999", "-1", "0", "'fp32'", "'cache'", "//0", "**"),
+    *("all_reduce(", "fold(", "product(", "times=", "loop=", "slots=", "slice=", "groups=", "vector=", "cycles="),
+)
+
+
+def _read_software(path: Path) -> None:
+    from wsesim.software import load_software
+
+    load_software(str(path))
+    _simulate(path.parent, machine="toy4x4", software=str(path))
 
 
 def _read_placement(path: Path) -> None:
@@ -267,6 +303,7 @@ _WORDS = (
         "op.exp.fp16=1/0",
         "dead=[[0,0]]",
     ),
+    *("--form", "swiglu=scalar_exp", "qkv=", "--prefill-chunk", "--software", "wsesim-plain", "--softmax", "fused"),
     *("--print", "--allow-host", "--allow-origin", "http://a:b", "https://x", "*", "null"),
 )
 
@@ -331,6 +368,14 @@ AREAS = (
         _write_bases,
     ),
     Area("placement", "placement.toml", _placement_seeds, damage_toml, _read_placement, share=0.5),
+    Area(
+        "software",
+        "software.toml",
+        _software_seeds,
+        one_to_three(*[damage_text((*TOML_WORDS, *_STEP_WORDS * 3))] * 9, damage_bytes),
+        _read_software,
+        share=0.5,
+    ),
     Area("defects", "defects.toml", lambda: _DEFECTS, damage_toml, _read_defects),
     Area("steps", "steps.json", _step_seeds, one_to_three(*[damage_json] * 5, damage_bytes), _read_steps),
     Area(

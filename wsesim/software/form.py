@@ -42,6 +42,9 @@ VECTORISED = ("exp", "divide", "rsqrt")
 PRODUCT, FOLD, SCALAR, SETUP, ALL_REDUCE = "product", "fold", "scalar", "setup", "all_reduce"
 STEP_NAMES = (*VECTOR_OPS, PRODUCT, FOLD, SCALAR, SETUP, ALL_REDUCE)
 STEP_FIELDS = ("times", "loop", "slots", "groups", "slice", "vector", "dtype", "cycles")
+LARGEST = 100_000
+"""The largest integer in a size."""
+
 CACHE = "cache"
 DTYPES = ("", "fp16", "fp32", CACHE)
 
@@ -106,6 +109,12 @@ class Step:
     dtype: str = ""
     vector: str = ""
     cycles: Fraction | None = None  # of a scalar step, for each element
+
+    @property
+    def sizes(self) -> tuple[str, ...]:
+        """All sizes that are stated."""
+        stated = (self.elements, self.times, self.loop, self.slots, self.groups, self.slice, self.vector)
+        return tuple(size for size in stated if size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +184,7 @@ def _compiled(size: str) -> ast.expr:
 
 
 def size_value(size: str, sizes: Mapping[str, int]) -> int:
-    """The integer that a size stands for."""
+    """The integer that a size stands for. A quotient by 0 is 0."""
     return _value(_compiled(size), sizes)
 
 
@@ -192,9 +201,7 @@ def check_form(form: Form) -> None:
     for text in (*form.each_output, *form.steps, *form.at_root):
         step = parse_step(text)
         known = set(SIZES[form.kind]) - ({"output"} if text not in form.each_output else set())
-        used = frozenset[str]().union(
-            *(names_in(s) for s in (step.elements, step.times, step.loop, step.slots, step.vector) if s)
-        )
+        used = frozenset[str]().union(*map(names_in, step.sizes))
         for name in sorted(used - known):
             raise ValueError(f"{form}: {brief(text)}: unknown size {name!r}; known: {', '.join(sorted(known))}")
 
@@ -224,12 +231,14 @@ def _names(node: ast.expr, size: str) -> frozenset[str]:
     match node:
         case ast.Name(name):
             return frozenset((name,))
-        case ast.Constant(int(number)) if not isinstance(number, bool):
+        case ast.Constant(int(number)) if not isinstance(number, bool) and number <= LARGEST:
             return frozenset()
         case ast.BinOp(left, ast.Add() | ast.Mult() | ast.FloorDiv(), right):
             return _names(left, size) | _names(right, size)
         case _:
-            raise ValueError(f"{brief(size)} is no size: sums, products and // of names and integers")
+            raise ValueError(
+                f"{brief(size)} is no size: sums, products and // of names and of integers up to {LARGEST:,}"
+            )
 
 
 def _value(node: ast.expr, sizes: Mapping[str, int]) -> int:
@@ -243,5 +252,6 @@ def _value(node: ast.expr, sizes: Mapping[str, int]) -> int:
         case ast.BinOp(left, ast.Mult(), right):
             return _value(left, sizes) * _value(right, sizes)
         case ast.BinOp(left, ast.FloorDiv(), right):
-            return _value(left, sizes) // _value(right, sizes)
+            divisor = _value(right, sizes)
+            return _value(left, sizes) // divisor if divisor else 0
     raise AssertionError(ast.unparse(node))

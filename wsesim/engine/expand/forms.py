@@ -111,7 +111,7 @@ def _ways(step: Step, sizes: Sizes, turns: int, around: int, machine: Machine) -
     if step.name == FOLD:
         return [("reduce", elements, turns, around), ("elementwise", turns, elements, 0)]
     if step.slice:
-        pieces = ceil_div(elements, size_value(step.slice, sizes))
+        pieces = ceil_div(elements, max(1, size_value(step.slice, sizes)))
         around += turns * pieces * machine.loop_cycles if pieces > 1 else 0
         elements, turns = ceil_div(elements, pieces), turns * pieces
     ways = [(step.name, elements, turns * times, around)]
