@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 
 def say_if_compiling(say: Callable[[str], None]) -> None:
-    """Says that the kernels will be compiled, unless numba's cache has them."""
+    """Says that the kernels will be compiled, unless they are kept on disk."""
     from wsesim.jit import is_compiled
 
     if not is_compiled("wsesim.engine.flow.event_loop", "run"):
@@ -15,7 +15,7 @@ def say_if_compiling(say: Callable[[str], None]) -> None:
 
 
 def warm_up() -> float:
-    """Compiles the engine's kernels, or loads them from numba's cache. Returns the wall seconds that it took."""
+    """Compiles the engine's kernels, or loads them from the disk. Returns the wall seconds that it took."""
     began = time.perf_counter()
     from wsesim.engine.flow.warm import warm
 

@@ -51,8 +51,9 @@ GROUPS = (
         edinburgh.CONTEXT,
         "Qwen3-4B by context, 512 to 23K",
         Band(5, 10),
-        "These rows test how attention grows with the context. A decode step is 36 simulated layers, and the rest of "
-        "a measured step at 2K: head, tail and strips.",
+        "These rows test how attention grows with the context. A modelled decode step has two parts: 36 simulated "
+        "layers, and a constant for all else (head, tail, strips between blocks). The constant comes from one "
+        "measured step at 2K.",
         "The machine is wse3, the software edinburgh.",
     ),
     Group(
