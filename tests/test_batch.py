@@ -44,7 +44,7 @@ def test_a_batch_costs_more_than_one_token_and_less_than_its_tokens_one_by_one(m
 
 
 def test_attention_of_every_sequence_is_over_its_own_context(made: Program) -> None:
-    """Each sequence pays for its context: a batch of four between 1.5 and 5 times as much as one. They share launches."""
+    """Each sequence pays for its context: four pay 1.5 to 5 times as much as one. They share launches."""
     timing = Timing(made)
     grown = [timing.decode(200, batch=batch).cycles - timing.decode(0, batch=batch).cycles for batch in (1, MOST)]
     assert 3 * grown[0] < 2 * grown[1] < 10 * grown[0]
