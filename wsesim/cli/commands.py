@@ -21,6 +21,7 @@ from wsesim.toolchain.options import (
     STAGES,
     Lowering,
     RequestOptions,
+    SearchOptions,
     StepOptions,
     TextOptions,
     check_values,
@@ -190,6 +191,23 @@ def simulate_command(options: argparse.Namespace) -> int:
         return 0
     print(report_text(report))
     print(f"  simulated in {wall_s:.2f} s on this computer, and {jit_s:.2f} s of JIT compilation before")
+    return 0
+
+
+@progress.shown()
+def search_command(options: argparse.Namespace) -> int:
+    from wsesim.files import write_whole
+    from wsesim.toolchain.searching import search_model
+
+    if options.output is not None:
+        _check_output("-o", options.output)
+    found = search_model(options.model, _group(SearchOptions, options), lowering_of(options), say=_say)
+    if options.output is not None:
+        try:
+            write_whole(Path(options.output), found.placement_text())
+        except OSError as error:
+            raise InvalidInputError(f"-o {options.output}: {error.strerror}") from None
+    print(json.dumps(found.to_json()) if options.json else found)
     return 0
 
 

@@ -20,6 +20,7 @@ from wsesim.toolchain.options import (
     Lowering,
     Option,
     RequestOptions,
+    SearchOptions,
     StepOptions,
     TextOptions,
     options_in,
@@ -68,7 +69,7 @@ def make_parser() -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"wsesim {__version__}", help="print the version")
     parsers = parser.add_subparsers(metavar="COMMAND", required=True, title="commands")
-    runs = (_add_complete, _add_compile, _add_simulate, _add_validate, _add_serve)
+    runs = (_add_complete, _add_compile, _add_simulate, _add_search, _add_validate, _add_serve)
     for add in (*runs, _add_models, _add_machines, _add_software):
         add(parsers)
     return parser
@@ -131,6 +132,25 @@ def _add_simulate(parsers: Any) -> None:
     command.add_argument("--json", action="store_true", help="print one JSON object; docs/report.md defines its fields")
     add_lowering(command)
     command.set_defaults(run=commands.simulate_command)
+
+
+def _add_search(parsers: Any) -> None:
+    command = parsers.add_parser(
+        "search",
+        help="search for the best placement of a model",
+        description="Searches for placements of MODEL that are best for an objective. Prints the best ones beside the "
+        "default, and a bound that no placement can be below. Ctrl-C ends the search and keeps what was found.",
+    )
+    command.add_argument(
+        "model", metavar="MODEL", nargs="?", default=DEFAULT_MODEL, help=f"{MODEL_HELP} (default: {DEFAULT_MODEL})"
+    )
+    _add_options(command, SearchOptions)
+    command.add_argument(
+        "-o", "--output", metavar="FILE", help="write the best placement to FILE, which --placement reads"
+    )
+    command.add_argument("--json", action="store_true", help="print one JSON object; docs/search.md defines its fields")
+    add_lowering(command, without=("strategy", "layers_per_block", "block", "order", "placement"))
+    command.set_defaults(run=commands.search_command)
 
 
 def _add_validate(parsers: Any) -> None:
@@ -286,7 +306,7 @@ def _add_option(command: argparse._ActionsContainer, option: Option) -> None:
         return
     if option.default is not None:
         text += f" (default: {option.default})"
-    several = "append" if option.name == "stop" else "store"
+    several = "append" if option.name in ("stop", "slo") else "store"
     command.add_argument(
         name, type=_parser_of(option), action=several, default=option.default, metavar=option.metavar, help=text
     )

@@ -1,8 +1,8 @@
-"""Protocols: a store of weights by name, and an oracle that prices kernels for the compiler."""
+"""Protocols: a store of weights by name, and oracles that price kernels and stages for the compiler."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from wsesim.machine import Machine
+    from wsesim.program.kernels import Kernel
+    from wsesim.program.parts import Block
     from wsesim.software import Form, Software
 
 
@@ -64,4 +66,14 @@ class CostOracle(Protocol):
 
         `sizes` are those of its steps, `outputs` those of a Linear's outputs on the PE.
         """
+        ...
+
+
+class StageOracle(CostOracle, Protocol):
+    """Prices whole stages too, for the placement search."""
+
+    def stage_cycles(
+        self, machine: Machine, software: Software, block: Block, kernels: Sequence[Kernel], context: int, dtype: str
+    ) -> int:
+        """Cycles of a decode step's kernels one after the other on an idle block, over `context` positions."""
         ...

@@ -157,7 +157,33 @@ class RequestOptions:
     arrival_s: float | None = _option(None, "S", "virtual time of arrival (default: now)", on_command_line=False)
 
 
-GROUPS = (Lowering, StepOptions, TextOptions, RequestOptions)
+@dataclass(frozen=True, slots=True)
+class SearchOptions:
+    """What a placement is searched for, and for how long."""
+
+    objective: str = _option(
+        "latency",
+        "OBJECTIVE",
+        "latency (of a token), throughput (of all sequences), context (the longest that fits) or prompt (the time to "
+        "the first token); or weights, as in latency=3,prompt=1",
+    )
+    slo: str | Sequence[str] | None = _option(
+        None,
+        "LIMIT",
+        "a limit that the placement must keep: context>=N, tokens_per_second>=X, seconds_per_token<=X or "
+        "prompt_seconds<=X; may be given several times",
+    )
+    context: int | None = _option(None, "N", "cached tokens of the decode step (default: 512, or as many as fit)")
+    prompt: int | None = _option(None, "N", "tokens of the prompt (default: 128, or as many as fit)")
+    budget: str = _option(
+        "60s", "BUDGET", "seconds, as 60s, or a number of candidates, as 1000; 0 only measures the default"
+    )
+    seed: int = _option(0, "N", "seed of the random changes")
+    jobs: int | None = _option(None, "N", "processes that simulate the best candidates (default: one per core)")
+    top: int = _option(5, "N", "placements to report, which differ")
+
+
+GROUPS = (Lowering, StepOptions, TextOptions, RequestOptions, SearchOptions)
 SET_HELP = (
     "change a field of the machine, for example fabric.hop_cycles=1; may be given several times (docs/machines.md "
     "lists the fields)"

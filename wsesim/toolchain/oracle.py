@@ -1,4 +1,4 @@
-"""The engine as the compiler's CostOracle."""
+"""The engine as the compiler's StageOracle."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from wsesim.machine import Machine
+    from wsesim.program.kernels import Kernel
+    from wsesim.program.parts import Block
     from wsesim.program.protocols import LineUse
     from wsesim.software import Form, Software
 
@@ -34,6 +36,14 @@ class EngineOracle:
         from wsesim.engine.expand.forms import own_cycles
 
         return own_cycles(machine, software, form, sizes, outputs, dtype)
+
+    def stage_cycles(
+        self, machine: Machine, software: Software, block: Block, kernels: Sequence[Kernel], context: int, dtype: str
+    ) -> int:
+        """As in StageOracle. The stage is simulated on the block."""
+        from wsesim.engine.observe.measure import kernel_cycles
+
+        return kernel_cycles(machine, block, kernels, context, software=software, dtype=dtype)
 
 
 @lru_cache(maxsize=65536)

@@ -10,7 +10,7 @@ would cross itself, and naming the PE when there is no way around a dead one.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from itertools import combinations, groupby, pairwise
 
 import networkx as nx
@@ -71,10 +71,12 @@ def _own_colours(placement: Placement) -> tuple[dict[str, tuple[int, ...]], tupl
 
 def route_moves(placement: Placement) -> list[Transfer]:
     """The transfers, each with the colours that it takes alone. Raises PlacementError where one has no way."""
+    widths, dead = placement.partition.widths, placement.machine.dead
+    stages = [(stage, placement.block_of(stage.name)) for stage in placement.partition.stages]
     return [
-        _alone(placement, before, after)
-        for before, after in pairwise(placement.partition.stages)
-        if placement.block_of(before.name) != placement.block_of(after.name)
+        transfer_between((before, after), (source, target), widths[before.target], dead)
+        for (before, source), (after, target) in pairwise(stages)
+        if source != target
     ]
 
 
@@ -87,13 +89,17 @@ def routable(placement: Placement) -> bool:
     return True
 
 
-def _alone(placement: Placement, before: Stage, after: Stage) -> Transfer:
-    """The transfer, its colours counted from 0. Raises PlacementError where it crosses itself or a dead PE."""
-    source, target = placement.block_of(before.name), placement.block_of(after.name)
-    width = placement.partition.widths[before.target]
+def transfer_between(
+    stages: tuple[Stage, Stage], ends: tuple[Block, Block], width: int, dead: Collection[tuple[int, int]] = ()
+) -> Transfer:
+    """The transfer of `width` elements from a stage to the next, which lie on the blocks `ends`, without `dead` PEs.
+
+    Its colours are counted from 0. Raises PlacementError where it crosses itself or a dead PE.
+    """
+    (before, after), (source, target) = stages, ends
     leaving, entering = Uniform(width, source.along), Uniform(width, target.along)
     kind = transfer_kind(source, target, leaving, entering)
-    name, dead = f"{before.name}_to_{after.name}", placement.machine.dead
+    name = f"{before.name}_to_{after.name}"
     lanes = _lanes(source, target, dead) if kind == "reslice" else None
     transfer = Transfer(name, before.target, source.name, target.name, leaving, entering, kind, (), lanes)
     transfer = dataclasses.replace(transfer, colours=tuple(range(colours_needed(transfer, source, target))))

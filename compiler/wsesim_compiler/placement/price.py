@@ -32,12 +32,21 @@ class Bill:
 
 
 def bill(
-    kernels: Sequence[Kernel], block: Block, placement: Placement, cost: CostOracle, phase: str, chunk: int
+    kernels: Sequence[Kernel],
+    block: Block,
+    placement: Placement,
+    cost: CostOracle,
+    phase: str,
+    chunk: int,
+    context: int = 0,
 ) -> Bill:
-    """Of kernels that follow each other: in a decode step of a full batch, or in a prompt's `chunk`."""
+    """Of kernels that follow each other: in a decode step of a full batch, or in a prompt's `chunk`.
+
+    `context` counts the new tokens; 0 is a typical one of the phase.
+    """
     machine, options = placement.machine, placement.options
     typical, tokens = (TYPICAL_CONTEXT, options.batch) if phase == DECODE else (TYPICAL_PROMPT, chunk)
-    context = max(tokens, min(typical, options.max_context))
+    context = max(tokens, min(context or typical, options.max_context))
     own_cycles, uses = 0, Counter[LineUse]()
     own = [kernel.in_phase(phase) for kernel in kernels]
     for number, kernel in enumerate(own):

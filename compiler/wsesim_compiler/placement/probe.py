@@ -35,21 +35,22 @@ class Probe:
         self._cycles: dict[tuple[tuple[int, ...], tuple[int, int]], int] = {}
         self.context = min(TYPICAL_CONTEXT, options.max_context)
         numbers: dict[Signature, int] = {}
-        self._signatures = {s.name: numbers.setdefault(_signature(s), len(numbers)) for s in partition.stages}
-        counts = Counter(map(self._key, self.layer_groups))
-        first_of = {self._key(group): group for group in reversed(self.layer_groups)}
+        parts = (part for stage in partition.stages for part in (stage, *stage.halves))
+        self._signatures = {s.name: numbers.setdefault(_signature(s), len(numbers)) for s in parts}
+        counts = Counter(map(self.kind, self.layer_groups))
+        first_of = {self.kind(group): group for group in reversed(self.layer_groups)}
         self.layer_kinds = tuple((first_of[key], count) for key, count in counts.items())
         self._least_bytes = max(map(self._linear_bytes, (group for group, _ in self.layer_kinds)))
 
     def memory(self, stages: tuple[Stage, ...], size: tuple[int, int]) -> BlockMemory:
         """Bytes of the fullest PE; stages that take turns share the buffers, and a tied table."""
-        key = (self._key(stages), size)
+        key = (self.kind(stages), size)
         if key not in self._memory:
             self._memory[key] = self._work_out(stages, size)
         return self._memory[key]
 
     def cycles(self, stages: tuple[Stage, ...], size: tuple[int, int]) -> int:
-        key = (self._key(stages), size)
+        key = (self.kind(stages), size)
         if key not in self._cycles:
             block = _block(size)
             each = {self._signatures[s.name]: s for s in stages}
@@ -96,7 +97,8 @@ class Probe:
         kernels = tuple(k for s in stages for k in self._kernels(s, block))
         return out_of_bytes(self.machine, self.options, block, kernels, self.memory(stages, size))
 
-    def _key(self, stages: tuple[Stage, ...]) -> tuple[int, ...]:
+    def kind(self, stages: tuple[Stage, ...]) -> tuple[int, ...]:
+        """Equal for stages with equal operators and shapes."""
         return tuple(self._signatures[s.name] for s in stages)
 
     def _work_out(self, stages: tuple[Stage, ...], size: tuple[int, int]) -> BlockMemory:

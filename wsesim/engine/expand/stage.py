@@ -59,7 +59,7 @@ def expand_stage(program: Program, stage: Stage, tokens: int, context: int, cand
         context=_rounded_up(kernels, context, block.along),
         candidates=candidates if any(isinstance(k, Sample) for k in kernels) else 0,
         entry=_entry(program, block) if any(isinstance(k, Embed) for k in kernels) else (0, 0),
-        logits_root=_logits_root(program) if any(isinstance(k, Sample) for k in kernels) else 0,
+        logits_root=_logits_root(program.kernels) if any(isinstance(k, Sample) for k in kernels) else 0,
         routes=_routes_before(program, kernels),
         software=program.software,
     )
@@ -91,8 +91,9 @@ def expand_kernels(
     tokens: int = 1,
     candidates: int = 1,
     software: Software = WSESIM,
+    dtype: str = "fp16",
 ) -> Segment:
-    """The segment of kernels one after the other on `block`, in fp16, over `context` positions, without a Program.
+    """The segment of kernels one after the other on `block`, over `context` positions, without a Program.
 
     `routes` are configured before; `routes_of` names them. A Sample keeps `candidates`.
     """
@@ -102,12 +103,12 @@ def expand_kernels(
         kernels,
         machine,
         own,
-        dtype="fp16",
+        dtype=dtype,
         tokens=tokens,
         context=longest,
         candidates=candidates,
         entry=(0, 0),
-        logits_root=0,
+        logits_root=_logits_root(kernels) if any(isinstance(k, Sample) for k in kernels) else 0,
         routes=routes,
         software=software,
     )
@@ -209,10 +210,10 @@ def _routes_before(program: Program, kernels: tuple[Kernel, ...]) -> str:
     return next((routes for k in reversed(before) if (routes := routes_of(k, program.software))), "")
 
 
-def _logits_root(program: Program) -> int:
-    """Position along, on which the logits are summed."""
-    logits = next(k for k in program.kernels if isinstance(k, Linear) and not k.broadcast)
-    return reduction(logits.layout.used, logits.reduce).root
+def _logits_root(kernels: Sequence[Kernel]) -> int:
+    """Position along, on which the logits are summed; 0 for kernels without logits."""
+    logits = next((k for k in kernels if isinstance(k, Linear) and not k.broadcast), None)
+    return reduction(logits.layout.used, logits.reduce).root if logits else 0
 
 
 def _nameless(kernel: Kernel) -> Kernel:

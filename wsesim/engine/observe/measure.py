@@ -103,8 +103,9 @@ def kernel_cycles(
     tokens: int = 1,
     candidates: int = 1,
     software: Software = WSESIM,
+    dtype: str = "fp16",
 ) -> int:
-    """Kernels one after the other on an idle block, in fp16; the routes are those that the last one left behind.
+    """Kernels one after the other on an idle block; the routes are those that the last one left behind.
 
     `routed`: the first collective's routes are in place instead. `context` counts the new token,
     of which `tokens` go through together; a Sample keeps `candidates`. Raises
@@ -114,7 +115,15 @@ def kernel_cycles(
     left = [routes for kernel in kernels if (routes := routes_of(kernel, software))]
     routes = "" if routed or not left else left[-1]
     segment = expand_kernels(
-        machine, block, tuple(kernels), context, routes=routes, tokens=tokens, candidates=candidates, software=software
+        machine,
+        block,
+        tuple(kernels),
+        context,
+        routes=routes,
+        tokens=tokens,
+        candidates=candidates,
+        software=software,
+        dtype=dtype,
     )
     return Wafer(machine, EffectCache(keep_timelines=False)).run(segment).end
 

@@ -1,0 +1,1 @@
+"""Search: where the layers of a model go on a wafer."""

@@ -1,0 +1,138 @@
+"""Explore: plans for a goal, better and better ones, one after the other.
+
+First the blocks of every strategy. Then shelves of equal blocks, by dynamic programming, for every frame and every
+number of layers per block. Then shelves of unlike blocks, from a catalogue around the best plans so far, again and
+again while they get better. Then annealing around the best plan, without end.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+
+from wsesim.program.layout import Uniform
+from wsesim_compiler.errors import PlacementError
+from wsesim_compiler.options import PlacedBlock
+from wsesim_compiler.passes.place import place
+from wsesim_compiler.search.anneal import anneal
+from wsesim_compiler.search.frames import frames
+from wsesim_compiler.search.goals import THROUGHPUT, Goal
+from wsesim_compiler.search.judge import Candidate, Judge
+from wsesim_compiler.search.plans import Frame, Plan, Shelf
+from wsesim_compiler.search.shelves import Shelves
+
+KEPT = 24  # plans around which unlike shelves are tried
+ROUNDS = 4
+LIMITS = (1.1, 0.99, 0.95, 0.9, 0.8)  # of the busiest block's cycles
+NEIGHBOURS = 3  # heights above and below one that was good
+
+
+def explore(judge: Judge, seed: int) -> Iterator[Candidate | None]:
+    """Candidates without end; None stands for a plan that was priced and does not stand, or misses a limit."""
+    good: list[Candidate] = []
+    for blocks, origin in _by_strategy(judge):
+        yield _allowed(judge, judge.placed(blocks, origin), good)
+    shelves = Shelves(judge.prices)
+    own = list(frames(judge.prices))
+    for plan in _alike(shelves, own, judge.goal):
+        yield _allowed(judge, judge.candidate(plan), good)
+    for _ in range(ROUNDS):
+        best = min((c.cost for c in good), default=None)
+        catalogue = _around(shelves, good)
+        for frame in _frames_of(good, own):
+            for limit in _limits(judge.goal, good):
+                unlike = shelves.best(frame, catalogue, limit)
+                if unlike is not None:
+                    yield _allowed(judge, judge.candidate(unlike), good)
+        if best is None or min(c.cost for c in good) >= best:
+            break
+    planned = [c for c in good if c.plan is not None]
+    if planned:
+        yield from anneal(judge, shelves, own, min(planned, key=lambda c: c.cost), seed)
+
+
+def layer_counts(layers: int) -> list[int]:
+    """Layers per block worth trying: all small numbers, and those that share the layers evenly."""
+    return sorted({n for n in range(1, layers + 1) if n <= 6 or -(-layers // n) < -(-layers // (n - 1))})
+
+
+def _alike(shelves: Shelves, own: Sequence[Frame], goal: Goal) -> Iterator[Plan]:
+    """The best plan of equal blocks, for each frame and number of layers per block."""
+    counts = layer_counts(len(shelves.units.layers))
+    for frame in own:
+        catalogues = [shelves.catalogue(frame, [count]) for count in counts]
+        if THROUGHPUT in dict(goal.weights):
+            catalogues.append(shelves.halves(frame))
+        for catalogue in catalogues:
+            found = shelves.best(frame, catalogue)
+            if found is not None:
+                yield found
+
+
+def _by_strategy(judge: Judge) -> Iterator[tuple[tuple[PlacedBlock, ...], str]]:
+    """The blocks of each strategy that fits."""
+    layers = len(judge.partition.layers)
+    hybrid = [("hybrid", n) for n in range(2, layers) if layers % n == 0]
+    for strategy, each in (("pipelined", 1), *hybrid, ("shared", 1)):
+        options = dataclasses.replace(judge.options, strategy=strategy, layers_per_block=each)
+        try:
+            placement = place(judge.partition, judge.machine, options)
+        except PlacementError:
+            continue
+        yield placement.blocks, strategy_name(strategy, each)
+
+
+def strategy_name(strategy: str, layers_per_block: int) -> str:
+    """As an option: `--strategy hybrid --layers-per-block 4`."""
+    each = f" --layers-per-block {layers_per_block}" if strategy == "hybrid" else ""
+    return f"--strategy {strategy}{each}"
+
+
+def _allowed(judge: Judge, found: Candidate | None, good: list[Candidate]) -> Candidate | None:
+    if found is None or not judge.goal.allows(found.metrics):
+        return None
+    good.append(found)
+    good.sort(key=lambda c: c.cost)
+    del good[KEPT:]
+    return found
+
+
+def _frames_of(good: Sequence[Candidate], own: Sequence[Frame]) -> list[Frame]:
+    """The frames of good plans first, then others of as many columns."""
+    first = list(dict.fromkeys(c.plan.frame for c in good if c.plan))
+    columns = {frame.columns for frame in first[:3]}
+    return list(dict.fromkeys([*first, *(frame for frame in own if frame.columns in columns)]))
+
+
+def _around(shelves: Shelves, good: Sequence[Candidate]) -> list[Shelf]:
+    """Shelves near those of good plans: a little higher or lower, narrower by what only pads, a layer more or less."""
+    found: set[Shelf] = set()
+    for shelf in dict.fromkeys(s for c in good if c.plan for s in c.plan.shelves):
+        for rows in near(shelves, shelf.rows):
+            for widths in trimmed(shelves, shelf.widths):
+                more = (0,) if shelf.units == 1 else (-2, 0, 2)
+                found |= {Shelf(rows, widths, shelf.units + m) for m in more if shelf.units + m > 0}
+    return sorted(found)
+
+
+def near(shelves: Shelves, rows: int) -> list[int]:
+    """Heights next to this one at which the padding changes."""
+    below = sorted({shelves.used(h) for h in range(max(1, rows * 2 // 3), rows + 1)})
+    above = sorted({shelves.used(h) for h in range(rows + 1, rows * 3 // 2 + 2)})
+    return [*below[-NEIGHBOURS - 1 :], *above[:NEIGHBOURS]]
+
+
+def trimmed(shelves: Shelves, widths: Sequence[int]) -> list[tuple[int, ...]]:
+    """The widths, and narrower ones at which some vector's share of a PE stays the same."""
+    sizes = sorted(set(shelves.prices.partition.widths.values()))
+    widest = max(widths)
+    used = {Uniform(size, widest).used for size in sizes if size > widest}
+    return [tuple(w - (widest - u) if w == widest else w for w in widths) for u in sorted({*used, widest})]
+
+
+def _limits(goal: Goal, good: Sequence[Candidate]) -> list[int | None]:
+    """Cycles that a block may take: for throughput some that are less than in the best plan, else no limit."""
+    if THROUGHPUT not in dict(goal.weights) or not good:
+        return [None]
+    busiest = good[0].busiest_cycles
+    return [None, *(round(busiest * part) for part in LIMITS)]

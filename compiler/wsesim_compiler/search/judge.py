@@ -1,0 +1,119 @@
+"""Judge: the metrics of placed blocks, by prices."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from wsesim.machine import Machine
+from wsesim.program.kernels import PREFILL
+from wsesim.program.layout import ceil_div
+from wsesim.program.protocols import StageOracle
+from wsesim_compiler.options import Options, PlacedBlock
+from wsesim_compiler.partition import Partition
+from wsesim_compiler.placement.chunk_choice import CHUNKS
+from wsesim_compiler.placement.place_by_hand import block_bytes
+from wsesim_compiler.placement.probe import Probe
+from wsesim_compiler.placement.refuse import largest
+from wsesim_compiler.search.goals import CONTEXT, PROMPT, Goal, Metrics
+from wsesim_compiler.search.plans import Plan
+from wsesim_compiler.search.prices import Prices
+
+MOST_CONTEXT = 1 << 24  # tokens that are looked at
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """Blocks, what they do, and how good that is for the goal: the lower the cost, the better.
+
+    `origin` says in words where they come from. `plan` is None for blocks that a strategy placed. `chunk` is the
+    `prefill_chunk` that the metrics of a prompt are for; None if the goal asks for no prompt.
+    """
+
+    origin: str
+    plan: Plan | None
+    blocks: tuple[PlacedBlock, ...]
+    metrics: Metrics
+    cost: float
+    busiest_cycles: int
+    chunk: int | None = None
+
+
+class Judge:
+    """Prices whole plans for a goal. A metric that the goal does not ask for is not worked out: it is 1."""
+
+    def __init__(self, partition: Partition, machine: Machine, options: Options, cost: StageOracle, goal: Goal) -> None:
+        self.partition, self.machine, self.options, self.goal = partition, machine, options, goal
+        self.prices = Prices(partition, machine, options, cost, min(goal.context + 1, options.max_context))
+        self.oracle = cost
+        self._prompts: dict[int, Prices] = {}
+        self.judged = 0
+
+    def candidate(self, plan: Plan) -> Candidate | None:
+        """The plan with its metrics; None if it does not stand on the wafer."""
+        blocks = plan.blocks(self.partition)
+        return None if blocks is None else self.placed(blocks, plan.name(), plan)
+
+    def placed(self, blocks: tuple[PlacedBlock, ...], origin: str, plan: Plan | None = None) -> Candidate | None:
+        """Blocks with their metrics; None if they do not hold their stages."""
+        self.judged += 1
+        price = self.prices.pass_price(blocks)
+        if price is None:
+            return None
+        seconds = 1 / self.machine.clock_hz
+        period = max(price.busiest_cycles, ceil_div(price.cycles, self.options.sequences))
+        context, chunk, prompt_seconds = 1, None, 1.0
+        if self.goal.wants(CONTEXT):
+            context = longest_context(self.partition, self.machine, self.options, blocks)
+        if self.goal.wants(PROMPT):
+            prompt_cycles, chunk = self._prompt(blocks)
+            prompt_seconds = prompt_cycles * seconds
+        metrics = Metrics(price.cycles * seconds, 1 / (period * seconds), context, prompt_seconds)
+        return Candidate(origin, plan, blocks, metrics, self.goal.cost(metrics), price.busiest_cycles, chunk)
+
+    def _prompt(self, blocks: Sequence[PlacedBlock]) -> tuple[int, int]:
+        """Cycles of a prompt, and its chunk: the fastest of those that fit.
+
+        The first chunk goes its way; each other one takes the busiest block's time.
+        """
+        tokens = min(self.goal.prompt, self.options.max_context)
+        found = []
+        for chunk in self.chunks():
+            price = self.chunk_prices(chunk).pass_price(blocks)
+            if price is not None:
+                found.append((price.cycles + (ceil_div(tokens, chunk) - 1) * price.busiest_cycles, chunk))
+        return min(found)
+
+    def chunks(self) -> tuple[int, ...]:
+        """Numbers of tokens of a prompt that may go through a block together."""
+        return (self.options.prefill_chunk,) if self.options.prefill_chunk else CHUNKS
+
+    def chunk_prices(self, chunk: int) -> Prices:
+        """Prices of a prompt's chunk."""
+        tokens = min(self.goal.prompt, self.options.max_context)
+        if chunk not in self._prompts:
+            options = dataclasses.replace(self.options, prefill_chunk=chunk)
+            self._prompts[chunk] = Prices(
+                self.partition, self.machine, options, self.oracle, tokens, phase=PREFILL, chunk=min(chunk, tokens)
+            )
+        return self._prompts[chunk]
+
+
+def longest_context(partition: Partition, machine: Machine, options: Options, blocks: Sequence[PlacedBlock]) -> int:
+    """The most tokens of a sequence for which every block has room; 0 if there is room for none.
+
+    Of blocks with equal stages and shapes one is looked at.
+    """
+    probe = Probe(partition, machine, dataclasses.replace(options, strategy="pipelined", layers_per_block=1))
+    stage = {s.name: s for whole in partition.stages for s in (whole, *whole.halves)}
+    kinds = {(probe.kind(tuple(stage[name] for name in p.stages)), p.block.columns, p.block.rows): p for p in blocks}
+
+    def fits(tokens: int) -> bool:
+        changed = dataclasses.replace(options, max_context=tokens, blocks=tuple(blocks))
+        return all(block_bytes(partition, machine, changed, placed) <= machine.room_bytes for placed in kinds.values())
+
+    most = 256
+    while fits(most) and most < MOST_CONTEXT:
+        most *= 2
+    return largest(most, fits)

@@ -1,0 +1,125 @@
+"""Plans: tables beside shelves of layers, as numbers, and the blocks that they stand for.
+
+Frame   where the tables (embedding, head) lie, and the columns and rows that they leave to the layers
+Shelf   blocks side by side: `count` blocks of `columns` x `rows` PEs, each with the next `units` halves of layers
+Plan    a frame, and shelves from north to south; every other shelf runs from east to west
+
+A unit is half a layer: attention or FFN. Blocks of one unit alternate, attention and FFN; every other block has whole
+layers.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from wsesim.program.parts import Block
+from wsesim_compiler.options import PlacedBlock
+from wsesim_compiler.partition import Partition, Stage
+from wsesim_compiler.placement.probe import block_name
+
+Runs = tuple[tuple[int, int], ...]
+"""Rows without a dead PE: (first row, how many)."""
+Stages = tuple[Stage, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """The tables' blocks and their cycles, and the room that is left: columns from `x` on, and runs of rows."""
+
+    name: str
+    tables: tuple[PlacedBlock, ...]
+    cycles: int
+    x: int
+    columns: int
+    runs: Runs
+
+    @property
+    def rows(self) -> int:
+        return sum(rows for _, rows in self.runs)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Shelf:
+    """`widths` are the columns of its blocks, in the order in which a token visits them."""
+
+    rows: int
+    widths: tuple[int, ...]
+    units: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Shelves stand one below the other, each as far north as it can be."""
+
+    frame: Frame
+    shelves: tuple[Shelf, ...]
+
+    def name(self) -> str:
+        """As `4 layers per block, 2 blocks side by side, tables top`; of unlike shelves the numbers of the most."""
+        units, beside = Counter((s.units, len(s.widths)) for s in self.shelves).most_common(1)[0][0]
+        layers = "half a layer" if units == 1 else "1 layer" if units == 2 else f"{units // 2} layers"
+        same = "" if len(set(self.shelves)) == 1 else ", unlike shelves"
+        return f"{layers} per block, {beside} side by side, tables {self.frame.name}{same}"
+
+    def tops(self) -> tuple[int, ...] | None:
+        """First row of each shelf; None if they do not stand on the frame's rows and columns."""
+        if any(sum(shelf.widths) > self.frame.columns for shelf in self.shelves):
+            return None
+        found: list[int] = []
+        runs = iter(self.frame.runs)
+        y, left = next(runs, (0, 0))
+        for shelf in self.shelves:
+            while left < shelf.rows:
+                y, left = next(runs, (0, -1))
+                if left < 0:
+                    return None
+            found.append(y)
+            y, left = y + shelf.rows, left - shelf.rows
+        return tuple(found)
+
+    def blocks(self, partition: Partition) -> tuple[PlacedBlock, ...] | None:
+        """All blocks in the order of a token's way; None if the shelves do not stand."""
+        tops = self.tops()
+        if tops is None:
+            return None
+        units, placed = Units(partition), []
+        done = 0
+        for number, (shelf, y) in enumerate(zip(self.shelves, tops, strict=True)):
+            x = self.frame.x if number % 2 == 0 else self.frame.x + sum(shelf.widths)
+            for columns in shelf.widths:
+                if done >= units.count:
+                    break
+                stages = units.stages(done, shelf.units)
+                x -= columns if number % 2 else 0
+                block = Block(block_name(stages), x, y, columns, shelf.rows, "rows")
+                placed.append(PlacedBlock(block, tuple(s.name for s in stages)))
+                x += 0 if number % 2 else columns
+                done += shelf.units
+        tables = self.frame.tables
+        return (tables[0], *placed, *tables[1:])
+
+
+class Units:
+    """The halves of a model's layers, numbered in order."""
+
+    def __init__(self, partition: Partition) -> None:
+        self.layers = partition.layers
+        self.divisible = all(layer.halves for layer in self.layers)
+        self.count = 2 * len(self.layers)
+        self._known: dict[tuple[int, int], Stages] = {}
+
+    def stages(self, first: int, count: int) -> Stages:
+        """The stages of units first, ..., first + count - 1, as far as there are any. Pairs of halves are layers."""
+        key = (first, count)
+        if key not in self._known:
+            self._known[key] = tuple(self._stages(first, min(first + count, self.count)))
+        return self._known[key]
+
+    def _stages(self, first: int, stop: int) -> Iterator[Stage]:
+        while first < stop:
+            layer = self.layers[first // 2]
+            whole = first % 2 == 0 and first + 1 < stop
+            yield layer if whole else layer.halves[first % 2]
+            first += 2 if whole else 1

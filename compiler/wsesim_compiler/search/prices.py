@@ -1,0 +1,238 @@
+"""Prices of stages on blocks and of the ways between them, each worked out once.
+
+A layer costs its operations, its collectives and its changes of routes, one after the other (`placement/price.py`). The
+tables' stages are simulated on an idle wafer. A transfer costs its longest way (`ways.py`).
+`tests/test_search_prices.py` compares whole placements with the engine.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from wsesim.machine import Machine
+from wsesim.program.kernels import DECODE, Embed, Kernel, Sample
+from wsesim.program.parts import EMBED, HEAD, Block
+from wsesim.program.protocols import LineUse, StageOracle
+from wsesim.program.written import form_of
+from wsesim.software import Form, Software
+from wsesim.software.form import ALL_REDUCE, parse_step, size_value
+from wsesim_compiler.options import AUTO, EXPLICIT, SOFTMAXES, ByPhase, Options, PlacedBlock
+from wsesim_compiler.partition import Partition, Stage
+from wsesim_compiler.placement.form_choice import choose_forms
+from wsesim_compiler.placement.placement import Placement
+from wsesim_compiler.placement.price import REDUCE, bill, line_use
+from wsesim_compiler.placement.probe import Probe
+from wsesim_compiler.placement.stage_kernels import stage_kernels
+from wsesim_compiler.search.ways import way_cycles
+
+Size = tuple[int, int]
+"""(columns, rows)."""
+Stages = tuple[Stage, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PassPrice:
+    """One pass through all blocks: its cycles, and those for which it holds the busiest block."""
+
+    cycles: int
+    busiest_cycles: int
+
+
+class Prices:
+    """Cycles of a pass, by stages and shape of a block: of a decode step over `context` tokens, or of a prompt's chunk.
+
+    `phase` is DECODE or PREFILL. A chunk has `chunk` tokens. `context` counts the new tokens.
+    """
+
+    def __init__(
+        self,
+        partition: Partition,
+        machine: Machine,
+        options: Options,
+        cost: StageOracle,
+        context: int,
+        *,
+        phase: str = DECODE,
+        chunk: int = 1,
+    ) -> None:
+        collective = REDUCE if options.collective == AUTO else options.collective
+        self.partition = partition
+        self.machine = machine
+        self.options = dataclasses.replace(
+            options, strategy=EXPLICIT, layers_per_block=1, block=None, collective=collective
+        )
+        self.context, self.phase, self.chunk = context, phase, chunk
+        self.probe = Probe(partition, machine, dataclasses.replace(self.options, strategy="pipelined"))
+        self._stage = {s.name: s for whole in partition.stages for s in (whole, *whole.halves)}
+        self._cost, self._remembered = cost, _Remembered(cost)
+        self._blocks: dict[tuple[tuple[int, ...], Size], int | None] = {}
+        self._moves: dict[tuple[int, ...], int] = {}
+        self._width = partition.widths[partition.stages[0].target]
+
+    @property
+    def asked(self) -> int:
+        """Pairs of stages and shape that were priced so far."""
+        return len(self._blocks)
+
+    def block_cycles(self, stages: Stages, size: Size) -> int | None:
+        """Cycles of these stages, one after the other, on a block of this size; None if they do not fit."""
+        key = (self.probe.kind(stages), size)
+        if key not in self._blocks:
+            fits = self.probe.fits(stages, size)
+            self._blocks[key] = self._priced(stages, size) if fits else None
+        return self._blocks[key]
+
+    def move_cycles(self, source: Block, target: Block) -> int:
+        """Cycles of the residual stream's transfer between two blocks, without waiting."""
+        key = (target.x - source.x, target.y - source.y, source.columns, source.rows, target.columns, target.rows)
+        if key not in self._moves:
+            self._moves[key] = way_cycles(self.machine, self.options.timing_dtype, source, target, self._width)
+        return self._moves[key]
+
+    def pass_price(self, blocks: Sequence[PlacedBlock]) -> PassPrice | None:
+        """A pass through placed blocks; None if one does not fit."""
+        held: defaultdict[str, int] = defaultdict(int)
+        total = 0
+        visits = [(placed.block, self._stages_of(placed)) for placed in _visited(blocks)]
+        for block, stages in visits:
+            own = self.block_cycles(stages, (block.columns, block.rows))
+            if own is None:
+                return None
+            held[block.name] += own
+            total += own
+        for (source, _), (target, _) in pairwise(visits):
+            moved = self.move_cycles(source, target)
+            held[source.name] += moved
+            held[target.name] += moved
+            total += moved
+        return PassPrice(total + self._back_cycles(visits[-1][0], visits[0][0]), max(held.values()))
+
+    def least_cycles(self, stage: Stage, small: Size, large: Size) -> int:
+        """What the stage costs at least on any block from `small` to `large`, whichever forms it has.
+
+        Operations as with the shares of `large`, collectives of these shares on the lines of `small`.
+        """
+        block, lines = Block("block", 0, 0, *large, "rows"), Block("block", 0, 0, *small, "rows")
+        return min(self._least_cycles(stage, block, lines, softmax) for softmax in self._softmaxes())
+
+    def _softmaxes(self) -> tuple[str, ...]:
+        return SOFTMAXES if self.options.softmax == AUTO else (self.options.softmax,)
+
+    def _least_cycles(self, stage: Stage, block: Block, lines: Block, softmax: str) -> int:
+        options = dataclasses.replace(self.options, softmax=softmax)
+        chosen = ByPhase(options.collective, options.collective)
+        kernels = stage_kernels(self.partition, stage, block, options, lambda name: chosen)
+        total, tokens = 0, self.options.batch if self.phase == DECODE else self.chunk
+        kinds: set[str] = set()
+        for kernel in kernels:
+            if isinstance(kernel, Embed | Sample):
+                continue
+            positions = kernel.cache.positions(self.context, block.along) if kernel.cache else 0
+            sizes = {"norms": 0, "residual_width": 0} | kernel.sizes(tokens, positions)
+            outputs = tuple(output.layout.width for output in getattr(kernel, "outputs", ()))
+            forms = options.software.forms_of(type(kernel).__name__)
+            total += min(self._form_cycles(form, kernel, lines, sizes, outputs) for form in forms)
+            if kernel.lines and all(form.communicates for form in forms):
+                kinds.add(kernel.lines)
+        changes = 2 if len(kinds) > 1 else 0
+        return total + changes * options.software.change_cycles(self.machine)
+
+    def _form_cycles(
+        self, form: Form, kernel: Kernel, lines: Block, sizes: Mapping[str, int], outputs: tuple[int, ...]
+    ) -> int:
+        """A form's operations, and its collectives on the lines of another block."""
+        options, remembered = self.options, self._remembered
+        own = remembered.form_cycles(self.machine, options.software, form, sizes, outputs, options.timing_dtype)
+        for step in map(parse_step, form.steps):
+            elements = size_value(step.elements, sizes) if step.name == ALL_REDUCE else 0
+            use = line_use(kernel, lines, elements, step.dtype or options.timing_dtype)
+            if use:
+                used = min(use.used, use.length)
+                short = dataclasses.replace(use, used=used)
+                own += remembered.collective_cycles(self.machine, options.software, short, options.collective)
+        return own
+
+    def _stages_of(self, placed: PlacedBlock) -> Stages:
+        return tuple(self._stage[name] for name in placed.stages)
+
+    def _back_cycles(self, source: Block, target: Block) -> int:
+        """The id's way from the middle of the head's block to the nearest PE of the embedding's, about."""
+        x, y = source.x + source.columns // 2, source.y + source.rows // 2
+        east = max(target.x - x, x - target.x - target.columns + 1, 0)
+        south = max(target.y - y, y - target.y - target.rows + 1, 0)
+        fabric = self.machine.fabric
+        return (east + south) * fabric.hop_cycles + fabric.ramp_send_cycles + fabric.ramp_receive_cycles
+
+    def _priced(self, stages: Stages, size: Size) -> int:
+        block = Block("block", 0, 0, *size, "rows")
+        split = self.partition.cut({stage.name for stage in stages})
+        placed = PlacedBlock(block, tuple(s.name for s in stages))
+        placement = choose_forms(Placement(split, self.machine, self.options, (placed,)), self._remembered)
+        once: dict[tuple[int, ...], int] = {}
+        for stage in stages:
+            kind = self.probe.kind((stage,))
+            if kind not in once:
+                once[kind] = self._stage_cycles(stage, placement.kernels_of(stage), placement, block)
+        return sum(once[self.probe.kind((stage,))] for stage in stages)
+
+    def _stage_cycles(self, stage: Stage, kernels: Sequence[Kernel], placement: Placement, block: Block) -> int:
+        machine, options = self.machine, self.options
+        if stage.kind in (EMBED, HEAD):
+            own = tuple(k.in_phase(self.phase) for k in kernels)
+            return self._cost.stage_cycles(machine, options.software, block, own, self.context, options.timing_dtype)
+        found = bill(kernels, block, placement, self._remembered, self.phase, self.chunk, self.context)
+        collectives = sum(
+            count * self._remembered.collective_cycles(machine, options.software, use, options.collective)
+            for use, count in found.uses.items()
+        )
+        changes = route_changes(kernels, options.software, self.phase) * options.software.change_cycles(machine)
+        return found.own_cycles + collectives + changes
+
+
+def route_changes(kernels: Iterable[Kernel], software: Software, phase: str) -> int:
+    """Changes between the kinds of lines that collectives go along, in a round through the kernels."""
+    kinds = [k.lines for k in kernels if k.lines and form_of(k.in_phase(phase), software).communicates]
+    return sum(a != b for a, b in pairwise([*kinds, *kinds[:1]]))
+
+
+def _visited(blocks: Sequence[PlacedBlock]) -> list[PlacedBlock]:
+    """The blocks in the order of a token's way. That of a tied table is visited first, and for the head again."""
+    first = blocks[0]
+    if len(first.stages) == 1:
+        return list(blocks)
+    embed, head = first.stages
+    ends = (PlacedBlock(first.block, (stage,)) for stage in (embed, head))
+    return [next(ends), *blocks[1:], next(ends)]
+
+
+class _Remembered:
+    """An oracle for one machine and one software, which is asked for each cost once."""
+
+    def __init__(self, cost: StageOracle) -> None:
+        self._cost = cost
+        self._collectives: dict[tuple[LineUse, str], int] = {}
+        self._forms: dict[tuple[object, ...], int] = {}
+
+    def collective_cycles(self, machine: Machine, software: Software, use: LineUse, collective: str) -> int:
+        key = (use, collective)
+        if key not in self._collectives:
+            self._collectives[key] = self._cost.collective_cycles(machine, software, use, collective)
+        return self._collectives[key]
+
+    def form_cycles(
+        self,
+        machine: Machine,
+        software: Software,
+        form: Form,
+        sizes: Mapping[str, int],
+        outputs: tuple[int, ...],
+        dtype: str,
+    ) -> int:
+        key = (form.kind, form.name, tuple(sizes.items()), outputs)
+        if key not in self._forms:
+            self._forms[key] = self._cost.form_cycles(machine, software, form, sizes, outputs, dtype)
+        return self._forms[key]

@@ -1,0 +1,189 @@
+"""SearchReport: the placements that a search found, beside the default and the bound, as text, HTML and JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from wsesim.machine import Machine
+from wsesim.report.schema import stamped
+from wsesim.tables import Table, html_of, si_seconds, text_of
+
+
+@dataclass(frozen=True, slots=True)
+class PlacementFigures:
+    """A placement as it was compiled and simulated.
+
+    cycles              of a lone decode step
+    seconds_per_token   s, the same
+    tokens_per_second   of all sequences of the Program together
+    context             tokens, the longest context that fits
+    prompt_seconds      s, until the first token of a prompt
+    sram_bytes          of the fullest PE
+    operators           cycles on the critical path of a decode step, by operator; () where they were not asked for
+    late_requests       0 means exact
+    text                the placement file, without its head
+    """
+
+    origin: str
+    cycles: int
+    seconds_per_token: float
+    tokens_per_second: float
+    context: int
+    prompt_seconds: float
+    sram_bytes: int
+    blocks: int
+    late_requests: int
+    operators: tuple[tuple[str, int], ...]
+    text: str
+
+    def to_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self) | {"operators": dict(self.operators)}
+
+
+MEASURES = (
+    ("cycles a token", "cycles", -1),
+    ("time a token", "seconds_per_token", -1),
+    ("tokens/s, all sequences", "tokens_per_second", 1),
+    ("time to first token", "prompt_seconds", -1),
+    ("longest context", "context", 1),
+    ("SRAM of the fullest PE", "sram_bytes", 0),
+)
+"""Name, field, and which way is better; 0 where none is."""
+
+
+@dataclass(frozen=True, slots=True)
+class SearchReport:
+    """What a search found. `print(report)` prints the tables of `wsesim search`.
+
+    found           the best placements that differ, the best first
+    default         the placement without a search; None if it does not fit
+    bound_cycles    no placement has a lower price
+    price_cycles    the price of the best placement, which the bound is to be compared with
+    """
+
+    model: str
+    machine: Machine
+    objective: str
+    context: int
+    prompt: int
+    sequences: int
+    command: str
+    version: str
+    bound_cycles: int
+    price_cycles: int
+    default: PlacementFigures | None
+    found: tuple[PlacementFigures, ...]
+    candidates: int
+    seconds: float
+    interrupted: bool
+
+    @property
+    def best(self) -> PlacementFigures:
+        return self.found[0]
+
+    @property
+    def gap(self) -> float:
+        """How far the best placement's price is above the bound, as a fraction of it."""
+        return self.price_cycles / self.bound_cycles - 1 if self.bound_cycles else 0.0
+
+    def placement_text(self, number: int = 0) -> str:
+        """A placement file of one of the found. Its head states command and version."""
+        own = self.found[number]
+        lines = [
+            f"# {self.model} on {self.machine.name}: {own.cycles:,} cycles a token over {self.context:,} cached tokens",
+            f"# {self.command}",
+            f"# wsesim {self.version}; place {number + 1} of {self.candidates:,} candidates: {own.origin}",
+        ]
+        return "\n".join(lines) + "\n" + own.text + "\n"
+
+    def __repr__(self) -> str:
+        best = f"{self.best.cycles:,} cycles a token ({self.best.origin})"
+        return f"<SearchReport of {self.model} on {self.machine.name}, {self.objective}: {best}, gap {self.gap:.1%}>"
+
+    def __str__(self) -> str:
+        return text_of(self._tables())
+
+    def _repr_html_(self) -> str:
+        return html_of(self._tables())
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; docs/search.md defines the fields."""
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        own = {
+            "machine": self.machine.name,
+            "gap": self.gap,
+            "default": self.default and self.default.to_json(),
+            "found": [one.to_json() for one in self.found],
+        }
+        return stamped(fields | own)
+
+    def _tables(self) -> Iterator[Table]:
+        title = f"{self.model} on {self.machine.name}: placements for {self.objective}"
+        what = f"decode over {self.context:,} cached tokens, prompts of {self.prompt:,}, {self.sequences:,} sequences"
+        ended = "interrupted after" if self.interrupted else "after"
+        yield Table(title, notes=(what, f"{self.candidates:,} candidates, {ended} {self.seconds:.0f} s"))
+        yield self._comparison()
+        yield Table("", notes=(self._worse(), self._bound()))
+        yield self._list()
+        if self.default is not None and self.default.operators and self.best.operators:
+            yield self._operators(self.default)
+
+    def _comparison(self) -> Table:
+        rows = [("", "default", "best", "change")]
+        for name, field, _ in MEASURES:
+            best = getattr(self.best, field)
+            default = None if self.default is None else getattr(self.default, field)
+            change = "" if not default else f"{100 * (best / default - 1):+.1f} %"
+            rows.append(
+                (name, "does not fit" if default is None else _shown(field, default), _shown(field, best), change)
+            )
+        return Table(f"best: {self.best.origin}", tuple(rows), heading=True)
+
+    def _worse(self) -> str:
+        """In what the best placement is worse than the default."""
+        if self.default is None:
+            return "The default does not fit."
+        worse = []
+        for name, field, sign in MEASURES[1:]:
+            own, other = getattr(self.best, field), getattr(self.default, field)
+            if other and sign * (own - other) < 0:
+                worse.append(f"{name} ({100 * (own / other - 1):+.1f} %)")
+        return f"Worse than the default: {', '.join(worse)}." if worse else "In nothing worse than the default."
+
+    def _bound(self) -> str:
+        return (
+            f"No placement has a price below {self.bound_cycles:,} cycles a token; the best has {self.price_cycles:,}, "
+            f"{100 * self.gap:.1f} % more."
+        )
+
+    def _list(self) -> Table:
+        rows = [("placement", "cycles", "tokens/s", "first token", "context")]
+        for number, own in enumerate(self.found, start=1):
+            rows.append(
+                (
+                    f"{number}. {own.origin}",
+                    f"{own.cycles:,}",
+                    f"{own.tokens_per_second:,.0f}",
+                    si_seconds(own.prompt_seconds),
+                    f"{own.context:,}",
+                )
+            )
+        return Table("found", tuple(rows), heading=True)
+
+    def _operators(self, default: PlacementFigures) -> Table:
+        before, after = dict(default.operators), dict(self.best.operators)
+        rows = [("operator", "default", "best", "change")]
+        names = sorted({*before, *after}, key=lambda name: -before.get(name, 0))
+        for name in names:
+            a, b = before.get(name, 0), after.get(name, 0)
+            rows.append((name, f"{a:,}", f"{b:,}", f"{b - a:+,}"))
+        a, b = sum(before.values()), sum(after.values())
+        rows.append(("all", f"{a:,}", f"{b:,}", f"{b - a:+,}"))
+        return Table("cycles on the critical path, by operator", tuple(rows), heading=True)
+
+
+def _shown(field: str, value: float) -> str:
+    return si_seconds(value) if field.endswith("seconds") or field.startswith("seconds") else f"{value:,.0f}"

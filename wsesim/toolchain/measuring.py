@@ -1,0 +1,125 @@
+"""Placements of a model, compiled and simulated, one after the other or in several processes."""
+
+from __future__ import annotations
+
+import dataclasses
+import signal
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing import get_context
+from typing import TYPE_CHECKING
+
+from wsesim.errors import DoesNotFitError
+from wsesim.machine import Machine
+from wsesim.program.layout import ceil_div
+from wsesim.report.search import PlacementFigures
+from wsesim.toolchain.step_timing import make_timing
+
+if TYPE_CHECKING:
+    from wsesim.program import Program
+    from wsesim_compiler.options import Options, PlacedBlock
+    from wsesim_compiler.partition import Partition
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is simulated: a decode step over `context` cached tokens, and a prompt of `prompt` tokens."""
+
+    partition: Partition
+    machine: Machine
+    options: Options
+    context: int
+    prompt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pick:
+    """Blocks to be measured; () are those of the options' strategy. `chunk`: the `prefill_chunk`, None: compiler's."""
+
+    origin: str
+    blocks: tuple[PlacedBlock, ...] = ()
+    chunk: int | None = None
+
+
+def measured(question: Question, pick: Pick, *, by_operator: bool = False) -> PlacementFigures:
+    """The figures of one placement. Raises DoesNotFitError if it cannot be compiled."""
+    from wsesim.toolchain.oracle import EngineOracle
+    from wsesim_compiler.lower import lower_partition
+    from wsesim_compiler.placement.placement_file import placement_text
+    from wsesim_compiler.search.judge import longest_context
+
+    options = dataclasses.replace(question.options, blocks=pick.blocks)
+    options = dataclasses.replace(options, prefill_chunk=pick.chunk or options.prefill_chunk)
+    options = dataclasses.replace(options, strategy="explicit") if pick.blocks else options
+    program = lower_partition(question.partition, question.machine, options, EngineOracle())
+    timing = make_timing(program, keep_timelines=by_operator)
+    step = timing.decode(question.context)
+    prompt = timing.prefill_times(question.prompt)
+    period = max(step.busy_cycles, ceil_div(step.cycles, program.sequences))
+    clock_hz, blocks = program.machine.clock_hz, _placed(program)
+    stated = dataclasses.replace(
+        options, strategy="explicit", prefill_chunk=pick.chunk, collectives=(), forms=question.options.forms
+    )
+    return PlacementFigures(
+        origin=pick.origin,
+        cycles=step.cycles,
+        seconds_per_token=step.cycles / clock_hz,
+        tokens_per_second=clock_hz / period,
+        context=longest_context(question.partition, program.machine, options, blocks),
+        prompt_seconds=prompt.cycles / clock_hz,
+        sram_bytes=max(memory.total_bytes for memory in program.memory),
+        blocks=len(blocks),
+        late_requests=step.late_requests,
+        operators=_operators(program, step) if by_operator else (),
+        text=placement_text(stated, blocks),
+    )
+
+
+def measure_all(question: Question, picks: Sequence[Pick], jobs: int) -> Iterator[PlacementFigures | None]:
+    """The figures of all, as they are ready in their order; None for one that cannot be compiled.
+
+    If a process dies, its placements are measured in this one.
+    """
+    if jobs == 1 or len(picks) < 2:
+        yield from (_measured_or_none(question, pick) for pick in picks)
+        return
+    done = 0
+    pool = ProcessPoolExecutor(min(jobs, len(picks)), get_context("spawn"), _ignore_signals)
+    try:
+        futures = [pool.submit(_measured_or_none, question, pick) for pick in picks]
+        for future in futures:
+            yield future.result()
+            done += 1
+    except BrokenProcessPool:
+        yield from (_measured_or_none(question, pick) for pick in picks[done:])
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _measured_or_none(question: Question, pick: Pick) -> PlacementFigures | None:
+    try:
+        return measured(question, pick)
+    except DoesNotFitError:
+        return None
+
+
+def _ignore_signals() -> None:
+    """Ctrl-C reaches the whole group of processes; the one that asks decides."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _placed(program: Program) -> tuple[PlacedBlock, ...]:
+    """The blocks of a Program with the stages on them."""
+    from wsesim.program.parts import SAMPLE
+    from wsesim_compiler.options import PlacedBlock
+
+    stages = [stage for stage in program.stages if stage.kind != SAMPLE]
+    return tuple(PlacedBlock(block, tuple(s.name for s in stages if s.block == block.name)) for block in program.blocks)
+
+
+def _operators(program: Program, step: object) -> tuple[tuple[str, int], ...]:
+    from wsesim.report.report import report
+
+    return tuple((share.operator, share.cycles) for share in report(program, step).shares)  # type: ignore[arg-type]

@@ -1,0 +1,344 @@
+"""search(): where the layers of a model go on a wafer, and how far the result is from the best possible."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from wsesim.errors import DoesNotFitError, InvalidInputError, brief, keyword
+from wsesim.machine import Machine
+from wsesim.progress import Work, working
+from wsesim.software.software import Software
+from wsesim.toolchain.compiling import Compilation, prepare
+from wsesim.toolchain.measuring import Pick, Question, measure_all, measured
+from wsesim.toolchain.model_source import Say, silent, unobserved
+from wsesim.toolchain.options import (
+    DEFAULT_MACHINE,
+    DEFAULT_MODEL,
+    DEFAULT_SOFTWARE,
+    Lowering,
+    SearchOptions,
+    chosen,
+    public,
+)
+from wsesim.toolchain.simulating import DEFAULT_CACHED, DEFAULT_PROMPT
+from wsesim.version import __version__
+
+if TYPE_CHECKING:
+    from wsesim.report.search import PlacementFigures, SearchReport
+    from wsesim_compiler.options import PlacedBlock
+    from wsesim_compiler.search.goals import Goal, Metrics
+    from wsesim_compiler.search.judge import Candidate, Judge
+
+EXPLORING = 0.6
+"""Part of a budget in seconds for pricing candidates; the rest is for simulating the best ones."""
+FINALISTS = 10
+_STATED = ("strategy", "layers_per_block", "block", "order", "placement")
+"""Options that the search decides."""
+
+
+@public(SearchOptions, Lowering)
+def search(
+    model: str = DEFAULT_MODEL,
+    *,
+    objective: str = "latency",
+    slo: str | Sequence[str] | None = None,
+    context: int | None = None,
+    prompt: int | None = None,
+    budget: str = "60s",
+    seed: int = 0,
+    jobs: int | None = None,
+    top: int = 5,
+    machine: str | Machine = DEFAULT_MACHINE,
+    software: str | Software = DEFAULT_SOFTWARE,
+    defects: str | None = None,
+    rope_theta: float | None = None,
+    max_context: int | None = None,
+    sequences: int | None = None,
+    batch: int = 1,
+    timing_dtype: str = "fp16",
+    kv: str = "interleaved",
+    kv_dtype: str | None = None,
+    softmax: str = "auto",
+    collective: str = "auto",
+    prefill_chunk: int | None = None,
+    form: str | None = None,
+    say: Say = silent,
+) -> SearchReport:
+    """The best placements found for an objective, beside the default, and a bound that none can be below.
+
+    Candidates are ranked by prices. The best of them are compiled and simulated. Ctrl-C ends the search and keeps what
+    was found. Raises DoesNotFitError if no placement fits, InvalidInputError if none keeps the limits.
+
+    Args:
+        model: as in `wsesim.compile`, but not a Program.
+        objective: "latency", "throughput", "context", "prompt", or weights such as "latency=3,prompt=1".
+        slo: limits, such as "tokens_per_second>=20000", one or several.
+        context: cached tokens of the decode step. None: 512, or as many as fit.
+        prompt: tokens of the prompt. None: 128, or as many as fit.
+        budget: seconds, such as "60s", or a number of candidates, such as "1000". "0" measures only the default.
+        seed: of the random changes.
+        jobs: processes that simulate the best candidates. None: one per core.
+        top: placements to report, which differ.
+        machine, ..., form: as in `wsesim.compile`.
+        say: called with a line before long work.
+    """
+    values = locals()
+    return search_model(model, chosen(SearchOptions, values), chosen(Lowering, values), say=say)
+
+
+def search_model(model: str, options: SearchOptions, lowering: Lowering, *, say: Say = silent) -> SearchReport:
+    """As `search`, with the options as values."""
+    prepared = _prepared(model, lowering)
+    asked = _Asked.of(options)
+    goal = _goal(options, prepared)
+    least = max((int(limit.value) for limit in goal.limits if limit.metric == "context"), default=0)
+    if least > prepared.options.max_context:
+        prepared = _with(prepared, max_context=least)
+    return _searched(prepared, goal, asked, options, say)
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A budget: seconds, or a number of candidates."""
+
+    seconds: float | None
+    candidates: int | None
+    seed: int
+    jobs: int
+    top: int
+
+    @staticmethod
+    def of(options: SearchOptions) -> _Asked:
+        """Raises InvalidInputError."""
+        import os
+
+        found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*(s|min|h|)", options.budget.strip())
+        if not found or (found[2] == "" and "." in found[1]):
+            raise InvalidInputError(
+                f"{keyword('budget', options.budget)}: give seconds, as 60s, or a number of candidates, as 1000"
+            )
+        for name in ("jobs", "top"):
+            count = getattr(options, name)
+            if count is not None and count < 1:
+                raise InvalidInputError(f"{keyword(name, count)}: it is at least 1")
+        jobs = options.jobs or os.cpu_count() or 1
+        each = {"s": 1, "min": 60, "h": 3600}
+        if found[2]:
+            return _Asked(float(found[1]) * each[found[2]], None, options.seed, jobs, options.top)
+        return _Asked(None, int(found[1]), options.seed, jobs, options.top)
+
+    @property
+    def nothing(self) -> bool:
+        return not self.seconds and not self.candidates
+
+
+def _prepared(model: str, lowering: Lowering) -> Compilation:
+    for name in _STATED:
+        if getattr(lowering, name) != getattr(Lowering(), name):
+            raise InvalidInputError(f"`{name}` and a search exclude each other: the search decides it")
+    prepared = prepare(model, lowering)
+    if not isinstance(prepared, Compilation):
+        raise InvalidInputError(f"{brief(str(model))} is a Program, whose placement is fixed; search for its model")
+    return prepared
+
+
+def _goal(options: SearchOptions, prepared: Compilation) -> Goal:
+    from wsesim_compiler.search.goals import Goal, parse_limits, parse_objective
+
+    most = prepared.options.max_context
+    context = min(DEFAULT_CACHED, most - 1) if options.context is None else options.context
+    prompt = min(DEFAULT_PROMPT, most) if options.prompt is None else options.prompt
+    for name, value, least, longest in (("context", context, 0, most - 1), ("prompt", prompt, 1, most)):
+        if not least <= value <= longest:
+            limits = f"it is {least} to {longest} with {keyword('max_context', most)}"
+            raise InvalidInputError(f"{keyword(name, value)}: {limits}")
+    stated = (options.slo,) if isinstance(options.slo, str) else tuple(options.slo or ())
+    return Goal(parse_objective(options.objective), parse_limits(stated), context, prompt)
+
+
+def _with(prepared: Compilation, **changes: object) -> Compilation:
+    return dataclasses.replace(prepared, options=dataclasses.replace(prepared.options, **changes))  # type: ignore[arg-type]
+
+
+def _searched(prepared: Compilation, goal: Goal, asked: _Asked, options: SearchOptions, say: Say) -> SearchReport:
+    from wsesim.report.search import SearchReport
+    from wsesim_compiler.search.bound import bound
+
+    began_s = time.monotonic()
+    judge = _judge(prepared, goal, asked, say)
+    question = Question(judge.partition, judge.machine, judge.options, goal.context, goal.prompt)
+    least = bound(judge.prices)
+    found, stopped = _explored(judge, asked, began_s, least.cycles)
+    if not found and not asked.nothing:
+        _refuse(judge)
+    picks = [Pick(c.origin, c.blocks, c.chunk) for c in _distinct(found, max(FINALISTS, asked.top))]
+    rows, stopped = _measured(question, picks, asked, began_s, stopped)
+    ranked = sorted((row for row in rows if goal.allows(_metrics(row))), key=lambda row: goal.cost(_metrics(row)))
+    if rows and not ranked:
+        raise InvalidInputError(_missed(goal, [_metrics(row) for row in rows]))
+    default = _default(question)
+    best = _by_operator(question, picks, ranked[0]) if ranked else default
+    if best is None:
+        _refuse(judge)
+    assert best is not None
+    priced = judge.placed(next((p.blocks for p in picks if p.origin == best.origin), ()) or _blocks_of(judge), "")
+    return SearchReport(
+        model=judge.partition.graph.name,
+        machine=prepared.machine,
+        objective=options.objective,
+        context=goal.context,
+        prompt=goal.prompt,
+        sequences=judge.options.sequences,
+        command=_command(options, prepared.source.model),
+        version=__version__,
+        bound_cycles=least.cycles,
+        price_cycles=round(priced.metrics.seconds_per_token * prepared.machine.clock_hz) if priced else 0,
+        default=default,
+        found=(best, *ranked[1 : asked.top]),
+        candidates=judge.judged,
+        seconds=time.monotonic() - began_s,
+        interrupted=stopped,
+    )
+
+
+def _judge(prepared: Compilation, goal: Goal, asked: _Asked, say: Say) -> Judge:
+    """What prices candidates. For the objective `context`, at the longest that any of them holds."""
+    from wsesim.toolchain.oracle import EngineOracle
+    from wsesim_compiler.passes.partition import partition
+    from wsesim_compiler.search.goals import CONTEXT
+    from wsesim_compiler.search.judge import Judge
+    from wsesim_compiler.search.longest import longest_that_fits
+
+    split, options, oracle = partition(prepared.source.graph(unobserved, say)), prepared.options, EngineOracle()
+    if CONTEXT in dict(goal.weights) and not asked.nothing:
+        longest = longest_that_fits(split, prepared.machine, options, oracle)
+        options = dataclasses.replace(options, max_context=max(longest, options.max_context))
+    return Judge(split, prepared.machine, options, oracle, goal)
+
+
+def _metrics(row: PlacementFigures) -> Metrics:
+    from wsesim_compiler.search.goals import Metrics
+
+    return Metrics(row.seconds_per_token, row.tokens_per_second, row.context, row.prompt_seconds)
+
+
+def _by_operator(question: Question, picks: Sequence[Pick], row: PlacementFigures) -> PlacementFigures:
+    """The row with its operators."""
+    return measured(question, next(pick for pick in picks if pick.origin == row.origin), by_operator=True)
+
+
+def _blocks_of(judge: Judge) -> tuple[PlacedBlock, ...]:
+    """The blocks of the options' strategy."""
+    from wsesim_compiler.passes.place import place
+
+    return place(judge.partition, judge.machine, judge.options).blocks
+
+
+def _missed(goal: Goal, metrics: Sequence[Metrics]) -> str:
+    from wsesim_compiler.search.goals import nearest
+
+    best = ", ".join(f"{name} {value:,.6g}" for name, value in nearest(goal.limits, metrics).items())
+    return f"no placement keeps {_limits(goal)}; the nearest that was found: {best}"
+
+
+def _limits(goal: Goal) -> str:
+    return " and ".join(map(str, goal.limits))
+
+
+def _default(question: Question) -> PlacementFigures | None:
+    """The default placement, by operator too; None if it does not fit."""
+    with suppress(DoesNotFitError):
+        return measured(question, Pick("default"), by_operator=True)
+    return None
+
+
+def _explored(judge: Judge, asked: _Asked, began_s: float, least_cycles: int) -> tuple[list[Candidate], bool]:
+    """Candidates that keep the limits, the best first, and whether Ctrl-C ended the search."""
+    from wsesim_compiler.search.explore import explore
+
+    found: list[Candidate] = []
+    until_s = None if asked.seconds is None else began_s + EXPLORING * asked.seconds
+    stopped = False
+    with working("searching", asked.candidates, "candidate", steady=False) as work:
+        try:
+            for number, candidate in enumerate(islice(explore(judge, asked.seed), asked.candidates), start=1):
+                work.done = number
+                if candidate is not None:
+                    found.append(candidate)
+                    _say_best(work, judge, found, least_cycles)
+                if until_s is not None and time.monotonic() > until_s:
+                    break
+        except KeyboardInterrupt:
+            if not found:
+                raise
+            stopped = True
+    return sorted(found, key=lambda c: c.cost), stopped
+
+
+def _say_best(work: Work, judge: Judge, found: Sequence[Candidate], least_cycles: int) -> None:
+    """The best so far, the bound and the gap, in the line of progress."""
+    best = min(found, key=lambda c: c.cost)
+    cycles = round(best.metrics.seconds_per_token * judge.machine.clock_hz)
+    gap = 100 * (cycles / least_cycles - 1) if least_cycles else 0.0
+    work.what = f"searching: best {cycles:,} cycles a token, bound {least_cycles:,}, gap {gap:.1f} %"
+
+
+def _distinct(found: Sequence[Candidate], count: int) -> Iterator[Candidate]:
+    """The best candidates of different origins."""
+    first: dict[str, Candidate] = {}
+    for candidate in found:
+        first.setdefault(candidate.origin, candidate)
+    yield from islice(first.values(), count)
+
+
+def _measured(
+    question: Question, picks: Sequence[Pick], asked: _Asked, began_s: float, stopped: bool
+) -> tuple[list[PlacementFigures], bool]:
+    """The placements, compiled and simulated: all, or as many as the budget allows; after Ctrl-C the best alone."""
+    rows: list[PlacementFigures] = []
+    until_s = None if asked.seconds is None else began_s + asked.seconds
+    with working("simulating the best", len(picks), "placement") as work:
+        try:
+            for row in measure_all(question, picks[:1] if stopped else picks, asked.jobs):
+                work.done += 1
+                rows += [] if row is None else [row]
+                if rows and until_s is not None and time.monotonic() > until_s:
+                    break
+        except KeyboardInterrupt:
+            if not rows:
+                raise
+            stopped = True
+    return rows, stopped
+
+
+def _refuse(judge: Judge) -> None:
+    """Raises DoesNotFitError with what is missing, or InvalidInputError with the nearest to the limits."""
+    from wsesim_compiler.passes.place import place
+    from wsesim_compiler.search.explore import explore
+    from wsesim_compiler.search.judge import Judge
+
+    free = dataclasses.replace(judge.goal, limits=())
+    again = Judge(judge.partition, judge.machine, judge.options, judge.oracle, free)
+    metrics = [c.metrics for c in islice(explore(again, 0), 200) if c is not None]
+    if not metrics:
+        place(judge.partition, judge.machine, dataclasses.replace(judge.options, strategy="shared"))
+    raise InvalidInputError(_missed(judge.goal, metrics))
+
+
+def _command(options: SearchOptions, model: str) -> str:
+    """The command that makes this result again."""
+    said = [f"wsesim search {model}"]
+    for field in dataclasses.fields(SearchOptions):
+        value = getattr(options, field.name)
+        for each in (value,) if not isinstance(value, tuple | list) else value:
+            if each != field.default and each is not None and field.name not in ("jobs", "top"):
+                text = f"'{each}'" if isinstance(each, str) and re.search(r"[<>= ]", each) else each
+                said.append(f"--{field.name} {text}")
+    return " ".join(said)
