@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from wsesim_compiler.search.goals import Goal, Metrics
     from wsesim_compiler.search.judge import Candidate, Judge
 
-EXPLORING = 0.6
+EXPLORING = 0.4
 """Part of a budget in seconds for pricing candidates; the rest is for simulating the best ones."""
 FINALISTS = 10
 _STATED = ("strategy", "layers_per_block", "block", "order", "placement")
@@ -183,7 +183,7 @@ def _searched(prepared: Compilation, goal: Goal, asked: _Asked, options: SearchO
     ranked = sorted((row for row in rows if goal.allows(_metrics(row))), key=lambda row: goal.cost(_metrics(row)))
     if rows and not ranked:
         raise InvalidInputError(_missed(goal, [_metrics(row) for row in rows]))
-    default = _default(question)
+    default = _default(dataclasses.replace(question, options=prepared.options))
     best = _by_operator(question, picks, ranked[0]) if ranked else default
     if best is None:
         _refuse(judge)

@@ -12,16 +12,20 @@ from wsesim_compiler.search.shelves import Shelves
 
 HOT, COLD = 0.01, 0.0002  # costs are logarithms: a per cent, and a fiftieth of one
 STEPS = 600  # from hot to cold; then again from the best
+PATIENCE = 3000  # candidates without a better one, after which it ends
 
 
 def anneal(
     judge: Judge, shelves: Shelves, frames: Sequence[Frame], start: Candidate, seed: int
 ) -> Iterator[Candidate | None]:
-    """Candidates without end, from `start` on; None for a change that does not stand or misses a limit."""
+    """Candidates from `start` on, until none has been better for long.
+
+    None stands for a change that does not stand or misses a limit.
+    """
     dice = random.Random(seed)
     best = now = start
-    step = 0
-    while True:
+    step = better = 0
+    while step - better < PATIENCE:
         heat = HOT * (COLD / HOT) ** (step % STEPS / STEPS)
         if step and step % STEPS == 0:
             now = best
@@ -33,7 +37,8 @@ def anneal(
             continue
         if found.cost <= now.cost or dice.random() < math.exp((now.cost - found.cost) / heat):
             now = found
-        best = min(best, found, key=lambda c: c.cost)
+        if found.cost < best.cost:
+            best, better = found, step
         yield found
 
 

@@ -2,7 +2,7 @@
 
 First the blocks of every strategy. Then shelves of equal blocks, by dynamic programming, for every frame and every
 number of layers per block. Then shelves of unlike blocks, from a catalogue around the best plans so far, again and
-again while they get better. Then annealing around the best plan, without end.
+again while they get better. Then annealing around the best plan.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from wsesim_compiler.options import PlacedBlock
 from wsesim_compiler.passes.place import place
 from wsesim_compiler.search.anneal import anneal
 from wsesim_compiler.search.frames import frames
-from wsesim_compiler.search.goals import THROUGHPUT, Goal
+from wsesim_compiler.search.goals import PROMPT, THROUGHPUT, Goal
 from wsesim_compiler.search.judge import Candidate, Judge
 from wsesim_compiler.search.plans import Frame, Plan, Shelf
+from wsesim_compiler.search.prices import Prices
 from wsesim_compiler.search.shelves import Shelves
 
 KEPT = 24  # plans around which unlike shelves are tried
@@ -28,14 +29,14 @@ NEIGHBOURS = 3  # heights above and below one that was good
 
 
 def explore(judge: Judge, seed: int) -> Iterator[Candidate | None]:
-    """Candidates without end; None stands for a plan that was priced and does not stand, or misses a limit."""
+    """Candidates; None stands for a plan that was priced and does not stand, or misses a limit."""
     good: list[Candidate] = []
     for blocks, origin in _by_strategy(judge):
         yield _allowed(judge, judge.placed(blocks, origin), good)
-    shelves = Shelves(judge.prices)
-    own = list(frames(judge.prices))
-    for plan in _alike(shelves, own, judge.goal):
-        yield _allowed(judge, judge.candidate(plan), good)
+    for prices in _by_phase(judge):
+        shelves, own = Shelves(prices), list(frames(prices))
+        for plan in _alike(shelves, own, judge.goal):
+            yield _allowed(judge, judge.candidate(plan), good)
     for _ in range(ROUNDS):
         best = min((c.cost for c in good), default=None)
         catalogue = _around(shelves, good)
@@ -61,12 +62,19 @@ def _alike(shelves: Shelves, own: Sequence[Frame], goal: Goal) -> Iterator[Plan]
     counts = layer_counts(len(shelves.units.layers))
     for frame in own:
         catalogues = [shelves.catalogue(frame, [count]) for count in counts]
-        if THROUGHPUT in dict(goal.weights):
+        if {THROUGHPUT, PROMPT} & dict(goal.weights).keys():
             catalogues.append(shelves.halves(frame))
         for catalogue in catalogues:
             found = shelves.best(frame, catalogue)
             if found is not None:
                 yield found
+
+
+def _by_phase(judge: Judge) -> list[Prices]:
+    """What shelves are compared by: prices of a prompt's chunks if only the prompt matters, else of a decode step."""
+    if dict(judge.goal.weights).keys() == {PROMPT}:
+        return [judge.chunk_prices(chunk) for chunk in judge.chunks()]
+    return [judge.prices]
 
 
 def _by_strategy(judge: Judge) -> Iterator[tuple[tuple[PlacedBlock, ...], str]]:
@@ -131,8 +139,8 @@ def trimmed(shelves: Shelves, widths: Sequence[int]) -> list[tuple[int, ...]]:
 
 
 def _limits(goal: Goal, good: Sequence[Candidate]) -> list[int | None]:
-    """Cycles that a block may take: for throughput some that are less than in the best plan, else no limit."""
-    if THROUGHPUT not in dict(goal.weights) or not good:
+    """Cycles that a block may take: some that are less than in the best plan, where steps follow each other."""
+    if not good or not {THROUGHPUT, PROMPT} & dict(goal.weights).keys():
         return [None]
     busiest = good[0].busiest_cycles
     return [None, *(round(busiest * part) for part in LIMITS)]

@@ -120,8 +120,8 @@ def _tables(prices: Prices, stages: Stages, ground: Ground) -> list[Size]:
         least = lowest(prices, stages, columns, ground.tallest)
         for stretch in STRETCHES if least else ():
             size = columns, prices.probe.used_rows(round(least * stretch))
-            cycles = prices.block_cycles(stages, size)
-            if cycles is not None and size[1] <= ground.tallest:
+            cycles = prices.block_cycles(stages, size) if size[1] <= ground.tallest else None
+            if cycles is not None:
                 best[size[1]] = min(best.get(size[1], (cycles, size)), (cycles, size))
     found: list[tuple[int, Size]] = []
     for _, own in sorted(best.items()):

@@ -121,7 +121,7 @@ class Shelves:
                 highest = min(tallest, frame.rows // needed)
                 least = lowest(self.prices, stages, columns, highest) if highest else 0
                 if least:
-                    tried = {self.used(round(h)) for h in np.geomspace(least, highest, heights)}
+                    tried = {least, *(self.used(round(h)) for h in np.geomspace(least, highest, heights))}
                     found += [Shelf(h, (columns,) * beside, 2 * layers) for h in sorted(tried) if h >= least]
         return found
 
@@ -143,7 +143,7 @@ class Shelves:
                     for half, width in zip((attention, ffn), columns, strict=True)
                 )
                 if highest and least <= highest:
-                    tried = {self.used(round(h)) for h in np.geomspace(least, highest, heights)}
+                    tried = {least, *(self.used(round(h)) for h in np.geomspace(least, highest, heights))}
                     found += [Shelf(h, columns * beside, 1) for h in sorted(tried) if h >= least]
         return found
 
