@@ -40,10 +40,11 @@ class EngineOracle:
     def stage_cycles(
         self, machine: Machine, software: Software, block: Block, kernels: Sequence[Kernel], context: int, dtype: str
     ) -> int:
-        """As in StageOracle. The stage is simulated on the block."""
+        """As in StageOracle, on a block without slow or dead PEs. The stage is simulated."""
         from wsesim.engine.observe.measure import kernel_cycles
 
-        return kernel_cycles(machine, block, kernels, context, software=software, dtype=dtype)
+        whole = dataclasses.replace(machine, slow=(), dead=frozenset())
+        return kernel_cycles(whole, block, kernels, context, software=software, dtype=dtype)
 
 
 @lru_cache(maxsize=65536)

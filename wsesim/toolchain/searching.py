@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 EXPLORING = 0.4
 """Part of a budget in seconds for pricing candidates; the rest is for simulating the best ones."""
 FINALISTS = 10
+PRICED_AGAIN = 4  # of each origin
 _STATED = ("strategy", "layers_per_block", "block", "order", "placement")
 """Options that the search decides."""
 
@@ -178,7 +179,7 @@ def _searched(prepared: Compilation, goal: Goal, asked: _Asked, options: SearchO
     found, stopped = _explored(judge, asked, began_s, least.cycles)
     if not found and not asked.nothing:
         _refuse(judge)
-    picks = [Pick(c.origin, c.blocks, c.chunk) for c in _distinct(found, max(FINALISTS, asked.top))]
+    picks = [Pick(c.origin, c.blocks, c.chunk) for c in _finalists(judge, found, max(FINALISTS, asked.top))]
     rows, stopped = _measured(question, picks, asked, began_s, stopped)
     ranked = sorted((row for row in rows if goal.allows(_metrics(row))), key=lambda row: goal.cost(_metrics(row)))
     if rows and not ranked:
@@ -216,11 +217,31 @@ def _judge(prepared: Compilation, goal: Goal, asked: _Asked, say: Say) -> Judge:
     from wsesim_compiler.search.judge import Judge
     from wsesim_compiler.search.longest import longest_that_fits
 
+    _check_size(prepared)
     split, options, oracle = partition(prepared.source.graph(unobserved, say)), prepared.options, EngineOracle()
     if CONTEXT in dict(goal.weights) and not asked.nothing:
         longest = longest_that_fits(split, prepared.machine, options, oracle)
         options = dataclasses.replace(options, max_context=max(longest, options.max_context))
     return Judge(split, prepared.machine, options, oracle, goal)
+
+
+def _check_size(prepared: Compilation) -> None:
+    """Raises DoesNotFitError if the weights of a model with a name need more than all PEs have; no graph is read."""
+    from wsesim.machine.parts import dtype_bytes
+    from wsesim.tables import si_bytes
+    from wsesim_models.config import CONFIGS
+
+    config, machine = CONFIGS.get(prepared.source.model), prepared.machine
+    if config is None:
+        return
+    needed = config.parameters() * dtype_bytes(prepared.options.timing_dtype)
+    there = machine.usable.pes * machine.room_bytes
+    if needed > there:
+        wafers = -(-needed // there)
+        raise DoesNotFitError(
+            f"{config.name} does not fit {machine.name}: the weights need {si_bytes(needed)} ({needed:,} bytes), its "
+            f"PEs have room for {si_bytes(there)} ({there:,}); it takes {wafers} wafers or more"
+        )
 
 
 def _metrics(row: PlacementFigures) -> Metrics:
@@ -290,12 +311,19 @@ def _say_best(work: Work, judge: Judge, found: Sequence[Candidate], least_cycles
     work.what = f"searching: best {cycles:,} cycles a token, bound {least_cycles:,}, gap {gap:.1f} %"
 
 
-def _distinct(found: Sequence[Candidate], count: int) -> Iterator[Candidate]:
-    """The best candidates of different origins."""
-    first: dict[str, Candidate] = {}
+def _finalists(judge: Judge, found: Sequence[Candidate], count: int) -> list[Candidate]:
+    """The best candidates of different origins. Of each origin a few are priced again, by simulated layers."""
+    by_origin: dict[str, dict[tuple[PlacedBlock, ...], Candidate]] = {}
     for candidate in found:
-        first.setdefault(candidate.origin, candidate)
-    yield from islice(first.values(), count)
+        alike = by_origin.setdefault(candidate.origin, {})
+        if len(alike) < PRICED_AGAIN:
+            alike.setdefault(candidate.blocks, candidate)
+    exact = judge.simulating()
+    best = []
+    for origin, alike in islice(by_origin.items(), 2 * count):
+        again = (exact.placed(c.blocks, origin, c.plan) for c in alike.values())
+        best.append(min((c for c in again if c is not None), key=lambda c: c.cost))
+    return sorted(best, key=lambda c: c.cost)[:count]
 
 
 def _measured(

@@ -129,10 +129,10 @@ def _needs(prices: Prices) -> tuple[list[Need], int, int]:
     first = {prices.probe.kind((layer,)): layer for layer in reversed(layers)}
     needs = [Need(count, tuple(_layer_offers(prices, first[kind], cells))) for kind, count in counts.items()]
     tables = [list(_offers(prices, s, cells)) for s in prices.partition.stages if s.layer is None]
-    areas = [min(offer.pes for offer in own) for own in tables]
+    areas = [min((offer.pes for offer in own), default=0.0) for own in tables]
     taken = max(areas) if prices.partition.tied else sum(areas)
     pes = usable.columns * usable.rows - len(prices.machine.dead) - math.floor(taken)
-    return needs, sum(min(offer.cycles for offer in own) for own in tables), pes
+    return needs, sum(min((offer.cycles for offer in own), default=0) for own in tables), pes
 
 
 def _layer_offers(prices: Prices, layer: Stage, cells: Sequence[tuple[Size, Size]]) -> Iterator[Offer]:

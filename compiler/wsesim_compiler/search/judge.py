@@ -85,6 +85,14 @@ class Judge:
                 found.append((price.cycles + (ceil_div(tokens, chunk) - 1) * price.busiest_cycles, chunk))
         return min(found)
 
+    def simulating(self) -> Judge:
+        """A judge of the same goal whose decode steps are priced by simulated layers."""
+        other = Judge(self.partition, self.machine, self.options, self.oracle, self.goal)
+        other.prices = Prices(
+            self.partition, self.machine, self.options, self.oracle, self.prices.context, simulated=True
+        )
+        return other
+
     def chunks(self) -> tuple[int, ...]:
         """Numbers of tokens of a prompt that may go through a block together."""
         return (self.options.prefill_chunk,) if self.options.prefill_chunk else CHUNKS

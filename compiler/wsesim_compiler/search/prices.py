@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from wsesim.machine import Machine
+from wsesim.program.collectives import COLLECTIVES
 from wsesim.program.kernels import DECODE, Embed, Kernel, Sample
+from wsesim.program.layout import Uniform
 from wsesim.program.parts import EMBED, HEAD, Block
 from wsesim.program.protocols import LineUse, StageOracle
 from wsesim.program.written import form_of
@@ -32,6 +34,7 @@ from wsesim_compiler.search.ways import way_cycles
 Size = tuple[int, int]
 """(columns, rows)."""
 Stages = tuple[Stage, ...]
+SHORT = 40  # PEs of a line; on longer ones REDUCE is the fastest, but for a few cycles
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +48,8 @@ class PassPrice:
 class Prices:
     """Cycles of a pass, by stages and shape of a block: of a decode step over `context` tokens, or of a prompt's chunk.
 
-    `phase` is DECODE or PREFILL. A chunk has `chunk` tokens. `context` counts the new tokens.
+    `phase` is DECODE or PREFILL. A chunk has `chunk` tokens. `context` counts the new tokens. A layer is the sum of its
+    parts, or `simulated` on its block, which takes four times as long and is more exact.
     """
 
     def __init__(
@@ -58,14 +62,16 @@ class Prices:
         *,
         phase: str = DECODE,
         chunk: int = 1,
+        simulated: bool = False,
     ) -> None:
-        collective = REDUCE if options.collective == AUTO else options.collective
+        self._pinned = options.collective != AUTO
+        collective = options.collective if self._pinned else REDUCE
         self.partition = partition
         self.machine = machine
         self.options = dataclasses.replace(
             options, strategy=EXPLICIT, layers_per_block=1, block=None, collective=collective
         )
-        self.context, self.phase, self.chunk = context, phase, chunk
+        self.context, self.phase, self.chunk, self.simulated = context, phase, chunk, simulated
         self.probe = Probe(partition, machine, dataclasses.replace(self.options, strategy="pipelined"))
         self._stage = {s.name: s for whole in partition.stages for s in (whole, *whole.halves)}
         self._cost, self._remembered = cost, _Remembered(cost)
@@ -82,16 +88,26 @@ class Prices:
         """Cycles of these stages, one after the other, on a block of this size; None if they do not fit."""
         key = (self.probe.kind(stages), size)
         if key not in self._blocks:
-            fits = self.probe.fits(stages, size)
+            usable = self.machine.usable
+            inside = 0 < size[0] <= usable.columns and 0 < size[1] <= usable.rows
+            fits = inside and self.probe.fits(stages, size)
             self._blocks[key] = self._priced(stages, size) if fits else None
         return self._blocks[key]
 
-    def move_cycles(self, source: Block, target: Block) -> int:
-        """Cycles of the residual stream's transfer between two blocks, without waiting."""
-        key = (target.x - source.x, target.y - source.y, source.columns, source.rows, target.columns, target.rows)
+    def move_cycles(self, source: Block, target: Block, stages: Stages) -> int:
+        """Cycles of the residual stream's transfer between two blocks, without waiting, to the first of `stages`."""
+        away = target.x - source.x, target.y - source.y
+        used = self._used_columns(stages[0], target)
+        key = (*away, source.columns, source.rows, target.columns, target.rows, used)
         if key not in self._moves:
-            self._moves[key] = way_cycles(self.machine, self.options.timing_dtype, source, target, self._width)
+            self._moves[key] = way_cycles(self.machine, self.options.timing_dtype, source, target, self._width, used)
         return self._moves[key]
+
+    def _used_columns(self, stage: Stage, block: Block) -> int:
+        """Columns of a block that have a share of the stage's first product."""
+        source = next((f.nodes for f in stage.fused if f.nodes[0].op in ("linear", "head")), ())
+        widths = [self.partition.widths[node.name] for node in source]
+        return max((Uniform(width, block.columns).used for width in widths), default=0)
 
     def pass_price(self, blocks: Sequence[PlacedBlock]) -> PassPrice | None:
         """A pass through placed blocks; None if one does not fit."""
@@ -104,8 +120,8 @@ class Prices:
                 return None
             held[block.name] += own
             total += own
-        for (source, _), (target, _) in pairwise(visits):
-            moved = self.move_cycles(source, target)
+        for (source, _), (target, stages) in pairwise(visits):
+            moved = self.move_cycles(source, target, stages)
             held[source.name] += moved
             held[target.name] += moved
             total += moved
@@ -152,9 +168,24 @@ class Prices:
             use = line_use(kernel, lines, elements, step.dtype or options.timing_dtype)
             if use:
                 used = min(use.used, use.length)
-                short = dataclasses.replace(use, used=used)
-                own += remembered.collective_cycles(self.machine, options.software, short, options.collective)
+                own += self._collective_cycles(dataclasses.replace(use, used=used))
         return own
+
+    def _summed(self, kernel: Kernel, block: Block) -> Kernel:
+        """The kernel with the fastest collective."""
+        summed = kernel.collective(kernel.cache.positions(self.context, block.along) if kernel.cache else 0)
+        use = line_use(kernel, block, summed.elements, self.options.timing_dtype) if summed else None
+        return kernel if use is None else kernel.summed(self._fastest(use)[1])
+
+    def _collective_cycles(self, use: LineUse) -> int:
+        return self._fastest(use)[0]
+
+    def _fastest(self, use: LineUse) -> tuple[int, str]:
+        """The options' collective, else the fastest on a short line, and REDUCE on a long one: cycles and name."""
+        short = use.used <= SHORT and not self._pinned
+        tried = COLLECTIVES if short else (self.options.collective,)
+        software = self.options.software
+        return min((self._remembered.collective_cycles(self.machine, software, use, name), name) for name in tried)
 
     def _stages_of(self, placed: PlacedBlock) -> Stages:
         return tuple(self._stage[name] for name in placed.stages)
@@ -168,7 +199,7 @@ class Prices:
         return (east + south) * fabric.hop_cycles + fabric.ramp_send_cycles + fabric.ramp_receive_cycles
 
     def _priced(self, stages: Stages, size: Size) -> int:
-        block = Block("block", 0, 0, *size, "rows")
+        block = Block("block", self.machine.usable.x, self.machine.usable.y, *size, "rows")
         split = self.partition.cut({stage.name for stage in stages})
         placed = PlacedBlock(block, tuple(s.name for s in stages))
         placement = choose_forms(Placement(split, self.machine, self.options, (placed,)), self._remembered)
@@ -181,14 +212,11 @@ class Prices:
 
     def _stage_cycles(self, stage: Stage, kernels: Sequence[Kernel], placement: Placement, block: Block) -> int:
         machine, options = self.machine, self.options
-        if stage.kind in (EMBED, HEAD):
-            own = tuple(k.in_phase(self.phase) for k in kernels)
+        if self.simulated or stage.kind in (EMBED, HEAD):
+            own = tuple(self._summed(k.in_phase(self.phase), block) for k in kernels)
             return self._cost.stage_cycles(machine, options.software, block, own, self.context, options.timing_dtype)
         found = bill(kernels, block, placement, self._remembered, self.phase, self.chunk, self.context)
-        collectives = sum(
-            count * self._remembered.collective_cycles(machine, options.software, use, options.collective)
-            for use, count in found.uses.items()
-        )
+        collectives = sum(count * self._collective_cycles(use) for use, count in found.uses.items())
         changes = route_changes(kernels, options.software, self.phase) * options.software.change_cycles(machine)
         return found.own_cycles + collectives + changes
 

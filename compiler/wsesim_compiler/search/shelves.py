@@ -68,7 +68,7 @@ class Shelves:
             x += columns
         below = Block("", blocks[-1].x, shelf.rows, blocks[-1].columns, shelf.rows, "rows")
         for before, after in pairwise([*blocks, below]):
-            total += self.prices.move_cycles(before, after)
+            total += self.prices.move_cycles(before, after, self.units.stages(first, shelf.units))
         return total
 
     def best(self, frame: Frame, catalogue: Iterable[Shelf], limit: int | None = None) -> Plan | None:

@@ -12,14 +12,20 @@ from wsesim.program.parts import Block
 from wsesim.program.transfers import RESLICE, kind_between, lane_span
 
 
-def way_cycles(machine: Machine, dtype: str, source: Block, target: Block, elements: int) -> int:
-    """From the first send to the last receive of a vector of `elements`, on idle links."""
+def way_cycles(machine: Machine, dtype: str, source: Block, target: Block, elements: int, used: int = 0) -> int:
+    """From the first send to the last receive of a vector of `elements`, on idle links.
+
+    `used`: the western columns of the target whose work the next sum waits for; 0: all.
+    """
+    reach = min(used or target.columns, target.columns)
     fabric = machine.fabric
     leaving, entering = Uniform(elements, source.rows), Uniform(elements, target.rows)
     piece = min(leaving.width, entering.width)
     stream = ceil_div(machine.wavelets(piece, dtype) * fabric.wavelet_numerator, fabric.wavelet_denominator)
     reslices = kind_between(source, target, leaving, entering) == RESLICE
-    hops = _reslice_hops(source, target, leaving, entering) if reslices else _straight_hops(source, target)
+    hops = (
+        _reslice_hops(source, target, leaving, entering, reach) if reslices else _straight_hops(source, target, reach)
+    )
     return hops * fabric.hop_cycles + stream + _ends_cycles(machine)
 
 
@@ -34,19 +40,20 @@ def _ends_cycles(machine: Machine) -> int:
     return machine.op("copy").launch + fabric.ramp_send_cycles + fabric.ramp_receive_cycles + machine.activate_cycles
 
 
-def _straight_hops(source: Block, target: Block) -> int:
+def _straight_hops(source: Block, target: Block, reach: int) -> int:
     """From the edge of the source to the far edge of the target."""
     if source.x < target.x:
-        return target.x + target.columns - source.x - source.columns
+        return target.x + reach - source.x - source.columns
     return source.x - target.x
 
 
-def _reslice_hops(source: Block, target: Block, leaving: Uniform, entering: Uniform) -> int:
-    """The farthest line takes the lane farthest from the middle, and then the target's whole row from there."""
+def _reslice_hops(source: Block, target: Block, leaving: Uniform, entering: Uniform, reach: int) -> int:
+    """The farthest line takes the lane farthest from the middle, and then the target's row from there."""
     first, last = lane_span(source, target)
     lines_per_lane = ceil_div(entering.used, max(1, (last - first + 1) // 2))
     place = (entering.used - 1) // lines_per_lane
     lanes = max((first + last) // 2 - place, first), min((first + last) // 2 + place, last)
-    across = max(target.x + target.columns - 1 - lanes[0], lanes[1] - target.x)
+    across = max(target.x + reach - 1 - lanes[0], lanes[1] - target.x)
+    early = max(0, min(lanes[0] - first, last - lanes[1]))  # the last sum reaches the lanes before the edges
     pieces = ((0, 0), (leaving.used - 1, entering.used - 1))  # the first and the last line of both
-    return max(abs(target.y + there - source.y - here) for here, there in pieces) + across
+    return max(abs(target.y + there - source.y - here) for here, there in pieces) + across - early
