@@ -18,15 +18,25 @@ from wsesim.machine import Machine
 from wsesim.software import Software
 from wsesim.toolchain import serving
 from wsesim.toolchain.compiler_options import options_of
-from wsesim.toolchain.options import GROUPS, Lowering, RequestOptions, StepOptions, TextOptions, options_in
+from wsesim.toolchain.options import (
+    GROUPS,
+    Lowering,
+    RequestOptions,
+    SearchOptions,
+    StepOptions,
+    TextOptions,
+    options_in,
+)
 from wsesim_compiler.options import Options
 
 Capsys = pytest.CaptureFixture[str]
 Groups = tuple[set[str], *tuple[type, ...]]  # options that are left out, groups
 SESSION: Groups = ({"batch"}, TextOptions, Lowering)  # a session's steps are of one sequence each
+SEARCH: Groups = ({"strategy", "layers_per_block", "block", "order", "placement"}, SearchOptions, Lowering)
 CALLS: dict[Callable[..., Any], Groups] = {
     wsesim.compile: (set(), Lowering),
     wsesim.simulate: (set(), StepOptions, Lowering),
+    wsesim.search: SEARCH,
     wsesim.complete: ({"batch"}, RequestOptions, TextOptions, Lowering),
     wsesim.open_session: SESSION,
     wsesim.Session.stream: (set(), RequestOptions),
@@ -40,6 +50,7 @@ COMMANDS: dict[str, Groups] = {
     "complete": ({"batch"}, RequestOptions, TextOptions, Lowering),
     "compile": (set(), Lowering),
     "simulate": (set(), StepOptions, Lowering),
+    "search": SEARCH,
     "serve": SESSION,
 }
 
@@ -122,6 +133,7 @@ MINE = wsesim.load_machine("toy4x4").with_({"fabric.hop_cycles": 3}, name="mine"
 ON_MINE: dict[Callable[..., Any], Callable[[], object]] = {
     wsesim.compile: lambda: wsesim.compile("tiny", machine=MINE).machine,
     wsesim.simulate: lambda: wsesim.simulate(wsesim.compile("tiny", machine=MINE), context=3).cycles,
+    wsesim.search: lambda: wsesim.search("tiny", machine=MINE, context=3, prompt_tokens=2, budget="0").machine,
     wsesim.complete: lambda: wsesim.complete("hi", model="tiny", machine=MINE, max_tokens=1).program.machine,
     wsesim.open_session: lambda: wsesim.open_session("tiny", machine=MINE).program.machine,
     serving.open_api: lambda: said_by(serving.open_api),

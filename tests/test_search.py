@@ -19,20 +19,20 @@ from wsesim.errors import DoesNotFitError, InvalidInputError
 from wsesim.toolchain import measuring
 from wsesim_compiler.search.goals import Goal, Metrics, parse_limits, parse_objective
 
-SMALL: dict[str, Any] = {"machine": "toy4x4", "context": 16, "prompt": 4, "jobs": 1}
+SMALL: dict[str, Any] = {"machine": "toy4x4", "context": 16, "prompt_tokens": 4, "jobs": 1}
 Capsys = pytest.CaptureFixture[str]
 
 
 def test_the_best_placement_compiles_to_the_cycles_that_were_reported(tmp_path: Path, capsys: Capsys) -> None:
     file = tmp_path / "best.toml"
-    words = ("--machine", "toy4x4", "--context", "16", "--prompt", "4", "--budget", "80", "-o", str(file))
+    words = ("--machine", "toy4x4", "--context", "16", "--prompt-tokens", "4", "--budget", "80", "-o", str(file))
     assert run(capsys, "search", "tiny", *words).status == 0
     found = wsesim.search("tiny", budget="80", **SMALL)
     report = wsesim.simulate("tiny", machine="toy4x4", placement=str(file), context=16)
     assert report.cycles == found.best.cycles
     assert found.default is not None and found.best.cycles <= found.default.cycles
     head = file.read_text(encoding="utf-8").splitlines()
-    assert head[1] == "# wsesim search tiny --context 16 --prompt 4 --budget 80"
+    assert head[1] == "# wsesim search tiny --context 16 --prompt-tokens 4 --budget 80"
     assert wsesim.__version__ in head[2]
 
 
@@ -91,7 +91,7 @@ def test_limits_are_kept_or_the_nearest_value_is_named() -> None:
         (("--budget", "soon"), "--budget soon: give seconds, as 60s, or a number of candidates"),
         (("--jobs", "0"), "--jobs 0: it is at least 1"),
         (("--context", "-1"), "--context -1: it is 0 to 255"),
-        (("--prompt", "0"), "--prompt 0: it is 1 to 256"),
+        (("--prompt-tokens", "0"), "--prompt-tokens 0: it is 1 to 256"),
         (("-o", "/nowhere/file"), "a file in a folder that exists is needed"),
     ],
 )

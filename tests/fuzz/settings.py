@@ -201,6 +201,7 @@ def _read_steps(path: Path) -> None:
 _FIXED = {
     "compile": ("compile", "tiny", "--machine", "toy4x4"),
     "simulate": ("simulate", "tiny", "--machine", "toy4x4"),
+    "search": ("search", "tiny", "--machine", "toy4x4", "--budget", "0"),
     "complete": ("complete", "Once", "--model", "tiny", "--machine", "toy4x4", "--max-tokens", "2"),
     "serve": ("serve", "--model", "tiny", "--machine", "toy4x4"),
     "machines": ("machines",),
@@ -211,6 +212,7 @@ _FIXED = {
 _OPTIONS = {
     "compile": ("--print", "place", "-o", "out.txt", "--batch", "2"),
     "simulate": ("--phase", "prefill", "--tokens", "3", "--batch", "1", "--in-flight", "1", "--json", "--congestion"),
+    "search": ("--objective", "latency=2,prompt=1", "--slo", "context>=8", "--seed", "1", "--jobs", "1", "--top", "2"),
     "complete": ("--temperature", "0.5", "--top-p", "0.9", "--seed", "3", "--stop", "x", "--dtype", "bf16", "--json"),
     "serve": (
         "--host",

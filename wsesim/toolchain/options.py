@@ -174,7 +174,7 @@ class SearchOptions:
         "prompt_seconds<=X; may be given several times",
     )
     context: int | None = _option(None, "N", "cached tokens of the decode step (default: 512, or as many as fit)")
-    prompt: int | None = _option(None, "N", "tokens of the prompt (default: 128, or as many as fit)")
+    prompt_tokens: int | None = _option(None, "N", "tokens of the prompt (default: 128, or as many as fit)")
     budget: str = _option(
         "60s", "BUDGET", "seconds, as 60s, or a number of candidates, as 1000; 0 only measures the default"
     )

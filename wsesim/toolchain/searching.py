@@ -51,7 +51,7 @@ def search(
     objective: str = "latency",
     slo: str | Sequence[str] | None = None,
     context: int | None = None,
-    prompt: int | None = None,
+    prompt_tokens: int | None = None,
     budget: str = "60s",
     seed: int = 0,
     jobs: int | None = None,
@@ -82,7 +82,7 @@ def search(
         objective: "latency", "throughput", "context", "prompt", or weights such as "latency=3,prompt=1".
         slo: limits, such as "tokens_per_second>=20000", one or several.
         context: cached tokens of the decode step. None: 512, or as many as fit.
-        prompt: tokens of the prompt. None: 128, or as many as fit.
+        prompt_tokens: tokens of the prompt. None: 128, or as many as fit.
         budget: seconds, such as "60s", or a number of candidates, such as "1000". "0" measures only the default.
         seed: of the random changes.
         jobs: processes that simulate the best candidates. None: one per core.
@@ -155,8 +155,8 @@ def _goal(options: SearchOptions, prepared: Compilation) -> Goal:
 
     most = prepared.options.max_context
     context = min(DEFAULT_CACHED, most - 1) if options.context is None else options.context
-    prompt = min(DEFAULT_PROMPT, most) if options.prompt is None else options.prompt
-    for name, value, least, longest in (("context", context, 0, most - 1), ("prompt", prompt, 1, most)):
+    prompt = min(DEFAULT_PROMPT, most) if options.prompt_tokens is None else options.prompt_tokens
+    for name, value, least, longest in (("context", context, 0, most - 1), ("prompt_tokens", prompt, 1, most)):
         if not least <= value <= longest:
             limits = f"it is {least} to {longest} with {keyword('max_context', most)}"
             raise InvalidInputError(f"{keyword(name, value)}: {limits}")
@@ -368,5 +368,5 @@ def _command(options: SearchOptions, model: str) -> str:
         for each in (value,) if not isinstance(value, tuple | list) else value:
             if each != field.default and each is not None and field.name not in ("jobs", "top"):
                 text = f"'{each}'" if isinstance(each, str) and re.search(r"[<>= ]", each) else each
-                said.append(f"--{field.name} {text}")
+                said.append(f"--{field.name.replace('_', '-')} {text}")
     return " ".join(said)
