@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 from wsesim.machine import Machine
 from wsesim.program import Program, verify_program
-from wsesim.program.protocols import CostOracle
+from wsesim.program.protocols import StageOracle
 from wsesim.progress import working
 from wsesim_compiler.errors import GraphVerificationError
 from wsesim_compiler.ir import Graph
-from wsesim_compiler.options import Options
+from wsesim_compiler.options import AUTOMATIC, Options
 from wsesim_compiler.partition import Partition
 from wsesim_compiler.partition_rules import verify_partition
 from wsesim_compiler.partition_text import is_partition, parse_partition
@@ -23,6 +24,7 @@ from wsesim_compiler.passes.place import place
 from wsesim_compiler.passes.plan_memory import plan_memory
 from wsesim_compiler.passes.recognize import recognize
 from wsesim_compiler.passes.route import route
+from wsesim_compiler.search.automatic import automatic_blocks
 from wsesim_compiler.text import parse_graph
 from wsesim_compiler.verify import verify
 
@@ -61,21 +63,26 @@ def from_text(text: str, observe: Observe = unobserved) -> Partition:
     return partition(graph)
 
 
-def lower(graph: Graph, machine: Machine, options: Options, cost: CostOracle, observe: Observe = unobserved) -> Program:
+def lower(
+    graph: Graph, machine: Machine, options: Options, cost: StageOracle, observe: Observe = unobserved
+) -> Program:
     """Recognised graph, verified by `recognize` or when it was read -> verified Program.
 
-    `cost` tells the cycles of collectives.
+    `cost` tells the cycles of forms, collectives and stages.
     """
     return lower_partition(partition(graph), machine, options, cost, observe)
 
 
 def lower_partition(
-    split: Partition, machine: Machine, options: Options, cost: CostOracle, observe: Observe = unobserved
+    split: Partition, machine: Machine, options: Options, cost: StageOracle, observe: Observe = unobserved
 ) -> Program:
     """Partition -> Program, verified at both ends; the rest of `lower`."""
     options.check()
     verify_partition(split)
     observe("partition", split)
+    if options.strategy == AUTOMATIC and not options.blocks:
+        blocks, chunk = automatic_blocks(split, machine, options, cost)
+        options = dataclasses.replace(options, blocks=blocks, prefill_chunk=options.prefill_chunk or chunk)
     with working(f"placing {split.graph.name}"):
         placement = place(split, machine, options)
     observe("place", placement)

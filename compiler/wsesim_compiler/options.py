@@ -11,7 +11,8 @@ from wsesim.program.kv import KV_DTYPES, POLICIES, KVCache
 from wsesim.program.parts import Block
 from wsesim.software import WSESIM, Software
 
-STRATEGIES = ("pipelined", "shared", "hybrid")
+AUTOMATIC = "auto"
+STRATEGIES = (AUTOMATIC, "pipelined", "shared", "hybrid")
 EXPLICIT = "explicit"
 ORDERS = ("serpentine", "row_major")
 AUTO = "auto"
@@ -50,6 +51,7 @@ class Options:
     `kv` is the policy of the KV cache, `kv_dtype` what it is stored in (None: the timing dtype).
     `softmax` is a kernel of its own with two AllReduces, or fused into the scan over the values (flash style); AUTO
     takes the faster.
+    Strategy AUTOMATIC takes the best of a few placements for the `objective`: latency, throughput, context or prompt.
     `layers_per_block` goes with strategy hybrid (pipelined is 1, shared is all). `candidates` are the logits that the
     head's merge keeps for the draw. `prefill_chunk` prompt tokens go through a block together, None lets the compiler
     choose. `batch` tokens of as many sequences may go through together in a decode step.
@@ -76,6 +78,7 @@ class Options:
     collectives: tuple[tuple[str, ByPhase], ...] = ()
     software: Software = WSESIM
     forms: tuple[tuple[str, ByPhase], ...] = ()
+    objective: str = "latency"
 
     @property
     def cache(self) -> KVCache:

@@ -103,7 +103,7 @@ def compile_command(options: argparse.Namespace) -> int:
     _check_compile(options)
     lowering = lowering_of(options)
     observe = _Observer(options.print_stage, options.stop_after)
-    watched = {"observe": observe} if options.print_stage or options.stop_after else {}
+    watched: dict[str, Any] = {"observe": observe} if options.print_stage or options.stop_after else {}
     try:
         if options.start is not None:
             program = compile_from(options.start, lowering, **watched)
@@ -176,12 +176,12 @@ def simulate_command(options: argparse.Namespace) -> int:
     import time
 
     from wsesim.report.tables import report_text
-    from wsesim.toolchain.simulating import check_step, program_for, simulate_program
+    from wsesim.toolchain.simulating import check_step, objective_of, program_for, simulate_program
     from wsesim.toolchain.warm_up import warm_up
 
     step, lowering = _group(StepOptions, options), lowering_of(options)
     check_step(step, lowering.batch)
-    program = program_for(options.model, lowering, _say)
+    program = program_for(options.model, lowering, _say, objective_of(step))
     jit_s = warm_up()
     began = time.perf_counter()
     report = simulate_program(program, step, lowering.batch, say=_say)

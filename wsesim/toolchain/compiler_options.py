@@ -30,8 +30,11 @@ def machine_of(lowering: Lowering) -> Machine:
     return machine if lowering.defects is None else with_defects(machine, lowering.defects)
 
 
-def options_of(model: str, lowering: Lowering) -> Options:
-    """The compiler's options, checked. Raises InvalidInputError or UnknownNameError."""
+def options_of(model: str, lowering: Lowering, objective: str = "latency") -> Options:
+    """The compiler's options, checked. Strategy auto places for `objective`.
+
+    Raises InvalidInputError or UnknownNameError.
+    """
     if lowering.rope_theta is not None and not is_onnx(model):
         raise InvalidInputError("`rope_theta` is for an .onnx file without its external data")
     if lowering.rope_theta is not None and not 0 < lowering.rope_theta < math.inf:
@@ -40,6 +43,7 @@ def options_of(model: str, lowering: Lowering) -> Options:
 
     software = lowering.software
     decided = {
+        "objective": objective if lowering.strategy == "auto" else "latency",
         "forms": _forms(lowering.form),
         "software": software if isinstance(software, Software) else load_software(software),
         "max_context": _context(model, lowering.max_context),

@@ -83,8 +83,8 @@ def compile(
         model: a name of `wsesim models`, file.py:factory, an .onnx or .pt2 file, a saved Program, or a Program.
         machine: a preset's name, a .toml file, or a Machine.
         software: a preset's name, a .toml file, or a Software: how the kernels are written.
-        strategy: "pipelined" (each layer, or half of it, on its own block), "shared" (all layers on one block) or
-            "hybrid" (`layers_per_block` layers share a block).
+        strategy: "pipelined" (each layer, or half of it, on its own block), "shared" (all layers on one block),
+            "hybrid" (`layers_per_block` layers share a block) or "auto" (the best of a few placements).
         layers_per_block: with strategy "hybrid".
         block: (columns, rows) of a block of layers. None: the compiler's choice.
         order: "serpentine" or "row_major", of the blocks.
@@ -160,8 +160,8 @@ class Compilation:
         return lower(graph, self.machine, self.options, EngineOracle(), observe)
 
 
-def prepare(model: str | Program, lowering: Lowering) -> Compilation | Program:
-    """MODEL and its options, checked; a saved Program is loaded. Nothing is compiled.
+def prepare(model: str | Program, lowering: Lowering, objective: str = "latency") -> Compilation | Program:
+    """MODEL and its options, checked; a saved Program is loaded. Nothing is compiled. Strategy auto has an `objective`.
 
     Raises WsesimError for a MODEL that there is not, for a wrong option, and for options beside a Program.
     """
@@ -171,16 +171,16 @@ def prepare(model: str | Program, lowering: Lowering) -> Compilation | Program:
     check_types({"model": model}, {"model": str | Program})
     if isinstance(model, str) and not is_saved_program(model):
         check_model(model)
-        return prepare_source(ModelSource(model, lowering.rope_theta), lowering)
+        return prepare_source(ModelSource(model, lowering.rope_theta), lowering, objective)
     if lowering != Lowering():
         name = f"{model} is a saved" if isinstance(model, str) else f"this is {model.model}'s"
         raise InvalidInputError(f"{name} Program: it has its machine and placement, give no options for them")
     return load_program(model) if isinstance(model, str) else model
 
 
-def prepare_source(source: ModelSource, lowering: Lowering) -> Compilation:
+def prepare_source(source: ModelSource, lowering: Lowering, objective: str = "latency") -> Compilation:
     """As `prepare`, for a source that may have been read."""
-    return Compilation(source, machine_of(lowering), options_of(source.model, lowering))
+    return Compilation(source, machine_of(lowering), options_of(source.model, lowering, objective))
 
 
 def compiled(prepared: Compilation | Program, observe: Observe = unobserved, say: Say = silent) -> Program:
@@ -192,10 +192,15 @@ def compiled(prepared: Compilation | Program, observe: Observe = unobserved, say
 
 
 def compile_model(
-    model: str | Program, lowering: Lowering, *, observe: Observe = unobserved, say: Say = silent
+    model: str | Program,
+    lowering: Lowering,
+    *,
+    objective: str = "latency",
+    observe: Observe = unobserved,
+    say: Say = silent,
 ) -> Program:
-    """As `compile`, with the options as one value."""
-    return compiled(prepare(model, lowering), observe, say)
+    """As `compile`, with the options as one value. Strategy auto places for `objective`."""
+    return compiled(prepare(model, lowering, objective), observe, say)
 
 
 def compile_from(path: str, lowering: Lowering, *, observe: Observe = unobserved) -> Program:

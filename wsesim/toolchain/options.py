@@ -66,8 +66,8 @@ class Lowering:
     strategy: str = _option(
         "pipelined",
         "STRATEGY",
-        "pipelined (each layer has its own block of PEs), shared (all layers share one block) or hybrid (several "
-        "layers share a block)",
+        "pipelined (each layer has its own block of PEs), shared (all layers share one block), hybrid (several "
+        "layers share a block) or auto (the best of a few placements for what the command does)",
     )
     layers_per_block: int | None = _option(None, "N", "layers that share a block, with strategy hybrid")
     block: tuple[int, int] | None = _option(

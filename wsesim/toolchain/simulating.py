@@ -87,7 +87,7 @@ def simulate(
 def simulate_model(model: str | Program, step: StepOptions, lowering: Lowering, *, say: Say = silent) -> Report:
     """As `simulate`, with the options as values."""
     check_step(step, lowering.batch)
-    return simulate_program(program_for(model, lowering, say), step, lowering.batch, say=say)
+    return simulate_program(program_for(model, lowering, say, objective_of(step)), step, lowering.batch, say=say)
 
 
 def simulate_program(program: Program, step: StepOptions, batch: int, *, say: Say = silent) -> Report:
@@ -170,10 +170,18 @@ def check_step(step: StepOptions, batch: int) -> None:
             raise InvalidInputError(f"{keyword(name, count)}: one prompt goes through at a time, so it is 1 in prefill")
 
 
-def program_for(model: str | Program, lowering: Lowering, say: Say = silent) -> Program:
+def program_for(model: str | Program, lowering: Lowering, say: Say = silent, objective: str = "latency") -> Program:
     """The Program of `model`, compiled for the batch of the options. A Program, saved or not, stays as it is."""
     finished = not isinstance(model, str) or is_saved_program(model)
-    return compile_model(model, dataclasses.replace(lowering, batch=1) if finished else lowering, say=say)
+    own = dataclasses.replace(lowering, batch=1) if finished else lowering
+    return compile_model(model, own, objective=objective, say=say)
+
+
+def objective_of(step: StepOptions) -> str:
+    """What strategy auto places for."""
+    if step.phase != "decode":
+        return "prompt"
+    return "throughput" if step.in_flight > 1 else "latency"
 
 
 def _step_size(max_context: int, step: StepOptions) -> tuple[int, int]:

@@ -20,7 +20,7 @@ from wsesim_compiler.search.goals import PROMPT, THROUGHPUT, Goal
 from wsesim_compiler.search.judge import Candidate, Judge
 from wsesim_compiler.search.plans import Frame, Plan, Shelf
 from wsesim_compiler.search.prices import Prices
-from wsesim_compiler.search.shelves import Shelves
+from wsesim_compiler.search.shelves import HEIGHTS, Shelves
 
 KEPT = 24  # plans around which unlike shelves are tried
 ROUNDS = 4
@@ -31,11 +31,11 @@ NEIGHBOURS = 3  # heights above and below one that was good
 def explore(judge: Judge, seed: int) -> Iterator[Candidate | None]:
     """Candidates; None stands for a plan that was priced and does not stand, or misses a limit."""
     good: list[Candidate] = []
-    for blocks, origin in _by_strategy(judge):
+    for blocks, origin in by_strategy(judge):
         yield _allowed(judge, judge.placed(blocks, origin), good)
-    for prices in _by_phase(judge):
+    for prices in prices_to_compare(judge):
         shelves, own = Shelves(prices), list(frames(prices))
-        for plan in _alike(shelves, own, judge.goal):
+        for plan in equal_shelves(shelves, own, judge.goal):
             yield _allowed(judge, judge.candidate(plan), good)
     for _ in range(ROUNDS):
         best = min((c.cost for c in good), default=None)
@@ -57,27 +57,29 @@ def layer_counts(layers: int) -> list[int]:
     return sorted({n for n in range(1, layers + 1) if n <= 6 or -(-layers // n) < -(-layers // (n - 1))})
 
 
-def _alike(shelves: Shelves, own: Sequence[Frame], goal: Goal) -> Iterator[Plan]:
+def equal_shelves(
+    shelves: Shelves, own: Sequence[Frame], goal: Goal, counts: Sequence[int] = (), heights: int = HEIGHTS
+) -> Iterator[Plan]:
     """The best plan of equal blocks, for each frame and number of layers per block."""
-    counts = layer_counts(len(shelves.units.layers))
+    tried = counts or layer_counts(len(shelves.units.layers))
     for frame in own:
-        catalogues = [shelves.catalogue(frame, [count]) for count in counts]
+        catalogues = [shelves.catalogue(frame, [count], heights) for count in tried]
         if {THROUGHPUT, PROMPT} & dict(goal.weights).keys():
-            catalogues.append(shelves.halves(frame))
+            catalogues.append(shelves.halves(frame, heights))
         for catalogue in catalogues:
             found = shelves.best(frame, catalogue)
             if found is not None:
                 yield found
 
 
-def _by_phase(judge: Judge) -> list[Prices]:
+def prices_to_compare(judge: Judge) -> list[Prices]:
     """What shelves are compared by: prices of a prompt's chunks if only the prompt matters, else of a decode step."""
     if dict(judge.goal.weights).keys() == {PROMPT}:
         return [judge.chunk_prices(chunk) for chunk in judge.chunks()]
     return [judge.prices]
 
 
-def _by_strategy(judge: Judge) -> Iterator[tuple[tuple[PlacedBlock, ...], str]]:
+def by_strategy(judge: Judge) -> Iterator[tuple[tuple[PlacedBlock, ...], str]]:
     """The blocks of each strategy that fits."""
     layers = len(judge.partition.layers)
     hybrid = [("hybrid", n) for n in range(2, layers) if layers % n == 0]

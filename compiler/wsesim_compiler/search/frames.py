@@ -23,15 +23,15 @@ STRIPS = tuple(range(8, 33, 4))
 """Widths of eastern strips: the ground's columns divided by each, times 4."""
 
 
-def frames(prices: Prices) -> Iterator[Frame]:
-    """All frames to try, on every ground."""
+def frames(prices: Prices, stretches: Sequence[float] = STRETCHES) -> Iterator[Frame]:
+    """All frames to try, on every ground. Tables are as high as the lowest that holds them, times `stretches`."""
     for ground in grounds(prices.machine):
-        yield from _top(prices, ground)
-        yield from _ends(prices, ground)
-        yield from _east(prices, ground)
+        yield from _top(prices, ground, stretches)
+        yield from _ends(prices, ground, stretches)
+        yield from _east(prices, ground, stretches)
 
 
-def _top(prices: Prices, ground: Ground) -> Iterator[Frame]:
+def _top(prices: Prices, ground: Ground, stretches: Sequence[float]) -> Iterator[Frame]:
     embed, head = prices.probe.embed, prices.probe.head
     west = [ground.columns * eighths // 8 for eighths in range(1, 8)] if head else [ground.columns]
     best: dict[int, Frame] = {}
@@ -40,7 +40,7 @@ def _top(prices: Prices, ground: Ground) -> Iterator[Frame]:
         least = max(
             lowest(prices, embed, columns, ground.tallest), lowest(prices, head, rest, ground.tallest) if head else 0
         )
-        for stretch in STRETCHES:
+        for stretch in stretches:
             rows = round(least * stretch)
             sizes = [(embed, 0, columns), (head, columns, rest)] if head else [(embed, 0, columns)]
             frame = _banded(prices, ground, rows, sizes)
@@ -66,12 +66,13 @@ def _banded(prices: Prices, ground: Ground, rows: int, sizes: Sequence[tuple[Sta
     return Frame("top", tuple(tables), cycles, ground.x, ground.columns, runs)
 
 
-def _ends(prices: Prices, ground: Ground) -> Iterator[Frame]:
+def _ends(prices: Prices, ground: Ground, stretches: Sequence[float]) -> Iterator[Frame]:
     """The head's rows are taken from the south."""
     embed, head = prices.probe.embed, prices.probe.head
     if not head:
         return
-    for upper, lower in product(_tables(prices, embed, ground), _tables(prices, head, ground)):
+    above, below = (_tables(prices, stages, ground, stretches) for stages in (embed, head))
+    for upper, lower in product(above, below):
         north = _take(ground.runs, upper[1])
         south = _take(_mirrored(north[1]), lower[1]) if north else None
         if north is None or south is None:
@@ -84,7 +85,7 @@ def _ends(prices: Prices, ground: Ground) -> Iterator[Frame]:
         yield Frame("ends", tables, cycles, ground.x, ground.columns, _mirrored(south[1]))
 
 
-def _east(prices: Prices, ground: Ground) -> Iterator[Frame]:
+def _east(prices: Prices, ground: Ground, stretches: Sequence[float]) -> Iterator[Frame]:
     embed, head = prices.probe.embed, prices.probe.head
     for part in STRIPS:
         columns = ground.columns * 4 // part
@@ -93,7 +94,7 @@ def _east(prices: Prices, ground: Ground) -> Iterator[Frame]:
         lower = lowest(prices, head, columns, ground.tallest) if head else 0
         if not upper or (head and not lower) or upper + lower > ground.rows:
             continue
-        for stretch in STRETCHES[:4] if head else STRETCHES:
+        for stretch in stretches[:4] if head else stretches:
             heights = [prices.probe.used_rows(round(h * stretch)) for h in (upper, lower) if h]
             frame = _strip(prices, ground, x, columns, heights)
             if frame:
@@ -112,13 +113,13 @@ def _strip(prices: Prices, ground: Ground, x: int, columns: int, heights: Sequen
     return Frame("east", tuple(tables), cycles, ground.x, ground.columns - columns, ground.runs)
 
 
-def _tables(prices: Prices, stages: Stages, ground: Ground) -> list[Size]:
+def _tables(prices: Prices, stages: Stages, ground: Ground, stretches: Sequence[float]) -> list[Size]:
     """Of each height the fastest block for a table, if it is faster than the lower ones."""
     best: dict[int, tuple[int, Size]] = {}
     for quarters in range(1, 5):
         columns = ground.columns * quarters // 4
         least = lowest(prices, stages, columns, ground.tallest)
-        for stretch in STRETCHES if least else ():
+        for stretch in stretches if least else ():
             size = columns, prices.probe.used_rows(round(least * stretch))
             cycles = prices.block_cycles(stages, size) if size[1] <= ground.tallest else None
             if cycles is not None:

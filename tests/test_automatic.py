@@ -1,0 +1,84 @@
+"""Strategy auto: the best of a few placements, the same on every machine."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+import wsesim
+from tests.programs import ORACLE, program, recognised_graph
+from wsesim.engine.steps.timing import Timing
+from wsesim.machine import load_machine
+from wsesim.toolchain.options import StepOptions
+from wsesim.toolchain.simulating import objective_of
+from wsesim_compiler.errors import PlacementError
+from wsesim_compiler.options import Options
+from wsesim_compiler.passes.partition import partition
+from wsesim_compiler.search.automatic import automatic_blocks
+from wsesim_models.config import CONFIGS
+
+CONTEXT = 255
+
+
+def cycles(model: str, machine: str, strategy: str, **options: int) -> int | None:
+    """Of a decode step; None if the strategy does not fit."""
+    try:
+        made = program(model, machine, strategy, max_context=CONTEXT + 1, **options)
+    except PlacementError:
+        return None
+    return Timing(made).decode(CONTEXT).cycles
+
+
+def no_strategy_is_faster(model: str, machine: str) -> bool:
+    layers = CONFIGS[model].layers
+    hybrid = [cycles(model, machine, "hybrid", layers_per_block=n) for n in range(2, layers) if layers % n == 0]
+    others = [cycles(model, machine, strategy) for strategy in ("pipelined", "shared")] + hybrid
+    own = cycles(model, machine, "auto")
+    return own is not None and all(other is None or own <= other for other in others)
+
+
+def test_no_strategy_is_faster_for_a_small_model() -> None:
+    assert no_strategy_is_faster("tiny", "toy4x4")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("machine", ["wse2", "wse3"])
+@pytest.mark.parametrize("model", ["tiny", "smollm2-135m", "llama3.2-1b", "qwen3-4b", "llama3.1-8b"])
+def test_no_strategy_is_faster(model: str, machine: str) -> None:
+    assert no_strategy_is_faster(model, machine)
+
+
+def test_the_same_blocks_every_time() -> None:
+    split, machine = partition(recognised_graph(CONFIGS["tiny"])), load_machine("toy4x4")
+    options = Options(strategy="auto", max_context=64)
+    first, second = (automatic_blocks(split, machine, options, ORACLE) for _ in range(2))
+    assert first == second
+
+
+def test_blocks_follow_the_objective() -> None:
+    split, machine = partition(recognised_graph(CONFIGS["smollm2-135m"])), load_machine("wse3")
+    placed = {
+        objective: automatic_blocks(
+            split, machine, Options(strategy="auto", objective=objective, max_context=512, sequences=8), ORACLE
+        )[0]
+        for objective in ("latency", "throughput")
+    }
+    assert len(placed["throughput"]) > len(placed["latency"])
+
+
+def test_a_command_says_what_is_placed_for() -> None:
+    steps = (StepOptions(), StepOptions(phase="prefill"), StepOptions(in_flight=4))
+    assert [objective_of(step) for step in steps] == ["latency", "prompt", "throughput"]
+
+
+def test_a_model_that_does_not_fit_is_refused_with_what_is_missing() -> None:
+    with pytest.raises(PlacementError, match=r"smollm2-135m does not fit toy4x4 as shared: .* bytes"):
+        program("smollm2-135m", "toy4x4", "auto")
+
+
+def test_the_placement_is_an_ordinary_one() -> None:
+    made = wsesim.compile("tiny", machine="toy4x4", strategy="auto")
+    assert made.strategy == "auto"
+    assert wsesim.simulate(made, context=16).cycles <= wsesim.simulate("tiny", machine="toy4x4", context=16).cycles
+    assert dataclasses.replace(made, strategy="explicit") != made
