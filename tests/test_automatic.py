@@ -56,6 +56,7 @@ def test_the_same_blocks_every_time() -> None:
     assert first == second
 
 
+@pytest.mark.slow
 def test_blocks_follow_the_objective() -> None:
     split, machine = partition(recognised_graph(CONFIGS["smollm2-135m"])), load_machine("wse3")
     placed = {
