@@ -84,7 +84,7 @@ class Shelves:
             if cost[first, -1] >= INFINITE:
                 continue
             for number, shelf in enumerate(shelves):
-                own = self.cycles(shelf, first, limit) if self._may_begin(shelf, first) else None
+                own = self.cycles(shelf, first, limit) if _may_begin(shelf, first) else None
                 if own is None:
                     continue
                 stop = min(count, first + len(shelf.widths) * shelf.units)
@@ -105,9 +105,6 @@ class Shelves:
             found.append(shelves[shelf_of[unit, row]])
             unit, row = int(unit_of[unit, row]), int(row_of[unit, row])
         return Plan(frame, tuple(reversed(found)))
-
-    def _may_begin(self, shelf: Shelf, first: int) -> bool:
-        return first % 2 == 0 if shelf.units == 1 or shelf.units % 2 == 0 else False
 
     def catalogue(self, frame: Frame, layers_per_block: Iterable[int], heights: int = HEIGHTS) -> list[Shelf]:
         """Shelves of equal blocks of whole layers, of as many layers each."""
@@ -149,6 +146,11 @@ class Shelves:
 
     def used(self, rows: int) -> int:
         return self.prices.probe.used_rows(rows)
+
+
+def _may_begin(shelf: Shelf, first: int) -> bool:
+    """Whether its blocks have whole layers, or one half each, from unit `first` on."""
+    return first % 2 == 0 and (shelf.units == 1 or shelf.units % 2 == 0)
 
 
 def _left(frame: Frame) -> np.ndarray:
