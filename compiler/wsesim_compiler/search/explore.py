@@ -37,19 +37,26 @@ def explore(judge: Judge, seed: int) -> Iterator[Candidate | None]:
         shelves, own = Shelves(prices), list(frames(prices))
         for plan in equal_shelves(shelves, own, judge.goal):
             yield _allowed(judge, judge.candidate(plan), good)
+    yield from unlike_shelves(judge, shelves, own, good)
+    planned = [c for c in good if c.plan is not None]
+    if planned:
+        yield from anneal(judge, shelves, own, min(planned, key=lambda c: c.cost), seed)
+
+
+def unlike_shelves(
+    judge: Judge, shelves: Shelves, own: Sequence[Frame], good: list[Candidate]
+) -> Iterator[Candidate | None]:
+    """Plans from a catalogue around the good ones, in rounds, as long as they get better. `good` grows."""
     for _ in range(ROUNDS):
         best = min((c.cost for c in good), default=None)
         catalogue = _around(shelves, good)
         for frame in _frames_of(good, own):
             for limit in _limits(judge.goal, good):
-                unlike = shelves.best(frame, catalogue, limit)
-                if unlike is not None:
-                    yield _allowed(judge, judge.candidate(unlike), good)
+                plan = shelves.best(frame, catalogue, limit)
+                if plan is not None:
+                    yield _allowed(judge, judge.candidate(plan), good)
         if best is None or min(c.cost for c in good) >= best:
             break
-    planned = [c for c in good if c.plan is not None]
-    if planned:
-        yield from anneal(judge, shelves, own, min(planned, key=lambda c: c.cost), seed)
 
 
 def layer_counts(layers: int) -> list[int]:
