@@ -54,8 +54,8 @@ def test_a_hull_falls_ever_more_slowly_and_lies_below_all_offers(offers: list[tu
 def test_no_placement_has_a_price_below_the_bound() -> None:
     judge = judge_of("tiny")
     least = bound(judge.prices).cycles
-    prices = [judge.prices.pass_price(c.blocks) for c in random_candidates(judge, seed=3)]
-    assert len(prices) > 20
+    prices = [judge.prices.pass_price(c.blocks) for c in random_candidates(judge, seed=3, draws=25)]
+    assert len(prices) > 5
     assert all(price is not None and price.cycles >= least for price in prices)
     assert least > 0.4 * min(price.cycles for price in prices if price)
 

