@@ -17,6 +17,8 @@ import wsesim
 from tests.command_line import run
 from wsesim.errors import DoesNotFitError, InvalidInputError
 from wsesim.toolchain import measuring
+from wsesim.toolchain.options import Lowering, SearchOptions
+from wsesim.toolchain.search_command import command_of
 from wsesim_compiler.search.goals import Goal, Metrics, parse_limits, parse_objective
 
 SMALL: dict[str, Any] = {"machine": "toy4x4", "context": 16, "prompt_tokens": 4, "jobs": 1}
@@ -32,7 +34,7 @@ def test_the_best_placement_compiles_to_the_cycles_that_were_reported(tmp_path: 
     assert report.cycles == found.best.cycles
     assert found.default is not None and found.best.cycles <= found.default.cycles
     head = file.read_text(encoding="utf-8").splitlines()
-    assert head[1] == "# wsesim search tiny --context 16 --prompt-tokens 4 --budget 80"
+    assert head[1] == "# wsesim search tiny --context 16 --prompt-tokens 4 --budget 80 --seed 0 --machine toy4x4"
     assert wsesim.__version__ in head[2]
 
 
@@ -157,3 +159,13 @@ def test_limits_and_weights_are_read() -> None:
         "prompt_seconds<=0.002",
     ]
     assert parse_objective("latency=3,prompt=1") == (("latency", 0.75), ("prompt", 0.25))
+
+
+def test_the_command_states_all_that_decides() -> None:
+    machine = wsesim.load_machine("wse3").with_({"fabric.hop_cycles": 1})
+    options = SearchOptions(slo=["context>=8192"], jobs=2)
+    said = command_of("tiny", options, Lowering(machine=machine, sequences=4, software="wsesim-plain"))
+    assert said == (
+        "wsesim search tiny --slo 'context>=8192' --budget 60s --seed 0 --sequences 4 --machine wse3 "
+        "--set fabric.hop_cycles=1 --software wsesim-plain"
+    )

@@ -27,6 +27,7 @@ from wsesim.toolchain.options import (
     chosen,
     public,
 )
+from wsesim.toolchain.search_command import command_of
 from wsesim.toolchain.simulating import DEFAULT_CACHED, DEFAULT_PROMPT
 from wsesim.version import __version__
 
@@ -102,7 +103,7 @@ def search_model(model: str, options: SearchOptions, lowering: Lowering, *, say:
     least = max((int(limit.value) for limit in goal.limits if limit.metric == "context"), default=0)
     if least > prepared.options.max_context:
         prepared = _with(prepared, max_context=least)
-    return _searched(prepared, goal, asked, options, say)
+    return _searched(prepared, goal, asked, command_of(model, options, lowering), say)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +112,7 @@ class _Asked:
 
     seconds: float | None
     candidates: int | None
+    objective: str
     seed: int
     jobs: int
     top: int
@@ -132,8 +134,8 @@ class _Asked:
         jobs = options.jobs or os.cpu_count() or 1
         each = {"s": 1, "min": 60, "h": 3600}
         if found[2]:
-            return _Asked(float(found[1]) * each[found[2]], None, options.seed, jobs, options.top)
-        return _Asked(None, int(found[1]), options.seed, jobs, options.top)
+            return _Asked(float(found[1]) * each[found[2]], None, options.objective, options.seed, jobs, options.top)
+        return _Asked(None, int(found[1]), options.objective, options.seed, jobs, options.top)
 
     @property
     def nothing(self) -> bool:
@@ -168,7 +170,7 @@ def _with(prepared: Compilation, **changes: object) -> Compilation:
     return dataclasses.replace(prepared, options=dataclasses.replace(prepared.options, **changes))  # type: ignore[arg-type]
 
 
-def _searched(prepared: Compilation, goal: Goal, asked: _Asked, options: SearchOptions, say: Say) -> SearchReport:
+def _searched(prepared: Compilation, goal: Goal, asked: _Asked, command: str, say: Say) -> SearchReport:
     from wsesim.report.search import SearchReport
     from wsesim_compiler.search.bound import bound
 
@@ -193,11 +195,11 @@ def _searched(prepared: Compilation, goal: Goal, asked: _Asked, options: SearchO
     return SearchReport(
         model=judge.partition.graph.name,
         machine=prepared.machine,
-        objective=options.objective,
+        objective=asked.objective,
         context=goal.context,
         prompt=goal.prompt,
         sequences=judge.options.sequences,
-        command=_command(options, prepared.source.model),
+        command=command,
         version=__version__,
         bound_cycles=least.cycles,
         price_cycles=round(priced.metrics.seconds_per_token * prepared.machine.clock_hz) if priced else 0,
@@ -358,15 +360,3 @@ def _refuse(judge: Judge) -> None:
     if not metrics:
         place(judge.partition, judge.machine, dataclasses.replace(judge.options, strategy="shared"))
     raise InvalidInputError(_missed(judge.goal, metrics))
-
-
-def _command(options: SearchOptions, model: str) -> str:
-    """The command that makes this result again."""
-    said = [f"wsesim search {model}"]
-    for field in dataclasses.fields(SearchOptions):
-        value = getattr(options, field.name)
-        for each in (value,) if not isinstance(value, tuple | list) else value:
-            if each != field.default and each is not None and field.name not in ("jobs", "top"):
-                text = f"'{each}'" if isinstance(each, str) and re.search(r"[<>= ]", each) else each
-                said.append(f"--{field.name.replace('_', '-')} {text}")
-    return " ".join(said)
