@@ -163,7 +163,7 @@ def test_same_seed_same_text(client: ApiClient, options: dict[str, Any]) -> None
 @pytest.mark.parametrize("stream", [False, True])
 def test_calls_without_a_seed_differ_and_can_be_repeated(client: ApiClient, stream: bool) -> None:
     def said(**options: Any) -> tuple[int, list[str]]:
-        replies = ask(client, max_tokens=16, min_tokens=-1, stream=stream, **options)
+        replies = ask(client, max_tokens=48, min_tokens=-1, temperature=1.5, stream=stream, **options)
         replies = list(replies) if stream else [replies]
         (seed,) = {reply.wsesim_seed for reply in replies}
         assert not any("wsesim_seed" in reply.to_json() for reply in replies)

@@ -314,7 +314,10 @@ _WORDS = (
 def _option_seeds() -> tuple[bytes, ...]:
     """The parent does not run `complete`, which starts threads; its kernels are compiled all the same."""
     apart(lambda: _command("complete"))
-    lines = [(w, *options, *(_LOWERING if "--machine" in _FIXED[w] else ())) for w, options in _OPTIONS.items()]
+    lines = [
+        (w, *options, *(_LOWERING if "--machine" in _FIXED[w] and w != "search" else ()))
+        for w, options in _OPTIONS.items()
+    ]
     return tuple(json.dumps(line).encode() for line in lines)
 
 
