@@ -64,7 +64,7 @@ def lowered(judge: Judge, candidate: Candidate) -> Program | None:
 def priced_and_run(model: str, count: int, seed: int) -> list[tuple[int, int, int]]:
     """Of random placements: the price, the price by simulated layers, the cycles of a decode step."""
     judge = judge_of(model)
-    exact = judge.simulating().prices
+    exact = Judge(judge.partition, judge.machine, judge.options, ORACLE, judge.goal, simulated=True).prices
     rows: list[tuple[int, int, int]] = []
     for candidate in random_candidates(judge, seed, 4 * count):
         if len(rows) == count:

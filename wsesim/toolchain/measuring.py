@@ -18,6 +18,7 @@ from wsesim.report.search import PlacementFigures
 from wsesim.toolchain.step_timing import make_timing
 
 if TYPE_CHECKING:
+    from wsesim.engine.steps.timing import Step
     from wsesim.program import Program
     from wsesim_compiler.options import Options, PlacedBlock
     from wsesim_compiler.partition import Partition
@@ -119,7 +120,7 @@ def _placed(program: Program) -> tuple[PlacedBlock, ...]:
     return tuple(PlacedBlock(block, tuple(s.name for s in stages if s.block == block.name)) for block in program.blocks)
 
 
-def _operators(program: Program, step: object) -> tuple[tuple[str, int], ...]:
+def _operators(program: Program, step: Step) -> tuple[tuple[str, int], ...]:
     from wsesim.report.report import report
 
-    return tuple((share.operator, share.cycles) for share in report(program, step).shares)  # type: ignore[arg-type]
+    return tuple((share.operator, share.cycles) for share in report(program, step).shares)

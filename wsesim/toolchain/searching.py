@@ -102,7 +102,7 @@ def search_model(model: str, options: SearchOptions, lowering: Lowering, *, say:
     goal = _goal(options, prepared)
     least = max((int(limit.value) for limit in goal.limits if limit.metric == "context"), default=0)
     if least > prepared.options.max_context:
-        prepared = _with(prepared, max_context=least)
+        prepared = dataclasses.replace(prepared, options=dataclasses.replace(prepared.options, max_context=least))
     return _searched(prepared, goal, asked, command_of(model, options, lowering), say)
 
 
@@ -166,18 +166,15 @@ def _goal(options: SearchOptions, prepared: Compilation) -> Goal:
     return Goal(parse_objective(options.objective), parse_limits(stated), context, prompt)
 
 
-def _with(prepared: Compilation, **changes: object) -> Compilation:
-    return dataclasses.replace(prepared, options=dataclasses.replace(prepared.options, **changes))  # type: ignore[arg-type]
-
-
 def _searched(prepared: Compilation, goal: Goal, asked: _Asked, command: str, say: Say) -> SearchReport:
     from wsesim.report.search import SearchReport
     from wsesim_compiler.search.bound import bound
 
-    began_s = time.monotonic()
+    started_s = time.monotonic()
     judge = _judge(prepared, goal, asked, say)
     question = Question(judge.partition, judge.machine, judge.options, goal.context, goal.prompt)
     least = bound(judge.prices)
+    began_s = time.monotonic()  # the budget is for candidates, not for the graph and the bound
     found, stopped = _explored(judge, asked, began_s, least.cycles)
     if not found and not asked.nothing:
         _refuse(judge)
@@ -206,7 +203,7 @@ def _searched(prepared: Compilation, goal: Goal, asked: _Asked, command: str, sa
         default=default,
         found=(best, *ranked[1 : asked.top]),
         candidates=judge.judged,
-        seconds=time.monotonic() - began_s,
+        seconds=time.monotonic() - started_s,
         interrupted=stopped,
     )
 
@@ -276,7 +273,7 @@ def _limits(goal: Goal) -> str:
 
 
 def _default(question: Question) -> PlacementFigures | None:
-    """The default placement, by operator too; None if it does not fit."""
+    """Figures of the default placement, with its operators; None if it does not fit."""
     with suppress(DoesNotFitError):
         return measured(question, Pick("default"), by_operator=True)
     return None
@@ -315,12 +312,14 @@ def _say_best(work: Work, judge: Judge, found: Sequence[Candidate], least_cycles
 
 def _finalists(judge: Judge, found: Sequence[Candidate], count: int) -> list[Candidate]:
     """The best candidates of different origins. Of each origin a few are priced again, by simulated layers."""
+    from wsesim_compiler.search.judge import Judge
+
     by_origin: dict[str, dict[tuple[PlacedBlock, ...], Candidate]] = {}
     for candidate in found:
         alike = by_origin.setdefault(candidate.origin, {})
         if len(alike) < PRICED_AGAIN:
             alike.setdefault(candidate.blocks, candidate)
-    exact = judge.simulating()
+    exact = Judge(judge.partition, judge.machine, judge.options, judge.oracle, judge.goal, simulated=True)
     best = []
     for origin, alike in islice(by_origin.items(), 2 * count):
         again = (exact.placed(c.blocks, origin, c.plan) for c in alike.values())

@@ -1,4 +1,7 @@
-"""Annealing: random changes of a plan, kept if they are better, or sometimes if they are a little worse."""
+"""Annealing: random changes of a plan.
+
+A better plan is kept. A slightly worse one is sometimes kept too, so that the search can leave a local optimum.
+"""
 
 from __future__ import annotations
 

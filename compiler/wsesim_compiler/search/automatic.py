@@ -67,6 +67,6 @@ def _priced_again(judge: Judge, found: list[Candidate]) -> Candidate:
     """The best by simulated layers, of the best ones and the best strategy."""
     ranked = sorted(found, key=lambda c: c.cost)
     strategy = next((c for c in ranked if c.plan is None), ranked[0])
-    exact = judge.simulating()
+    exact = Judge(judge.partition, judge.machine, judge.options, judge.oracle, judge.goal, simulated=True)
     again = {c.blocks: exact.placed(c.blocks, c.origin, c.plan) for c in (*ranked[:AGAIN], strategy)}
     return min((c for c in again.values() if c is not None), key=lambda c: c.cost)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from wsesim.machine import Machine
@@ -41,11 +41,24 @@ class Candidate:
 
 
 class Judge:
-    """Prices whole plans for a goal. A metric that the goal does not ask for is not worked out: it is 1."""
+    """Prices whole plans for a goal. A metric that the goal does not ask for is not worked out: it is 1.
 
-    def __init__(self, partition: Partition, machine: Machine, options: Options, cost: StageOracle, goal: Goal) -> None:
+    `simulated`: decode steps are priced by simulated layers.
+    """
+
+    def __init__(
+        self,
+        partition: Partition,
+        machine: Machine,
+        options: Options,
+        cost: StageOracle,
+        goal: Goal,
+        *,
+        simulated: bool = False,
+    ) -> None:
         self.partition, self.machine, self.options, self.goal = partition, machine, options, goal
-        self.prices = Prices(partition, machine, options, cost, min(goal.context + 1, options.max_context))
+        context = min(goal.context + 1, options.max_context)
+        self.prices = Prices(partition, machine, options, cost, context, simulated=simulated)
         self.oracle = cost
         self._prompts: dict[int, Prices] = {}
         self.judged = 0
@@ -85,14 +98,6 @@ class Judge:
                 found.append((price.cycles + (ceil_div(tokens, chunk) - 1) * price.busiest_cycles, chunk))
         return min(found)
 
-    def simulating(self) -> Judge:
-        """A judge of the same goal whose decode steps are priced by simulated layers."""
-        other = Judge(self.partition, self.machine, self.options, self.oracle, self.goal)
-        other.prices = Prices(
-            self.partition, self.machine, self.options, self.oracle, self.prices.context, simulated=True
-        )
-        return other
-
     def chunks(self) -> tuple[int, ...]:
         """Numbers of tokens of a prompt that may go through a block together."""
         return (self.options.prefill_chunk,) if self.options.prefill_chunk else CHUNKS
@@ -121,6 +126,11 @@ def longest_context(partition: Partition, machine: Machine, options: Options, bl
         changed = dataclasses.replace(options, max_context=tokens, blocks=tuple(blocks))
         return all(block_bytes(partition, machine, changed, placed) <= machine.room_bytes for placed in kinds.values())
 
+    return longest(fits)
+
+
+def longest(fits: Callable[[int], bool]) -> int:
+    """The most tokens that fit, 0 if not one does. MOST_CONTEXT are looked at."""
     most = 256
     while fits(most) and most < MOST_CONTEXT:
         most *= 2

@@ -10,24 +10,20 @@ from wsesim_compiler.errors import PlacementError
 from wsesim_compiler.options import Options
 from wsesim_compiler.partition import Partition
 from wsesim_compiler.passes.place import place
-from wsesim_compiler.placement.refuse import largest
 from wsesim_compiler.search.explore import layer_counts
 from wsesim_compiler.search.frames import frames
-from wsesim_compiler.search.judge import MOST_CONTEXT
+from wsesim_compiler.search.judge import longest
 from wsesim_compiler.search.prices import Prices
 from wsesim_compiler.search.shelves import Shelves
 
 
 def longest_that_fits(partition: Partition, machine: Machine, options: Options, cost: StageOracle) -> int:
-    """Tokens of a sequence, 0 if there is no placement at all. Shelves of equal blocks and every strategy are tried."""
+    """Tokens of a sequence, 0 if there is no placement at all. Shelves of equal blocks and `shared` are tried."""
 
     def fits(tokens: int) -> bool:
         return stands(partition, machine, dataclasses.replace(options, max_context=tokens), cost)
 
-    most = 256
-    while fits(most) and most < MOST_CONTEXT:
-        most *= 2
-    return largest(most, fits)
+    return longest(fits)
 
 
 def stands(partition: Partition, machine: Machine, options: Options, cost: StageOracle) -> bool:
