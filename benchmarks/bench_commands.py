@@ -98,7 +98,7 @@ def _repeated_step_ms() -> float:
     import wsesim
     from wsesim.toolchain import make_timing
 
-    timing = make_timing(wsesim.compile("smollm2-135m"))
+    timing = make_timing(wsesim.compile("smollm2-135m", strategy="pipelined"))
     cycles = timing.decode(100).cycles
     taken = []
     for _ in range(100):

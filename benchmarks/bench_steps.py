@@ -21,9 +21,11 @@ REPEATS = 200
 
 def rows() -> list[Row]:
     """The step without and with shortcuts, at another context, and at a context seen before."""
-    program = wsesim.compile("llama3.1-8b")
+    program = wsesim.compile("llama3.1-8b", strategy="pipelined")
     warm_up()
-    Timing(wsesim.compile("tiny"), EffectCache(keep_timelines=False)).decode(1)  # the same code, once
+    Timing(wsesim.compile("tiny", strategy="pipelined"), EffectCache(keep_timelines=False)).decode(
+        1
+    )  # the same code, once
     timing, short_s, short = _timed(program, EffectCache(keep_timelines=False), CONTEXT)
     began = process_time()
     other = timing.decode(8 * CONTEXT)

@@ -20,7 +20,7 @@ PAGE = Path(__file__).parents[1] / "docs" / "forms.md"
 MODEL, CONTEXT, TOKENS = "llama3.1-8b", 512, 64
 HAND = str(Path(__file__).parents[1] / "examples" / "placements" / "llama3.1-8b-624x142.toml")
 PLACEMENTS: dict[str, dict[str, Any]] = {
-    "pipelined": {},
+    "pipelined": {"strategy": "pipelined"},
     "hybrid, 4 per block": {"strategy": "hybrid", "layers_per_block": 4},
     "by hand": {"placement": HAND},
 }

@@ -13,9 +13,14 @@ from wsesim.cli.scripts import Script
 from wsesim.errors import DoesNotFitError
 from wsesim.tables import aligned, si_bytes
 
-STRATEGIES = {"pipelined": None, "hybrid": 4, "shared": None}  # layers on a block, for strategies that have a choice
+STRATEGIES = {
+    "auto": None,
+    "pipelined": None,
+    "hybrid": 4,
+    "shared": None,
+}  # layers on a block, for strategies that have a choice
 COLLECTIVES = ("chain", "two_phase")
-ORDERS = {"shared": ("serpentine",)}  # one block has no order
+ORDERS = {"auto": ("serpentine",), "shared": ("serpentine",)}  # one block has no order
 HEAD = ("strategy", "collective", "order", "cycles a token", "tokens/s", "PEs", "SRAM")
 CHOSEN_HERE = ("strategy", "layers_per_block", "block", "order", "collective", "placement")
 

@@ -18,6 +18,7 @@ from wsesim.program.collectives import ALGORITHMS, parse_collective
 from wsesim.program.kernels import DECODE, Kernel, Linear, RMSNorm, Sample
 from wsesim.program.protocols import LineUse
 from wsesim.software import WSESIM, Software, load_software
+from wsesim.toolchain.oracle import EngineOracle
 from wsesim_compiler.lower import lower
 from wsesim_compiler.options import Options
 from wsesim_compiler.passes.choose import Stop, cheapest_round, collective_use
@@ -133,7 +134,7 @@ def test_no_round_is_cheaper_than_the_chosen_one(stops: list[tuple[str, list[int
 def test_no_other_collective_for_all_would_be_cheaper_by_the_engine(model: str, machine: str) -> None:
     made = program(model, machine)
     options = Options(max_context=made.max_context)
-    placement = place(partition(recognised_graph(CONFIGS[model])), made.machine, options)
+    placement = place(partition(recognised_graph(CONFIGS[model])), made.machine, options, EngineOracle())
     for placed in placement.blocks[:2]:
         kernels = [k for k in made.kernels_of(placed.block.name) if k.lines]
         uses = {k.name: collective_use(k, placed.block, placement, DECODE) for k in kernels}

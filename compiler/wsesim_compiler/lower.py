@@ -84,7 +84,7 @@ def lower_partition(
         blocks, chunk = automatic_blocks(split, machine, options, cost)
         options = dataclasses.replace(options, blocks=blocks, prefill_chunk=options.prefill_chunk or chunk)
     with working(f"placing {split.graph.name}"):
-        placement = place(split, machine, options)
+        placement = place(split, machine, options, cost)
     observe("place", placement)
     observe("choose", placement := choose(placement, cost))
     observe("route", placement := route(placement))

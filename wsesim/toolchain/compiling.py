@@ -54,7 +54,7 @@ def compile(
     *,
     machine: str | Machine = DEFAULT_MACHINE,
     software: str | Software = DEFAULT_SOFTWARE,
-    strategy: str = "pipelined",
+    strategy: str = "auto",
     layers_per_block: int | None = None,
     block: tuple[int, int] | None = None,
     order: str = "serpentine",
@@ -83,8 +83,8 @@ def compile(
         model: a name of `wsesim models`, file.py:factory, an .onnx or .pt2 file, a saved Program, or a Program.
         machine: a preset's name, a .toml file, or a Machine.
         software: a preset's name, a .toml file, or a Software: how the kernels are written.
-        strategy: "pipelined" (each layer, or half of it, on its own block), "shared" (all layers on one block),
-            "hybrid" (`layers_per_block` layers share a block) or "auto" (the best of a few placements).
+        strategy: "auto" (the best of a few placements), "pipelined" (each layer on its own block), "shared" (all
+            layers on one block) or "hybrid" (`layers_per_block` layers share a block).
         layers_per_block: with strategy "hybrid".
         block: (columns, rows) of a block of layers. None: the compiler's choice.
         order: "serpentine" or "row_major", of the blocks.

@@ -64,10 +64,10 @@ class Lowering:
         DEFAULT_SOFTWARE, "SOFTWARE", "how the kernels are written: a name in `wsesim software`, or a .toml file"
     )
     strategy: str = _option(
-        "pipelined",
+        "auto",
         "STRATEGY",
-        "pipelined (each layer has its own block of PEs), shared (all layers share one block), hybrid (several "
-        "layers share a block) or auto (the best of a few placements for what the command does)",
+        "auto (the best of a few placements for what the command does), pipelined (each layer has its own block of "
+        "PEs), shared (all layers share one block) or hybrid (several layers share a block)",
     )
     layers_per_block: int | None = _option(None, "N", "layers that share a block, with strategy hybrid")
     block: tuple[int, int] | None = _option(

@@ -97,7 +97,7 @@ def search(
 
 def search_model(model: str, options: SearchOptions, lowering: Lowering, *, say: Say = silent) -> SearchReport:
     """As `search`, with the options as values."""
-    prepared = _prepared(model, lowering)
+    prepared = _prepared(model, lowering, options.objective)
     asked = _Asked.of(options)
     goal = _goal(options, prepared)
     least = max((int(limit.value) for limit in goal.limits if limit.metric == "context"), default=0)
@@ -142,11 +142,11 @@ class _Asked:
         return not self.seconds and not self.candidates
 
 
-def _prepared(model: str, lowering: Lowering) -> Compilation:
+def _prepared(model: str, lowering: Lowering, objective: str) -> Compilation:
     for name in _STATED:
         if getattr(lowering, name) != getattr(Lowering(), name):
             raise InvalidInputError(f"`{name}` and a search exclude each other: the search decides it")
-    prepared = prepare(model, lowering)
+    prepared = prepare(model, lowering, objective)
     if not isinstance(prepared, Compilation):
         raise InvalidInputError(f"{brief(str(model))} is a Program, whose placement is fixed; search for its model")
     return prepared
@@ -258,7 +258,7 @@ def _blocks_of(judge: Judge) -> tuple[PlacedBlock, ...]:
     """The blocks of the options' strategy."""
     from wsesim_compiler.passes.place import place
 
-    return place(judge.partition, judge.machine, judge.options).blocks
+    return place(judge.partition, judge.machine, judge.options, judge.oracle).blocks
 
 
 def _missed(goal: Goal, metrics: Sequence[Metrics]) -> str:
@@ -357,5 +357,5 @@ def _refuse(judge: Judge) -> None:
     again = Judge(judge.partition, judge.machine, judge.options, judge.oracle, free)
     metrics = [c.metrics for c in islice(explore(again, 0), 200) if c is not None]
     if not metrics:
-        place(judge.partition, judge.machine, dataclasses.replace(judge.options, strategy="shared"))
+        place(judge.partition, judge.machine, dataclasses.replace(judge.options, strategy="shared"), judge.oracle)
     raise InvalidInputError(_missed(judge.goal, metrics))

@@ -44,7 +44,7 @@ def open_api(
     dtype: str = "fp32",
     machine: str | Machine = DEFAULT_MACHINE,
     software: str | Software = DEFAULT_SOFTWARE,
-    strategy: str = "pipelined",
+    strategy: str = "auto",
     layers_per_block: int | None = None,
     block: tuple[int, int] | None = None,
     order: str = "serpentine",
@@ -88,7 +88,7 @@ def start_api(
     """As `open_api`, with the options as values."""
 
     def open_slots(name: str, source: TextOptions, lender: Session | None = None) -> Session:
-        prepared = prepare(name, lowering)
+        prepared = prepare(name, lowering, "throughput")
         if isinstance(prepared, Compilation) and lowering.sequences is None:
             prepared = with_slots(prepared)
         return start_session(prepared, source, lender=lender, say=say)
@@ -142,7 +142,7 @@ class Client(ApiClient):
         dtype: str = "fp32",
         machine: str | Machine = DEFAULT_MACHINE,
         software: str | Software = DEFAULT_SOFTWARE,
-        strategy: str = "pipelined",
+        strategy: str = "auto",
         layers_per_block: int | None = None,
         block: tuple[int, int] | None = None,
         order: str = "serpentine",
@@ -178,7 +178,7 @@ class AsyncClient(AsyncApiClient):
         dtype: str = "fp32",
         machine: str | Machine = DEFAULT_MACHINE,
         software: str | Software = DEFAULT_SOFTWARE,
-        strategy: str = "pipelined",
+        strategy: str = "auto",
         layers_per_block: int | None = None,
         block: tuple[int, int] | None = None,
         order: str = "serpentine",
@@ -213,7 +213,7 @@ def connect(
     dtype: str = "fp32",
     machine: str | Machine = DEFAULT_MACHINE,
     software: str | Software = DEFAULT_SOFTWARE,
-    strategy: str = "pipelined",
+    strategy: str = "auto",
     layers_per_block: int | None = None,
     block: tuple[int, int] | None = None,
     order: str = "serpentine",

@@ -39,14 +39,17 @@ Forms = dict[str, ByPhase]
 """By kernel."""
 
 
-def choose_forms(placement: Placement, cost: CostOracle) -> Placement:
-    """The placement with the form of each kernel. Raises UnknownNameError for a kernel or a form that there is not."""
-    options = placement.options
+def choose_forms(placement: Placement, cost: CostOracle, *, prompts: bool = True) -> Placement:
+    """The placement with the form of each kernel. Raises UnknownNameError for a kernel or a form that there is not.
+
+    Without `prompts`, a prompt's chunk has the forms of a decode step; they are not compared.
+    """
+    options, known = placement.options, _Known({}, {})
     if options.softmax != AUTO:
-        return _with_forms(placement, cost)
+        return _with_forms(placement, cost, known, prompts)
     ways = [dataclasses.replace(placement, options=dataclasses.replace(options, softmax=s)) for s in SOFTMAXES]
     ways = [way for way in ways if _names_all(way)] or ways[:1]
-    written = [_with_forms(way, cost) for way in ways]
+    written = [_with_forms(way, cost, known, prompts) for way in ways]
     cycles = paid([_softmax_bill(way, cost) for way in written], placement, cost)
     return written[cycles.index(min(cycles))]
 
@@ -78,28 +81,53 @@ def shape_of(block: Block) -> tuple[int, int, str]:
     return block.columns, block.rows, block.axis
 
 
-def _with_forms(placement: Placement, cost: CostOracle) -> Placement:
-    decode = _phase_forms(placement, lambda group, block: _fastest(group, block, placement, cost, DECODE, {}))
-    prefill = _phase_forms(placement, lambda group, block: _fastest(group, block, placement, cost, PREFILL, decode))
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """The forms of groups that were asked for, in each phase. Groups that are alike are asked for once."""
+
+    decode: dict[object, tuple[str, ...]]
+    prefill: dict[object, tuple[str, ...]]
+
+
+def _with_forms(placement: Placement, cost: CostOracle, known: _Known, prompts: bool) -> Placement:
+    groups = list(_placed_groups(placement))
+    decode = _phase_forms(
+        placement, groups, known.decode, lambda group, block: _fastest(group, block, placement, cost, DECODE, {})
+    )
+    prefill = decode
+    if prompts:
+        prefill = _phase_forms(
+            placement,
+            groups,
+            known.prefill,
+            lambda group, block: _fastest(group, block, placement, cost, PREFILL, decode),
+        )
     forms = {name: ByPhase(decode[name], prefill[name]) for name in decode}
     _check_pins(placement, forms)
     return dataclasses.replace(placement, forms=tuple(that_fit(placement, forms).items()))
 
 
-def _phase_forms(placement: Placement, fastest: Callable[[Group, Block], tuple[str, ...]]) -> dict[str, str]:
-    """The form of each kernel. Groups that are alike have the same forms, and are asked for once."""
-    known: dict[object, tuple[str, ...]] = {}
-    chosen: dict[str, str] = {}
+def _placed_groups(placement: Placement) -> Iterator[tuple[Group, Block]]:
     for placed in placement.blocks:
         for stage in placement.partition.stages:
-            if stage.name not in placed.stages:
-                continue
-            for group in _groups(placement.kernels_of(stage), placement.options.software):
-                alike = tuple((likeness(k, placement, placed.block), _pinned(k, placement)) for k in group)
-                key = (shape_of(placed.block), alike)
-                if key not in known:
-                    known[key] = fastest(group, placed.block)
-                chosen |= {k.name: form for k, form in zip(group, known[key], strict=True)}
+            if stage.name in placed.stages:
+                for group in _groups(placement.kernels_of(stage), placement.options.software):
+                    yield group, placed.block
+
+
+def _phase_forms(
+    placement: Placement,
+    groups: Sequence[tuple[Group, Block]],
+    known: dict[object, tuple[str, ...]],
+    fastest: Callable[[Group, Block], tuple[str, ...]],
+) -> dict[str, str]:
+    """The form of each kernel."""
+    chosen: dict[str, str] = {}
+    for group, block in groups:
+        key = shape_of(block), tuple((likeness(k, placement, block), _pinned(k, placement)) for k in group)
+        if key not in known:
+            known[key] = fastest(group, block)
+        chosen |= {k.name: form for k, form in zip(group, known[key], strict=True)}
     return chosen
 
 

@@ -80,6 +80,18 @@ def _form_scratch(kernel: Kernel, options: Options, chunk: int, positions: int) 
     return most
 
 
+def most_scratch_bytes(kernels: Iterable[Kernel], block: Block, options: Options, chunk: int) -> int:
+    """Bytes of scratch of the form that needs most, of all forms that the software has for a kernel, in any phase."""
+    kernels = tuple(kernels)
+    positions, tokens = _positions(kernels, block, options), max(chunk, options.batch)
+    most = 0
+    for kernel in kernels:
+        forms = () if isinstance(kernel, Embed) else options.software.forms_of(type(kernel).__name__)
+        for form in forms:
+            most = max(most, size_value(form.scratch, kernel.sizes(tokens, positions)) if form.scratch else 0)
+    return most * dtype_bytes(options.timing_dtype)
+
+
 def _arriving_elements(kernels: tuple[Kernel, ...]) -> dict[str, int]:
     """Values that transfers bring, and the elements of each on a PE."""
     made = {operand.value for kernel in kernels for operand in kernel.makes}

@@ -1,4 +1,4 @@
-"""What a stage would need and cost on a block of a given size, asked many times by `place`."""
+"""What stages need on a block of a given size, asked many times by `place` and by a search."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from wsesim.machine.parts import dtype_bytes
 from wsesim.program.kernels import Kernel
 from wsesim.program.layout import Uniform, ceil_div
 from wsesim.program.parts import EMBED, Block, BlockMemory
-from wsesim_compiler.options import TYPICAL_CONTEXT, ByPhase, Options
+from wsesim_compiler.options import ByPhase, Options
 from wsesim_compiler.partition import Partition, Stage
-from wsesim_compiler.placement.estimate import stage_cycles
 from wsesim_compiler.placement.memory import block_memory
 from wsesim_compiler.placement.refuse import out_of_bytes
 from wsesim_compiler.placement.stage_kernels import stage_kernels
@@ -20,7 +19,7 @@ Signature = tuple[tuple[object, ...], ...]
 
 
 class Probe:
-    """Memory and estimated cycles by (stages, size), remembered; stages of one shape are worked out once."""
+    """Memory by (stages, size), remembered; stages of one shape are worked out once."""
 
     def __init__(self, partition: Partition, machine: Machine, options: Options) -> None:
         self.partition = partition
@@ -32,15 +31,16 @@ class Probe:
         self.head: tuple[Stage, ...] = () if partition.tied else (last,)
         self.layer_groups = _groups(partition.layers, options)
         self._memory: dict[tuple[tuple[int, ...], tuple[int, int]], BlockMemory] = {}
-        self._cycles: dict[tuple[tuple[int, ...], tuple[int, int]], int] = {}
-        self.context = min(TYPICAL_CONTEXT, options.max_context)
         numbers: dict[Signature, int] = {}
         parts = (part for stage in partition.stages for part in (stage, *stage.halves))
         self._signatures = {s.name: numbers.setdefault(_signature(s), len(numbers)) for s in parts}
         counts = Counter(map(self.kind, self.layer_groups))
         first_of = {self.kind(group): group for group in reversed(self.layer_groups)}
         self.layer_kinds = tuple((first_of[key], count) for key, count in counts.items())
-        self._least_bytes = max(map(self._linear_bytes, (group for group, _ in self.layer_kinds)))
+        each = [(self._linear_bytes(group), count) for group, count in self.layer_kinds]
+        self._least_bytes = max(size for size, _ in each)
+        self.layers_bytes = sum(size * count for size, count in each)
+        """Bytes of the matrices of all layers, without padding."""
 
     def memory(self, stages: tuple[Stage, ...], size: tuple[int, int]) -> BlockMemory:
         """Bytes of the fullest PE; stages that take turns share the buffers, and a tied table."""
@@ -48,20 +48,6 @@ class Probe:
         if key not in self._memory:
             self._memory[key] = self._work_out(stages, size)
         return self._memory[key]
-
-    def cycles(self, stages: tuple[Stage, ...], size: tuple[int, int]) -> int:
-        key = (self.kind(stages), size)
-        if key not in self._cycles:
-            block = _block(size)
-            each = {self._signatures[s.name]: s for s in stages}
-            once = {
-                signature: stage_cycles(
-                    self.machine, self.options.timing_dtype, block, self._kernels(stage, block), self.context
-                )
-                for signature, stage in each.items()
-            }
-            self._cycles[key] = sum(once[self._signatures[s.name]] for s in stages)
-        return self._cycles[key]
 
     def fits(self, stages: tuple[Stage, ...], size: tuple[int, int]) -> bool:
         return self.memory(stages, size).total_bytes <= self.machine.room_bytes
@@ -81,11 +67,15 @@ class Probe:
             elements += sum(own.values())
         return elements * dtype_bytes(self.options.timing_dtype)
 
-    def layer_cycles(self, size: tuple[int, int]) -> int:
-        """One token through all layers on blocks of this size, handed over after each."""
-        fabric = self.machine.fabric
-        hand_over = size[0] * fabric.hop_cycles + fabric.ramp_send_cycles + fabric.ramp_receive_cycles
-        return sum(count * (self.cycles(group, size) + hand_over) for group, count in self.layer_kinds)
+    def lowest(self, stages: tuple[Stage, ...], columns: int, limit: int) -> int:
+        """The lowest block of so many columns that holds the stages; 0 if not even one of `limit` rows does."""
+        if min(columns, limit) < 1 or not self.fits(stages, (columns, limit)):
+            return 0
+        low, high = 1, limit
+        while low < high:
+            middle = (low + high) // 2
+            low, high = (low, middle) if self.fits(stages, (columns, middle)) else (middle + 1, high)
+        return low
 
     def used_rows(self, rows: int) -> int:
         """Rows that hold a part of the residual stream when it is split over `rows`: more would idle."""
@@ -120,7 +110,7 @@ class Probe:
         )
 
     def _kernels(self, stage: Stage, block: Block) -> tuple[Kernel, ...]:
-        """Neither bytes nor the estimate depend on which collective is chosen."""
+        """Bytes do not depend on which collective is chosen."""
         asked = ByPhase(self.options.collective, self.options.collective)
         return stage_kernels(self.partition, stage, block, self.options, lambda name: asked)
 

@@ -17,15 +17,19 @@ from wsesim_compiler.options import TYPICAL_CONTEXT, TYPICAL_PROMPT, Options, Pl
 from wsesim_compiler.partition import Partition
 from wsesim_compiler.passes.place import place
 from wsesim_compiler.search.explore import by_strategy, equal_shelves, prices_to_compare
-from wsesim_compiler.search.frames import frames
-from wsesim_compiler.search.goals import Goal, parse_objective
+from wsesim_compiler.search.frames import COARSE, ENDS, TOP, frames
+from wsesim_compiler.search.goals import THROUGHPUT, Goal, parse_objective
 from wsesim_compiler.search.judge import Candidate, Judge
+from wsesim_compiler.search.plans import SERPENTINE
 from wsesim_compiler.search.shelves import Shelves
 
-FRAMES = ("top", "ends")
-STRETCHES = (1.0, 1.6)
+FRAMES = (TOP, ENDS)
+WIDE = COARSE**2  # ratio of the heights of tables
 HEIGHTS = 2  # of shelves, for each number and width of blocks
-AGAIN = 4  # candidates that are priced by simulated layers
+CHUNKS = (1, 4)  # numbers of a prompt's tokens that candidates are compared with
+AGAIN = 4  # candidates that are priced by simulated layers, beside the strategies
+SLOWER = 1.5  # for throughput, a token may take as many times as long as on the candidate with the lowest latency
+NEAR = 0.1  # a strategy that is worse than the best by more is not priced again; prices are right within 0.03
 
 
 def automatic_blocks(
@@ -37,16 +41,24 @@ def automatic_blocks(
     """
     context = min(TYPICAL_CONTEXT, options.max_context) - 1
     goal = Goal(parse_objective(options.objective), (), context, min(TYPICAL_PROMPT, options.max_context))
-    judge = Judge(partition, machine, options, cost, goal)
+    judge = Judge(partition, machine, options, cost, goal, chunks=CHUNKS)
     with working("choosing a placement", unit="candidate", steady=False) as work:
         found: list[Candidate] = []
         for candidate in chain(_of_strategies(judge), _of_shelves(judge)):
             work.done += 1
             found += [] if candidate is None else [candidate]
         if not found:
-            place(partition, machine, dataclasses.replace(options, strategy="shared"))
-        best = _priced_again(judge, found)
+            place(partition, machine, dataclasses.replace(options, strategy="shared", layers_per_block=1), cost)
+        best = _priced_again(judge, _fast_enough(judge, found))
     return best.blocks, best.chunk
+
+
+def _fast_enough(judge: Judge, found: list[Candidate]) -> list[Candidate]:
+    """For throughput, without those on which a token takes much longer than on the fastest."""
+    if THROUGHPUT not in dict(judge.goal.weights):
+        return found
+    fastest_s = min(c.metrics.seconds_per_token for c in found)
+    return [c for c in found if c.metrics.seconds_per_token <= SLOWER * fastest_s]
 
 
 def _of_strategies(judge: Judge) -> Iterator[Candidate | None]:
@@ -54,19 +66,22 @@ def _of_strategies(judge: Judge) -> Iterator[Candidate | None]:
 
 
 def _of_shelves(judge: Judge) -> Iterator[Candidate | None]:
+    """None if the options state the size or the order of blocks: then the strategies alone are compared."""
+    if judge.options.block or judge.options.order != SERPENTINE:
+        return
     layers = len(judge.partition.layers)
     even = [n for n in range(1, layers + 1) if layers % n == 0]
     for prices in prices_to_compare(judge):
         shelves = Shelves(prices)
-        own = (frame for frame in frames(prices, STRETCHES) if frame.name in FRAMES)
-        for plan in equal_shelves(shelves, list(own), judge.goal, even, HEIGHTS):
+        own = list(frames(prices, WIDE, FRAMES))
+        for plan in equal_shelves(shelves, own, judge.goal, even, HEIGHTS):
             yield judge.candidate(plan)
 
 
 def _priced_again(judge: Judge, found: list[Candidate]) -> Candidate:
-    """The best by simulated layers, of the best ones and the best strategy."""
+    """The best by simulated layers, of the best ones and the strategies near them."""
     ranked = sorted(found, key=lambda c: c.cost)
-    strategy = next((c for c in ranked if c.plan is None), ranked[0])
+    strategies = [c for c in ranked if c.plan is None and c.cost < ranked[0].cost + NEAR]
     exact = Judge(judge.partition, judge.machine, judge.options, judge.oracle, judge.goal, simulated=True)
-    again = {c.blocks: exact.placed(c.blocks, c.origin, c.plan) for c in (*ranked[:AGAIN], strategy)}
+    again = {c.blocks: exact.placed(c.blocks, c.origin, c.plan) for c in (*ranked[:AGAIN], *strategies)}
     return min((c for c in again.values() if c is not None), key=lambda c: c.cost)

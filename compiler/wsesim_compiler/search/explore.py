@@ -11,9 +11,7 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 
 from wsesim.program.layout import Uniform
-from wsesim_compiler.errors import PlacementError
 from wsesim_compiler.options import PlacedBlock
-from wsesim_compiler.passes.place import place
 from wsesim_compiler.search.anneal import anneal
 from wsesim_compiler.search.frames import frames
 from wsesim_compiler.search.goals import PROMPT, THROUGHPUT, Goal
@@ -21,6 +19,7 @@ from wsesim_compiler.search.judge import Candidate, Judge
 from wsesim_compiler.search.plans import Frame, Plan, Shelf
 from wsesim_compiler.search.prices import Prices
 from wsesim_compiler.search.shelves import HEIGHTS, Shelves
+from wsesim_compiler.search.strategies import names, strategy_plans
 
 KEPT = 24  # plans around which unlike shelves are tried
 ROUNDS = 4
@@ -82,21 +81,19 @@ def equal_shelves(
 def prices_to_compare(judge: Judge) -> list[Prices]:
     """What shelves are compared by: prices of a prompt's chunks if only the prompt matters, else of a decode step."""
     if dict(judge.goal.weights).keys() == {PROMPT}:
-        return [judge.chunk_prices(chunk) for chunk in judge.chunks()]
+        return [judge.chunk_prices(chunk) for chunk in judge.chunks]
     return [judge.prices]
 
 
 def by_strategy(judge: Judge) -> Iterator[tuple[tuple[PlacedBlock, ...], str]]:
-    """The blocks of each strategy that fits."""
-    layers = len(judge.partition.layers)
-    hybrid = [("hybrid", n) for n in range(2, layers) if layers % n == 0]
-    for strategy, each in (("pipelined", 1), *hybrid, ("shared", 1)):
+    """The blocks of each strategy that fits: those that it takes for decode steps at a typical context."""
+    prices = judge.typical_prices()
+    for strategy, each in names(len(judge.partition.layers)):
         options = dataclasses.replace(judge.options, strategy=strategy, layers_per_block=each)
-        try:
-            placement = place(judge.partition, judge.machine, options)
-        except PlacementError:
-            continue
-        yield placement.blocks, strategy_name(strategy, each)
+        plan = next(iter(strategy_plans(prices, options)), None)
+        blocks = plan.blocks(judge.partition) if plan else None
+        if blocks is not None:
+            yield blocks, strategy_name(strategy, each)
 
 
 def strategy_name(strategy: str, layers_per_block: int) -> str:

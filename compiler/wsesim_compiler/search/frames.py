@@ -7,7 +7,8 @@ east    one below the other on the eastern columns
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import product
 
 from wsesim.program.parts import Block
@@ -17,34 +18,42 @@ from wsesim_compiler.placement.probe import block_name
 from wsesim_compiler.search.plans import Frame, Runs, Stages
 from wsesim_compiler.search.prices import Prices, Size
 
-STRETCHES = (1.0, 1.15, 1.35, 1.6, 2.0, 3.0)
-"""Heights of tables, as multiples of the lowest that holds them."""
+TOP, ENDS, EAST = NAMES = ("top", "ends", "east")
+FINE, COARSE = 1.15, 1.3
+"""Ratio of the heights of tables that are tried."""
+WIDTHS = (1, 1.33, 2, 4, 8, 16)
+"""Widths of a table that lies alone on its rows: the ground's columns divided by each."""
 STRIPS = tuple(range(8, 33, 4))
 """Widths of eastern strips: the ground's columns divided by each, times 4."""
 
 
-def frames(prices: Prices, stretches: Sequence[float] = STRETCHES) -> Iterator[Frame]:
-    """All frames to try, on every ground. Tables are as high as the lowest that holds them, times `stretches`."""
+def frames(prices: Prices, ratio: float = FINE, names: Sequence[str] = NAMES) -> Iterator[Frame]:
+    """Frames of these names, on every ground. A table has the lowest height that holds it, or a power of `ratio`."""
     for ground in grounds(prices.machine):
-        yield from _top(prices, ground, stretches)
-        yield from _ends(prices, ground, stretches)
-        yield from _east(prices, ground, stretches)
+        yield from _top(prices, ground, ratio) if TOP in names else ()
+        yield from _ends(prices, ground, ratio) if ENDS in names else ()
+        yield from _east(prices, ground, ratio) if EAST in names else ()
 
 
-def _top(prices: Prices, ground: Ground, stretches: Sequence[float]) -> Iterator[Frame]:
+def _top(prices: Prices, ground: Ground, ratio: float) -> Iterator[Frame]:
     embed, head = prices.probe.embed, prices.probe.head
-    west = [ground.columns * eighths // 8 for eighths in range(1, 8)] if head else [ground.columns]
+    if not head:
+        sizes = _tables(prices, embed, ground, ratio)
+        found = (_banded(prices, ground, rows, [(embed, 0, columns)]) for columns, rows in sizes)
+        yield from (frame for frame in found if frame)
+        return
     best: dict[int, Frame] = {}
-    for columns in west:
+    for columns in (ground.columns * eighths // 8 for eighths in range(1, 8)):
         rest = ground.columns - columns
-        least = max(
-            lowest(prices, embed, columns, ground.tallest), lowest(prices, head, rest, ground.tallest) if head else 0
+        tables = ((embed, columns), (head, rest))
+        least = max(prices.probe.lowest(stages, width, ground.tallest) for stages, width in tables)
+        made = (
+            _banded(prices, ground, rows, [(embed, 0, columns), (head, columns, rest)])
+            for rows in heights(least, most_rows(prices, ground), ratio)
         )
-        for stretch in stretches:
-            rows = round(least * stretch)
-            sizes = [(embed, 0, columns), (head, columns, rest)] if head else [(embed, 0, columns)]
-            frame = _banded(prices, ground, rows, sizes)
-            if frame and (rows not in best or frame.cycles < best[rows].cycles):
+        for frame in _faster_and_faster(made):
+            rows = frame.tables[0].block.rows
+            if rows not in best or frame.cycles < best[rows].cycles:
                 best[rows] = frame
     yield from best.values()
 
@@ -63,15 +72,15 @@ def _banded(prices: Prices, ground: Ground, rows: int, sizes: Sequence[tuple[Sta
             return None
         cycles += own
         tables.append(_placed(stages, ground.x + x, y, columns, used))
-    return Frame("top", tuple(tables), cycles, ground.x, ground.columns, runs)
+    return Frame(TOP, tuple(tables), cycles, ground.x, ground.columns, runs)
 
 
-def _ends(prices: Prices, ground: Ground, stretches: Sequence[float]) -> Iterator[Frame]:
+def _ends(prices: Prices, ground: Ground, ratio: float) -> Iterator[Frame]:
     """The head's rows are taken from the south."""
     embed, head = prices.probe.embed, prices.probe.head
     if not head:
         return
-    above, below = (_tables(prices, stages, ground, stretches) for stages in (embed, head))
+    above, below = (_tables(prices, stages, ground, ratio) for stages in (embed, head))
     for upper, lower in product(above, below):
         north = _take(ground.runs, upper[1])
         south = _take(_mirrored(north[1]), lower[1]) if north else None
@@ -82,48 +91,52 @@ def _ends(prices: Prices, ground: Ground, stretches: Sequence[float]) -> Iterato
             _placed(embed, ground.x, north[0], *upper),
             _placed(head, ground.x, -south[0] - lower[1], *lower),
         )
-        yield Frame("ends", tables, cycles, ground.x, ground.columns, _mirrored(south[1]))
+        yield Frame(ENDS, tables, cycles, ground.x, ground.columns, _mirrored(south[1]))
 
 
-def _east(prices: Prices, ground: Ground, stretches: Sequence[float]) -> Iterator[Frame]:
+def _east(prices: Prices, ground: Ground, ratio: float) -> Iterator[Frame]:
     embed, head = prices.probe.embed, prices.probe.head
     for part in STRIPS:
         columns = ground.columns * 4 // part
         x = ground.x + ground.columns - columns
-        upper = lowest(prices, embed, columns, ground.tallest)
-        lower = lowest(prices, head, columns, ground.tallest) if head else 0
+        upper = prices.probe.lowest(embed, columns, ground.tallest)
+        lower = prices.probe.lowest(head, columns, ground.tallest) if head else 0
         if not upper or (head and not lower) or upper + lower > ground.rows:
             continue
-        for stretch in stretches[:4] if head else stretches:
-            heights = [prices.probe.used_rows(round(h * stretch)) for h in (upper, lower) if h]
-            frame = _strip(prices, ground, x, columns, heights)
-            if frame:
-                yield frame
+        made = (
+            _strip(prices, ground, x, columns, [round(h * rows / upper) for h in (upper, lower) if h])
+            for rows in heights(upper, ground.tallest, ratio)
+        )
+        yield from _faster_and_faster(made)
 
 
-def _strip(prices: Prices, ground: Ground, x: int, columns: int, heights: Sequence[int]) -> Frame | None:
+def _strip(prices: Prices, ground: Ground, x: int, columns: int, rows: Sequence[int]) -> Frame | None:
     runs, tables, cycles = ground.runs, [], 0
-    for stages, rows in zip((prices.probe.embed, prices.probe.head), heights, strict=False):
-        taken, own = _take(runs, rows), prices.block_cycles(stages, (columns, rows))
+    for stages, height in zip((prices.probe.embed, prices.probe.head), rows, strict=False):
+        used = prices.probe.used_rows(height)
+        taken, own = _take(runs, used), prices.block_cycles(stages, (columns, used))
         if taken is None or own is None:
             return None
         y, runs = taken
         cycles += own
-        tables.append(_placed(stages, x, y, columns, rows))
-    return Frame("east", tuple(tables), cycles, ground.x, ground.columns - columns, ground.runs)
+        tables.append(_placed(stages, x, y, columns, used))
+    return Frame(EAST, tuple(tables), cycles, ground.x, ground.columns - columns, ground.runs)
 
 
-def _tables(prices: Prices, stages: Stages, ground: Ground, stretches: Sequence[float]) -> list[Size]:
+def _tables(prices: Prices, stages: Stages, ground: Ground, ratio: float) -> list[Size]:
     """Of each height the fastest block for a table, if it is faster than the lower ones."""
     best: dict[int, tuple[int, Size]] = {}
-    for quarters in range(1, 5):
-        columns = ground.columns * quarters // 4
-        least = lowest(prices, stages, columns, ground.tallest)
-        for stretch in stretches if least else ():
-            size = columns, prices.probe.used_rows(round(least * stretch))
-            cycles = prices.block_cycles(stages, size) if size[1] <= ground.tallest else None
-            if cycles is not None:
-                best[size[1]] = min(best.get(size[1], (cycles, size)), (cycles, size))
+    for part in WIDTHS:
+        columns = int(ground.columns / part)
+        least = prices.probe.lowest(stages, columns, ground.tallest)
+        last = None
+        for rows in heights(least, most_rows(prices, ground), ratio):
+            size = columns, prices.probe.used_rows(rows)
+            cycles = prices.block_cycles(stages, size)
+            if cycles is None or (last is not None and cycles > last):
+                break
+            last = cycles
+            best[size[1]] = min(best.get(size[1], (cycles, size)), (cycles, size))
     found: list[tuple[int, Size]] = []
     for _, own in sorted(best.items()):
         if not found or own[0] < found[-1][0]:
@@ -131,15 +144,28 @@ def _tables(prices: Prices, stages: Stages, ground: Ground, stretches: Sequence[
     return [size for _, size in found]
 
 
-def lowest(prices: Prices, stages: Stages, columns: int, limit: int) -> int:
-    """The lowest block of so many columns that holds the stages; 0 if not even one of `limit` rows does."""
-    if min(columns, limit) < 1 or not prices.probe.fits(stages, (columns, limit)):
-        return 0
-    low, high = 1, limit
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if prices.probe.fits(stages, (columns, middle)) else (middle + 1, high)
-    return low
+def heights(least: int, most: int, ratio: float) -> list[int]:
+    """The least, and powers of `ratio` above it up to `most`; [] if the least is 0. Every least has the same powers."""
+    if not 0 < least <= most:
+        return []
+    first, last = math.ceil(math.log(least + 1, ratio)), math.floor(math.log(most, ratio))
+    return sorted({least, *(round(ratio**n) for n in range(first, last + 1))})
+
+
+def most_rows(prices: Prices, ground: Ground) -> int:
+    """Rows that the matrices of the layers leave to the tables, if all PEs below are filled with them."""
+    layers = -(-prices.probe.layers_bytes // (ground.columns * prices.machine.room_bytes))
+    return min(ground.tallest, ground.rows - layers)
+
+
+def _faster_and_faster(made: Iterable[Frame | None]) -> Iterator[Frame]:
+    """Frames, as long as each is faster than the one before."""
+    last = None
+    for frame in made:
+        if frame is None or (last is not None and frame.cycles >= last):
+            return
+        last = frame.cycles
+        yield frame
 
 
 def _take(runs: Runs, rows: int) -> tuple[int, Runs] | None:

@@ -10,7 +10,7 @@ from wsesim.machine import Machine
 from wsesim.program.kernels import PREFILL
 from wsesim.program.layout import ceil_div
 from wsesim.program.protocols import StageOracle
-from wsesim_compiler.options import Options, PlacedBlock
+from wsesim_compiler.options import TYPICAL_CONTEXT, Options, PlacedBlock
 from wsesim_compiler.partition import Partition
 from wsesim_compiler.placement.chunk_choice import CHUNKS
 from wsesim_compiler.placement.place_by_hand import block_bytes
@@ -43,7 +43,8 @@ class Candidate:
 class Judge:
     """Prices whole plans for a goal. A metric that the goal does not ask for is not worked out: it is 1.
 
-    `simulated`: decode steps are priced by simulated layers.
+    `simulated`: decode steps are priced by simulated layers. `chunks`: how many tokens of a prompt may go through a
+    block together, unless the options state it.
     """
 
     def __init__(
@@ -55,11 +56,13 @@ class Judge:
         goal: Goal,
         *,
         simulated: bool = False,
+        chunks: tuple[int, ...] = CHUNKS,
     ) -> None:
         self.partition, self.machine, self.options, self.goal = partition, machine, options, goal
         context = min(goal.context + 1, options.max_context)
         self.prices = Prices(partition, machine, options, cost, context, simulated=simulated)
         self.oracle = cost
+        self.chunks = (options.prefill_chunk,) if options.prefill_chunk else chunks
         self._prompts: dict[int, Prices] = {}
         self.judged = 0
 
@@ -92,15 +95,17 @@ class Judge:
         """
         tokens = min(self.goal.prompt, self.options.max_context)
         found = []
-        for chunk in self.chunks():
+        for chunk in self.chunks:
             price = self.chunk_prices(chunk).pass_price(blocks)
             if price is not None:
                 found.append((price.cycles + (ceil_div(tokens, chunk) - 1) * price.busiest_cycles, chunk))
         return min(found)
 
-    def chunks(self) -> tuple[int, ...]:
-        """Numbers of tokens of a prompt that may go through a block together."""
-        return (self.options.prefill_chunk,) if self.options.prefill_chunk else CHUNKS
+    def typical_prices(self) -> Prices:
+        """Prices of a decode step at a typical context, at which strategies place."""
+        context = min(TYPICAL_CONTEXT, self.options.max_context)
+        same = context == self.prices.context and not self.prices.simulated
+        return self.prices if same else Prices(self.partition, self.machine, self.options, self.oracle, context)
 
     def chunk_prices(self, chunk: int) -> Prices:
         """Prices of a prompt's chunk."""

@@ -6,10 +6,9 @@ import dataclasses
 
 from wsesim.machine import Machine
 from wsesim.program.protocols import StageOracle
-from wsesim_compiler.errors import PlacementError
 from wsesim_compiler.options import Options
 from wsesim_compiler.partition import Partition
-from wsesim_compiler.passes.place import place
+from wsesim_compiler.passes.place import fits
 from wsesim_compiler.search.explore import layer_counts
 from wsesim_compiler.search.frames import frames
 from wsesim_compiler.search.judge import longest
@@ -20,19 +19,16 @@ from wsesim_compiler.search.shelves import Shelves
 def longest_that_fits(partition: Partition, machine: Machine, options: Options, cost: StageOracle) -> int:
     """Tokens of a sequence, 0 if there is no placement at all. Shelves of equal blocks and `shared` are tried."""
 
-    def fits(tokens: int) -> bool:
+    def has_room(tokens: int) -> bool:
         return stands(partition, machine, dataclasses.replace(options, max_context=tokens), cost)
 
-    return longest(fits)
+    return longest(has_room)
 
 
 def stands(partition: Partition, machine: Machine, options: Options, cost: StageOracle) -> bool:
     """Whether there is a placement."""
-    try:
-        place(partition, machine, dataclasses.replace(options, strategy="shared", layers_per_block=1))
+    if fits(partition, machine, dataclasses.replace(options, strategy="shared", layers_per_block=1)):
         return True
-    except PlacementError:
-        pass
     prices = _Room(partition, machine, options, cost, 1)
     shelves = Shelves(prices)
     counts = layer_counts(len(partition.layers))

@@ -2,7 +2,7 @@
 
 Frame   where the tables (embedding, head) lie, and the columns and rows that they leave to the layers
 Shelf   blocks side by side: `count` blocks of `columns` x `rows` PEs, each with the next `units` halves of layers
-Plan    a frame, and shelves from north to south; every other shelf runs from east to west
+Plan    a frame, and shelves from north to south; in a serpentine every other shelf runs from east to west
 
 A unit is half a layer: attention or FFN. Blocks of one unit alternate, attention and FFN; every other block has whole
 layers.
@@ -22,6 +22,7 @@ from wsesim_compiler.placement.probe import block_name
 Runs = tuple[tuple[int, int], ...]
 """Rows without a dead PE: (first row, how many)."""
 Stages = tuple[Stage, ...]
+SERPENTINE = "serpentine"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,7 @@ class Plan:
 
     frame: Frame
     shelves: tuple[Shelf, ...]
+    order: str = SERPENTINE  # or row_major: each shelf runs from west to east
 
     def name(self) -> str:
         """As `4 layers per block, 2 blocks side by side, tables top`; of unlike shelves the numbers of the most."""
@@ -87,15 +89,16 @@ class Plan:
         units, placed = Units(partition), []
         done = 0
         for number, (shelf, y) in enumerate(zip(self.shelves, tops, strict=True)):
-            x = self.frame.x if number % 2 == 0 else self.frame.x + sum(shelf.widths)
+            westward = number % 2 == 1 and self.order == SERPENTINE
+            x = self.frame.x + (sum(shelf.widths) if westward else 0)
             for columns in shelf.widths:
                 if done >= units.count:
                     break
                 stages = units.stages(done, shelf.units)
-                x -= columns if number % 2 else 0
+                x -= columns if westward else 0
                 block = Block(block_name(stages), x, y, columns, shelf.rows, "rows")
                 placed.append(PlacedBlock(block, tuple(s.name for s in stages)))
-                x += 0 if number % 2 else columns
+                x += 0 if westward else columns
                 done += shelf.units
         tables = self.frame.tables
         return (tables[0], *placed, *tables[1:])

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from wsesim.machine import Machine
-from wsesim.program.collectives import COLLECTIVES
-from wsesim.program.kernels import DECODE, Embed, Kernel, Sample
+from wsesim.program.collectives import COLLECTIVES, STREAMED
+from wsesim.program.kernels import DECODE, PREFILL, Embed, Kernel, Sample
 from wsesim.program.layout import Uniform
 from wsesim.program.parts import EMBED, HEAD, Block
 from wsesim.program.protocols import LineUse, StageOracle
@@ -25,6 +25,7 @@ from wsesim.software.form import ALL_REDUCE, parse_step, size_value
 from wsesim_compiler.options import AUTO, EXPLICIT, SOFTMAXES, ByPhase, Options, PlacedBlock
 from wsesim_compiler.partition import Partition, Stage
 from wsesim_compiler.placement.form_choice import choose_forms
+from wsesim_compiler.placement.memory import most_scratch_bytes
 from wsesim_compiler.placement.placement import Placement
 from wsesim_compiler.placement.price import REDUCE, bill, line_use
 from wsesim_compiler.placement.probe import Probe
@@ -35,6 +36,7 @@ Size = tuple[int, int]
 """(columns, rows)."""
 Stages = tuple[Stage, ...]
 SHORT = 40  # PEs of a line; on longer ones REDUCE is the fastest, but for a few cycles
+SHORT_TRIED = tuple(name for name in COLLECTIVES if name.startswith(STREAMED))  # stored ones are slower
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,8 @@ class Prices:
         self._stage = {s.name: s for whole in partition.stages for s in (whole, *whole.halves)}
         self._cost, self._remembered = cost, _Remembered(cost)
         self._blocks: dict[tuple[tuple[int, ...], Size], int | None] = {}
+        self._roomy: dict[tuple[tuple[int, ...], Size], int] = {}
+        self._scratch: dict[tuple[tuple[int, ...], Size], int] = {}
         self._moves: dict[tuple[int, ...], int] = {}
         self._width = partition.widths[partition.stages[0].target]
 
@@ -183,7 +187,7 @@ class Prices:
     def _fastest(self, use: LineUse) -> tuple[int, str]:
         """The options' collective, else the fastest on a short line, and REDUCE on a long one: cycles and name."""
         short = use.used <= SHORT and not self._pinned
-        tried = COLLECTIVES if short else (self.options.collective,)
+        tried = SHORT_TRIED if short else (self.options.collective,)
         software = self.options.software
         return min((self._remembered.collective_cycles(self.machine, software, use, name), name) for name in tried)
 
@@ -199,19 +203,46 @@ class Prices:
         return (east + south) * fabric.hop_cycles + fabric.ramp_send_cycles + fabric.ramp_receive_cycles
 
     def _priced(self, stages: Stages, size: Size) -> int:
-        block = Block("block", self.machine.usable.x, self.machine.usable.y, *size, "rows")
-        split = self.partition.cut({stage.name for stage in stages})
-        placed = PlacedBlock(block, tuple(s.name for s in stages))
-        placement = choose_forms(Placement(split, self.machine, self.options, (placed,)), self._remembered)
-        once: dict[tuple[int, ...], int] = {}
-        for stage in stages:
-            kind = self.probe.kind((stage,))
-            if kind not in once:
-                once[kind] = self._stage_cycles(stage, placement.kernels_of(stage), placement, block)
-        return sum(once[self.probe.kind((stage,))] for stage in stages)
+        """Stages on one block do not change each other's price, unless forms are given up for their scratch."""
+        alike = {self.probe.kind((stage,)): stage for stage in reversed(stages)}
+        used = self.probe.memory(stages, size).total_bytes
+        if used + max(self._scratch_bytes(stage, size) for stage in alike.values()) <= self.machine.room_bytes:
+            each = {kind: self._roomy_cycles(stage, size) for kind, stage in alike.items()}
+        else:
+            placement = choose_forms(self._placement(stages, size), self._remembered)
+            each = {kind: self._stage_cycles(stage, placement) for kind, stage in alike.items()}
+        return sum(each[self.probe.kind((stage,))] for stage in stages)
 
-    def _stage_cycles(self, stage: Stage, kernels: Sequence[Kernel], placement: Placement, block: Block) -> int:
-        machine, options = self.machine, self.options
+    def _roomy_cycles(self, stage: Stage, size: Size) -> int:
+        """Of a stage whose forms all have room for their scratch."""
+        key = (self.probe.kind((stage,)), size)
+        if key not in self._roomy:
+            placement = choose_forms(self._placement((stage,), size), self._remembered, prompts=self.phase == PREFILL)
+            self._roomy[key] = self._stage_cycles(stage, placement)
+        return self._roomy[key]
+
+    def _scratch_bytes(self, stage: Stage, size: Size) -> int:
+        """Of the form with the most scratch, of all that a kernel of the stage may have."""
+        key = (self.probe.kind((stage,)), size)
+        if key not in self._scratch:
+            alone = self._placement((stage,), size)
+            placed = alone.blocks[0]
+            self._scratch[key] = most_scratch_bytes(
+                alone.kernels_on(placed), placed.block, self.options, alone.prefill_chunk
+            )
+        return self._scratch[key]
+
+    def _placement(self, stages: Stages, size: Size) -> Placement:
+        """These stages alone, on a block of this size."""
+        block = Block("block", self.machine.usable.x, self.machine.usable.y, *size, "rows")
+        placed = PlacedBlock(block, tuple(s.name for s in stages))
+        split = self.partition.cut({stage.name for stage in stages})
+        return Placement(split, self.machine, self.options, (placed,))
+
+    def _stage_cycles(self, stage: Stage, placement: Placement) -> int:
+        """Of a stage with its forms."""
+        machine, options, block = self.machine, self.options, placement.blocks[0].block
+        kernels = placement.kernels_of(stage)
         if self.simulated or stage.kind in (EMBED, HEAD):
             own = tuple(self._summed(k.in_phase(self.phase), block) for k in kernels)
             return self._cost.stage_cycles(machine, options.software, block, own, self.context, options.timing_dtype)

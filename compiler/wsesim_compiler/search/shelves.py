@@ -15,7 +15,6 @@ import numpy as np
 
 from wsesim.program.layout import ceil_div
 from wsesim.program.parts import Block
-from wsesim_compiler.search.frames import lowest
 from wsesim_compiler.search.plans import Frame, Plan, Shelf, Units
 from wsesim_compiler.search.prices import Prices
 
@@ -116,7 +115,7 @@ class Shelves:
                 columns = frame.columns // beside
                 needed = ceil_div(len(self.units.layers), layers * beside)
                 highest = min(tallest, frame.rows // needed)
-                least = lowest(self.prices, stages, columns, highest) if highest else 0
+                least = self.prices.probe.lowest(stages, columns, highest) if highest else 0
                 if least:
                     tried = {least, *(self.used(round(h)) for h in np.geomspace(least, highest, heights))}
                     found += [Shelf(h, (columns,) * beside, 2 * layers) for h in sorted(tried) if h >= least]
@@ -136,7 +135,7 @@ class Shelves:
             for tenths in (2, 3, 4, 5):
                 columns = (pair * tenths // 10, pair - pair * tenths // 10)
                 least = max(
-                    lowest(self.prices, (half,), width, highest) or tallest + 1
+                    self.prices.probe.lowest((half,), width, highest) or tallest + 1
                     for half, width in zip((attention, ffn), columns, strict=True)
                 )
                 if highest and least <= highest:

@@ -37,7 +37,7 @@ def _prompt_us(tokens: int) -> Callable[[], float]:
 def _program() -> Program:
     from wsesim.toolchain.compiling import compile
 
-    return compile("llama3.1-8b")
+    return compile("llama3.1-8b", strategy="pipelined")
 
 
 @cache

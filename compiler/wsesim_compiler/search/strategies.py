@@ -1,0 +1,54 @@
+"""Strategies: the plans of `pipelined`, `shared` and `hybrid`.
+
+Equal blocks stand in rows between the tables: the embedding north, the head south (tied: one block, north).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import groupby
+
+from wsesim_compiler.options import Options
+from wsesim_compiler.search.equal import EqualBlocks
+from wsesim_compiler.search.frames import COARSE, ENDS, TOP, frames
+from wsesim_compiler.search.plans import Frame, Plan
+from wsesim_compiler.search.prices import Prices
+
+
+def strategy_plans(prices: Prices, options: Options) -> list[Plan]:
+    """The fastest plan of the options' strategy on each ground of the wafer, the fastest first; [] if none stands."""
+    equal = EqualBlocks(prices, layers_each(options, prices), size=options.block, order=options.order)
+    plans = [plan for own in _by_ground(prices) if (plan := equal.best(own))]
+    return sorted(plans, key=lambda plan: _cycles(prices, plan))
+
+
+def layers_each(options: Options, prices: Prices) -> int:
+    """Layers that share a block: pipelined one, hybrid some, shared all."""
+    layers = len(prices.partition.layers)
+    return min(layers, {"pipelined": 1, "hybrid": options.layers_per_block}.get(options.strategy, layers))
+
+
+def names(layers: int) -> Iterator[tuple[str, int]]:
+    """Each strategy, with the layers per block: hybrid for all numbers that divide the layers."""
+    yield "pipelined", 1
+    yield from (("hybrid", each) for each in range(2, layers) if layers % each == 0)
+    yield "shared", 1
+
+
+def _by_ground(prices: Prices) -> Iterator[list[Frame]]:
+    """The frames of each ground, without those that are neither flatter nor faster than another."""
+    own = frames(prices, COARSE, (TOP,) if prices.partition.tied else (ENDS,))
+    for _, group in groupby(own, key=lambda frame: (frame.x, frame.columns)):
+        kept: list[Frame] = []
+        for frame in sorted(group, key=lambda frame: (-frame.rows, frame.cycles)):
+            if not kept or frame.cycles < kept[-1].cycles:
+                kept.append(frame)
+        yield kept
+
+
+def _cycles(prices: Prices, plan: Plan) -> int:
+    blocks = plan.blocks(prices.partition)
+    assert blocks is not None, "a plan of equal blocks stands"
+    price = prices.pass_price(blocks)
+    assert price is not None, "its blocks fit"
+    return price.cycles
