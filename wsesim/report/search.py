@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from wsesim.machine import Machine
+from wsesim.report.explanation import Explanation
 from wsesim.report.schema import stamped
 from wsesim.tables import Table, html_of, si_seconds, text_of
 
@@ -24,6 +25,7 @@ class PlacementFigures:
     sram_bytes          of the fullest PE
     operators           cycles on the critical path of a decode step, by operator; () where they were not asked for
     late_requests       0 means exact
+    least_cycles        of a decode step with any placement on this machine, whatever the software; 0 where not asked
     text                the placement file, without its head
     """
 
@@ -38,6 +40,7 @@ class PlacementFigures:
     late_requests: int
     operators: tuple[tuple[str, int], ...]
     text: str
+    least_cycles: int = 0
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self) | {"operators": dict(self.operators)}
@@ -61,6 +64,8 @@ class SearchReport:
     found           the best placements that differ, the best first
     default         the placement without a search; None if it does not fit
     bound_cycles    no placement has a lower price
+    bound_operators cycles of the bound by operator; they sum up to it, but for rounding
+    period_bound_cycles  no placement has a shorter distance between steps, by prices, with all sequences on the wafer
     price_cycles    the price of the best placement, which the bound is to be compared with
     """
 
@@ -73,12 +78,15 @@ class SearchReport:
     command: str
     version: str
     bound_cycles: int
+    bound_operators: tuple[tuple[str, float], ...]
+    period_bound_cycles: int
     price_cycles: int
     default: PlacementFigures | None
     found: tuple[PlacementFigures, ...]
     candidates: int
     seconds: float
     interrupted: bool
+    explanation: Explanation | None = None
 
     @property
     def best(self) -> PlacementFigures:
@@ -117,6 +125,8 @@ class SearchReport:
             "gap": self.gap,
             "default": self.default and self.default.to_json(),
             "found": [one.to_json() for one in self.found],
+            "bound_operators": {name: round(cycles, 1) for name, cycles in self.bound_operators},
+            "explanation": self.explanation and self.explanation.to_json(),
         }
         return stamped(fields | own)
 
@@ -126,10 +136,12 @@ class SearchReport:
         ended = "interrupted after" if self.interrupted else "after"
         yield Table(title, notes=(what, f"{self.candidates:,} candidates, {ended} {self.seconds:.0f} s"))
         yield self._comparison()
-        yield Table("", notes=(self._worse(), self._bound()))
+        yield Table("", notes=(self._worse(), *self._bounds()))
         yield self._list()
         if self.default is not None and self.default.operators and self.best.operators:
             yield self._operators(self.default)
+        if self.explanation is not None:
+            yield from self.explanation.tables()
 
     def _comparison(self) -> Table:
         rows = [("", "default", "best", "change")]
@@ -153,11 +165,16 @@ class SearchReport:
                 worse.append(f"{name} ({100 * (own / other - 1):+.1f} %)")
         return f"Worse than the default: {', '.join(worse)}." if worse else "In nothing worse than the default."
 
-    def _bound(self) -> str:
-        return (
+    def _bounds(self) -> Iterator[str]:
+        yield (
             f"No placement has a price below {self.bound_cycles:,} cycles a token; the best has {self.price_cycles:,}, "
             f"{100 * self.gap:.1f} % more."
         )
+        if self.sequences > 1 and self.period_bound_cycles:
+            most = self.machine.clock_hz / self.period_bound_cycles
+            yield f"By prices, no placement makes more than {most:,.0f} tokens/s of {self.sequences:,} sequences."
+        if self.best.least_cycles:
+            yield f"Whatever the software, a token takes {self.best.least_cycles:,} cycles on this machine, or more."
 
     def _list(self) -> Table:
         rows = [("placement", "cycles", "tokens/s", "first token", "context")]
@@ -174,14 +191,16 @@ class SearchReport:
         return Table("found", tuple(rows), heading=True)
 
     def _operators(self, default: PlacementFigures) -> Table:
-        before, after = dict(default.operators), dict(self.best.operators)
-        rows = [("operator", "default", "best", "change")]
-        names = sorted({*before, *after}, key=lambda name: -before.get(name, 0))
-        for name in names:
-            a, b = before.get(name, 0), after.get(name, 0)
-            rows.append((name, f"{a:,}", f"{b:,}", f"{b - a:+,}"))
-        a, b = sum(before.values()), sum(after.values())
-        rows.append(("all", f"{a:,}", f"{b:,}", f"{b - a:+,}"))
+        """On the critical path, beside the bound. Changes of routes are part of the operators, but for the bound."""
+        before, after, least = dict(default.operators), dict(self.best.operators), dict(self.bound_operators)
+        rows: list[tuple[str, ...]] = [("operator", "default", "best", "change", "bound", "left to the bound")]
+
+        def row(name: str, a: int, b: int, c: float) -> tuple[str, ...]:
+            return name, f"{a:,}", f"{b:,}", f"{b - a:+,}", f"{c:,.0f}", f"{b - c:,.0f}"
+
+        for name in sorted({*before, *after, *least}, key=lambda name: -before.get(name, 0)):
+            rows.append(row(name, before.get(name, 0), after.get(name, 0), least.get(name, 0.0)))
+        rows.append(row("all", sum(before.values()), sum(after.values()), sum(least.values())))
         return Table("cycles on the critical path, by operator", tuple(rows), heading=True)
 
 

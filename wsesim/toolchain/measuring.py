@@ -18,7 +18,6 @@ from wsesim.report.search import PlacementFigures
 from wsesim.toolchain.step_timing import make_timing
 
 if TYPE_CHECKING:
-    from wsesim.engine.steps.timing import Step
     from wsesim.program import Program
     from wsesim_compiler.options import Options, PlacedBlock
     from wsesim_compiler.partition import Partition
@@ -46,6 +45,7 @@ class Pick:
 
 def measured(question: Question, pick: Pick, *, by_operator: bool = False) -> PlacementFigures:
     """The figures of one placement. Raises DoesNotFitError if it cannot be compiled."""
+    from wsesim.report.report import report
     from wsesim.toolchain.oracle import EngineOracle
     from wsesim_compiler.lower import lower_partition
     from wsesim_compiler.placement.placement_file import placement_text
@@ -63,6 +63,7 @@ def measured(question: Question, pick: Pick, *, by_operator: bool = False) -> Pl
     stated = dataclasses.replace(
         options, strategy="explicit", prefill_chunk=pick.chunk, collectives=(), forms=question.options.forms
     )
+    whole = report(program, step) if by_operator else None
     return PlacementFigures(
         origin=pick.origin,
         cycles=step.cycles,
@@ -73,8 +74,9 @@ def measured(question: Question, pick: Pick, *, by_operator: bool = False) -> Pl
         sram_bytes=max(memory.total_bytes for memory in program.memory),
         blocks=len(blocks),
         late_requests=step.late_requests,
-        operators=_operators(program, step) if by_operator else (),
+        operators=tuple((share.operator, share.cycles) for share in whole.shares) if whole else (),
         text=placement_text(stated, blocks),
+        least_cycles=max(dataclasses.astuple(whole.machine_bounds)[1:]) if whole else 0,
     )
 
 
@@ -118,9 +120,3 @@ def _placed(program: Program) -> tuple[PlacedBlock, ...]:
 
     stages = [stage for stage in program.stages if stage.kind != SAMPLE]
     return tuple(PlacedBlock(block, tuple(s.name for s in stages if s.block == block.name)) for block in program.blocks)
-
-
-def _operators(program: Program, step: Step) -> tuple[tuple[str, int], ...]:
-    from wsesim.report.report import report
-
-    return tuple((share.operator, share.cycles) for share in report(program, step).shares)

@@ -181,6 +181,7 @@ class SearchOptions:
     seed: int = _option(0, "N", "seed of the random changes")
     jobs: int | None = _option(None, "N", "processes that simulate the best candidates (default: one per core)")
     top: int = _option(5, "N", "placements to report, which differ")
+    explain: bool = _option(False, "", "say what each step from the simplest placement to the best one bought")
 
 
 GROUPS = (Lowering, StepOptions, TextOptions, RequestOptions, SearchOptions)

@@ -12,7 +12,7 @@ from wsesim.software.software import Software
 from wsesim.toolchain.options import Lowering, SearchOptions
 
 ALWAYS = ("seed", "budget")
-NEVER = ("jobs", "top", "machine", "software")
+NEVER = ("jobs", "top", "explain", "machine", "software")
 """What decides nothing, and what is said otherwise."""
 
 

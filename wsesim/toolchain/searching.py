@@ -16,6 +16,7 @@ from wsesim.machine import Machine
 from wsesim.progress import Work, working
 from wsesim.software.software import Software
 from wsesim.toolchain.compiling import Compilation, prepare
+from wsesim.toolchain.explaining import explain
 from wsesim.toolchain.measuring import Pick, Question, measure_all, measured
 from wsesim.toolchain.model_source import Say, silent, unobserved
 from wsesim.toolchain.options import (
@@ -57,6 +58,7 @@ def search(
     seed: int = 0,
     jobs: int | None = None,
     top: int = 5,
+    explain: bool = False,
     machine: str | Machine = DEFAULT_MACHINE,
     software: str | Software = DEFAULT_SOFTWARE,
     defects: str | None = None,
@@ -88,6 +90,7 @@ def search(
         seed: of the random changes.
         jobs: processes that simulate the best candidates. None: one per core.
         top: placements to report, which differ.
+        explain: also simulate the steps from the simplest placement to the best one.
         machine, ..., form: as in `wsesim.compile`.
         say: called with a line before long work.
     """
@@ -116,6 +119,7 @@ class _Asked:
     seed: int
     jobs: int
     top: int
+    explain: bool
 
     @staticmethod
     def of(options: SearchOptions) -> _Asked:
@@ -133,9 +137,9 @@ class _Asked:
                 raise InvalidInputError(f"{keyword(name, count)}: it is at least 1")
         jobs = options.jobs or os.cpu_count() or 1
         each = {"s": 1, "min": 60, "h": 3600}
-        if found[2]:
-            return _Asked(float(found[1]) * each[found[2]], None, options.objective, options.seed, jobs, options.top)
-        return _Asked(None, int(found[1]), options.objective, options.seed, jobs, options.top)
+        seconds = float(found[1]) * each[found[2]] if found[2] else None
+        candidates = None if found[2] else int(found[1])
+        return _Asked(seconds, candidates, options.objective, options.seed, jobs, options.top, options.explain)
 
     @property
     def nothing(self) -> bool:
@@ -199,12 +203,15 @@ def _searched(prepared: Compilation, goal: Goal, asked: _Asked, command: str, sa
         command=command,
         version=__version__,
         bound_cycles=least.cycles,
+        bound_operators=least.operators,
+        period_bound_cycles=least.period_cycles,
         price_cycles=round(priced.metrics.seconds_per_token * prepared.machine.clock_hz) if priced else 0,
         default=default,
         found=(best, *ranked[1 : asked.top]),
         candidates=judge.judged,
         seconds=time.monotonic() - started_s,
         interrupted=stopped,
+        explanation=explain(question, judge, found, best) if asked.explain and found and not stopped else None,
     )
 
 

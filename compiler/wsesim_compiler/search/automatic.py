@@ -1,14 +1,11 @@
 """Strategy `auto`: the best blocks of a fixed, small set of candidates, without a clock and without chance.
 
-Every machine gets the same result. The set has the blocks of every strategy, and shelves of equal blocks in the frames
-`top` and `ends`, with tables of few sizes. The best of each kind are priced again, by simulated layers.
+Every machine gets the same result. The best of them are priced again, by simulated layers.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
-from itertools import chain
 
 from wsesim.machine import Machine
 from wsesim.program.protocols import StageOracle
@@ -16,16 +13,10 @@ from wsesim.progress import working
 from wsesim_compiler.options import TYPICAL_CONTEXT, TYPICAL_PROMPT, Options, PlacedBlock
 from wsesim_compiler.partition import Partition
 from wsesim_compiler.passes.place import place
-from wsesim_compiler.search.explore import by_strategy, equal_shelves, prices_to_compare
-from wsesim_compiler.search.frames import COARSE, ENDS, TOP, frames
+from wsesim_compiler.search.explore import first_candidates
 from wsesim_compiler.search.goals import THROUGHPUT, Goal, parse_objective
 from wsesim_compiler.search.judge import Candidate, Judge
-from wsesim_compiler.search.plans import SERPENTINE
-from wsesim_compiler.search.shelves import Shelves
 
-FRAMES = (TOP, ENDS)
-WIDE = COARSE**2  # ratio of the heights of tables
-HEIGHTS = 2  # of shelves, for each number and width of blocks
 CHUNKS = (1, 4)  # numbers of a prompt's tokens that candidates are compared with
 AGAIN = 4  # candidates that are priced by simulated layers, beside the strategies
 SLOWER = 1.5  # for throughput, a token may take as many times as long as on the candidate with the lowest latency
@@ -44,7 +35,7 @@ def automatic_blocks(
     judge = Judge(partition, machine, options, cost, goal, chunks=CHUNKS)
     with working("choosing a placement", unit="candidate", steady=False) as work:
         found: list[Candidate] = []
-        for candidate in chain(_of_strategies(judge), _of_shelves(judge)):
+        for candidate in first_candidates(judge):
             work.done += 1
             found += [] if candidate is None else [candidate]
         if not found:
@@ -59,23 +50,6 @@ def _fast_enough(judge: Judge, found: list[Candidate]) -> list[Candidate]:
         return found
     fastest_s = min(c.metrics.seconds_per_token for c in found)
     return [c for c in found if c.metrics.seconds_per_token <= SLOWER * fastest_s]
-
-
-def _of_strategies(judge: Judge) -> Iterator[Candidate | None]:
-    return (judge.placed(blocks, origin) for blocks, origin in by_strategy(judge))
-
-
-def _of_shelves(judge: Judge) -> Iterator[Candidate | None]:
-    """None if the options state the size or the order of blocks: then the strategies alone are compared."""
-    if judge.options.block or judge.options.order != SERPENTINE:
-        return
-    layers = len(judge.partition.layers)
-    even = [n for n in range(1, layers + 1) if layers % n == 0]
-    for prices in prices_to_compare(judge):
-        shelves = Shelves(prices)
-        own = list(frames(prices, WIDE, FRAMES))
-        for plan in equal_shelves(shelves, own, judge.goal, even, HEIGHTS):
-            yield judge.candidate(plan)
 
 
 def _priced_again(judge: Judge, found: list[Candidate]) -> Candidate:

@@ -1,6 +1,6 @@
 """Explore: plans for a goal, better and better ones, one after the other.
 
-First the blocks of every strategy. Then shelves of equal blocks, by dynamic programming, for every frame and every
+First the candidates of strategy `auto`. Then shelves of equal blocks, by dynamic programming, for every frame and every
 number of layers per block. Then shelves of unlike blocks, from a catalogue around the best plans so far, again and
 again while they get better. Then annealing around the best plan.
 """
@@ -13,10 +13,10 @@ from collections.abc import Iterator, Sequence
 from wsesim.program.layout import Uniform
 from wsesim_compiler.options import PlacedBlock
 from wsesim_compiler.search.anneal import anneal
-from wsesim_compiler.search.frames import frames
+from wsesim_compiler.search.frames import COARSE, ENDS, TOP, frames
 from wsesim_compiler.search.goals import PROMPT, THROUGHPUT, Goal
 from wsesim_compiler.search.judge import Candidate, Judge
-from wsesim_compiler.search.plans import Frame, Plan, Shelf
+from wsesim_compiler.search.plans import SERPENTINE, Frame, Plan, Shelf
 from wsesim_compiler.search.prices import Prices
 from wsesim_compiler.search.shelves import HEIGHTS, Shelves
 from wsesim_compiler.search.strategies import names, strategy_plans
@@ -24,14 +24,16 @@ from wsesim_compiler.search.strategies import names, strategy_plans
 KEPT = 24  # plans around which unlike shelves are tried
 ROUNDS = 4
 LIMITS = (1.1, 0.99, 0.95, 0.9, 0.8)  # of the busiest block's cycles
+WIDE = COARSE**2  # ratio of the heights of tables of the first candidates
+FEW_HEIGHTS = 2  # of their shelves, for each number and width of blocks
 NEIGHBOURS = 3  # heights above and below one that was good
 
 
 def explore(judge: Judge, seed: int) -> Iterator[Candidate | None]:
     """Candidates; None stands for a plan that was priced and does not stand, or misses a limit."""
     good: list[Candidate] = []
-    for blocks, origin in by_strategy(judge):
-        yield _allowed(judge, judge.placed(blocks, origin), good)
+    for candidate in first_candidates(judge):
+        yield _allowed(judge, candidate, good)
     for prices in prices_to_compare(judge):
         shelves, own = Shelves(prices), list(frames(prices))
         for plan in equal_shelves(shelves, own, judge.goal):
@@ -40,6 +42,23 @@ def explore(judge: Judge, seed: int) -> Iterator[Candidate | None]:
     planned = [c for c in good if c.plan is not None]
     if planned:
         yield from anneal(judge, shelves, own, min(planned, key=lambda c: c.cost), seed)
+
+
+def first_candidates(judge: Judge) -> Iterator[Candidate | None]:
+    """A fixed, small set: the blocks of every strategy, and shelves of equal blocks between tables of a few sizes.
+
+    If the options state the size or the order of blocks, the strategies alone.
+    """
+    for blocks, origin in by_strategy(judge):
+        yield judge.placed(blocks, origin)
+    if judge.options.block or judge.options.order != SERPENTINE:
+        return
+    layers = len(judge.partition.layers)
+    even = [n for n in range(1, layers + 1) if layers % n == 0]
+    for prices in prices_to_compare(judge):
+        shelves, own = Shelves(prices), list(frames(prices, WIDE, (TOP, ENDS)))
+        for plan in equal_shelves(shelves, own, judge.goal, even, FEW_HEIGHTS):
+            yield judge.candidate(plan)
 
 
 def unlike_shelves(

@@ -15,21 +15,19 @@ from itertools import pairwise
 
 from wsesim.machine import Machine
 from wsesim.program.collectives import COLLECTIVES, STREAMED
-from wsesim.program.kernels import DECODE, PREFILL, Embed, Kernel, Sample
+from wsesim.program.kernels import DECODE, PREFILL, Kernel
 from wsesim.program.layout import Uniform
 from wsesim.program.parts import EMBED, HEAD, Block
 from wsesim.program.protocols import LineUse, StageOracle
 from wsesim.program.written import form_of
 from wsesim.software import Form, Software
-from wsesim.software.form import ALL_REDUCE, parse_step, size_value
-from wsesim_compiler.options import AUTO, EXPLICIT, SOFTMAXES, ByPhase, Options, PlacedBlock
+from wsesim_compiler.options import AUTO, EXPLICIT, Options, PlacedBlock
 from wsesim_compiler.partition import Partition, Stage
 from wsesim_compiler.placement.form_choice import choose_forms
 from wsesim_compiler.placement.memory import most_scratch_bytes
 from wsesim_compiler.placement.placement import Placement
 from wsesim_compiler.placement.price import REDUCE, bill, line_use
 from wsesim_compiler.placement.probe import Probe
-from wsesim_compiler.placement.stage_kernels import stage_kernels
 from wsesim_compiler.search.ways import way_cycles
 
 Size = tuple[int, int]
@@ -98,6 +96,11 @@ class Prices:
             self._blocks[key] = self._priced(stages, size) if fits else None
         return self._blocks[key]
 
+    def form_cycles(self, form: Form, sizes: Mapping[str, int], outputs: tuple[int, ...]) -> int:
+        """A form's operations on one PE."""
+        options = self.options
+        return self._remembered.form_cycles(self.machine, options.software, form, sizes, outputs, options.timing_dtype)
+
     def move_cycles(self, source: Block, target: Block, stages: Stages) -> int:
         """Cycles of the residual stream's transfer between two blocks, without waiting, to the first of `stages`."""
         away = target.x - source.x, target.y - source.y
@@ -131,57 +134,14 @@ class Prices:
             total += moved
         return PassPrice(total + self._back_cycles(visits[-1][0], visits[0][0]), max(held.values()))
 
-    def least_cycles(self, stage: Stage, small: Size, large: Size) -> int:
-        """What the stage costs at least on any block from `small` to `large`, whichever forms it has.
-
-        Operations as with the shares of `large`, collectives of these shares on the lines of `small`.
-        """
-        block, lines = Block("block", 0, 0, *large, "rows"), Block("block", 0, 0, *small, "rows")
-        return min(self._least_cycles(stage, block, lines, softmax) for softmax in self._softmaxes())
-
-    def _softmaxes(self) -> tuple[str, ...]:
-        return SOFTMAXES if self.options.softmax == AUTO else (self.options.softmax,)
-
-    def _least_cycles(self, stage: Stage, block: Block, lines: Block, softmax: str) -> int:
-        options = dataclasses.replace(self.options, softmax=softmax)
-        chosen = ByPhase(options.collective, options.collective)
-        kernels = stage_kernels(self.partition, stage, block, options, lambda name: chosen)
-        total, tokens = 0, self.options.batch if self.phase == DECODE else self.chunk
-        kinds: set[str] = set()
-        for kernel in kernels:
-            if isinstance(kernel, Embed | Sample):
-                continue
-            positions = kernel.cache.positions(self.context, block.along) if kernel.cache else 0
-            sizes = {"norms": 0, "residual_width": 0} | kernel.sizes(tokens, positions)
-            outputs = tuple(output.layout.width for output in getattr(kernel, "outputs", ()))
-            forms = options.software.forms_of(type(kernel).__name__)
-            total += min(self._form_cycles(form, kernel, lines, sizes, outputs) for form in forms)
-            if kernel.lines and all(form.communicates for form in forms):
-                kinds.add(kernel.lines)
-        changes = 2 if len(kinds) > 1 else 0
-        return total + changes * options.software.change_cycles(self.machine)
-
-    def _form_cycles(
-        self, form: Form, kernel: Kernel, lines: Block, sizes: Mapping[str, int], outputs: tuple[int, ...]
-    ) -> int:
-        """A form's operations, and its collectives on the lines of another block."""
-        options, remembered = self.options, self._remembered
-        own = remembered.form_cycles(self.machine, options.software, form, sizes, outputs, options.timing_dtype)
-        for step in map(parse_step, form.steps):
-            elements = size_value(step.elements, sizes) if step.name == ALL_REDUCE else 0
-            use = line_use(kernel, lines, elements, step.dtype or options.timing_dtype)
-            if use:
-                used = min(use.used, use.length)
-                own += self._collective_cycles(dataclasses.replace(use, used=used))
-        return own
-
     def _summed(self, kernel: Kernel, block: Block) -> Kernel:
         """The kernel with the fastest collective."""
         summed = kernel.collective(kernel.cache.positions(self.context, block.along) if kernel.cache else 0)
         use = line_use(kernel, block, summed.elements, self.options.timing_dtype) if summed else None
         return kernel if use is None else kernel.summed(self._fastest(use)[1])
 
-    def _collective_cycles(self, use: LineUse) -> int:
+    def collective_cycles(self, use: LineUse) -> int:
+        """Of the options' collective, or of the fastest."""
         return self._fastest(use)[0]
 
     def _fastest(self, use: LineUse) -> tuple[int, str]:
@@ -247,7 +207,7 @@ class Prices:
             own = tuple(self._summed(k.in_phase(self.phase), block) for k in kernels)
             return self._cost.stage_cycles(machine, options.software, block, own, self.context, options.timing_dtype)
         found = bill(kernels, block, placement, self._remembered, self.phase, self.chunk, self.context)
-        collectives = sum(count * self._collective_cycles(use) for use, count in found.uses.items())
+        collectives = sum(count * self.collective_cycles(use) for use, count in found.uses.items())
         changes = route_changes(kernels, options.software, self.phase) * options.software.change_cycles(machine)
         return found.own_cycles + collectives + changes
 
