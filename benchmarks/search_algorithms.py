@@ -23,7 +23,7 @@ from wsesim_compiler.options import Options
 from wsesim_compiler.passes.partition import partition
 from wsesim_compiler.search.anneal import anneal
 from wsesim_compiler.search.exhaustive import all_plans, all_shelves
-from wsesim_compiler.search.explore import KEPT, by_strategy, equal_shelves, unlike_shelves
+from wsesim_compiler.search.explore import KEPT, by_strategy, equal_shelves, strategy_name, unlike_shelves
 from wsesim_compiler.search.frames import frames
 from wsesim_compiler.search.goals import Goal
 from wsesim_compiler.search.judge import Candidate, Judge
@@ -37,7 +37,7 @@ Found = Iterator[Candidate | None]
 
 
 def strategies(judge: Judge) -> Found:
-    return (judge.placed(blocks, origin) for blocks, origin in by_strategy(judge))
+    return (judge.placed(blocks, strategy_name(name, each)) for blocks, name, each in by_strategy(judge))
 
 
 def shelves(judge: Judge) -> Found:

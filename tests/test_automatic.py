@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import suppress
 
 import pytest
 
 import wsesim
 from tests.programs import ORACLE, program, recognised_graph
 from wsesim.engine.steps.timing import Timing
-from wsesim.machine import load_machine
+from wsesim.machine import Machine, Rect, load_machine
 from wsesim.toolchain.options import StepOptions
 from wsesim.toolchain.simulating import objective_of
 from wsesim_compiler.errors import PlacementError
@@ -47,6 +48,45 @@ def test_no_strategy_is_faster_for_a_small_model() -> None:
 @pytest.mark.parametrize("model", ["tiny", "smollm2-135m", "llama3.2-1b", "qwen3-4b", "llama3.1-8b"])
 def test_no_strategy_is_faster(model: str, machine: str) -> None:
     assert no_strategy_is_faster(model, machine)
+
+
+def ladder(model: str, machines: list[Machine]) -> list[int]:
+    """Cycles of a decode step on each machine, whichever hold the model."""
+    found = []
+    for machine in machines:
+        with suppress(PlacementError):
+            found.append(Timing(program(model, machine, "auto", max_context=CONTEXT + 1)).decode(CONTEXT).cycles)
+    return found
+
+
+def with_more_sram(steps: list[int]) -> list[Machine]:
+    base = load_machine("wse3")
+    return [dataclasses.replace(base, sram_bytes=base.sram_bytes + 1024 * step) for step in steps]
+
+
+def with_more_pes(sides: list[tuple[int, int]]) -> list[Machine]:
+    base = load_machine("wse3")
+    usable = base.usable
+    return [dataclasses.replace(base, usable=Rect(usable.x, usable.y, *side)) for side in sides]
+
+
+def test_neither_more_sram_nor_more_pes_slow_a_small_model() -> None:
+    sizes = [(round(16 * 1.4**n), round(12 * 1.4**n)) for n in range(8)]
+    found = ladder("tiny", with_more_sram([-16, -8, -4, 0, 8, 16]))
+    assert len(found) > 4 and found == sorted(found, reverse=True)
+    found = ladder("tiny", with_more_pes(sizes))
+    assert len(found) > 4
+    assert all(own <= 1.015 * min(found[:n]) for n, own in enumerate(found) if n), "sizes depend on the wafer's width"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["smollm2-135m", "llama3.2-1b"])
+def test_more_sram_or_pes_never_slow_a_model(model: str) -> None:
+    """20 machines."""
+    sizes = [(round(250 * 1.13**n), round(384 * 1.13**n)) for n in range(10)]
+    for machines in (with_more_sram([-12, -8, -4, 0, 4, 8, 16, 24, 32, 48]), with_more_pes(sizes)):
+        found = ladder(model, machines)
+        assert len(found) > 4 and found == sorted(found, reverse=True)
 
 
 def test_the_same_blocks_every_time() -> None:

@@ -1,1 +1,1 @@
-"""Where the layers go: blocks, memory, estimates, placements by hand, refusals."""
+"""Where the layers go: blocks, memory, prices, placements by hand, refusals."""

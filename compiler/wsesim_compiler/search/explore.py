@@ -25,6 +25,7 @@ KEPT = 24  # plans around which unlike shelves are tried
 ROUNDS = 4
 LIMITS = (1.1, 0.99, 0.95, 0.9, 0.8)  # of the busiest block's cycles
 WIDE = COARSE**2  # ratio of the heights of tables of the first candidates
+BEST_COUNTS = 3  # numbers of layers per block of their shelves: those of the best strategies
 FEW_HEIGHTS = 2  # of their shelves, for each number and width of blocks
 NEIGHBOURS = 3  # heights above and below one that was good
 
@@ -47,17 +48,22 @@ def explore(judge: Judge, seed: int) -> Iterator[Candidate | None]:
 def first_candidates(judge: Judge) -> Iterator[Candidate | None]:
     """A fixed, small set: the blocks of every strategy, and shelves of equal blocks between tables of a few sizes.
 
-    If the options state the size or the order of blocks, the strategies alone.
+    Shelves have as many layers per block as the best strategies. If the options state the size or the order of blocks,
+    there are only the strategies.
     """
-    for blocks, origin in by_strategy(judge):
-        yield judge.placed(blocks, origin)
+    placed: list[tuple[float, int]] = []
+    for blocks, strategy, each in by_strategy(judge):
+        candidate = judge.placed(blocks, strategy_name(strategy, each))
+        if candidate is not None and judge.goal.allows(candidate.metrics):
+            placed.append((candidate.cost, len(judge.partition.layers) if strategy == "shared" else each))
+        yield candidate
     if judge.options.block or judge.options.order != SERPENTINE:
         return
     layers = len(judge.partition.layers)
-    even = [n for n in range(1, layers + 1) if layers % n == 0]
+    counts = [each for _, each in sorted(placed)[:BEST_COUNTS]] or [n for n in range(1, layers + 1) if layers % n == 0]
     for prices in prices_to_compare(judge):
         shelves, own = Shelves(prices), list(frames(prices, WIDE, (TOP, ENDS)))
-        for plan in equal_shelves(shelves, own, judge.goal, even, FEW_HEIGHTS):
+        for plan in equal_shelves(shelves, own, judge.goal, counts, FEW_HEIGHTS):
             yield judge.candidate(plan)
 
 
@@ -104,15 +110,18 @@ def prices_to_compare(judge: Judge) -> list[Prices]:
     return [judge.prices]
 
 
-def by_strategy(judge: Judge) -> Iterator[tuple[tuple[PlacedBlock, ...], str]]:
-    """The blocks of each strategy that fits: those that it takes for decode steps at a typical context."""
+def by_strategy(judge: Judge) -> Iterator[tuple[tuple[PlacedBlock, ...], str, int]]:
+    """The blocks of each strategy that fits, its name and layers per block.
+
+    They are those that it takes for decode steps at a typical context.
+    """
     prices = judge.typical_prices()
     for strategy, each in names(len(judge.partition.layers)):
         options = dataclasses.replace(judge.options, strategy=strategy, layers_per_block=each)
         plan = next(iter(strategy_plans(prices, options)), None)
         blocks = plan.blocks(judge.partition) if plan else None
         if blocks is not None:
-            yield blocks, strategy_name(strategy, each)
+            yield blocks, strategy, each
 
 
 def strategy_name(strategy: str, layers_per_block: int) -> str:

@@ -21,8 +21,7 @@ from wsesim_compiler.search.prices import Prices, Size
 TOP, ENDS, EAST = NAMES = ("top", "ends", "east")
 FINE, COARSE = 1.15, 1.3
 """Ratio of the heights of tables that are tried."""
-WIDTHS = (1, 1.33, 2, 4, 8, 16)
-"""Widths of a table that lies alone on its rows: the ground's columns divided by each."""
+NOISE = 1.02  # a narrower table may be slower by so much before no narrower one is tried
 STRIPS = tuple(range(8, 33, 4))
 """Widths of eastern strips: the ground's columns divided by each, times 4."""
 
@@ -49,7 +48,7 @@ def _top(prices: Prices, ground: Ground, ratio: float) -> Iterator[Frame]:
         least = max(prices.probe.lowest(stages, width, ground.tallest) for stages, width in tables)
         made = (
             _banded(prices, ground, rows, [(embed, 0, columns), (head, columns, rest)])
-            for rows in heights(least, most_rows(prices, ground), ratio)
+            for rows in ladder(least, most_rows(prices, ground), ratio)
         )
         for frame in _faster_and_faster(made):
             rows = frame.tables[0].block.rows
@@ -105,7 +104,7 @@ def _east(prices: Prices, ground: Ground, ratio: float) -> Iterator[Frame]:
             continue
         made = (
             _strip(prices, ground, x, columns, [round(h * rows / upper) for h in (upper, lower) if h])
-            for rows in heights(upper, ground.tallest, ratio)
+            for rows in ladder(upper, ground.tallest, ratio)
         )
         yield from _faster_and_faster(made)
 
@@ -124,28 +123,44 @@ def _strip(prices: Prices, ground: Ground, x: int, columns: int, rows: Sequence[
 
 
 def _tables(prices: Prices, stages: Stages, ground: Ground, ratio: float) -> list[Size]:
-    """Of each height the fastest block for a table, if it is faster than the lower ones."""
+    """Of each height the fastest block for a table, if it is faster than the lower ones.
+
+    Widths are tried from the widest on, until a narrower block is slower at all of its heights.
+    """
     best: dict[int, tuple[int, Size]] = {}
-    for part in WIDTHS:
-        columns = int(ground.columns / part)
-        least = prices.probe.lowest(stages, columns, ground.tallest)
-        last = None
-        for rows in heights(least, most_rows(prices, ground), ratio):
-            size = columns, prices.probe.used_rows(rows)
-            cycles = prices.block_cycles(stages, size)
-            if cycles is None or (last is not None and cycles > last):
-                break
-            last = cycles
+    last: int | None = None
+    for columns in reversed((*ladder(8, ground.columns - 1, COARSE), ground.columns)):
+        own = list(_of_width(prices, stages, ground, columns, ratio))
+        for cycles, size in own:
             best[size[1]] = min(best.get(size[1], (cycles, size)), (cycles, size))
+        fastest = min((cycles for cycles, _ in own), default=None)
+        if fastest is None or (last is not None and fastest > NOISE * last):
+            break
+        last = fastest
     found: list[tuple[int, Size]] = []
-    for _, own in sorted(best.items()):
-        if not found or own[0] < found[-1][0]:
-            found.append(own)
+    for _, entry in sorted(best.items()):
+        if not found or entry[0] < found[-1][0]:
+            found.append(entry)
     return [size for _, size in found]
 
 
-def heights(least: int, most: int, ratio: float) -> list[int]:
-    """The least, and powers of `ratio` above it up to `most`; [] if the least is 0. Every least has the same powers."""
+def _of_width(prices: Prices, stages: Stages, ground: Ground, columns: int, ratio: float) -> Iterator[tuple[int, Size]]:
+    """Cycles and sizes of ever higher blocks, as long as each is faster than the one before."""
+    last: int | None = None
+    for rows in ladder(prices.probe.lowest(stages, columns, ground.tallest), most_rows(prices, ground), ratio):
+        size = columns, prices.probe.used_rows(rows)
+        cycles = prices.block_cycles(stages, size)
+        if cycles is None or (last is not None and cycles > last):
+            return
+        last = cycles
+        yield cycles, size
+
+
+def ladder(least: int, most: int, ratio: float) -> list[int]:
+    """The least, and powers of `ratio` above it up to `most`; [] if the least is 0 or above.
+
+    Every least has the same powers: a size that one machine has is not lost on a larger one.
+    """
     if not 0 < least <= most:
         return []
     first, last = math.ceil(math.log(least + 1, ratio)), math.floor(math.log(most, ratio))

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from wsesim.program.parts import Block
 from wsesim_compiler.options import PlacedBlock
@@ -100,8 +100,19 @@ class Plan:
                 placed.append(PlacedBlock(block, tuple(s.name for s in stages)))
                 x += 0 if westward else columns
                 done += shelf.units
-        tables = self.frame.tables
-        return (tables[0], *placed, *tables[1:])
+        first, *others = self.frame.tables
+        bottom = tops[-1] + self.shelves[-1].rows
+        return (first, *placed, *(self._nearer(table, bottom, placed[-1].block) for table in others))
+
+    def _nearer(self, table: PlacedBlock, bottom: int, last: Block) -> PlacedBlock:
+        """A table that lies south of the shelves, moved as far north and as near to the last block as it can be."""
+        own = table.block
+        if own.y < bottom:
+            return table
+        y, rows = self.frame.runs[-1]
+        up = max(bottom, y) if y + rows == own.y else own.y
+        x = min(last.x, self.frame.x + self.frame.columns - own.columns)
+        return replace(table, block=replace(own, x=x, y=up))
 
 
 class Units:
