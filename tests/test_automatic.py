@@ -114,7 +114,7 @@ def test_a_command_says_what_is_placed_for() -> None:
 
 
 def test_a_model_that_does_not_fit_is_refused_with_what_is_missing() -> None:
-    with pytest.raises(PlacementError, match=r"smollm2-135m does not fit toy4x4 as shared: .* bytes"):
+    with pytest.raises(PlacementError, match=r"not fit toy4x4 with any strategy, not even as shared: .* bytes"):
         program("smollm2-135m", "toy4x4", "auto")
 
 

@@ -217,7 +217,7 @@ def test_what_a_crash_left_in_the_cache_is_made_again(capsys: Capsys, cache: Pat
 
 def test_a_program_stands_for_its_model_in_python_too() -> None:
     made = wsesim.compile("tiny", machine="toy4x4", strategy="shared")
-    pipelined = wsesim.compile("tiny", machine="toy4x4")
+    pipelined = wsesim.compile("tiny", machine="toy4x4", strategy="pipelined")
     answers = [wsesim.complete("Once", model=program, max_tokens=3) for program in (made, pipelined)]
     assert answers[0].text == answers[1].text
     assert answers[0].completion.times != answers[1].completion.times
@@ -329,6 +329,6 @@ def test_ctrl_c_ends_cleanly(
 
 
 def test_a_block_of_the_user_s_own_size(capsys: Capsys) -> None:
-    said = run(capsys, "compile", "tiny", *TOY, "--block", "2x2").out
+    said = run(capsys, "compile", "tiny", *TOY, "--strategy", "pipelined", "--block", "2x2").out
     assert re.search(r"layer0 \.\. layer1 \(2\) +2 x 2 ", said)
     assert "'2' is not WxH" in start(["compile", "tiny", "--block", "2"]).communicate()[1]

@@ -203,8 +203,8 @@ def test_a_model_that_does_not_fit(capsys: Capsys) -> None:
     """The error names block, operator, bytes needed and available, and the smallest change that fits. It then fits."""
     err = refused(capsys, *TINY, "--sequences", "100").err
     for words in (
-        "tiny does not fit toy4x4",
-        "block layer0 (",
+        "tiny does not fit toy4x4 with any strategy, not even as shared",
+        "block layer0_1 (",
         "bytes on a PE, 32,768 are there",
         "layer0.",
     ):

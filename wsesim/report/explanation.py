@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from wsesim.report.search import PlacementFigures
 
 
+SHORTER = 0.97  # a layer that is faster by less is about as fast
+
+
 @dataclass(frozen=True, slots=True)
 class Improvement:
     """A placement that differs from the one before in one respect: `what`."""
@@ -73,11 +76,14 @@ class Explanation:
         busy = min(self.sharings, key=lambda sharing: sharing.busiest_cycles)
         if fast is busy:
             return
-        yield (
+        sizes = (
             f"Latency: a layer takes {busy.layer_cycles:,} cycles on {busy.columns} x {busy.rows} PEs and "
-            f"{fast.layer_cycles:,} on {fast.columns} x {fast.rows}. More PEs have smaller shares of each product. "
-            "Their longer lines make each sum slower, which ends the gain."
+            f"{fast.layer_cycles:,} on {fast.columns} x {fast.rows}."
         )
+        if fast.layer_cycles < SHORTER * busy.layer_cycles:
+            yield f"{sizes} More PEs have smaller shares of each product, though their lines are longer."
+        else:
+            yield f"{sizes} That is about the same. Fewer blocks have fewer transfers between them, and faster tables."
         yield (
             f"Throughput: a block with {_layers(fast.layers)} is busy for {fast.busiest_cycles:,} cycles with each "
             f"token, one with {_layers(busy.layers)} for {busy.busiest_cycles:,}. Tokens of different sequences follow "

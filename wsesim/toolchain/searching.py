@@ -356,7 +356,7 @@ def _measured(
 
 def _refuse(judge: Judge) -> None:
     """Raises DoesNotFitError with what is missing, or InvalidInputError with the nearest to the limits."""
-    from wsesim_compiler.passes.place import place
+    from wsesim_compiler.passes.place import refusal
     from wsesim_compiler.search.explore import explore
     from wsesim_compiler.search.judge import Judge
 
@@ -364,5 +364,6 @@ def _refuse(judge: Judge) -> None:
     again = Judge(judge.partition, judge.machine, judge.options, judge.oracle, free)
     metrics = [c.metrics for c in islice(explore(again, 0), 200) if c is not None]
     if not metrics:
-        place(judge.partition, judge.machine, dataclasses.replace(judge.options, strategy="shared"), judge.oracle)
+        shared = dataclasses.replace(judge.options, strategy="shared", layers_per_block=1)
+        raise refusal(judge.partition, judge.machine, shared, "with any strategy, not even as shared")
     raise InvalidInputError(_missed(judge.goal, metrics))

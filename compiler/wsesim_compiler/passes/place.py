@@ -36,12 +36,12 @@ def place(partition: Partition, machine: Machine, options: Options, cost: StageO
     if options.blocks:
         placement, short = place_by_hand(partition, machine, options), short_of_bytes(partition, machine, options)
         if short:
-            raise _refused(partition, machine, options, short)
+            raise _refused(partition, machine, options, f"as {options.strategy}: {short}")
         return placement
     prices = Prices(partition, machine, options, cost, min(TYPICAL_CONTEXT, options.max_context))
     plans = strategy_plans(prices, options)
     if not plans:
-        raise _refused(partition, machine, options, _shortage(Probe(partition, machine, options)))
+        raise refusal(partition, machine, options, f"as {options.strategy}")
     placements = [Placement(partition, machine, options, plan.blocks(partition) or ()) for plan in plans]
     for placement in placements:
         if not machine.dead or routable(placement):
@@ -50,11 +50,16 @@ def place(partition: Partition, machine: Machine, options: Options, cost: StageO
     raise AssertionError("a placement that is not routable is refused")
 
 
-def _refused(partition: Partition, machine: Machine, options: Options, shortage: str) -> PlacementError:
+def refusal(partition: Partition, machine: Machine, options: Options, how: str) -> PlacementError:
+    """The error for a strategy without a placement: `how` it places, what is missing, and what change would do."""
+    return _refused(partition, machine, options, f"{how}: {_shortage(Probe(partition, machine, options))}")
+
+
+def _refused(partition: Partition, machine: Machine, options: Options, short: str) -> PlacementError:
     larger = missing_pes(partition, machine, options) if options.blocks else ""
     change = smallest_change(partition, machine, options, fits, larger)
-    short = f"{partition.graph.name} does not fit {machine.name} as {options.strategy}: {shortage}"
-    return PlacementError(f"{short}. Smallest change that fits: {change}")
+    said = f"{partition.graph.name} does not fit {machine.name} {short}"
+    return PlacementError(f"{said}. Smallest change that fits: {change}")
 
 
 def fits(partition: Partition, machine: Machine, options: Options) -> bool:

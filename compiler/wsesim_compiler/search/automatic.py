@@ -12,7 +12,7 @@ from wsesim.program.protocols import StageOracle
 from wsesim.progress import working
 from wsesim_compiler.options import TYPICAL_CONTEXT, TYPICAL_PROMPT, Options, PlacedBlock
 from wsesim_compiler.partition import Partition
-from wsesim_compiler.passes.place import place
+from wsesim_compiler.passes.place import refusal
 from wsesim_compiler.search.explore import first_candidates
 from wsesim_compiler.search.goals import THROUGHPUT, Goal, parse_objective
 from wsesim_compiler.search.judge import Candidate, Judge
@@ -39,7 +39,8 @@ def automatic_blocks(
             work.done += 1
             found += [] if candidate is None else [candidate]
         if not found:
-            place(partition, machine, dataclasses.replace(options, strategy="shared", layers_per_block=1), cost)
+            shared = dataclasses.replace(options, strategy="shared", layers_per_block=1)
+            raise refusal(partition, machine, shared, "with any strategy, not even as shared")
         best = _priced_again(judge, _fast_enough(judge, found))
     return best.blocks, best.chunk
 

@@ -21,13 +21,14 @@ from wsesim.program.parts import EMBED, HEAD, Block
 from wsesim.program.protocols import LineUse, StageOracle
 from wsesim.program.written import form_of
 from wsesim.software import Form, Software
-from wsesim_compiler.options import AUTO, EXPLICIT, Options, PlacedBlock
+from wsesim_compiler.options import AUTO, EXPLICIT, SOFTMAXES, ByPhase, Options, PlacedBlock
 from wsesim_compiler.partition import Partition, Stage
 from wsesim_compiler.placement.form_choice import choose_forms
 from wsesim_compiler.placement.memory import most_scratch_bytes
 from wsesim_compiler.placement.placement import Placement
 from wsesim_compiler.placement.price import REDUCE, bill, line_use
 from wsesim_compiler.placement.probe import Probe
+from wsesim_compiler.placement.stage_kernels import stage_kernels
 from wsesim_compiler.search.ways import way_cycles
 
 Size = tuple[int, int]
@@ -197,7 +198,19 @@ class Prices:
         block = Block("block", self.machine.usable.x, self.machine.usable.y, *size, "rows")
         placed = PlacedBlock(block, tuple(s.name for s in stages))
         split = self.partition.cut({stage.name for stage in stages})
-        return Placement(split, self.machine, self.options, (placed,))
+        options = self.options
+        if options.forms:
+            own = {name for stage in stages for name in self._kernel_names(stage)}
+            options = dataclasses.replace(options, forms=tuple(pin for pin in options.forms if pin[0] in own))
+        return Placement(split, self.machine, options, (placed,))
+
+    def _kernel_names(self, stage: Stage) -> set[str]:
+        """Names and roles of all kernels that the stage may have: with either softmax."""
+        block = Block("block", 0, 0, 1, 1, "rows")
+        asked = ByPhase(REDUCE, REDUCE)
+        ways = (dataclasses.replace(self.options, softmax=softmax) for softmax in SOFTMAXES)
+        kernels = [k for way in ways for k in stage_kernels(self.partition, stage, block, way, lambda name: asked)]
+        return {k.name for k in kernels} | {k.role for k in kernels}
 
     def _stage_cycles(self, stage: Stage, placement: Placement) -> int:
         """Of a stage with its forms."""
