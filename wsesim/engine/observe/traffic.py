@@ -6,7 +6,7 @@ counts each time that it ran.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,6 +67,21 @@ def wafer_busy_cycles(pieces: Iterable[Placed], columns: int, rows: int) -> Int6
     return busy
 
 
+def wafer_cycles_by_name(
+    pieces: Iterable[Placed], columns: int, rows: int, name_of: Callable[[str, str], str]
+) -> dict[str, Int64]:
+    """`wafer_busy_cycles` split by the name that `name_of` gives the tasks of a segment with a label."""
+    busy: dict[str, Int64] = {}
+    for piece in pieces:
+        labels, held = piece.graph.labels, label_busy_cycles(piece.graph, piece.timeline)
+        for label, cycles in zip(labels, held, strict=True):
+            pes = np.flatnonzero(cycles)
+            name = name_of(piece.segment, label)
+            plane = busy.setdefault(name, np.zeros((rows, columns), np.int64))
+            np.add.at(plane, (piece.y[:, pes], piece.x[:, pes]), cycles[pes][None, :])
+    return busy
+
+
 def wafer_link_wavelets(pieces: Iterable[Placed], columns: int, rows: int) -> Int64:
     """Wavelets that cross each directed link of a wafer: [rows, columns, 4], a PE's links by their direction."""
     wavelets = np.zeros((rows, columns, 4), np.int64)
@@ -98,6 +113,13 @@ def pe_busy_cycles(graph: TaskGraph, timeline: Times) -> Int64:
     """Cycles that tasks hold each PE, from start to end, waiting for the head of an input included: [PEs]."""
     busy = np.zeros(graph.pes, np.int64)
     np.add.at(busy, graph.pe, timeline.task_end - timeline.task_start)
+    return busy
+
+
+def label_busy_cycles(graph: TaskGraph, timeline: Times) -> Int64:
+    """`pe_busy_cycles` of the tasks of each of the graph's labels: [labels, PEs]."""
+    busy = np.zeros((len(graph.labels), graph.pes), np.int64)
+    np.add.at(busy, (graph.task_labels(), graph.pe), timeline.task_end - timeline.task_start)
     return busy
 
 
