@@ -16,6 +16,8 @@ SCRIPTS = (
     "wafer.js",
     "layers.js",
     "view.js",
+    "drawing.js",
+    "input.js",
     "explorer.js",
     "inspector.js",
     "latency.js",
