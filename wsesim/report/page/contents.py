@@ -14,6 +14,7 @@ from wsesim.engine.observe.path import PathStep
 from wsesim.engine.steps.timing import Step
 from wsesim.machine.values import toml_value, values_of
 from wsesim.program.program import Program
+from wsesim.program.transfers import TURN
 from wsesim.report.figures import KINDS
 from wsesim.report.kernel_figures import kernel_figures
 from wsesim.report.page.layers import wafer_layers
@@ -41,7 +42,7 @@ def page_contents(program: Program, step: Step, report: Report, command: str) ->
         "blocks": _blocks(program),
         "kernels": [dataclasses.asdict(row) for row in kernel_figures(program, step, report.path)],
         "stretches": [dataclasses.asdict(one) for one in stretches(report.path)],
-        "path": _path(report.path),
+        "path": _path(report.path, _down_first(program)),
         "wafer": _wafer(program, step),
     }
 
@@ -73,7 +74,16 @@ def _blocks(program: Program) -> list[dict[str, Any]]:
     ]
 
 
-def _path(path: Iterable[PathStep]) -> dict[str, Any]:
+def _down_first(program: Program) -> dict[str, bool]:
+    """Of each move: whether its messages go along a column first, then along a row. Those of collectives do not turn."""
+    moves = {}
+    for t in program.transfers:
+        along_rows = program.block(t.source).axis == "rows"
+        moves[f"{t.source}->{t.target}"] = along_rows != (t.kind == TURN)
+    return {**moves, "feedback": program.feedback.lane is None}
+
+
+def _path(path: Iterable[PathStep], down_first: dict[str, bool]) -> dict[str, Any]:
     """The steps of the critical path as columns. Each begins when the one before it ends."""
     steps = tuple(path)
     stages = {name: number for number, name in enumerate(dict.fromkeys(s.segment for s in steps))}
@@ -92,6 +102,7 @@ def _path(path: Iterable[PathStep]) -> dict[str, Any]:
     return {
         "stages": list(stages),
         "operators": list(operators),
+        "down_first": [down_first.get(name, False) for name in stages],
         "start_cycle": steps[0].start_cycle,
         "steps": {name: packed(np.array(values)) for name, values in columns.items()},
     }

@@ -49,6 +49,15 @@ function everyFrame(callback) {
   };
 }
 
+/** `callback` once, when it has not been asked for `wait_ms`. */
+function afterwards(callback, wait_ms) {
+  let timer = 0;
+  return () => {
+    clearTimeout(timer);
+    timer = setTimeout(callback, wait_ms);
+  };
+}
+
 /** A colour of the style, such as --ink. */
 const styled = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 

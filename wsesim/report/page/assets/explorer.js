@@ -1,6 +1,6 @@
 // Explorer: a canvas of the whole wafer, from blocks to single PEs. `onselect` and `onview` let others follow it.
 
-const GRID_SCALE = 9, VALUE_SCALE = 40, NAME_SIZES = [13, 12, 11, 10, 9];
+const GRID_SCALE = 9, VALUE_SCALE = 40, LINKS_SCALE = 66, NAME_SIZES = [13, 12, 11, 10, 9];
 
 class Explorer {
   constructor(wafer) {
@@ -9,11 +9,13 @@ class Explorer {
     this.layer = this.layers[0];
     this.option = "";
     this.overlays = { names: true, path: false };
+    this.stretched = false;
     this.view = new View(wafer.columns, wafer.rows);
     this.selected = null;
     this.onselect = () => {};
     this.onview = () => {};
     this.draw = everyFrame(() => this._draw());
+    this.restretch = afterwards(() => this._rescale(), 140);
     this.image = document.createElement("canvas");
     this.image.width = wafer.columns;
     this.image.height = wafer.rows;
@@ -28,7 +30,7 @@ class Explorer {
         + "shift and arrow keys go to the next PE." });
     this.status = make("output", { class: "status" });
     const button = (text, title, act) => make("button", { type: "button", title, "aria-label": title, onclick: act }, text);
-    const middle = () => [this.view.width / 2, this.view.height / 2];
+    const middle = () => this.view.middle;
     this.buttons = make("div", { class: "zoom" },
       button("+", "Zoom in (+)", () => this.zoom(...middle(), 1.6)),
       button("−", "Zoom out (-)", () => this.zoom(...middle(), 1 / 1.6)),
@@ -42,11 +44,18 @@ class Explorer {
   _controls() {
     this.choices = this.layers.map((layer) => make("button", { type: "button", class: "layer", "data-layer": layer.id,
       onclick: () => this.show(layer.id) }, layer.name));
+    this.stretchBox = make("input", { type: "checkbox", onchange: () => {
+      this.stretched = this.stretchBox.checked;
+      this._rescale();
+    } });
     this.optionBox = make("select", { "aria-label": "Part of the layer",
       onchange: () => this.show(this.layer.id, this.optionBox.value) });
     this.about = make("p", { class: "quiet about" });
-    const overlay = (name, text) => make("label", {}, make("input", { type: "checkbox", checked: this.overlays[name],
-      onchange: (event) => { this.overlays[name] = event.target.checked; this.draw(); } }), text);
+    const overlay = (name, text) => make("label", {}, make("input", { type: "checkbox", checked: this.overlays[name], "data-overlay": name,
+      onchange: (event) => this.overlay(name, event.target.checked) }), text);
+    const { colours } = this.wafer.contents;
+    this.pathKey = make("ul", { class: "swatches key", hidden: true }, Object.entries(colours.kinds).map(([kind, colour]) =>
+      make("li", {}, make("i", { style: `background:${colour}` }), kind === "network" ? "network (lines)" : kind)));
     const jump = make("select", { "aria-label": "Go to a block", onchange: () => {
       const block = this.wafer.blocks[Number(jump.value)];
       if (block) this.showRect(block);
@@ -66,7 +75,8 @@ class Explorer {
     return make("div", { class: "controls" },
       make("div", { class: "layers", role: "group", "aria-label": "Layers" }, this.choices),
       this.optionBox, this.about, this.legend,
-      make("div", { class: "overlays" }, overlay("names", "names of blocks"), overlay("path", "critical path")),
+      make("label", { class: "stretch" }, this.stretchBox, "spread the colours over the values in view"),
+      make("div", { class: "overlays" }, overlay("names", "names of blocks"), overlay("path", "critical path"), this.pathKey),
       make("div", { class: "jumps" }, jump, goto));
   }
 
@@ -76,16 +86,24 @@ class Explorer {
     const chosen = option ?? layer.options?.[0][0] ?? "";
     const values = await layer.values(chosen);
     Object.assign(this, { layer, option: chosen, values });
-    this.scale = scaleOf(layer, this.wafer, values);
-    if (layer.id === "path") this._tickPath();
+    if (layer.id === "path") this.overlay("path", true);
+    this._rescale();
+  }
+
+  /** Colours for the values; those in view only, if they are spread. */
+  _rescale() {
+    if (!this.values) return;
+    this.scale = scaleOf(this.layer, this.wafer, this.values, this.stretched && this.view.width ? shownPes(this) : null);
     this._paint();
     this._describe();
     this._draw();
   }
 
-  _tickPath() {
-    this.overlays.path = true;
-    this.controls.querySelectorAll(".overlays input")[1].checked = true;
+  overlay(name, shown) {
+    this.overlays[name] = shown;
+    this.controls.querySelector(`[data-overlay="${name}"]`).checked = shown;
+    this.pathKey.hidden = !this.overlays.path;
+    this.draw();
   }
 
   /** Colours every PE of the image. Most layers have few values, so each one's colour is kept. */
@@ -118,6 +136,7 @@ class Explorer {
     this.optionBox.replaceChildren(...options.map(([value, name]) => make("option", { value }, name)));
     this.optionBox.value = this.option;
     this.about.textContent = this.layer.about;
+    this.stretchBox.parentElement.hidden = !this.scale.ramp;
     this.legend.replaceChildren(legendOf(this.layer, this.scale));
   }
 
@@ -170,6 +189,7 @@ class Explorer {
 
   _viewed() {
     this.draw();
+    if (this.stretched) this.restretch();
     this.onview(this.view);
   }
 
@@ -196,6 +216,7 @@ class Explorer {
     drawBlocks(context, this);
     if (this.overlays.path && wafer.pathSteps) drawPath(context, this);
     else if (this.overlays.path) wafer.path().then(() => this.draw());
+    drawNames(context, this);
     drawDead(context, this);
     drawSelected(context, this);
     drawAxes(context, view);

@@ -71,10 +71,10 @@ class Input {
     if (right || down) {
       if (event.shiftKey && selected) this._step(selected.x + right, selected.y + down);
       else explorer.pan(-right * view.width * 0.12, -down * view.height * 0.12);
-    } else if (event.key === "+" || event.key === "=") explorer.zoom(view.width / 2, view.height / 2, 1.6);
-    else if (event.key === "-") explorer.zoom(view.width / 2, view.height / 2, 1 / 1.6);
+    } else if (event.key === "+" || event.key === "=") explorer.zoom(...view.middle, 1.6);
+    else if (event.key === "-") explorer.zoom(...view.middle, 1 / 1.6);
     else if (event.key === "0") explorer.fit();
-    else if (event.key === "Enter") explorer.select(...view.toWafer(view.width / 2, view.height / 2).map(Math.floor));
+    else if (event.key === "Enter") explorer.select(...view.toWafer(...view.middle).map(Math.floor));
     else if (event.key === "Escape") explorer.select(null);
     else return;
     event.preventDefault();

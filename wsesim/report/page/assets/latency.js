@@ -68,7 +68,7 @@ function figuresOf(contents) {
     [short(report.tokens_per_second), "tokens/s", report.batch > 1 ? `batch of ${report.batch}` : "one sequence, one after the other"],
     [count(report.pes), "PEs in blocks", `${percent(report.pes / usable)} of ${count(usable)} usable`],
     [bytes(report.sram_bytes), "SRAM in use", `${percent(report.sram_bytes / (machine.room_bytes * usable))} of ${bytes(machine.room_bytes * usable)}`],
-    [percent(report.utilisation), "of the blocks' multiply-adds", "used for weights; the rest waits its turn"],
+    [percent(report.utilisation), "utilisation", "the weights' multiply-adds, of those that all PEs of the blocks could do"],
   ];
   if (report.pipeline) {
     const { pipeline } = report;

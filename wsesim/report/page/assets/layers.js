@@ -27,7 +27,8 @@ function layersOf(wafer) {
     },
     {
       id: "links", name: "Link traffic", unit: "wavelets", scale: "log", ramp: "inferno",
-      about: "Wavelets that leave a router in this step, by direction. A wavelet is 4 bytes on wse3.",
+      about: "Wavelets that leave a router in this step, by direction. A wavelet carries "
+        + `${wafer.machine.fields.wavelet_bytes} bytes. Zoom in to see the four directions.`,
       options: [["busiest", "busiest of four"], ...DIRECTIONS.map((name) => [name, name])],
       values: (option) => (option === "busiest" ? busiest(wafer) : wafer.wavelets(option)),
     },
@@ -69,11 +70,12 @@ function byBlock(wafer, value) {
 
 async function busiest(wafer) {
   const four = await Promise.all(DIRECTIONS.map((name) => wafer.wavelets(name)));
+  wafer.linksAtHand = four;
   return Uint32Array.from(four[0], (value, i) => Math.max(value, four[1][i], four[2][i], four[3][i]));
 }
 
 /** How a layer's values become colours: a function of a value, and the legend's marks. */
-function scaleOf(layer, wafer, values) {
+function scaleOf(layer, wafer, values, shown) {
   const empty = rgb(styled("--empty"));
   if (layer.scale === "blocks") return blockScale(wafer, empty);
   if (layer.scale === "health") {
@@ -81,16 +83,32 @@ function scaleOf(layer, wafer, values) {
     const marks = [["slow", colours[1], wafer.slow.size], ["dead", colours[2], wafer.dead.size]];
     return { colour: (value) => colours[value], swatches: marks.map(([name, c, n]) => [`${name}: ${count(n)} PEs`, c]) };
   }
-  let most = layer.most ? layer.most() : 0;
-  if (!most) for (const value of values) if (value > most) most = value;
-  const top = Math.max(1, most);
-  const share = layer.scale === "log"
-    ? (value) => (top > 1 ? Math.log(value) / Math.log(top) : 1)
-    : (value) => value / top;
+  const logarithmic = layer.scale === "log";
+  const [low, high] = shown ? extent(wafer, values, shown) : [logarithmic ? 1 : 0, layer.most?.() ?? largest(values)];
+  const place = logarithmic ? (value) => Math.log(Math.max(1, value)) : (value) => value;
+  const share = (value) => (high > low ? (place(value) - place(low)) / (place(high) - place(low)) : 1);
   return {
     colour: (value) => (value ? ramped(layer.ramp, share(value)) : empty), ramp: layer.ramp, share,
-    ticks: layer.scale === "log" ? logTicks(top) : linearTicks(top),
+    ticks: high > low ? (logarithmic && high > 8 * low ? logTicks : linearTicks)(low, high) : [high],
   };
+}
+
+function largest(values) {
+  let most = 1;
+  for (const value of values) if (value > most) most = value;
+  return most;
+}
+
+/** The least and the largest value of the PEs in view, those with 0 left out. */
+function extent(wafer, values, { x0, y0, x1, y1 }) {
+  let low = Infinity, high = 0;
+  for (let y = y0; y <= y1; y++) {
+    for (let i = wafer.index(x0, y); i <= wafer.index(x1, y); i++) {
+      if (values[i] > high) high = values[i];
+      if (values[i] && values[i] < low) low = values[i];
+    }
+  }
+  return high ? [low, high] : [0, 1];
 }
 
 function blockScale(wafer, empty) {
@@ -104,16 +122,21 @@ function blockScale(wafer, empty) {
   };
 }
 
-function linearTicks(top) {
-  const rough = top / 4, power = 10 ** Math.floor(Math.log10(rough));
-  const step = Math.max(1, [1, 2, 2.5, 5, 10].map((n) => n * power).find((n) => n >= rough));
+/** Round numbers from `low` to `high`, both included; none so near an end that their texts touch. */
+function linearTicks(low, high) {
+  const rough = (high - low) / 3, power = 10 ** Math.floor(Math.log10(rough));
+  const step = Math.max(1, [1, 2, 5, 10].map((n) => n * power).find((n) => n >= rough));
   const ticks = [];
-  for (let value = 0; value < top - step * 0.4; value += step) ticks.push(value);
-  return [...ticks, top];
+  for (let value = Math.ceil(low / step) * step; value < high; value += step) {
+    if (value - low > 0.22 * (high - low) && high - value > 0.22 * (high - low)) ticks.push(value);
+  }
+  return [low, ...ticks, high];
 }
 
-function logTicks(top) {
-  const ticks = [];
-  for (let value = 1; value < top / 2; value *= top > 1e4 ? 100 : 10) ticks.push(value);
-  return [...ticks, top];
+function logTicks(low, high) {
+  const ticks = [], share = (value) => Math.log(value / low) / Math.log(high / low);
+  for (let value = 1; value < high; value *= high > 1e4 ? 100 : 10) {
+    if (share(value) > 0.16 && share(value) < 0.72) ticks.push(value);
+  }
+  return [low, ...ticks, high];
 }

@@ -45,7 +45,7 @@ class Operators {
       { key: "label", name: "Name" },
       { key: "total", name: "Time", unit: "cycles", hint: "On the critical path", ...number },
       { key: "time", name: "Time", unit: "µs", number: true, total: true, text: (value) => value.toFixed(value < 10 ? 2 : 1) },
-      { key: "share", name: "Share", unit: "of the step", number: true, total: true, text: percent, cell: (row) => [percent(row.share), this._bar(row)] },
+      { key: "share", name: "Share", unit: "of the step", number: true, total: true, text: percent, cell: (row) => make("div", { class: "sharing" }, this._bar(row), make("span", {}, percent(row.share))) },
       ...kinds.map((kind, n) => ({ key: kind, name: kind, unit: "cycles", hint: KIND_WORDS[kind], ...number })),
       { key: "perPe", name: "SRAM a PE", unit: "B", hint: "On each PE of the block; with several blocks, on the fullest", number: true, text: count },
       { key: "sram", name: "SRAM", unit: "on the wafer", number: true, total: true, text: bytes },

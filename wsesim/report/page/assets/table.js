@@ -44,7 +44,7 @@ class SortableTable {
     this.head.replaceChildren(make("tr", {}, this.columns.map((column) => this._heading(column))));
     this.body.replaceChildren(...shown.map((row) => make("tr", {}, this.columns.map((column, n) =>
       make(n ? "td" : "th", { class: column.number ? "number" : "", scope: n ? null : "row", "data-key": column.key },
-        column.cell ? column.cell(row) : column.text ? column.text(row[column.key]) : row[column.key])))));
+        column.cell ? column.cell(row) : this._text(column, row[column.key]))))));
     const totals = this.columns.map((column, n) => make("td", { class: column.number ? "number" : "", "data-key": column.key },
       n === 0 ? `sum of ${count(shown.length)} ${shown.length === 1 ? "row" : "rows"}`
         : column.total ? column.text(sum(shown.map((row) => row[column.key]))) : ""));
@@ -52,10 +52,16 @@ class SortableTable {
     this.onshown?.(shown.length, this.rows.length);
   }
 
+  /** A number that is 0 is only a dash, so that the others stand out. */
+  _text(column, value) {
+    if (column.number && !value && column.text) return make("span", { class: "none", title: "0" }, "–");
+    return column.text ? column.text(value) : value;
+  }
+
   _heading(column) {
     const sorted = this.key === column.key ? (this.ascending ? "ascending" : "descending") : "none";
     return make("th", { class: column.number ? "number" : "", "aria-sort": sorted, scope: "col" },
       make("button", { type: "button", title: column.hint ?? "", onclick: () => this._sort(column) },
-        column.name, column.unit ? make("small", {}, column.unit) : null));
+        make("span", {}, column.name), column.unit ? make("small", {}, column.unit) : null));
   }
 }

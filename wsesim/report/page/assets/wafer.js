@@ -77,7 +77,7 @@ class Wafer {
       const steps = Object.fromEntries(names.map((name, i) => [name, columns[i]]));
       let now = this._path.start_cycle;
       steps.start = Float64Array.from(steps.cycles, (cycles) => (now += cycles) - cycles);
-      this.pathSteps = { ...steps, stages: this._path.stages, operators: this._path.operators, end: now };
+      this.pathSteps = { ...steps, stages: this._path.stages, downFirst: this._path.down_first, operators: this._path.operators, end: now };
     }
     return this.pathSteps;
   }
