@@ -128,17 +128,26 @@ def write_report_of(
     """As `write_report`, with the options as values. `command` is shown as what makes the report again."""
     from wsesim.report.page.contents import page_contents
     from wsesim.report.page.page import report_page
+    from wsesim.report.pictures import pictures
+    from wsesim.toolchain.picturing import runs_for_pictures
 
     files.check()
     check_step(step, lowering.batch)
     program = program_for(model, lowering, say, objective_of(step))
-    ran, report = answered(question_of(program, step, lowering.batch), step, say)
-    with working("writing the report"):
-        page = report_page(page_contents(program, ran, report, command))
+    question = question_of(program, step, lowering.batch)
+    ran, report = answered(question, step, say)
+    written: dict[Path, str | bytes] = {}
+    with working("drawing the page"):
+        written[files.page] = report_page(page_contents(program, ran, report, command))
+    if files.figures is not None:
+        runs = runs_for_pictures(question, ran, report)
+        with working("drawing the figures"):
+            written |= {files.figures / name: data for name, data in pictures(runs)}
+    for path, data in written.items():
         try:
-            write_whole(files.page, page)
+            write_whole(path, data)
         except OSError as error:
-            raise InvalidInputError(f"{files.page}: {error.strerror}") from None
+            raise InvalidInputError(f"{path}: {error.strerror}") from None
     return report
 
 

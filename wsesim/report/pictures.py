@@ -1,0 +1,83 @@
+"""The figures of `wsesim report --png`: one PNG file each, 1200 pixels wide."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from wsesim.engine.steps.pipeline import Flow
+from wsesim.engine.steps.timing import Step
+from wsesim.program.program import Program
+from wsesim.report import plots
+from wsesim.report.kernel_figures import kernel_figures
+from wsesim.report.report import Report
+from wsesim.report.roofline import operator_points
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+INCHES, DPI = 8.0, 150
+
+
+@dataclass(frozen=True, slots=True)
+class Runs:
+    """All that the figures show: a step with its report, the same step over other contexts, and steady states.
+
+    `reports` are of other contexts, or of prompts of other lengths; `flows` of one sequence in flight and more. Either
+    may be empty, and its figure is then left out.
+    """
+
+    program: Program
+    step: Step
+    report: Report
+    reports: Sequence[Report] = ()
+    flows: Sequence[Flow] = ()
+
+
+def pictures(runs: Runs) -> Iterator[tuple[str, bytes]]:
+    """The name of each file, and its contents."""
+    program, step, report = runs.program, runs.step, runs.report
+    decode = report.phase == "decode"
+    what = f"{report.model} on {report.machine}, {report.strategy}"
+    size = f"{report.context:,} tokens cached" if decode else f"a prompt of {report.tokens:,} tokens"
+    yield "placement.png", _drawn(lambda axes: plots.draw_placement(program, axes), "", 9.4)
+    yield "operators.png", _drawn(lambda axes: plots.draw_operators(report, axes), f"{what}, {size}", 5.2)
+    yield "pes.png", _drawn(lambda axes: plots.draw_utilisation(program, step, axes), f"{what}, {size}", 10.2)
+    yield "links.png", _drawn(lambda axes: plots.draw_links(program, step, axes), f"{what}, {size}", 10.2)
+    kernels = kernel_figures(program, step, report.path)
+    if operator_points(kernels):
+        yield (
+            "roofline.png",
+            _drawn(lambda axes: plots.draw_roofline(program, report, kernels, axes), f"{what}, {size}", 5.0),
+        )
+    if runs.reports:
+        yield "latency.png", _drawn(lambda axes: _latency(runs.reports, axes), what, 5.0)
+    if runs.flows:
+        flows = {report.strategy: runs.flows}
+        yield (
+            "throughput.png",
+            _drawn(lambda axes: plots.draw_throughput(flows, report.clock_hz, axes), f"{what}, {size}", 5.0),
+        )
+
+
+def _latency(reports: Sequence[Report], axes: Axes) -> None:
+    decode = reports[0].phase == "decode"
+    plots.draw_shares(reports, axes, names=[r.context if decode else r.tokens for r in reports])
+    axes.set_xlabel("tokens in the KV cache" if decode else "tokens of the prompt")
+
+
+def _drawn(draw: Callable[[Axes], None], title: str, height: float) -> bytes:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(INCHES, height), dpi=DPI, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    draw(axes)
+    if title:
+        axes.set_title(title, fontsize=11)
+    written = io.BytesIO()
+    figure.savefig(written, format="png", metadata={"Software": None})
+    return written.getvalue()
