@@ -42,15 +42,16 @@ def pictures(runs: Runs) -> Iterator[tuple[str, bytes]]:
     decode = report.phase == "decode"
     what = f"{report.model} on {report.machine}, {report.strategy}"
     size = f"{report.context:,} tokens cached" if decode else f"a prompt of {report.tokens:,} tokens"
-    yield "placement.png", _drawn(lambda axes: plots.draw_placement(program, axes), "", 9.4)
+    tall = _height(program)
+    yield "placement.png", _drawn(lambda axes: plots.draw_placement(program, axes), "", tall + 0.8)
     yield "operators.png", _drawn(lambda axes: plots.draw_operators(report, axes), f"{what}, {size}", 5.2)
-    yield "pes.png", _drawn(lambda axes: plots.draw_utilisation(program, step, axes), f"{what}, {size}", 10.2)
-    yield "links.png", _drawn(lambda axes: plots.draw_links(program, step, axes), f"{what}, {size}", 10.2)
+    yield "pes.png", _drawn(lambda axes: plots.draw_utilisation(program, step, axes), f"{what}, {size}", tall)
+    yield "links.png", _drawn(lambda axes: plots.draw_links(program, step, axes), f"{what}, {size}", tall)
     kernels = kernel_figures(program, step, report.path)
     if operator_points(kernels):
         yield (
             "roofline.png",
-            _drawn(lambda axes: plots.draw_roofline(program, report, kernels, axes), f"{what}, {size}", 5.0),
+            _drawn(lambda axes: plots.draw_roofline(program, report, kernels, axes), f"{what}, {size}", 6.4),
         )
     if runs.reports:
         yield "latency.png", _drawn(lambda axes: _latency(runs.reports, axes), what, 5.0)
@@ -60,6 +61,14 @@ def pictures(runs: Runs) -> Iterator[tuple[str, bytes]]:
             "throughput.png",
             _drawn(lambda axes: plots.draw_throughput(flows, report.clock_hz, axes), f"{what}, {size}", 5.0),
         )
+
+
+def _height(program: Program) -> float:
+    """Inches of a map of the blocks that is as wide as the others."""
+    hull = program.blocks[0].rect
+    for block in program.blocks:
+        hull = hull.hull(block.rect)
+    return min(10.2, max(3.0, 0.82 * INCHES * hull.rows / hull.columns + 1.0))
 
 
 def _latency(reports: Sequence[Report], axes: Axes) -> None:

@@ -97,24 +97,22 @@ def draw_utilisation(program: Program, step: Step, axes: Axes) -> None:
     machine = program.machine
     busy = wafer_busy_cycles(pieces_of(step.runs), machine.columns, machine.rows) / step.cycles * 100
     image = axes.imshow(_only_blocks(program, busy), cmap="viridis", vmin=0, interpolation="nearest", aspect="equal")
-    _bar_below(axes, image, "share of the step in which tasks hold a PE (%)")
+    _bar_beside(axes, image, "share of the step in which tasks hold a PE (%)")
     _frame(program, axes)
 
 
 def draw_links(program: Program, step: Step, axes: Axes) -> None:
-    """Draws, for each router, the wavelets of a step on the busiest of its four links. The scale is logarithmic."""
-    from matplotlib.colors import LogNorm
-
+    """Draws, for each router, the wavelets of a step on the busiest of its four links."""
     machine = program.machine
     busiest = wafer_link_wavelets(pieces_of(step.runs), machine.columns, machine.rows).max(axis=2)
     image = axes.imshow(
         np.where(busiest > 0, busiest, np.nan),
         cmap="inferno",
-        norm=LogNorm(1, max(2, int(busiest.max()))),
+        vmin=0,
         interpolation="nearest",
         aspect="equal",
     )
-    _bar_below(axes, image, "wavelets on the busiest link of each router (log scale)")
+    _bar_beside(axes, image, "wavelets on the busiest link of a router")
     _frame(program, axes)
 
 
@@ -134,38 +132,43 @@ def draw_roofline(program: Program, report: Report, kernels: Iterable[KernelFigu
     largest = max(b.rect.pes for b in program.blocks)
     axes.loglog(work, spread_rates(program, work), color="#444444", lw=2, label="spread bound: hop by hop from one PE")
     roof = {"color": "#444444", "lw": 1.2}
-    axes.axhline(usable * rate, **roof, label=f"all {usable:,} usable PEs at {rate:g} multiply-adds a cycle")
+    axes.axhline(usable * rate, **roof, label=f"all {usable:,} usable PEs, {rate:g} a cycle each")
     axes.axhline(largest * rate, **roof, ls=(0, (5, 3)), label=f"the largest block, {largest:,} PEs")
     for number, (name, size, speed) in enumerate(sorted(points, key=lambda p: -p[1])):
         style = SERIES[number % len(SERIES)], MARKERS[number % len(MARKERS)]
-        axes.plot(size, speed, style[1], color=style[0], ms=8, label=f"{name}: {100 * speed / (largest * rate):.1f} %")
+        axes.plot(size, speed, style[1], color=style[0], ms=8, label=f"{name}, {100 * speed / (largest * rate):.1f} % of the dashed roof")
     axes.set_xlabel("multiply-adds of one kernel")
     axes.set_ylabel("multiply-adds a cycle")
     axes.grid(which="major", color="#e3e3e3", lw=0.7)
     axes.set_axisbelow(True)
-    axes.legend(fontsize=8.5, loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False,
-                title="bounds, then kernels and their share\nof the dashed roof", alignment="left")  # fmt: skip
+    axes.legend(fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=2, frameon=False)
     _open(axes)
 
 
 def draw_throughput(flows: Mapping[str, Sequence[Flow]], clock_hz: float, axes: Axes) -> None:
-    """Draws latency against throughput: a line for each placement, a point for each number of sequences in flight."""
+    """Draws latency against throughput: a line for each placement, a point for each number of sequences in flight.
+
+    A dashed line is the most that a placement can reach: one token each time that its busiest block has done its work.
+    """
     for number, (name, several) in enumerate(flows.items()):
-        rates = [flow.batch * clock_hz / float(flow.period_cycles) / 1e3 for flow in several]
+        rates = [flow.batch * clock_hz / float(flow.period_cycles) for flow in several]
         times = [float(flow.latency_cycles) / clock_hz * 1e6 for flow in several]
         style = {"color": SERIES[number % len(SERIES)], "marker": MARKERS[number % len(MARKERS)]}
         axes.plot(rates, times, lw=1.6, ms=7, label=name, **style)
+        busiest = several[-1].bottleneck
+        most = several[-1].batch * clock_hz / float(busiest.busy_cycles)
+        axes.axvline(most, color=style["color"], ls=(0, (5, 3)), lw=1.2, label=f"{name}: {busiest.block} always busy")
         for flow, rate, time in zip(several, rates, times, strict=True):
             axes.annotate(
                 f"{flow.in_flight}", (rate, time), (0, 9), textcoords="offset points", ha="center", fontsize=9,
                 color=SERIES[number % len(SERIES)],
             )  # fmt: skip
-    axes.set_xlim(left=0)
+    axes.set_xlim(0, 1.06 * axes.get_xlim()[1])
     axes.set_ylim(0, 1.25 * axes.get_ylim()[1])
-    axes.set_xlabel("throughput of all sequences (thousand tokens/s)")
+    axes.set_xlabel("throughput of all sequences (tokens/s)")
     axes.set_ylabel("latency of a token (µs)")
     _plain(axes, "both")
-    axes.legend(fontsize=9, loc="lower right", frameon=False, title="placement; numbers: sequences in flight")
+    axes.legend(fontsize=9, loc="lower center", ncols=2, title="placement; a number is that of the sequences in flight")
 
 
 def draw_tasks(step: Step, where: Rect, axes: Axes) -> None:
@@ -195,6 +198,7 @@ def _only_blocks(program: Program, values: NDArray[np.float64]) -> NDArray[np.fl
 def _frame(program: Program, axes: Axes) -> None:
     """Limits the axes to the part of the wafer with blocks, and outlines these."""
     from matplotlib.patches import Rectangle
+    from matplotlib.ticker import MaxNLocator
 
     hull = program.blocks[0].rect
     for block in program.blocks:
@@ -206,18 +210,23 @@ def _frame(program: Program, axes: Axes) -> None:
     axes.set_facecolor(EMPTY)
     axes.set_xlabel("PE column")
     axes.set_ylabel("PE row")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(6, integer=True))
 
 
-def _bar_below(axes: Axes, image: Any, label: str) -> None:
+def _bar_beside(axes: Axes, image: Any, label: str) -> None:
     figure = axes.get_figure()
     assert figure is not None
-    figure.colorbar(image, ax=axes, label=label, location="bottom", shrink=0.9, aspect=30, pad=0.09)
+    figure.colorbar(image, ax=axes, label=label, shrink=0.8, aspect=34, pad=0.03)
 
 
 def _plain(axes: Axes, along: Any) -> None:
     """Light lines behind the data, and no frame."""
     axes.grid(axis=along, color="#e3e3e3", lw=0.7)
     axes.set_axisbelow(True)
+    for axis in (axes.xaxis, axes.yaxis):
+        if along in ("both", "xy"[axis is axes.yaxis]):
+            axis.set_major_formatter(lambda value, _: f"{value:,.10g}")
     _open(axes)
 
 

@@ -34,8 +34,8 @@ async function main() {
   await explorer.show("block");
   themed(() => { explorer.restyle(); timeline.draw(); });
   await timeline.load();
+  window.wsesimReport = { contents, wafer, explorer, inspector, drawnAfterMs: performance.now() };
   document.documentElement.dataset.ready = "true";
-  window.wsesimReport = { contents, wafer, explorer, inspector };
 }
 
 main().catch((error) => {
