@@ -80,7 +80,8 @@ class Page:
 
     def point(self, x: int, y: int) -> tuple[float, float]:
         """Where the explorer shows the middle of a PE, from the middle of its canvas."""
-        script = """const {canvas, view} = wsesimReport.explorer, [left, top] = view.toScreen(arguments[0] + 0.5, arguments[1] + 0.5);
+        script = """const {canvas, view} = wsesimReport.explorer;
+                    const [left, top] = view.toScreen(arguments[0] + 0.5, arguments[1] + 0.5);
                     return [left - canvas.clientWidth / 2, top - canvas.clientHeight / 2];"""
         left, top = self.run(script, x, y)
         return left, top
@@ -139,7 +140,9 @@ def opened(path: Path, size: tuple[int, int] = DESKTOP, *, dark: bool = False) -
         try:
             metrics = {"width": size[0], "height": size[1], "deviceScaleFactor": 1, "mobile": size == PHONE}
             driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-            driver.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": size == PHONE, "maxTouchPoints": 5})
+            driver.execute_cdp_cmd(
+                "Emulation.setTouchEmulationEnabled", {"enabled": size == PHONE, "maxTouchPoints": 5}
+            )
             scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
             driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
             driver.get("about:blank")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -139,7 +140,7 @@ def test_every_layer_has_a_legend_with_its_unit(page: Page) -> None:
     for choice in page.all(".layer"):
         choice.click()
         name = choice.get_attribute("data-layer")
-        page.until(lambda name=name: page.run("return wsesimReport.explorer.layer.id") == name, "the layer is not shown")  # type: ignore[misc]
+        page.until(partial(page.run, f"return wsesimReport.explorer.layer.id === '{name}'"), "the layer is not shown")
         unit = page.run("return wsesimReport.explorer.layer.unit")
         legend = page.find(".legend").text
         assert choice.get_attribute("aria-pressed") == "true"
@@ -163,7 +164,9 @@ def test_keys_buttons_and_drags_move_the_view(page: Page) -> None:
     assert moved[0] > nearer[0] and moved[1] > nearer[1] and moved[2] == nearer[2]
     page.drag(60, 40)
     dragged = page.run(view)
-    assert dragged[0] == pytest.approx(moved[0] - 60 / moved[2]) and dragged[1] == pytest.approx(moved[1] - 40 / moved[2])
+    assert dragged[0] == pytest.approx(moved[0] - 60 / moved[2]) and dragged[1] == pytest.approx(
+        moved[1] - 40 / moved[2]
+    )
     page.keys("0")
     assert page.run(view) == whole
     page.find(".goto input").send_keys("12, 34", Keys.ENTER)

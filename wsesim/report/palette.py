@@ -1,4 +1,4 @@
-"""The colours of all figures: of the page of a report, and of the plots. Readers with any colour vision tell them apart.
+"""The colours of all figures, on pages and in plots. Readers with any colour vision tell them apart.
 
 Kinds of cycles and roles of blocks differ in lightness too, so that they survive a black and white printer.
 """

@@ -36,31 +36,30 @@ class Runs:
     flows: Sequence[Flow] = ()
 
 
-def pictures(runs: Runs) -> Iterator[tuple[str, bytes]]:
-    """The name of each file, and its contents."""
+def pictures(runs: Runs, dpi: int = DPI) -> Iterator[tuple[str, bytes]]:
+    """The name of each file, and its contents: INCHES x `dpi` pixels wide."""
+    for name, title, height, draw in _pictures(runs):
+        yield f"{name}.png", _png(draw, title, height, dpi)
+
+
+def _pictures(runs: Runs) -> Iterator[tuple[str, str, float, Callable[[Axes], None]]]:
+    """Name, title, height in inches, and the function that draws into the axes."""
     program, step, report = runs.program, runs.step, runs.report
-    decode = report.phase == "decode"
-    what = f"{report.model} on {report.machine}, {report.strategy}"
-    size = f"{report.context:,} tokens cached" if decode else f"a prompt of {report.tokens:,} tokens"
-    tall = _height(program)
-    yield "placement.png", _drawn(lambda axes: plots.draw_placement(program, axes), "", tall + 0.8)
-    yield "operators.png", _drawn(lambda axes: plots.draw_operators(report, axes), f"{what}, {size}", 5.2)
-    yield "pes.png", _drawn(lambda axes: plots.draw_utilisation(program, step, axes), f"{what}, {size}", tall)
-    yield "links.png", _drawn(lambda axes: plots.draw_links(program, step, axes), f"{what}, {size}", tall)
+    size = f"{report.context:,} tokens cached" if report.phase == "decode" else f"a prompt of {report.tokens:,} tokens"
+    of_model = f"{report.model} on {report.machine}, {report.strategy}"
+    of_step, tall = f"{of_model}, {size}", _height(program)
+    yield "placement", "", tall + 0.8, lambda axes: plots.draw_placement(program, axes)
+    yield "operators", of_step, 5.2, lambda axes: plots.draw_operators(report, axes)
+    yield "pes", of_step, tall, lambda axes: plots.draw_utilisation(program, step, axes)
+    yield "links", of_step, tall, lambda axes: plots.draw_links(program, step, axes)
     kernels = kernel_figures(program, step, report.path)
     if operator_points(kernels):
-        yield (
-            "roofline.png",
-            _drawn(lambda axes: plots.draw_roofline(program, report, kernels, axes), f"{what}, {size}", 6.4),
-        )
+        yield "roofline", of_step, 6.4, lambda axes: plots.draw_roofline(program, report, kernels, axes)
     if runs.reports:
-        yield "latency.png", _drawn(lambda axes: _latency(runs.reports, axes), what, 5.0)
+        yield "latency", of_model, 5.0, lambda axes: _draw_latency(runs.reports, axes)
     if runs.flows:
         flows = {report.strategy: runs.flows}
-        yield (
-            "throughput.png",
-            _drawn(lambda axes: plots.draw_throughput(flows, report.clock_hz, axes), f"{what}, {size}", 5.0),
-        )
+        yield "throughput", of_step, 5.0, lambda axes: plots.draw_throughput(flows, report.clock_hz, axes)
 
 
 def _height(program: Program) -> float:
@@ -71,22 +70,25 @@ def _height(program: Program) -> float:
     return min(10.2, max(3.0, 0.82 * INCHES * hull.rows / hull.columns + 1.0))
 
 
-def _latency(reports: Sequence[Report], axes: Axes) -> None:
+def _draw_latency(reports: Sequence[Report], axes: Axes) -> None:
     decode = reports[0].phase == "decode"
     plots.draw_shares(reports, axes, names=[r.context if decode else r.tokens for r in reports])
     axes.set_xlabel("tokens in the KV cache" if decode else "tokens of the prompt")
 
 
-def _drawn(draw: Callable[[Axes], None], title: str, height: float) -> bytes:
+def _png(draw: Callable[[Axes], None], title: str, height: float, dpi: int) -> bytes:
+    """Drawn with matplotlib's own defaults, whatever the user's are."""
+    from matplotlib import style
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(INCHES, height), dpi=DPI, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    draw(axes)
-    if title:
-        axes.set_title(title, fontsize=11)
-    written = io.BytesIO()
-    figure.savefig(written, format="png", metadata={"Software": None})
+    with style.context("default"):
+        figure = Figure(figsize=(INCHES, height), dpi=dpi, layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.subplots()
+        draw(axes)
+        if title:
+            axes.set_title(title, fontsize=11)
+        written = io.BytesIO()
+        figure.savefig(written, format="png", dpi=dpi, metadata={"Software": None})
     return written.getvalue()

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 EMPTY = "#e8ebee"
+INK = "#444444"
+DASHED = (0, (5, 3))
 SERIES = ("#3b6ea5", "#e6863b", "#2f8f7b", "#8c6bb1", "#b8435a", "#6b6b6b")
 MARKERS = "osD^vP"
 
@@ -130,13 +132,13 @@ def draw_roofline(program: Program, report: Report, kernels: Iterable[KernelFigu
     work = np.logspace(np.log10(min(sizes) / 4), np.log10(max(sizes) * 30), 160)
     rate, usable = fma_rate(program), report.machine_bounds.pes
     largest = max(b.rect.pes for b in program.blocks)
-    axes.loglog(work, spread_rates(program, work), color="#444444", lw=2, label="spread bound: hop by hop from one PE")
-    roof = {"color": "#444444", "lw": 1.2}
-    axes.axhline(usable * rate, **roof, label=f"all {usable:,} usable PEs, {rate:g} a cycle each")
-    axes.axhline(largest * rate, **roof, ls=(0, (5, 3)), label=f"the largest block, {largest:,} PEs")
+    axes.loglog(work, spread_rates(program, work), color=INK, lw=2, label="spread bound: hop by hop from one PE")
+    axes.axhline(usable * rate, color=INK, lw=1.2, label=f"all {usable:,} usable PEs, {rate:g} a cycle each")
+    axes.axhline(largest * rate, color=INK, lw=1.2, ls=DASHED, label=f"the largest block, {largest:,} PEs")
     for number, (name, size, speed) in enumerate(sorted(points, key=lambda p: -p[1])):
-        style = SERIES[number % len(SERIES)], MARKERS[number % len(MARKERS)]
-        axes.plot(size, speed, style[1], color=style[0], ms=8, label=f"{name}, {100 * speed / (largest * rate):.1f} % of the dashed roof")
+        colour, marker = SERIES[number % len(SERIES)], MARKERS[number % len(MARKERS)]
+        told = f"{name}, {100 * speed / (largest * rate):.1f} % of the dashed roof"
+        axes.plot(size, speed, marker, color=colour, ms=8, label=told)
     axes.set_xlabel("multiply-adds of one kernel")
     axes.set_ylabel("multiply-adds a cycle")
     axes.grid(which="major", color="#e3e3e3", lw=0.7)
@@ -153,15 +155,15 @@ def draw_throughput(flows: Mapping[str, Sequence[Flow]], clock_hz: float, axes: 
     for number, (name, several) in enumerate(flows.items()):
         rates = [flow.batch * clock_hz / float(flow.period_cycles) for flow in several]
         times = [float(flow.latency_cycles) / clock_hz * 1e6 for flow in several]
-        style = {"color": SERIES[number % len(SERIES)], "marker": MARKERS[number % len(MARKERS)]}
-        axes.plot(rates, times, lw=1.6, ms=7, label=name, **style)
+        colour, marker = SERIES[number % len(SERIES)], MARKERS[number % len(MARKERS)]
+        axes.plot(rates, times, lw=1.6, ms=7, color=colour, marker=marker, label=name)
         busiest = several[-1].bottleneck
         most = several[-1].batch * clock_hz / float(busiest.busy_cycles)
-        axes.axvline(most, color=style["color"], ls=(0, (5, 3)), lw=1.2, label=f"{name}: {busiest.block} always busy")
+        axes.axvline(most, color=colour, ls=DASHED, lw=1.2, label=f"{name}: {busiest.block} always busy")
         for flow, rate, time in zip(several, rates, times, strict=True):
             axes.annotate(
                 f"{flow.in_flight}", (rate, time), (0, 9), textcoords="offset points", ha="center", fontsize=9,
-                color=SERIES[number % len(SERIES)],
+                color=colour,
             )  # fmt: skip
     axes.set_xlim(0, 1.06 * axes.get_xlim()[1])
     axes.set_ylim(0, 1.25 * axes.get_ylim()[1])

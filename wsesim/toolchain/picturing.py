@@ -43,7 +43,7 @@ def _reports(question: Question, own: Report) -> tuple[Report, ...]:
     timing = make_timing(question.program)
     with working("simulating other contexts" if decode else "simulating other prompts", len(sizes)) as work:
         for work.done, one in enumerate(sizes):
-            asked = dataclasses.replace(question, **{"context" if decode else "tokens": one})
+            asked = dataclasses.replace(question, context=one) if decode else dataclasses.replace(question, tokens=one)
             found.append(own if one == size else report(question.program, asked.step(timing)))
             timing.forget_steps()
     return tuple(found)

@@ -75,7 +75,7 @@ def _blocks(program: Program) -> list[dict[str, Any]]:
 
 
 def _down_first(program: Program) -> dict[str, bool]:
-    """Of each move: whether its messages go along a column first, then along a row. Those of collectives do not turn."""
+    """Of each move: whether its messages go along a column first, then along a row."""
     moves = {}
     for t in program.transfers:
         along_rows = program.block(t.source).axis == "rows"

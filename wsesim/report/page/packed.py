@@ -42,4 +42,5 @@ def packed(values: NDArray[np.integer]) -> dict[str, Any]:
 def _differences(values: NDArray[Any], axis: int) -> NDArray[Any]:
     before = np.roll(values, 1, axis)
     before[(slice(None),) * axis + (0,)] = 0
-    return values - before  # wraps around
+    wrapped: NDArray[Any] = values - before  # modulo the range of the dtype
+    return wrapped
