@@ -66,7 +66,9 @@ def draw_shares(
     if names is not None:
         axes.set_xticks(places, [f"{name:,}" if isinstance(name, int) else str(name) for name in names])
         for place, total in zip(places, bottom, strict=True):
-            axes.annotate(f"{total:,.0f}", (place, total), (0, 3), textcoords="offset points", ha="center", fontsize=9)
+            axes.annotate(
+                _three_digits(total), (place, total), (0, 3), textcoords="offset points", ha="center", fontsize=9
+            )
     axes.set_ylim(0, 1.24 * float(bottom.max()))  # room for the legend above the bars
     axes.set_ylabel("time of a token (µs)")
     _plain(axes, "y")
@@ -187,6 +189,11 @@ def draw_tasks(step: Step, where: Rect, axes: Axes) -> None:
     axes.set_xlabel("cycle")
     axes.set_ylabel(f"PE of {where}")
     axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))
+
+
+def _three_digits(value: float) -> str:
+    """Three digits at least: 503, 13.2, 12,415."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _only_blocks(program: Program, values: NDArray[np.float64]) -> NDArray[np.float64]:

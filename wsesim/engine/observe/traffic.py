@@ -72,9 +72,12 @@ def wafer_cycles_by_name(
 ) -> dict[str, Int64]:
     """`wafer_busy_cycles` split by the name that `name_of` gives the tasks of a segment with a label."""
     busy: dict[str, Int64] = {}
+    counted: dict[int, tuple[Times, Int64]] = {}  # equal layers share a timeline; it is kept, so its id stays its own
     for piece in pieces:
-        labels, held = piece.graph.labels, label_busy_cycles(piece.graph, piece.timeline)
-        for label, cycles in zip(labels, held, strict=True):
+        key = id(piece.timeline)
+        if key not in counted:
+            counted[key] = piece.timeline, label_busy_cycles(piece.graph, piece.timeline)
+        for label, cycles in zip(piece.graph.labels, counted[key][1], strict=True):
             pes = np.flatnonzero(cycles)
             name = name_of(piece.segment, label)
             plane = busy.setdefault(name, np.zeros((rows, columns), np.int64))

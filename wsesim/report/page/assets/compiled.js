@@ -4,7 +4,10 @@ function compiledOf(contents) {
   const { report, machine, versions, command } = contents;
   const step = report.phase === "decode" ? `one decode step over ${count(report.context)} cached tokens` : `a prompt of ${count(report.tokens)} tokens`;
   const code = make("code", {}, command);
-  const copy = make("button", { type: "button", onclick: () => navigator.clipboard?.writeText(command) }, "Copy");
+  const copy = make("button", { type: "button", onclick: () => {
+    if (navigator.clipboard) navigator.clipboard.writeText(command).catch(() => getSelection().selectAllChildren(code));
+    else getSelection().selectAllChildren(code);
+  } }, "Copy");
   const forms = Object.entries(report.forms).map(([role, names]) => `${role} ${names.join("/")}`).join(", ");
   const differs = report.machine_differences.map(({ field, base, value }) => `${field} ${base} → ${value}`).join(", ");
   return [

@@ -65,8 +65,8 @@ function drawBlocks(context, explorer) {
 }
 
 /** The names of the blocks; none above the values of single PEs. */
-function drawNames(context, { view, wafer, overlays }) {
-  if (!overlays.names || view.scale >= VALUE_SCALE) return;
+function drawNames(context, { view, wafer, overlays, layer }) {
+  if (!overlays.names || (view.scale >= VALUE_SCALE && layer.unit)) return;
   context.textAlign = "center";
   context.textBaseline = "middle";
   context.lineJoin = "round";
