@@ -135,7 +135,8 @@ def test_the_contents_are_json_and_the_page_asks_for_nothing(made: Program, step
     assert report_page(page_contents(made, step, said, "wsesim report </script>")) == page
 
 
-def test_no_operator_is_above_the_roof(made: Program, step: Step) -> None:
+def test_no_operator_is_above_the_roof(made: Program) -> None:
+    step = Timing(made).decode(40)
     said = report(made, step)
     points = operator_points(kernel_figures(made, step, said.path))
     peak = said.machine_bounds.pes * fma_rate(made)

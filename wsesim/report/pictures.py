@@ -53,7 +53,7 @@ def _pictures(runs: Runs) -> Iterator[tuple[str, str, float, Callable[[Axes], No
     yield "pes", of_step, tall, lambda axes: plots.draw_utilisation(program, step, axes)
     yield "links", of_step, tall, lambda axes: plots.draw_links(program, step, axes)
     kernels = kernel_figures(program, step, report.path)
-    if operator_points(kernels):
+    if report.phase == "decode" and operator_points(kernels):  # a prompt's kernels overlap on the critical path
         yield "roofline", of_step, 6.4, lambda axes: plots.draw_roofline(program, report, kernels, axes)
     if runs.reports:
         yield "latency", of_model, 5.0, lambda axes: _draw_latency(runs.reports, axes)

@@ -16,10 +16,7 @@ if TYPE_CHECKING:
     from wsesim.report.pictures import Runs
     from wsesim.report.report import Report
 
-SIZES = (128, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536, 131072)
-MOST_SIZES = 6
-MOST_PROMPT = 512
-"""Longer prompts take minutes."""
+CONTEXTS = (128, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536, 131072)
 MOST_IN_FLIGHT = 8
 
 
@@ -37,8 +34,7 @@ def _reports(question: Question, own: Report) -> tuple[Report, ...]:
 
     decode = question.phase == "decode"
     size = question.context if decode else question.tokens
-    most = question.program.max_context - 1 if decode else min(question.program.max_context, max(MOST_PROMPT, size))
-    sizes = sorted({size, *(min(n, most) for n in SIZES)})
+    sizes = sorted({size, *(_contexts(question.program) if decode else _prompts(size))})
     found = []
     timing = make_timing(question.program)
     with working("simulating other contexts" if decode else "simulating other prompts", len(sizes)) as work:
@@ -47,6 +43,16 @@ def _reports(question: Question, own: Report) -> tuple[Report, ...]:
             found.append(own if one == size else report(question.program, asked.step(timing)))
             timing.forget_steps()
     return tuple(found)
+
+
+def _contexts(program: Program) -> set[int]:
+    """Round numbers up to the longest context of the Program."""
+    return {min(context, program.max_context - 1) for context in CONTEXTS}
+
+
+def _prompts(tokens: int) -> set[int]:
+    """Shorter prompts, which take less time to simulate than the one that was asked for."""
+    return {max(1, tokens // 4), max(1, tokens // 2)}
 
 
 def _flows(question: Question) -> tuple[Flow, ...]:

@@ -23,7 +23,8 @@ from wsesim.machine import Rect
 class Placed:
     """A graph that ran at one or several places at once.
 
-    At place l its PE k is PE (x[l, k], y[l, k]) of the wafer, and cycle 0 of its timeline is `bases[l]`.
+    At place l its PE k is PE (x[l, k], y[l, k]) of the wafer, and cycle 0 of its timeline is `bases[l]`. The places
+    share no PE.
     """
 
     segment: str
@@ -63,7 +64,7 @@ def wafer_busy_cycles(pieces: Iterable[Placed], columns: int, rows: int) -> Int6
     """Cycles that tasks hold each PE of a wafer: [rows, columns]."""
     busy = np.zeros((rows, columns), np.int64)
     for piece in pieces:
-        np.add.at(busy, (piece.y, piece.x), pe_busy_cycles(piece.graph, piece.timeline)[None, :])
+        busy[piece.y, piece.x] += pe_busy_cycles(piece.graph, piece.timeline)
     return busy
 
 
@@ -80,8 +81,9 @@ def wafer_cycles_by_name(
         for label, cycles in zip(piece.graph.labels, counted[key][1], strict=True):
             pes = np.flatnonzero(cycles)
             name = name_of(piece.segment, label)
-            plane = busy.setdefault(name, np.zeros((rows, columns), np.int64))
-            np.add.at(plane, (piece.y[:, pes], piece.x[:, pes]), cycles[pes][None, :])
+            if name not in busy:
+                busy[name] = np.zeros((rows, columns), np.int64)
+            busy[name][piece.y[:, pes], piece.x[:, pes]] += cycles[pes]
     return busy
 
 
@@ -92,7 +94,7 @@ def wafer_link_wavelets(pieces: Iterable[Placed], columns: int, rows: int) -> In
     for piece in pieces:
         if id(piece.graph) not in counted:
             counted[id(piece.graph)] = link_wavelets(piece.graph)
-        np.add.at(wavelets, (piece.y, piece.x), counted[id(piece.graph)][None, :, :])
+        wavelets[piece.y, piece.x] += counted[id(piece.graph)]
     return wavelets
 
 
