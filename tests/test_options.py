@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, get_type_hints
 
 import pytest
@@ -36,6 +38,7 @@ SEARCH: Groups = ({"strategy", "layers_per_block", "block", "order", "placement"
 CALLS: dict[Callable[..., Any], Groups] = {
     wsesim.compile: (set(), Lowering),
     wsesim.simulate: (set(), StepOptions, Lowering),
+    wsesim.write_report: (set(), StepOptions, Lowering),
     wsesim.search: SEARCH,
     wsesim.complete: ({"batch"}, RequestOptions, TextOptions, Lowering),
     wsesim.open_session: SESSION,
@@ -50,6 +53,7 @@ COMMANDS: dict[str, Groups] = {
     "complete": ({"batch"}, RequestOptions, TextOptions, Lowering),
     "compile": (set(), Lowering),
     "simulate": (set(), StepOptions, Lowering),
+    "report": (set(), StepOptions, Lowering),
     "search": SEARCH,
     "serve": SESSION,
 }
@@ -133,6 +137,7 @@ MINE = wsesim.load_machine("toy4x4").with_({"fabric.hop_cycles": 3}, name="mine"
 ON_MINE: dict[Callable[..., Any], Callable[[], object]] = {
     wsesim.compile: lambda: wsesim.compile("tiny", machine=MINE).machine,
     wsesim.simulate: lambda: wsesim.simulate(wsesim.compile("tiny", machine=MINE), context=3).cycles,
+    wsesim.write_report: lambda: reported_machine(),
     wsesim.search: lambda: wsesim.search("tiny", machine=MINE, context=3, prompt_tokens=2, budget="0").machine,
     wsesim.complete: lambda: wsesim.complete("hi", model="tiny", machine=MINE, max_tokens=1).program.machine,
     wsesim.open_session: lambda: wsesim.open_session("tiny", machine=MINE).program.machine,
@@ -141,6 +146,14 @@ ON_MINE: dict[Callable[..., Any], Callable[[], object]] = {
     wsesim.AsyncClient.__init__: lambda: said_by(wsesim.AsyncClient),
     wsesim.connect: lambda: said_by(wsesim.connect),
 }
+
+
+def reported_machine() -> Machine:
+    """The machine of a report, which its Python call was given."""
+    with TemporaryDirectory() as folder:
+        found = wsesim.write_report("tiny", Path(folder) / "report.html", machine=MINE, context=3)
+    assert found.cycles == wsesim.simulate("tiny", machine=MINE, context=3).cycles and found.machine == MINE.name
+    return MINE
 
 
 def said_by(serve: Callable[..., Any]) -> list[str]:

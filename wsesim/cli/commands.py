@@ -195,6 +195,25 @@ def simulate_command(options: argparse.Namespace) -> int:
 
 
 @progress.shown()
+def report_command(options: argparse.Namespace) -> int:
+    from wsesim.report.tables import figures_text
+    from wsesim.toolchain.reporting import ReportFiles, write_report_of
+
+    if options.output is None:
+        raise InvalidInputError("-o FILE is missing: the report is a file, as in -o report.html")
+    for option, path in (("-o", options.output), ("--png", options.png)):
+        if path == "":
+            raise InvalidInputError(f"{option} is empty; give a path")
+    files = ReportFiles(Path(options.output), None if options.png is None else Path(options.png))
+    step, lowering = _group(StepOptions, options), lowering_of(options)
+    report = write_report_of(options.model, step, lowering, files, options.typed, say=_say)
+    print(figures_text(report))
+    for line in files.written():
+        print(f"  {line}")
+    return 0
+
+
+@progress.shown()
 def search_command(options: argparse.Namespace) -> int:
     from wsesim.files import write_whole
     from wsesim.toolchain.searching import search_model

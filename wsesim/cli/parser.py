@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import re
+import shlex
 from collections.abc import Collection, Sequence
 from typing import Any, NoReturn, get_args
 
@@ -54,6 +55,7 @@ class Parser(argparse.ArgumentParser):
         if unknown:
             nearest = difflib.get_close_matches(unknown[0], _options_of(self, arguments[0]), n=1)
             self.error(f"unknown argument {brief(unknown[0])}{f'; did you mean {nearest[0]}?' if nearest else ''}")
+        parsed.typed = shlex.join(["wsesim", *arguments])
         return parsed
 
     def error(self, message: str) -> NoReturn:
@@ -69,7 +71,7 @@ def make_parser() -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"wsesim {__version__}", help="print the version")
     parsers = parser.add_subparsers(metavar="COMMAND", required=True, title="commands")
-    runs = (_add_complete, _add_compile, _add_simulate, _add_search, _add_validate, _add_serve)
+    runs = (_add_complete, _add_compile, _add_simulate, _add_report, _add_search, _add_validate, _add_serve)
     for add in (*runs, _add_models, _add_machines, _add_software):
         add(parsers)
     return parser
@@ -132,6 +134,23 @@ def _add_simulate(parsers: Any) -> None:
     command.add_argument("--json", action="store_true", help="print one JSON object; docs/report.md defines its fields")
     add_lowering(command)
     command.set_defaults(run=commands.simulate_command)
+
+
+def _add_report(parsers: Any) -> None:
+    command = parsers.add_parser(
+        "report",
+        help="simulate a step and write an HTML report: latency, operators, every PE",
+        description="Simulates one step of MODEL and writes a report: one HTML file, which needs no network. It shows "
+        "the latency, the operators, and every PE of the wafer (docs/reports.md). No weights are needed.",
+    )
+    command.add_argument(
+        "model", metavar="MODEL", nargs="?", default=DEFAULT_MODEL, help=f"{MODEL_HELP} (default: {DEFAULT_MODEL})"
+    )
+    command.add_argument("-o", "--output", metavar="FILE", help="write the report to FILE, as report.html")
+    command.add_argument("--png", metavar="DIR", help="write the figures for papers into DIR too, as PNG files")
+    _add_options(command, StepOptions)
+    add_lowering(command)
+    command.set_defaults(run=commands.report_command)
 
 
 def _add_search(parsers: Any) -> None:

@@ -70,10 +70,10 @@ def lower_bounds(program: Program, step: Step) -> Bounds:
 
 def machine_bounds(program: Program, step: Step) -> MachineBounds:
     """Bounds of the same step for every placement of the Program's model on its machine."""
-    machine, rate = program.machine, _fma_rate(program)
+    machine, rate = program.machine, fma_rate(program)
     pes = machine.usable.pes - sum(machine.usable.has(x, y) for x, y in machine.dead)
     positions = step.context + 1 if step.phase == "decode" else step.tokens
-    spread = sum(_spread_cycles(machine, products / rate) for products in _parts(program, positions))
+    spread = sum(spread_cycles(machine, products / rate) for products in _parts(program, positions))
     return MachineBounds(pes, int(multiply_adds_done(program, step).needed / (pes * rate)), int(spread))
 
 
@@ -88,7 +88,7 @@ def _parts(program: Program, positions: int) -> Iterator[int]:
     yield products
 
 
-def _spread_cycles(machine: Machine, busy_cycles: float) -> float:
+def spread_cycles(machine: Machine, busy_cycles: float) -> float:
     """Cycles until a PE and those around it have done work of `busy_cycles`. Each begins when hops have reached it."""
     usable = machine.usable
     at_distance = np.convolve(_distances(usable.columns), _distances(usable.rows))
@@ -125,7 +125,7 @@ def _products(program: Program, *, head: bool) -> int:
     return sum(kernel.multiply_adds(0) for kernel in program.kernels if kernel.last_token_only == head)
 
 
-def _fma_rate(program: Program) -> float:
+def fma_rate(program: Program) -> float:
     """Multiply-adds of one PE in a cycle."""
     fma = program.machine.op("fma")
     return float(fma.rate_fp32 if program.timing_dtype == "fp32" else fma.rate_fp16)
@@ -135,7 +135,7 @@ def _arithmetic_cycles(program: Program, step: Step) -> int:
     """In a prompt, only the last token visits the head."""
     logits = step.tokens if step.phase == "decode" else 1
     products = step.tokens * _products(program, head=False) + logits * _products(program, head=True)
-    return int(products / (program.pes * _fma_rate(program)))
+    return int(products / (program.pes * fma_rate(program)))
 
 
 def _dependent_cycles(graphs: Iterable[TaskGraph]) -> int:

@@ -45,6 +45,12 @@ def multiply_adds_done(program: Program, step: Step) -> MultiplyAdds:
     return MultiplyAdds(done, needed)
 
 
+def needed_by_kernel(program: Program, step: Step) -> list[int]:
+    """Multiply-adds that the model needs of each kernel of `program` in one step."""
+    passes = list(_passes(program, step))
+    return [sum(_of_kernel(program, kernel, one)[1] for one in passes) for kernel in program.kernels]
+
+
 def _passes(program: Program, step: Step) -> Iterator[Pass]:
     """One pass for a decode step, one for each chunk of a prompt. A token attends to itself and those before it."""
     if step.phase == "decode":

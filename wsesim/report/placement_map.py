@@ -26,15 +26,14 @@ from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Bbox, ScaledTranslation
 
 from wsesim.machine import Rect
-from wsesim.program.parts import EMBED, HEAD, LAYER, LAYER_KINDS, Block, Transfer
+from wsesim.program.parts import Block, Transfer
 from wsesim.program.path import Path
 from wsesim.program.program import Program
 from wsesim.program.routes import feedback_path, transfer_paths
+from wsesim.report.palette import ROLE_COLOURS, ROLE_NAMES, role_of
 
 Point = tuple[float, float]
 
-COLOURS = {"table": "#59a14f", EMBED: "#59a14f", HEAD: "#d8a72a", LAYER: "#4e79a7"}
-NAMES = {"table": "embedding and head", EMBED: "embedding", HEAD: "head", LAYER: "layers"}
 INK = "#1a1a1a"
 FONT_SIZES = (9.0, 8.0, 7.0, 6.0, 5.0)
 _SHARES = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
@@ -53,7 +52,7 @@ def draw_map(program: Program, axes: Axes) -> None:
     usable, shown = program.machine.usable, _shown(program)
     axes.add_patch(Rectangle((usable.x, usable.y), usable.columns, usable.rows, facecolor="#f2f2f2", edgecolor="none"))
     for block in program.blocks:
-        axes.add_patch(_rectangle(block, _tint(COLOURS[_role(program, block)], memory[block.name])))
+        axes.add_patch(_rectangle(block, _tint(ROLE_COLOURS[role_of(program, block)], memory[block.name])))
     reach = MOST_REACH * max(shown.columns, shown.rows)
     ways = [*((line, False) for line in _transfer_lines(program, reach)), *_feedback_line(program)]
     for line, dashed in ways:
@@ -82,14 +81,6 @@ def _frame(program: Program, axes: Axes, shown: Rect) -> None:
         f"{program.pes:,} of {program.machine.usable.pes:,} usable PEs in {len(program.blocks)} blocks",
         fontsize=9,
     )
-
-
-def _role(program: Program, block: Block) -> str:
-    """The key of COLOURS for the stages on a block: the embedding, the head, both, or layers."""
-    kinds = {stage.kind for stage in program.stages if stage.block == block.name}
-    if kinds & set(LAYER_KINDS):
-        return LAYER
-    return "table" if {EMBED, HEAD} <= kinds else HEAD if HEAD in kinds else EMBED
 
 
 def label_of(block: Block) -> str:
@@ -127,8 +118,8 @@ def _rectangle(block: Block, colour: Any) -> Rectangle:
 
 
 def _legend(program: Program) -> Iterator[Artist]:
-    roles = dict.fromkeys(_role(program, block) for block in program.blocks)
-    yield from (Patch(facecolor=_tint(COLOURS[role], 1.0), label=NAMES[role]) for role in roles)
+    roles = dict.fromkeys(role_of(program, block) for block in program.blocks)
+    yield from (Patch(facecolor=_tint(ROLE_COLOURS[role], 1.0), label=ROLE_NAMES[role]) for role in roles)
     yield Line2D([], [], color=INK, lw=1, marker=">", markersize=4, markevery=(1, 2), label="activations")
     if feedback_path(program) is not None:
         yield Line2D([], [], color=INK, lw=1, ls=(0, (3, 2)), label="the sampled id's way back")

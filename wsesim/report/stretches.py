@@ -30,10 +30,17 @@ class Stretches:
 
 
 def operator_of(step: PathStep) -> str:
-    """The operator of a step. `transfer` covers sending and receiving; `feedback` is the way of the id back."""
-    if step.segment == "feedback":
+    """The operator of a step of the critical path."""
+    return operator_named(step.segment, step.label)
+
+
+def operator_named(segment: str, label: str) -> str:
+    """The operator of the tasks that `segment` labels so. `transfer` covers sending and receiving; `feedback` is the
+    way of the id back.
+    """
+    if segment == "feedback":
         return "feedback"
-    return "transfer" if step.label in ("send", "receive") else step.label
+    return "transfer" if label in ("send", "receive") else label
 
 
 def stretches(path: tuple[PathStep, ...]) -> tuple[Stretches, ...]:

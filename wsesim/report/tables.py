@@ -19,6 +19,11 @@ def report_text(report: StepFigures, groups: int = GROUPS_SHOWN) -> str:
     return text_of(_tables(report, groups))
 
 
+def figures_text(report: StepFigures) -> str:
+    """The first table alone: what was simulated, and its main figures."""
+    return _figures(report).text()
+
+
 def report_html(report: StepFigures) -> str:
     """Figures, bounds and operators as HTML tables."""
     return html_of((_figures(report), *_bounds(report), _operators(report)))

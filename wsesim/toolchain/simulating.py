@@ -92,17 +92,27 @@ def simulate_model(model: str | Program, step: StepOptions, lowering: Lowering, 
 
 def simulate_program(program: Program, step: StepOptions, batch: int, *, say: Say = silent) -> Report:
     """The Report of a step of `program`, whose options `check_step` has passed. Raises InvalidInputError."""
+    return answered(question_of(program, step, batch), step, say)[1]
+
+
+def question_of(program: Program, step: StepOptions, batch: int) -> Question:
+    """The step that `step` asks for, whose options `check_step` has passed. Raises InvalidInputError."""
     from wsesim.engine.steps.timing import check_batch
 
     new, before = _step_size(program.max_context, step)
     check_batch(program, batch, step.in_flight)
-    question = _Question(program, step.phase, new, before, batch, step.in_flight)
+    return Question(program, step.phase, new, before, batch, step.in_flight)
+
+
+def answered(question: Question, step: StepOptions, say: Say = silent) -> tuple[Step, Report]:
+    """The step as it ran, with its timelines, and the Report of it."""
     say_if_long("simulating", _effort(question, step.congestion, step.sensitivity), say)
-    return _report(question, step.congestion, step.sensitivity)
+    ran = question.step(make_timing(question.program))
+    return ran, _report(question, ran, step.congestion, step.sensitivity)
 
 
 @dataclass(frozen=True, slots=True)
-class _Question:
+class Question:
     """One step of a Program, which is simulated under several conditions."""
 
     program: Program
@@ -130,7 +140,7 @@ class _Question:
         return pipeline(timing, self.in_flight, self.context, batch=self.batch)
 
 
-def _effort(question: _Question, congestion: bool, sensitivity: bool) -> Effort:
+def _effort(question: Question, congestion: bool, sensitivity: bool) -> Effort:
     """The estimated time and memory of all runs."""
     from wsesim.engine.steps.effort import decode_effort, flow_effort, prefill_effort
     from wsesim.report.sensitivity import run_count
@@ -145,15 +155,15 @@ def _effort(question: _Question, congestion: bool, sensitivity: bool) -> Effort:
     return effort
 
 
-def _report(question: _Question, congestion: bool, sensitivity: bool) -> Report:
-    """All runs, and the Report of them."""
+def _report(question: Question, ran: Step, congestion: bool, sensitivity: bool) -> Report:
+    """All other runs, and the Report of them with the step that ran."""
     from wsesim.report.report import report
     from wsesim.report.sensitivity import sensitivity as elasticities
 
     program = question.program
     return report(
         program,
-        question.step(make_timing(program)),
+        ran,
         flow=question.flow(),
         free_cycles=question.cycles(program.machine, free_links=True) if congestion else None,
         free_flow=question.flow(free_links=True) if congestion else None,

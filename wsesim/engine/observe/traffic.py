@@ -6,7 +6,7 @@ counts each time that it ran.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,7 +23,8 @@ from wsesim.machine import Rect
 class Placed:
     """A graph that ran at one or several places at once.
 
-    At place l its PE k is PE (x[l, k], y[l, k]) of the wafer, and cycle 0 of its timeline is `bases[l]`.
+    At place l its PE k is PE (x[l, k], y[l, k]) of the wafer, and cycle 0 of its timeline is `bases[l]`. The places
+    share no PE.
     """
 
     segment: str
@@ -63,7 +64,26 @@ def wafer_busy_cycles(pieces: Iterable[Placed], columns: int, rows: int) -> Int6
     """Cycles that tasks hold each PE of a wafer: [rows, columns]."""
     busy = np.zeros((rows, columns), np.int64)
     for piece in pieces:
-        np.add.at(busy, (piece.y, piece.x), pe_busy_cycles(piece.graph, piece.timeline)[None, :])
+        busy[piece.y, piece.x] += pe_busy_cycles(piece.graph, piece.timeline)
+    return busy
+
+
+def wafer_cycles_by_name(
+    pieces: Iterable[Placed], columns: int, rows: int, name_of: Callable[[str, str], str]
+) -> dict[str, Int64]:
+    """`wafer_busy_cycles` split by the name that `name_of` gives the tasks of a segment with a label."""
+    busy: dict[str, Int64] = {}
+    counted: dict[int, tuple[Times, Int64]] = {}  # equal layers share a timeline; it is kept, so its id stays its own
+    for piece in pieces:
+        key = id(piece.timeline)
+        if key not in counted:
+            counted[key] = piece.timeline, label_busy_cycles(piece.graph, piece.timeline)
+        for label, cycles in zip(piece.graph.labels, counted[key][1], strict=True):
+            pes = np.flatnonzero(cycles)
+            name = name_of(piece.segment, label)
+            if name not in busy:
+                busy[name] = np.zeros((rows, columns), np.int64)
+            busy[name][piece.y[:, pes], piece.x[:, pes]] += cycles[pes]
     return busy
 
 
@@ -74,7 +94,7 @@ def wafer_link_wavelets(pieces: Iterable[Placed], columns: int, rows: int) -> In
     for piece in pieces:
         if id(piece.graph) not in counted:
             counted[id(piece.graph)] = link_wavelets(piece.graph)
-        np.add.at(wavelets, (piece.y, piece.x), counted[id(piece.graph)][None, :, :])
+        wavelets[piece.y, piece.x] += counted[id(piece.graph)]
     return wavelets
 
 
@@ -98,6 +118,13 @@ def pe_busy_cycles(graph: TaskGraph, timeline: Times) -> Int64:
     """Cycles that tasks hold each PE, from start to end, waiting for the head of an input included: [PEs]."""
     busy = np.zeros(graph.pes, np.int64)
     np.add.at(busy, graph.pe, timeline.task_end - timeline.task_start)
+    return busy
+
+
+def label_busy_cycles(graph: TaskGraph, timeline: Times) -> Int64:
+    """`pe_busy_cycles` of the tasks of each of the graph's labels: [labels, PEs]."""
+    busy = np.zeros((len(graph.labels), graph.pes), np.int64)
+    np.add.at(busy, (graph.task_labels(), graph.pe), timeline.task_end - timeline.task_start)
     return busy
 
 

@@ -1,0 +1,48 @@
+// Puts the page together.
+
+function titleOf({ report }) {
+  const step = report.phase === "decode" ? `one token over ${count(report.context)} cached ones` : `a prompt of ${count(report.tokens)} tokens`;
+  byId("title").textContent = `${report.model} on ${report.machine}`;
+  byId("subtitle").textContent = `${step} · batch ${report.batch} · placement ${report.strategy} · timing in ${report.timing_dtype} · modelled cycles`;
+}
+
+/** A button that goes through system, light and dark. */
+function themed(onchange) {
+  const themes = ["auto", "light", "dark"], button = byId("theme"), root = document.documentElement;
+  const apply = (theme) => {
+    root.dataset.theme = theme;
+    button.textContent = { auto: "◐ auto", light: "○ light", dark: "● dark" }[theme];
+    onchange();
+  };
+  button.addEventListener("click", () => apply(themes[(themes.indexOf(root.dataset.theme) + 1) % themes.length]));
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", onchange);
+  apply("auto");
+}
+
+async function main() {
+  const contents = JSON.parse(byId("contents").textContent);
+  const wafer = new Wafer(contents), explorer = new Explorer(wafer), inspector = new Inspector(wafer);
+  explorer.onselect = (place) => inspector.show(place);
+  const timeline = new Timeline(wafer, (x, y) => explorer.goTo(x, y));
+  titleOf(contents);
+  byId("figures").append(...figuresOf(contents));
+  byId("latency-body").append(...latencyOf(contents), timeline.element);
+  byId("wafer-body").append(make("div", { class: "wafer" }, explorer.element, inspector.element));
+  byId("operators-body").append(new Operators(contents).element);
+  byId("compiled-body").append(...compiledOf(contents).filter(Boolean));
+  byId("footer").textContent = `wsesim ${contents.report.wsesim_version}. All times are modelled. docs/reports.md says how to read this page.`;
+  await explorer.show("block");
+  themed(() => { explorer.restyle(); timeline.draw(); });
+  await timeline.load();
+  window.wsesimReport = { contents, wafer, explorer, inspector, drawnAfterMs: performance.now() };
+  document.documentElement.dataset.ready = "true";
+}
+
+main().catch((error) => {
+  const note = byId("failure");
+  note.hidden = false;
+  note.textContent = typeof DecompressionStream === "undefined"
+    ? "This browser is too old to unpack the report: it has no DecompressionStream."
+    : `The report could not be drawn: ${error.message}`;
+  throw error;
+});
