@@ -10,7 +10,7 @@ from typing import Any, NoReturn, get_args
 
 from wsesim.cli import commands
 from wsesim.cli.messages import flag
-from wsesim.errors import InvalidInputError, brief
+from wsesim.errors import InvalidInputError, WsesimError, brief
 from wsesim.machine import parse_setting
 from wsesim.serve.limits import Limits
 from wsesim.toolchain.options import (
@@ -69,7 +69,7 @@ def make_parser() -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"wsesim {__version__}", help="print the version")
     parsers = parser.add_subparsers(metavar="COMMAND", required=True, title="commands")
-    runs = (_add_complete, _add_compile, _add_simulate, _add_search, _add_validate, _add_serve)
+    runs = (_add_complete, _add_compile, _add_simulate, _add_search, _add_compare, _add_validate, _add_serve)
     for add in (*runs, _add_models, _add_machines, _add_software):
         add(parsers)
     return parser
@@ -151,6 +151,40 @@ def _add_search(parsers: Any) -> None:
     command.add_argument("--json", action="store_true", help="print one JSON object; docs/search.md defines its fields")
     add_lowering(command, without=("strategy", "layers_per_block", "block", "order", "placement"))
     command.set_defaults(run=commands.search_command)
+
+
+def _add_compare(parsers: Any) -> None:
+    command = parsers.add_parser(
+        "compare",
+        help="compare runs: what differs, and where the cycles went",
+        description="Compares runs with the first one: what differs in their inputs, and where the cycles of the "
+        "critical path went, by kind, operator and block. A run is a MODEL, a report that `wsesim simulate --json` "
+        "printed, or the first MODEL with the options of a --with. All other options hold for every MODEL.",
+    )
+    command.add_argument(
+        "models",
+        metavar="MODEL",
+        nargs="*",
+        default=[DEFAULT_MODEL],
+        help=f"{MODEL_HELP}, or a saved report (default: {DEFAULT_MODEL})",
+    )
+    command.add_argument(
+        "--with",
+        action="append",
+        type=_changes,
+        default=[],
+        dest="changes",
+        metavar="OPTION=VALUE,...",
+        help="one more run: the first MODEL with these options, such as strategy=hybrid,layers_per_block=4 or "
+        f"placement=FILE or set.fabric.hop_cycles=1; {SEVERAL}",
+    )
+    _add_options(command, StepOptions, without=("in_flight", "congestion", "sensitivity"))
+    command.add_argument("--all", action="store_true", dest="every_row", help="print every row, and a table by stage")
+    command.add_argument(
+        "--json", action="store_true", help="print one JSON object; docs/compare.md defines its fields"
+    )
+    add_lowering(command)
+    command.set_defaults(run=commands.compare_command)
 
 
 def _add_validate(parsers: Any) -> None:
@@ -342,6 +376,16 @@ def _setting(text: str) -> tuple[str, Any]:
     try:
         return parse_setting(text)
     except InvalidInputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _changes(text: str) -> dict[str, Any]:
+    """strategy=hybrid,layers_per_block=4 as the options of a side."""
+    from wsesim.cli.changes import parse_changes
+
+    try:
+        return parse_changes(text, _parser_of)
+    except WsesimError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 

@@ -94,7 +94,7 @@ def simulate_program(program: Program, step: StepOptions, batch: int, *, say: Sa
     """The Report of a step of `program`, whose options `check_step` has passed. Raises InvalidInputError."""
     from wsesim.engine.steps.timing import check_batch
 
-    new, before = _step_size(program.max_context, step)
+    new, before = step_size(program.max_context, step)
     check_batch(program, batch, step.in_flight)
     question = _Question(program, step.phase, new, before, batch, step.in_flight)
     say_if_long("simulating", _effort(question, step.congestion, step.sensitivity), say)
@@ -184,7 +184,7 @@ def objective_of(step: StepOptions) -> str:
     return "throughput" if step.in_flight > 1 else "latency"
 
 
-def _step_size(max_context: int, step: StepOptions) -> tuple[int, int]:
+def step_size(max_context: int, step: StepOptions) -> tuple[int, int]:
     """New and cached tokens of a step. Raises InvalidInputError."""
     decode = step.phase == "decode"
     other, own = ("tokens", "context") if decode else ("context", "tokens")
