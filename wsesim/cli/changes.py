@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
+from wsesim.cli.values import parser_of
 from wsesim.errors import InvalidInputError, brief
 from wsesim.machine import parse_setting
 from wsesim.toolchain.comparing import SETTING, change_options, check_changes
@@ -16,12 +17,11 @@ _COMMA = re.compile(r",(?![^\[\]]*\])")
 """A comma that is not inside of a list."""
 
 
-def parse_changes(text: str, parser_of: Callable[[Any], Callable[[str], Any]]) -> dict[str, Any]:
+def parse_changes(text: str) -> dict[str, Any]:
     """`strategy=hybrid,layers_per_block=4` as options and their values, as `wsesim.compare` takes them.
 
     Options may be spelt as on the command line, as layers-per-block. After `form=`, an entry that is no option is one
-    more kernel. `parser_of` gives the function that parses an option's value. Raises InvalidInputError or
-    UnknownNameError.
+    more kernel. Raises InvalidInputError or UnknownNameError.
     """
     known, found = change_options(), dict[str, Any]()
     for name, value in _entries(text, {*known, "model"}):

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import re
 from collections.abc import Collection, Sequence
-from typing import Any, NoReturn, get_args
+from typing import Any, NoReturn
 
 from wsesim.cli import commands
 from wsesim.cli.messages import flag
-from wsesim.errors import InvalidInputError, WsesimError, brief
-from wsesim.machine import parse_setting
+from wsesim.cli.values import changes, integer, number, parser_of, setting
+from wsesim.errors import InvalidInputError, brief
 from wsesim.serve.limits import Limits
 from wsesim.toolchain.options import (
     DEFAULT_MODEL,
@@ -171,7 +170,7 @@ def _add_compare(parsers: Any) -> None:
     command.add_argument(
         "--with",
         action="append",
-        type=_changes,
+        type=changes,
         default=[],
         dest="changes",
         metavar="OPTION=VALUE,...",
@@ -216,7 +215,7 @@ def _add_serve(parsers: Any) -> None:
         "--host", default="127.0.0.1", metavar="ADDRESS", help="address to listen on (default: 127.0.0.1)"
     )
     command.add_argument(
-        "--port", type=_integer, default=8000, metavar="N", help="port to listen on; 0 takes a free one (default: 8000)"
+        "--port", type=integer, default=8000, metavar="N", help="port to listen on; 0 takes a free one (default: 8000)"
     )
     command.add_argument(
         "--model",
@@ -262,7 +261,7 @@ def _add_limits(group: argparse._ActionsContainer) -> None:
     default = Limits()
     for name, text in LIMIT_HELP.items():
         value = getattr(default, name)
-        parse = _integer if isinstance(value, int) else _number
+        parse = integer if isinstance(value, int) else number
         group.add_argument(flag(name), type=parse, default=value, metavar="N", help=f"{text} (default: {value})")
 
 
@@ -321,7 +320,7 @@ def add_lowering(command: argparse.ArgumentParser, without: Collection[str] = ()
 
 def _add_set(command: argparse._ActionsContainer) -> None:
     command.add_argument(
-        "--set", action="append", type=_setting, default=[], dest="settings", metavar="FIELD=VALUE", help=SET_HELP
+        "--set", action="append", type=setting, default=[], dest="settings", metavar="FIELD=VALUE", help=SET_HELP
     )
 
 
@@ -342,56 +341,5 @@ def _add_option(command: argparse._ActionsContainer, option: Option) -> None:
         text += f" (default: {option.default})"
     several = "append" if option.name in ("stop", "slo") else "store"
     command.add_argument(
-        name, type=_parser_of(option), action=several, default=option.default, metavar=option.metavar, help=text
+        name, type=parser_of(option), action=several, default=option.default, metavar=option.metavar, help=text
     )
-
-
-def _parser_of(option: Option) -> Any:
-    """The function that parses an option's value."""
-    kinds = get_args(option.type) or (option.type,)
-    if option.metavar == "WxH":
-        return _size
-    return _integer if int in kinds else _number if float in kinds else str
-
-
-def _integer(text: str) -> int:
-    """Decimal digits with or without a sign."""
-    if not re.fullmatch(r"[+-]?[0-9]{1,20}", text):
-        raise argparse.ArgumentTypeError(f"{brief(text)} is not an integer")
-    return int(text)
-
-
-def _number(text: str) -> float:
-    """A decimal number, as Python writes it but without underscores."""
-    try:
-        if "_" in text:
-            raise ValueError
-        return float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{brief(text)} is not a number") from None
-
-
-def _setting(text: str) -> tuple[str, Any]:
-    """fabric.hop_cycles=1 as its field and value."""
-    try:
-        return parse_setting(text)
-    except InvalidInputError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def _changes(text: str) -> dict[str, Any]:
-    """strategy=hybrid,layers_per_block=4 as the options of a side."""
-    from wsesim.cli.changes import parse_changes
-
-    try:
-        return parse_changes(text, _parser_of)
-    except WsesimError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def _size(text: str) -> tuple[int, int]:
-    """190x128 as (190, 128)."""
-    columns, _, rows = text.partition("x")
-    if not (re.fullmatch("[0-9]{1,9}", columns) and re.fullmatch("[0-9]{1,9}", rows)):
-        raise argparse.ArgumentTypeError(f"{brief(text)} is not WxH, columns x rows, as 190x128")
-    return int(columns), int(rows)

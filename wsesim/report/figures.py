@@ -10,11 +10,10 @@ from wsesim.engine.observe.path import PathStep
 from wsesim.engine.steps.pipeline import Flow
 from wsesim.machine.text import Difference
 from wsesim.report.bounds import Bounds, MachineBounds
+from wsesim.report.kinds import KINDS as KINDS
 from wsesim.report.padding import MultiplyAdds
 from wsesim.report.sensitivity import Elasticity
 from wsesim.report.setup import Setup
-
-KINDS = ("compute", "launch", "network", "wait", "reroute")
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,9 +100,7 @@ def compare_sides(sides: Sequence[Any], step: StepOptions, lowering: Lowering, *
         )
     _check_options(sides, step, lowering)
     ready = [_prepared(side, sides, step, lowering) for side in sides]
-    return compare_runs(
-        [make(letter, say) for letter, make in zip(map(_letter, range(len(ready))), ready, strict=True)]
-    )
+    return compare_runs([make(_letter(number), say) for number, make in enumerate(ready)])
 
 
 Make = Callable[[str, Say], "Side"]

@@ -14,7 +14,7 @@ from wsesim.errors import InvalidInputError
 from wsesim.report.compare.inputs import InputDifference, input_differences
 from wsesim.report.compare.saved import RunFigures
 from wsesim.report.compare.stages import Match, matched_blocks, matched_stages
-from wsesim.report.figures import KINDS
+from wsesim.report.kinds import KINDS
 from wsesim.report.schema import stamped
 
 if TYPE_CHECKING:
@@ -72,15 +72,18 @@ class Row:
     def to_json(self, by: str) -> dict[str, Any]:
         """Plain values, by field."""
         where = {"stages": self.stages, "a_blocks": self.a_blocks, "b_blocks": self.b_blocks} if self.stages else {}
-        sides = (
-            {} if by == "kind" else {"a": _kinds(self.a), "b": _kinds(self.b), "difference": _kinds(self.differences)}
-        )
+        kinds = {"a": _kinds(self.a), "b": _kinds(self.b), "difference": _kinds(self.differences)}
         cycles = {
             "a_cycles": self.a_cycles,
             "b_cycles": self.b_cycles,
             "difference_cycles": self.difference_cycles,
         }
-        return {by: self.name, **{name: list(value) for name, value in where.items()}, **cycles, **sides}
+        return {
+            by: self.name,
+            **{name: list(value) for name, value in where.items()},
+            **cycles,
+            **({} if by == "kind" else kinds),
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,8 +209,8 @@ def _pair(a: Side, b: Side) -> Pair:
         by_stage = _by_match(matches, a.run, b.run, rows_a, rows_b)
         blocks = matched_blocks(matches)
         block_of = {stage: match.name for match in blocks for stage in match.stages}
-        in_blocks = ({stage: block_of[row] for stage, row in rows.items()} for rows in (rows_a, rows_b))
-        by_block = _by_match(blocks, a.run, b.run, *in_blocks)
+        blocks_a, blocks_b = ({stage: block_of[row] for stage, row in rows.items()} for rows in (rows_a, rows_b))
+        by_block = _by_match(blocks, a.run, b.run, blocks_a, blocks_b)
     inputs = input_differences(a.run, b.run)
     return Pair(a, b, inputs, _by_kind(by_operator), by_operator, by_stage, by_block)
 
@@ -228,9 +231,14 @@ def _by_kind(rows: Iterable[Row]) -> tuple[Row, ...]:
     listed = tuple(rows)
     found = []
     for number, kind in enumerate(KINDS):
-        sums = (sum(row.a[number] for row in listed), sum(row.b[number] for row in listed))
-        found.append(Row(kind, *(tuple(total * (i == number) for i in range(len(KINDS))) for total in sums)))
+        a, b = sum(row.a[number] for row in listed), sum(row.b[number] for row in listed)
+        found.append(Row(kind, _only(number, a), _only(number, b)))
     return _sorted(found)
+
+
+def _only(number: int, cycles: int) -> tuple[int, ...]:
+    """`cycles` of the kind `number`, none of the others."""
+    return tuple(cycles if i == number else 0 for i in range(len(KINDS)))
 
 
 def _by_match(

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from wsesim.errors import InvalidInputError, brief
 from wsesim.files import parse_json, read_bytes, validated
-from wsesim.report.figures import KINDS
+from wsesim.report.kinds import KINDS
 from wsesim.report.schema import SCHEMA_VERSION
 
 Cycles = Annotated[int, Field(ge=0, le=1 << 62)]

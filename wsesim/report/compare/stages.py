@@ -73,14 +73,12 @@ def _span(names: list[str]) -> str:
 
 def _row_names(own: RunFigures, other: RunFigures) -> dict[str, str]:
     """For each stage of `own` the name of its row: its own, or its layer's if `other` cuts the layer otherwise."""
-    theirs = _by_layer(other)
-    mine = _by_layer(own)
-    return {
-        s.stage: s.stage
-        if s.layer is None or mine[s.layer] == theirs.get(s.layer, mine[s.layer])
-        else f"layer{s.layer}"
-        for s in own.stages or ()
-    }
+    mine, theirs = _by_layer(own), _by_layer(other)
+    names = {}
+    for stage in own.stages or ():
+        alike = stage.layer is None or mine[stage.layer] == theirs.get(stage.layer, mine[stage.layer])
+        names[stage.stage] = stage.stage if alike else f"layer{stage.layer}"
+    return names
 
 
 def _by_layer(run: RunFigures) -> dict[int, set[str]]:

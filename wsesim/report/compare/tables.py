@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from wsesim.report.compare.comparison import Comparison, Pair, Row, Side
 from wsesim.report.compare.inputs import InputDifference, layer_shapes
 from wsesim.report.compare.saved import RunFigures
-from wsesim.report.figures import KINDS
+from wsesim.report.kinds import KINDS
 from wsesim.tables import Table, si_seconds
 
 ROWS_SHOWN = 10
@@ -101,9 +101,8 @@ def _by_kind(pair: Pair) -> Table:
     rows = [("kind", *_letters(pair), "difference", "")]
     rows += [(row.name, *_cycles(row), _share(row.difference_cycles, row.a_cycles)) for row in pair.by_kind]
     rows.append(_sum(pair))
-    reasons = (
-        line for row in pair.by_kind if row.difference_cycles for line in (_reason(pair, row), *_facts(pair, row))
-    )
+    changed = [row for row in pair.by_kind if row.difference_cycles]
+    reasons = (line for row in changed for line in (_reason(pair, row), *_facts(pair, row)))
     return Table("critical path by kind (cycles), and where it changes most", tuple(rows), True, tuple(reasons))
 
 
@@ -137,7 +136,7 @@ def _facts(pair: Pair, row: Row) -> Iterator[str]:
 
 
 def _by_operator(pair: Pair, every_row: bool) -> Table:
-    rows = [("operator", *_letters(pair), "difference", "", *KINDS)]
+    rows: list[tuple[str, ...]] = [("operator", *_letters(pair), "difference", "", *KINDS)]
     shown = _shown(pair.by_operator, every_row)
     rows += [_line(row, row.name) for row in shown]
     rows += _others(pair.by_operator[len(shown) :])
@@ -150,9 +149,8 @@ def _by_block(pair: Pair, every_row: bool) -> Iterator[Table]:
     if pair.by_block is None or pair.by_stage is None:
         older = [side for side in (pair.a, pair.b) if side.run.stages is None]
         names = " and ".join(side.label for side in older)
-        yield Table(
-            "", notes=(f"no table by block: {names} does not state the stages; simulate again with this wsesim",)
-        )
+        said = f"no table by block: {names} does not state the stages; simulate again with this wsesim"
+        yield Table("", notes=(said,))
         return
     yield _placed(pair, pair.by_block, "block", every_row)
     if every_row:
@@ -161,7 +159,7 @@ def _by_block(pair: Pair, every_row: bool) -> Iterator[Table]:
 
 def _placed(pair: Pair, rows: tuple[Row, ...], by: str, every_row: bool) -> Table:
     on = tuple(f"PEs in {side.letter}" for side in (pair.a, pair.b))
-    lines = [("stages" if by == "block" else by, *on, *_letters(pair), "difference", *KINDS)]
+    lines: list[tuple[str, ...]] = [("stages" if by == "block" else by, *on, *_letters(pair), "difference", *KINDS)]
     shown = _shown(rows, every_row)
     for row in shown:
         places = _shapes(row.a_blocks, pair.a.run), _shapes(row.b_blocks, pair.b.run)
