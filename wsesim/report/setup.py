@@ -39,7 +39,7 @@ class Setup:
     kv               where the KV cache lies and its data type, one text for each kind of attention
     transfers        number of transfers between blocks, by kind
     collectives      of each role of a kernel, the collectives that the step ran
-    form_digests     of each role, a digest of the forms that the step ran
+    form_digests     of each role, the forms that the step ran, and a digest of the steps of each
     software_fields  what issuing a kernel costs in the software, by name
     machine_fields   every number of the machine, as TOML states it; of a list of PEs, the number and a digest
     """
@@ -51,7 +51,7 @@ class Setup:
     blocks: tuple[PlacedBlock, ...]
     transfers: tuple[tuple[str, int], ...]
     collectives: tuple[tuple[str, tuple[str, ...]], ...]
-    form_digests: tuple[tuple[str, str], ...]
+    form_digests: tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
     software_fields: tuple[tuple[str, Any], ...]
     machine_fields: tuple[tuple[str, Any], ...]
 
@@ -65,7 +65,7 @@ class Setup:
             "blocks": [{name: getattr(block, name) for name in PlacedBlock.__slots__} for block in self.blocks],
             "transfers": dict(self.transfers),
             "collectives": {role: list(names) for role, names in self.collectives},
-            "form_digests": dict(self.form_digests),
+            "form_digests": {role: dict(forms) for role, forms in self.form_digests},
             "software_fields": dict(self.software_fields),
             "machine_fields": dict(self.machine_fields),
         }
@@ -105,12 +105,13 @@ def _collectives(kernels: Iterable[Kernel], software: Software) -> tuple[tuple[s
     return tuple((role, tuple(names)) for role, names in found.items())
 
 
-def _form_digests(kernels: Iterable[Kernel], software: Software) -> tuple[tuple[str, str], ...]:
-    found: dict[str, dict[str, None]] = {}
+def _form_digests(kernels: Iterable[Kernel], software: Software) -> tuple[tuple[str, tuple[tuple[str, str], ...]], ...]:
+    found: dict[str, dict[str, str]] = {}
     for kernel in kernels:
         if type(kernel).__name__ != NO_FORM:
-            found.setdefault(kernel.role, {})[repr(form_of(kernel, software))] = None
-    return tuple((role, _digest("\n".join(forms))) for role, forms in found.items())
+            form = form_of(kernel, software)
+            found.setdefault(kernel.role, {})[form.name] = _digest(repr(form))
+    return tuple((role, tuple(forms.items())) for role, forms in found.items())
 
 
 def _software(software: Software) -> tuple[tuple[str, Any], ...]:

@@ -155,7 +155,8 @@ class Comparison:
         from wsesim.report.compare.tables import comparison_tables
         from wsesim.tables import text_of
 
-        return text_of(comparison_tables(self, every_row=every_row))
+        lines = text_of(comparison_tables(self, every_row=every_row)).splitlines()
+        return "\n".join(line.rstrip() for line in lines)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; docs/compare.md defines the fields."""

@@ -56,9 +56,20 @@ def _run(a: RunFigures, b: RunFigures) -> Lines:
 
 def _machine(a: RunFigures, b: RunFigures) -> Lines:
     yield "machine", a.machine, b.machine
-    yield from _fields(a.machine_fields, b.machine_fields)
+    yield from sorted(_fields(a.machine_fields, b.machine_fields), key=lambda line: _weight(line[0], a.timing_dtype))
     if a.machine_fields is None or b.machine_fields is None:  # a report of an older wsesim has the clock only
-        yield "clock_hz", f"{a.clock_hz:g}", f"{b.clock_hz:g}"
+        yield "clock_hz", _value(a.clock_hz), _value(b.clock_hz)
+
+
+def _weight(field: str, timing_dtype: str) -> int:
+    """Fields that decide most cycles come first: hops and ramps, rates of operations, other cycles."""
+    if field.startswith("fabric."):
+        return 0
+    if field == "clock_hz" or field.startswith("op.fma"):
+        return 1
+    if field.startswith("op.") and field.rpartition(".")[2] in (timing_dtype, "launch", "relaunch"):
+        return 2
+    return 3 if field.endswith("_cycles") else 4
 
 
 def _software(a: RunFigures, b: RunFigures) -> Lines:
@@ -72,7 +83,9 @@ def _fields(a: Mapping[str, Any] | None, b: Mapping[str, Any] | None) -> Lines:
 
 
 def _value(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:,.0f}" if value.is_integer() and abs(value) < 1e15 else f"{value:g}"
 
 
 def _placement(a: RunFigures, b: RunFigures) -> Lines:
@@ -159,23 +172,16 @@ def _with_ratio(a: tuple[int, int], b: tuple[int, int]) -> tuple[str, str]:
 def _kernels(a: RunFigures, b: RunFigures) -> Lines:
     """Forms and collectives of the kernels, by role."""
     if a.form_digests is not None and b.form_digests is not None:
-        before, after = ([role for role in own if role not in other] for own, other in _both_ways(a, b))
-        yield "kernels of one run only", ", ".join(before) or ABSENT, ", ".join(after) or ABSENT
-        for role in (role for role in a.form_digests if role in b.form_digests):
-            own, other = (_names(run.forms.get(role)) for run in (a, b))
-            changed = own == other and a.form_digests[role] != b.form_digests[role]
-            yield f"form of {role}", own, f"{other}, with other steps" if changed else other
+        before, after = a.form_digests, b.form_digests
+        only_a, only_b = [r for r in before if r not in after], [r for r in after if r not in before]
+        yield "kernels of one run only", ", ".join(only_a) or ABSENT, ", ".join(only_b) or ABSENT
+        for role in (role for role in before if role in after):
+            own, other = " and ".join(before[role]), " and ".join(after[role])
+            same_name = own == other and before[role] != after[role]
+            yield f"form of {role}", own, f"{other} with other steps" if same_name else other
     if a.collectives is not None and b.collectives is not None:
         for role in (role for role in a.collectives if role in b.collectives):
-            yield f"collective of {role}", _names(a.collectives[role]), _names(b.collectives[role])
-
-
-def _both_ways(a: RunFigures, b: RunFigures) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
-    return (a.form_digests, b.form_digests), (b.form_digests, a.form_digests)
-
-
-def _names(names: tuple[str, ...] | None) -> str:
-    return " and ".join(names) if names else "the only one"
+            yield f"collective of {role}", " and ".join(a.collectives[role]), " and ".join(b.collectives[role])
 
 
 def _transfers(kinds: Mapping[str, int]) -> str:

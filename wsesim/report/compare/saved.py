@@ -91,7 +91,6 @@ class RunFigures:
     cycles: Cycles
     operators: tuple[Operator, ...]
     program: str
-    forms: Names
     stages: tuple[StageCycles, ...] | None = None
     blocks: tuple[BlockPlace, ...] | None = None
     transfers: dict[str, Count] | None = None
@@ -100,7 +99,7 @@ class RunFigures:
     prefill_chunk: Count | None = None
     kv: tuple[str, ...] | None = None
     collectives: Names | None = None
-    form_digests: dict[str, str] | None = None
+    form_digests: dict[str, dict[str, str]] | None = None
     software_fields: dict[str, Any] | None = None
     machine_fields: dict[str, Any] | None = None
 

@@ -64,7 +64,7 @@ def _joined(matches: list[Match]) -> Match:
 
 def _span(names: list[str]) -> str:
     """As `layer4 .. layer7`; the number of names stands behind those that do not follow each other."""
-    if len(names) < 3:
+    if len(names) < 3 or (len(names) == 3 and not all(name.startswith("layer") for name in names)):
         return ", ".join(names)
     numbers = [name.removeprefix("layer") for name in names]
     follow = all(n.isdecimal() for n in numbers) and [int(n) - int(numbers[0]) for n in numbers] == [*range(len(names))]

@@ -12,7 +12,7 @@ from wsesim.report.kinds import KINDS
 from wsesim.tables import Table, si_seconds
 
 ROWS_SHOWN = 10
-INPUTS_SHOWN = 8
+INPUTS_SHOWN = 12
 """Lines of one group of input differences."""
 REASONS_SHOWN = 4
 
@@ -52,17 +52,26 @@ def _sides(sides: Sequence[Side]) -> Table:
 
 
 def _inputs(pair: Pair, every_row: bool) -> Table:
-    cycles = pair.difference_cycles
-    share = f" ({_share(cycles, pair.a.run.cycles)})" if pair.a.run.cycles else ""
-    way = f"{abs(cycles):,} cycles {'fewer' if cycles < 0 else 'more'}{share}" if cycles else "as many cycles"
     folded = _folded(pair.inputs)
     lines = list(folded) if every_row else _first_of_each_group(folded)
     width = max((len(what) for _, what, _ in lines), default=0)
     said = tuple(f"{what.ljust(width)}  {change}".rstrip() for _, what, change in lines)
     return Table(
-        f"\n{pair.b.letter} against {pair.a.letter}: {way}\nwhat differs ({pair.a.letter} -> {pair.b.letter})",
+        f"\n{pair.b.letter} against {pair.a.letter}: {_way(pair)}\nwhat differs ({pair.a.letter} -> {pair.b.letter})",
         notes=said or ("nothing of the inputs",),
     )
+
+
+def _way(pair: Pair) -> str:
+    """How the totals differ; in time too, if the clocks differ."""
+    cycles, a, b = pair.difference_cycles, pair.a.run, pair.b.run
+    if not cycles:
+        said = "as many cycles"
+    else:
+        said = f"{abs(cycles):,} cycles {'fewer' if cycles < 0 else 'more'} ({_share(cycles, a.cycles)})"
+    if a.clock_hz == b.clock_hz or not a.cycles:
+        return said
+    return f"{said}; in time {si_seconds(a.seconds)} -> {si_seconds(b.seconds)}"
 
 
 Line = tuple[str, str, str]  # group, what, change
@@ -111,8 +120,9 @@ def _reason(pair: Pair, row: Row) -> str:
     number = KINDS.index(row.name)
     parts = sorted(((r.differences[number], r.name) for r in pair.by_operator), key=lambda p: -abs(p[0]))
     changed = [(cycles, name) for cycles, name in parts if cycles]
-    said = [f"{name} {cycles:+,}" for cycles, name in changed[:REASONS_SHOWN]]
-    if others := changed[REASONS_SHOWN:]:
+    shown = REASONS_SHOWN + (len(changed) == REASONS_SHOWN + 1)
+    said = [f"{name} {cycles:+,}" for cycles, name in changed[:shown]]
+    if others := changed[shown:]:
         said.append(f"{len(others)} others {sum(cycles for cycles, _ in others):+,}")
     return f"{row.name} {row.difference_cycles:+,}: {', '.join(said)}"
 
@@ -128,7 +138,7 @@ def _facts(pair: Pair, row: Row) -> Iterator[str]:
             yield f"  a layer lies on {pes:,} PEs in {after}, on {others:,} in {before} ({pes / others:.3g} times)"
         if row.name == "network":
             lines = (f"{columns} and {rows}" for columns, rows in (new, old))
-            yield f"  its messages cross lines of {next(lines)} PEs in {after}, of {next(lines)} in {before}"
+            yield f"  its collectives run along lines of {next(lines)} PEs in {after}, of {next(lines)} in {before}"
     if row.name == "network" and pair.a.run.transfers is not None and pair.b.run.transfers is not None:
         moves = [sum(run.transfers.values()) for run in (pair.a.run, pair.b.run) if run.transfers is not None]
         if moves[0] != moves[1]:
@@ -139,7 +149,7 @@ def _by_operator(pair: Pair, every_row: bool) -> Table:
     rows: list[tuple[str, ...]] = [("operator", *_letters(pair), "difference", "", *KINDS)]
     shown = _shown(pair.by_operator, every_row)
     rows += [_line(row, row.name) for row in shown]
-    rows += _others(pair.by_operator[len(shown) :])
+    rows += _others(pair.by_operator, shown)
     rows.append((*_sum(pair), *_differences(pair.by_operator)))
     return Table("critical path by operator (cycles; the kinds are differences)", tuple(rows), heading=True)
 
@@ -164,7 +174,7 @@ def _placed(pair: Pair, rows: tuple[Row, ...], by: str, every_row: bool) -> Tabl
     for row in shown:
         places = _shapes(row.a_blocks, pair.a.run), _shapes(row.b_blocks, pair.b.run)
         lines.append((row.name, *places, *_cycles(row), *_differences([row])))
-    lines += [(line[0], "", "", *line[1:4], *line[5:]) for line in _others(rows[len(shown) :])]
+    lines += [(line[0], "", "", *line[1:4], *line[5:]) for line in _others(rows, shown)]
     total = _sum(pair)
     lines.append((total[0], "", "", *total[1:4], *_differences(rows)))
     notes = ("the transfer into a block counts with its stages",)
@@ -172,8 +182,11 @@ def _placed(pair: Pair, rows: tuple[Row, ...], by: str, every_row: bool) -> Tabl
 
 
 def _shown(rows: tuple[Row, ...], every_row: bool) -> tuple[Row, ...]:
-    """The first rows; a single row more is shown too."""
-    return rows if every_row or len(rows) <= ROWS_SHOWN + 1 else rows[:ROWS_SHOWN]
+    """Every row with cycles; or the first of those that differ. A single row more is shown too."""
+    if every_row:
+        return tuple(row for row in rows if any(row.a) or any(row.b))
+    changed = tuple(row for row in rows if any(row.differences))
+    return changed if len(changed) <= ROWS_SHOWN + 1 else changed[:ROWS_SHOWN]
 
 
 def _shapes(names: tuple[str, ...], run: RunFigures) -> str:
@@ -204,8 +217,9 @@ def _differences(rows: Iterable[Row]) -> tuple[str, ...]:
     return tuple(_signed(total) for total in map(sum, columns))
 
 
-def _others(rows: Sequence[Row]) -> list[tuple[str, ...]]:
-    """The rows that are not shown, as one."""
+def _others(all_rows: Sequence[Row], shown: Sequence[Row]) -> list[tuple[str, ...]]:
+    """The rows with cycles that are not shown, as one."""
+    rows = [row for row in all_rows if row not in shown and (any(row.a) or any(row.b))]
     if not rows:
         return []
     total = Row(
@@ -226,6 +240,9 @@ def _signed(cycles: int) -> str:
 
 
 def _share(cycles: int, of: int) -> str:
+    """A difference in relation to what it was: per cent, or beyond ten times as many cycles, how many times."""
     if not cycles:
         return ""
-    return f"{100 * cycles / of:+.1f} %" if of else "new"
+    if not of:
+        return "new"
+    return f"{100 * cycles / of:+.1f} %" if cycles < 9 * of else f"{1 + cycles / of:,.0f} times"
