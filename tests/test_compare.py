@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import Phase, given, settings
+from hypothesis import Phase, assume, given, settings
 from hypothesis import strategies as st
 
 import wsesim
@@ -84,13 +84,15 @@ def programs(draw: st.DrawFn) -> Program:
             machine, options = raised(str(refused), machine, options)
 
 
+@pytest.mark.filterwarnings("ignore:Generating overly large repr")  # hypothesis prints the graphs of both
 @given(programs(), programs(), st.sampled_from(["decode", "prefill"]), st.integers(0, 20))
 @settings(max_examples=25, deadline=None, derandomize=True, phases=[Phase.generate])
 def test_differences_of_random_placements_sum_to_the_difference_of_the_totals(
     one: Program, other: Program, phase: str, size: int
 ) -> None:
+    assume(one.transfers and other.transfers)  # the engine simulates no Program on one block alone
     size = min(size, *(made.max_context - 1 for made in (one, other))) + (phase == "prefill")
-    a, b = (run_of_program(made, phase, size) for made in (one, other))
+    a, b = run_of_program(one, phase, size), run_of_program(other, phase, size)
     pair = pair_of(a, b)
     assert_exact(pair)
     for run, made in ((a, one), (b, other)):
