@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import dataclasses
 import json
+import re
 from collections import Counter
 from collections.abc import Callable
 from functools import cache
@@ -23,8 +24,9 @@ from wsesim.engine.steps.timing import Timing
 from wsesim.errors import InvalidInputError
 from wsesim.machine import Machine, load_machine
 from wsesim.program import Program
-from wsesim.report.compare.comparison import TABLES, Comparison, Pair, Side, compare_runs
+from wsesim.report.compare.comparison import Comparison, compare_runs
 from wsesim.report.compare.inputs import input_differences
+from wsesim.report.compare.pairs import TABLES, Pair, Side
 from wsesim.report.compare.saved import RunFigures, run_of
 from wsesim.report.compare.stages import matched_blocks, matched_stages
 from wsesim.report.kinds import KINDS
@@ -355,8 +357,9 @@ def test_the_default_the_hybrid_and_the_searched_placement_of_a_real_model() -> 
         program(model, machine, "hybrid", layers_per_block=4),
         lower(recognised_graph_of(model), machine, searched, ORACLE),
     ]
+    labels = (model, "strategy=hybrid,layers_per_block=4", "placement=examples/placements/llama3.1-8b-searched.toml")
     runs = [run_of_program(made, size=512) for made in programs]
-    found = compared(*runs)
+    found = compare_runs([Side(*side) for side in zip("ABC", labels, runs, strict=True)])
     for pair in found.pairs:
         assert_exact(pair)
         assert_blocks_hold_together(pair)
@@ -366,6 +369,11 @@ def test_the_default_the_hybrid_and_the_searched_placement_of_a_real_model() -> 
         assert ("PEs of a layer", "24,320", "91,821 (3.78 times)") in {(d.what, d.a, d.b) for d in pair.inputs}
         assert [row.name for row in pair.rows("operator")[:1]] == ["gate_up"]
         assert {len(row.stages) for row in pair.rows("block") if row.name.startswith("layer")} == {4}
+
+    page = (SEARCHED.parents[2] / "docs" / "compare.md").read_text(encoding="utf-8")
+    shown = "".join(re.findall("^```text\n(.*?)^```", page, flags=re.DOTALL | re.MULTILINE)).splitlines()
+    lines = found.text().splitlines()
+    assert len(shown) > 50 and [line for line in shown if line not in lines] == [], found.text()
 
 
 def recognised_graph_of(model: str) -> Graph:

@@ -33,10 +33,12 @@ Capsys = pytest.CaptureFixture[str]
 Groups = tuple[set[str], *tuple[type, ...]]  # options that are left out, groups
 SESSION: Groups = ({"batch"}, TextOptions, Lowering)  # a session's steps are of one sequence each
 SEARCH: Groups = ({"strategy", "layers_per_block", "block", "order", "placement"}, SearchOptions, Lowering)
+COMPARE: Groups = ({"in_flight", "congestion", "sensitivity"}, StepOptions, Lowering)
 CALLS: dict[Callable[..., Any], Groups] = {
     wsesim.compile: (set(), Lowering),
     wsesim.simulate: (set(), StepOptions, Lowering),
     wsesim.search: SEARCH,
+    wsesim.compare: COMPARE,
     wsesim.complete: ({"batch"}, RequestOptions, TextOptions, Lowering),
     wsesim.open_session: SESSION,
     wsesim.Session.stream: (set(), RequestOptions),
@@ -51,6 +53,7 @@ COMMANDS: dict[str, Groups] = {
     "compile": (set(), Lowering),
     "simulate": (set(), StepOptions, Lowering),
     "search": SEARCH,
+    "compare": COMPARE,
     "serve": SESSION,
 }
 
@@ -134,6 +137,7 @@ ON_MINE: dict[Callable[..., Any], Callable[[], object]] = {
     wsesim.compile: lambda: wsesim.compile("tiny", machine=MINE).machine,
     wsesim.simulate: lambda: wsesim.simulate(wsesim.compile("tiny", machine=MINE), context=3).cycles,
     wsesim.search: lambda: wsesim.search("tiny", machine=MINE, context=3, prompt_tokens=2, budget="0").machine,
+    wsesim.compare: lambda: compared_on(MINE),
     wsesim.complete: lambda: wsesim.complete("hi", model="tiny", machine=MINE, max_tokens=1).program.machine,
     wsesim.open_session: lambda: wsesim.open_session("tiny", machine=MINE).program.machine,
     serving.open_api: lambda: said_by(serving.open_api),
@@ -141,6 +145,14 @@ ON_MINE: dict[Callable[..., Any], Callable[[], object]] = {
     wsesim.AsyncClient.__init__: lambda: said_by(wsesim.AsyncClient),
     wsesim.connect: lambda: said_by(wsesim.connect),
 }
+
+
+def compared_on(machine: Machine) -> Machine:
+    """The machine of both sides of a comparison."""
+    found = wsesim.compare("tiny", {"strategy": "shared"}, machine=machine, context=3)
+    one, other = (side.program for side in found.sides)
+    assert one is not None and other is not None and one.machine == other.machine
+    return one.machine
 
 
 def said_by(serve: Callable[..., Any]) -> list[str]:

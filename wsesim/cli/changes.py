@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import re
 from collections.abc import Iterator
 from typing import Any
 
 from wsesim.cli.values import parser_of
-from wsesim.errors import InvalidInputError, brief
+from wsesim.errors import InvalidInputError, WsesimError, brief
 from wsesim.machine import parse_setting
-from wsesim.toolchain.comparing import SETTING, change_options, check_changes
 
 EXAMPLE = "strategy=hybrid,layers_per_block=4"
-_COMMA = re.compile(r",(?![^\[\]]*\])")
-"""A comma that is not inside of a list."""
+
+
+def changes(text: str) -> dict[str, Any]:
+    """As `parse_changes`, for argparse."""
+    try:
+        return parse_changes(text)
+    except WsesimError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def parse_changes(text: str) -> dict[str, Any]:
@@ -23,8 +27,10 @@ def parse_changes(text: str) -> dict[str, Any]:
     Options may be spelt as on the command line, as layers-per-block. After `form=`, an entry that is no option is one
     more kernel. Raises InvalidInputError or UnknownNameError.
     """
+    from wsesim.toolchain.comparing import SETTING, change_options, check_changes
+
     known, found = change_options(), dict[str, Any]()
-    for name, value in _entries(text, {*known, "model"}):
+    for name, value in _entries(text, {*known, "model"}, SETTING):
         if name in found:
             raise InvalidInputError(f"{name} is stated twice in {brief(text)}")
         if name.startswith(SETTING):
@@ -40,16 +46,30 @@ def parse_changes(text: str) -> dict[str, Any]:
     return found
 
 
-def _entries(text: str, known: set[str]) -> Iterator[tuple[str, str]]:
-    """Name and value of each entry. A kernel of `form` joins the entry before it."""
+def _entries(text: str, known: set[str], setting: str) -> Iterator[tuple[str, str]]:
+    """Name and value of each entry; `setting` begins the name of a machine's field.
+
+    A kernel of `form` joins the entry before it.
+    """
     entries: list[list[str]] = []
-    for piece in _COMMA.split(text):
+    for piece in _pieces(text):
         name, equals, value = (part.strip() for part in piece.partition("="))
         if not (equals and name):
             raise InvalidInputError(f"{brief(piece)} states no option; write OPTION=VALUE, as in {EXAMPLE}")
-        own = name if name.startswith(SETTING) else name.removeprefix("--").replace("-", "_")
-        if own not in known and not own.startswith(SETTING) and entries and entries[-1][0] == "form":
+        own = name if name.startswith(setting) else name.removeprefix("--").replace("-", "_")
+        if own not in known and not own.startswith(setting) and entries and entries[-1][0] == "form":
             entries[-1][1] += f",{name}={value}"
         else:
             entries.append([own, value])
     return ((name, value) for name, value in entries)
+
+
+def _pieces(text: str) -> Iterator[str]:
+    """The text between commas; those inside of a list do not count."""
+    begun = depth = 0
+    for position, character in enumerate(text):
+        depth += (character == "[") - (character == "]")
+        if character == "," and depth <= 0:
+            yield text[begun:position]
+            begun = position + 1
+    yield text[begun:]

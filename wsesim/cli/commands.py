@@ -216,7 +216,8 @@ def compare_command(options: argparse.Namespace) -> int:
     from wsesim.toolchain.comparing import compare_sides
 
     step = _group(StepOptions, options)
-    compared = compare_sides([*options.models, *options.changes], step, lowering_of(options), say=_say)
+    sides = [*(options.models or [DEFAULT_MODEL]), *options.changes]
+    compared = compare_sides(sides, step, lowering_of(options), say=_say)
     print(json.dumps(compared.to_json()) if options.json else compared.text(every_row=options.every_row))
     return 0
 

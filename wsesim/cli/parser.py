@@ -8,8 +8,9 @@ from collections.abc import Collection, Sequence
 from typing import Any, NoReturn
 
 from wsesim.cli import commands
+from wsesim.cli.changes import changes
 from wsesim.cli.messages import flag
-from wsesim.cli.values import changes, integer, number, parser_of, setting
+from wsesim.cli.values import integer, number, parser_of, setting
 from wsesim.errors import InvalidInputError, brief
 from wsesim.serve.limits import Limits
 from wsesim.toolchain.options import (
@@ -50,6 +51,9 @@ class Parser(argparse.ArgumentParser):
     def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
         """The options of one command. Raises InvalidInputError."""
         parsed, unknown = self.parse_known_args(arguments)
+        if hasattr(parsed, "models") and not any(word.startswith("-") for word in unknown):
+            parsed.models = [*parsed.models, *unknown]  # argparse takes no positionals behind an option
+            return parsed
         if unknown:
             nearest = difflib.get_close_matches(unknown[0], _options_of(self, arguments[0]), n=1)
             self.error(f"unknown argument {brief(unknown[0])}{f'; did you mean {nearest[0]}?' if nearest else ''}")
@@ -164,7 +168,7 @@ def _add_compare(parsers: Any) -> None:
         "models",
         metavar="MODEL",
         nargs="*",
-        default=[DEFAULT_MODEL],
+        default=[],
         help=f"{MODEL_HELP}, or a saved report (default: {DEFAULT_MODEL})",
     )
     command.add_argument(

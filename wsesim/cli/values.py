@@ -6,7 +6,7 @@ import argparse
 import re
 from typing import Any, get_args
 
-from wsesim.errors import InvalidInputError, WsesimError, brief
+from wsesim.errors import InvalidInputError, brief
 from wsesim.machine import parse_setting
 from wsesim.toolchain.options import Option
 
@@ -41,16 +41,6 @@ def setting(text: str) -> tuple[str, Any]:
     try:
         return parse_setting(text)
     except InvalidInputError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def changes(text: str) -> dict[str, Any]:
-    """strategy=hybrid,layers_per_block=4 as the options of a side."""
-    from wsesim.cli.changes import parse_changes
-
-    try:
-        return parse_changes(text)
-    except WsesimError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 

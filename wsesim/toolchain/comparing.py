@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wsesim.errors import InvalidInputError, UnknownNameError, brief
+from wsesim.files import open_file
 from wsesim.machine import Machine, load_machine
 from wsesim.software.software import Software
 from wsesim.toolchain.compiling import compiled, prepare
@@ -29,7 +30,8 @@ from wsesim.toolchain.simulating import check_step, objective_of
 
 if TYPE_CHECKING:
     from wsesim.program import Program
-    from wsesim.report.compare.comparison import Comparison, Side
+    from wsesim.report.compare.comparison import Comparison
+    from wsesim.report.compare.pairs import Side
     from wsesim.report.report import Report
 
 STEP_CHANGES = ("context", "tokens")
@@ -108,18 +110,20 @@ Make = Callable[[str, Say], "Side"]
 
 def _prepared(side: Any, sides: Sequence[Any], step: StepOptions, lowering: Lowering) -> Make:
     """What makes the Side with a letter; everything that can be checked is."""
-    if isinstance(side, Mapping):
-        return _compiled(_first_model(sides[0]), side, step, lowering)
-    if is_report(side):
-        return _reported(side)
-    if _is_program(side):
-        any_compiled = any(not is_report(other) and not _is_program(other) for other in sides)
-        return _programmed(side, step, Lowering(batch=lowering.batch) if any_compiled else lowering)
-    return _compiled(side, {}, step, lowering)
+    match kind_of(side):
+        case "options":
+            return _compiled(_first_model(sides[0]), side, step, lowering)
+        case "report":
+            return _reported(side)
+        case "program":
+            any_compiled = any(kind_of(other) in ("options", "model") for other in sides)
+            return _programmed(side, step, Lowering(batch=lowering.batch) if any_compiled else lowering)
+        case _:
+            return _compiled(side, {}, step, lowering)
 
 
 def _compiled(model: str, changes: Mapping[str, Any], step: StepOptions, lowering: Lowering) -> Make:
-    from wsesim.report.compare.comparison import Side
+    from wsesim.report.compare.pairs import Side
 
     check_changes(changes)
     if model.endswith(".toml") and is_file(Path(model)):
@@ -138,7 +142,7 @@ def _compiled(model: str, changes: Mapping[str, Any], step: StepOptions, lowerin
 
 
 def _programmed(model: str | Program, step: StepOptions, lowering: Lowering) -> Make:
-    from wsesim.report.compare.comparison import Side
+    from wsesim.report.compare.pairs import Side
 
     check_step(step, lowering.batch)
     program = compiled(prepare(model, dataclasses.replace(lowering, batch=1)))
@@ -147,7 +151,7 @@ def _programmed(model: str | Program, step: StepOptions, lowering: Lowering) -> 
 
 
 def _reported(report: str | Report) -> Make:
-    from wsesim.report.compare.comparison import Side
+    from wsesim.report.compare.pairs import Side
     from wsesim.report.compare.saved import read_run, run_of
 
     if isinstance(report, str):
@@ -214,13 +218,13 @@ def _base_label(model: str, lowering: Lowering) -> str:
 
 def _check_options(sides: Sequence[Any], step: StepOptions, lowering: Lowering) -> None:
     """Raises InvalidInputError for options that no side takes."""
-    if all(is_report(side) for side in sides) and (step, lowering) != (StepOptions(), Lowering()):
+    if all(kind_of(side) == "report" for side in sides) and (step, lowering) != (StepOptions(), Lowering()):
         raise InvalidInputError("saved reports have their step, machine and placement: give no options for them")
 
 
 def _first_model(first: Any) -> str:
     """The model that options of another side belong to."""
-    if isinstance(first, str) and not is_report(first) and not is_saved_program(first):
+    if isinstance(first, str) and kind_of(first) == "model":
         return first
     raise InvalidInputError(
         f"{_name(first)} cannot be compiled with other options; the first side has to be a model, or give two Programs "
@@ -228,22 +232,35 @@ def _first_model(first: Any) -> str:
     )
 
 
-def is_report(side: Any) -> bool:
-    """Whether a side is a Report, or names a file that should be a saved one: .json, or what begins like JSON."""
-    if not isinstance(side, str):
-        return hasattr(side, "critical_path_cycles") or type(side).__name__ == "Report"
-    if is_name(side) or is_saved_program(side):
-        return False
-    if side.endswith(".json"):
-        return True
-    if not is_file(Path(side)):
-        return False
-    with open(side, "rb") as file:
+def kind_of(side: object) -> str:
+    """What a side is: "options", "program", "report" or "model". Raises InvalidInputError for anything else.
+
+    A file is a report if its name ends in .json or it begins like JSON, unless it is a saved Program.
+    """
+    from wsesim.program import Program
+
+    if isinstance(side, str):
+        if is_name(side) or not (side.endswith(".json") or is_file(Path(side))):
+            return "model"
+        if is_saved_program(side):
+            return "program"
+        return "report" if side.endswith(".json") or _begins_like_json(side) else "model"
+    if isinstance(side, Mapping):
+        return "options"
+    return "program" if isinstance(side, Program) else _kind_of_report(side)
+
+
+def _kind_of_report(side: object) -> str:
+    from wsesim.report.report import Report
+
+    if not isinstance(side, Report):
+        raise InvalidInputError(f"{brief(side)} is no side: give a model, a Program, a Report or a dict of options")
+    return "report"
+
+
+def _begins_like_json(path: str) -> bool:
+    with open_file(path, "a model") as file:
         return file.read(64).lstrip().startswith(b"{")
-
-
-def _is_program(side: Any) -> bool:
-    return is_saved_program(side) if isinstance(side, str) else not isinstance(side, Mapping) and not is_report(side)
 
 
 def _name(side: Any) -> str:

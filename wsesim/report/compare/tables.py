@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
-from wsesim.report.compare.comparison import Comparison, Pair, Row, Side
 from wsesim.report.compare.inputs import InputDifference, layer_shapes
+from wsesim.report.compare.pairs import Pair, Row, Side
 from wsesim.report.compare.saved import RunFigures
 from wsesim.report.kinds import KINDS
 from wsesim.tables import Table, si_seconds
@@ -17,13 +17,13 @@ INPUTS_SHOWN = 12
 REASONS_SHOWN = 4
 
 
-def comparison_tables(comparison: Comparison, *, every_row: bool) -> Iterator[Table]:
+def comparison_tables(sides: Sequence[Side], pairs: Sequence[Pair], *, every_row: bool) -> Iterator[Table]:
     """The sides, then for each pair the inputs that differ and the cycles by kind, operator and block.
 
     With `every_row` also those by stage, and no row is left out.
     """
-    yield _sides(comparison.sides)
-    for pair in comparison.pairs:
+    yield _sides(sides)
+    for pair in pairs:
         yield _inputs(pair, every_row)
         yield _by_kind(pair)
         yield _by_operator(pair, every_row)
