@@ -154,6 +154,7 @@ REFUSED = [
     ((*HERE, "twice.json"), "twice.json: two of its operators have one name"),
     ((*HERE, "minus.json"), "minus.json: operators.0.compute: Input should be greater than or equal to 0"),
     ((*HERE, "thin.json"), "thin.json: machine: Field required"),
+    ((*HERE, "bell.json"), r"bell.json: 'ti\x07ny' has characters that cannot be printed"),
     ((*HERE, "conv.json"), "tiny machine=toy4x4 and conv.json share no operator ("),
     (
         ("compare", "good.json", "--with", "strategy=shared"),
@@ -185,6 +186,7 @@ def test_what_is_refused(words: tuple[str, ...], said: str, capsys: Capsys) -> N
         "twice.json": good | {"operators": [{**o, "operator": "o"} for o in good["operators"]]},
         "minus.json": good | {"operators": [first | {"compute": -1}]},
         "thin.json": {name: value for name, value in good.items() if name != "machine"},
+        "bell.json": good | {"model": "ti\x07ny"},
         "conv.json": good | {"operators": conv},
     }
     for name, value in files.items():

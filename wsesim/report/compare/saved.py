@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field
 
@@ -17,6 +17,7 @@ from wsesim.report.schema import SCHEMA_VERSION
 Cycles = Annotated[int, Field(ge=0, le=1 << 62)]
 Count = Annotated[int, Field(ge=0, le=1 << 62)]
 Names = dict[str, tuple[str, ...]]
+Plain = int | float | str
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +84,10 @@ class RunFigures:
     strategy: str
     timing_dtype: str
     phase: str
-    tokens: Annotated[int, Field(ge=1)]
+    tokens: Annotated[int, Field(ge=1, le=1 << 62)]
     batch: Count
     context: Count
-    clock_hz: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    clock_hz: Annotated[float, Field(ge=1, le=1e15)]
     pes: Count
     cycles: Cycles
     operators: tuple[Operator, ...]
@@ -100,8 +101,8 @@ class RunFigures:
     kv: tuple[str, ...] | None = None
     collectives: Names | None = None
     form_digests: dict[str, dict[str, str]] | None = None
-    software_fields: dict[str, Any] | None = None
-    machine_fields: dict[str, Any] | None = None
+    software_fields: dict[str, Plain] | None = None
+    machine_fields: dict[str, Plain] | None = None
 
     @property
     def seconds(self) -> float:
@@ -128,9 +129,25 @@ def run_of(value: object, name: str) -> RunFigures:
             f"{name}: schema_version {brief(version)}; this wsesim reads {SCHEMA_VERSION}: simulate again and save "
             "the new report"
         )
+    for text in _texts(value):
+        if not text.isprintable():
+            raise InvalidInputError(f"{name}: {brief(text)} has characters that cannot be printed")
     run = validated(name, RunFigures, dict(value))
     _check_sums(run, name)
     return run
+
+
+def _texts(value: object) -> Iterator[str]:
+    """Every text and every name of a field in a JSON value."""
+    waiting = [value]
+    while waiting:
+        match waiting.pop():
+            case str() as text:
+                yield text
+            case Mapping() as table:
+                waiting += [*table, *table.values()]
+            case Sequence() as items:
+                waiting += items
 
 
 def _check_sums(run: RunFigures, name: str) -> None:
