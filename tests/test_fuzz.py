@@ -45,7 +45,7 @@ GROUPS = {
     "tokenizers": ("tokenizer.json", "tokenizer-config", "chat-template", "tokenizer.model", "gguf-tokenizer"),
     "texts": ("graph", "partition", "program", "factory"),
     "files": ("onnx", "pt2"),
-    "tables": ("machine", "placement", "software", "defects", "http-body", "steps"),
+    "tables": ("machine", "placement", "software", "defects", "http-body", "steps", "report"),
     "command lines": ("options",),
 }
 

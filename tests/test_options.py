@@ -35,11 +35,13 @@ Capsys = pytest.CaptureFixture[str]
 Groups = tuple[set[str], *tuple[type, ...]]  # options that are left out, groups
 SESSION: Groups = ({"batch"}, TextOptions, Lowering)  # a session's steps are of one sequence each
 SEARCH: Groups = ({"strategy", "layers_per_block", "block", "order", "placement"}, SearchOptions, Lowering)
+COMPARE: Groups = ({"in_flight", "congestion", "sensitivity"}, StepOptions, Lowering)
 CALLS: dict[Callable[..., Any], Groups] = {
     wsesim.compile: (set(), Lowering),
     wsesim.simulate: (set(), StepOptions, Lowering),
     wsesim.write_report: (set(), StepOptions, Lowering),
     wsesim.search: SEARCH,
+    wsesim.compare: COMPARE,
     wsesim.complete: ({"batch"}, RequestOptions, TextOptions, Lowering),
     wsesim.open_session: SESSION,
     wsesim.Session.stream: (set(), RequestOptions),
@@ -55,6 +57,7 @@ COMMANDS: dict[str, Groups] = {
     "simulate": (set(), StepOptions, Lowering),
     "report": (set(), StepOptions, Lowering),
     "search": SEARCH,
+    "compare": COMPARE,
     "serve": SESSION,
 }
 
@@ -139,6 +142,7 @@ ON_MINE: dict[Callable[..., Any], Callable[[], object]] = {
     wsesim.simulate: lambda: wsesim.simulate(wsesim.compile("tiny", machine=MINE), context=3).cycles,
     wsesim.write_report: lambda: reported_machine(),
     wsesim.search: lambda: wsesim.search("tiny", machine=MINE, context=3, prompt_tokens=2, budget="0").machine,
+    wsesim.compare: lambda: compared_on(MINE),
     wsesim.complete: lambda: wsesim.complete("hi", model="tiny", machine=MINE, max_tokens=1).program.machine,
     wsesim.open_session: lambda: wsesim.open_session("tiny", machine=MINE).program.machine,
     serving.open_api: lambda: said_by(serving.open_api),
@@ -154,6 +158,14 @@ def reported_machine() -> Machine:
         found = wsesim.write_report("tiny", Path(folder) / "report.html", machine=MINE, context=3)
     assert found.cycles == wsesim.simulate("tiny", machine=MINE, context=3).cycles and found.machine == MINE.name
     return MINE
+
+
+def compared_on(machine: Machine) -> Machine:
+    """The machine of both sides of a comparison."""
+    found = wsesim.compare("tiny", {"strategy": "shared"}, machine=machine, context=3)
+    one, other = (side.program for side in found.sides)
+    assert one is not None and other is not None and one.machine == other.machine
+    return one.machine
 
 
 def said_by(serve: Callable[..., Any]) -> list[str]:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from wsesim.toolchain import complete as complete
     from wsesim.toolchain import open_session as open_session
     from wsesim.toolchain import simulate as simulate
+    from wsesim.toolchain.comparing import compare as compare
     from wsesim.toolchain.reporting import write_report as write_report
     from wsesim.toolchain.searching import search as search
     from wsesim.toolchain.serving import AsyncClient as AsyncClient
@@ -39,6 +40,7 @@ _HOMES = {
     "simulate": "wsesim.toolchain",
     "search": "wsesim.toolchain.searching",
     "write_report": "wsesim.toolchain.reporting",
+    "compare": "wsesim.toolchain.comparing",
     "open_session": "wsesim.toolchain",
     "Answer": "wsesim.toolchain",
     "Session": "wsesim.toolchain",

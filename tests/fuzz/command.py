@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tests.fuzz.area import Area
 
-MODULES = tuple(f"tests.fuzz.{group}" for group in ("weights", "tokenizers", "graphs", "settings", "requests"))
+_GROUPS = ("weights", "tokenizers", "graphs", "settings", "requests", "reports")
+MODULES = tuple(f"tests.fuzz.{group}" for group in _GROUPS)
 """Each has AREAS."""
 
 _THREADS = ("OMP", "OPENBLAS", "MKL", "NUMBA", "NUMEXPR", "RAYON")

@@ -202,6 +202,7 @@ _FIXED = {
     "compile": ("compile", "tiny", "--machine", "toy4x4"),
     "simulate": ("simulate", "tiny", "--machine", "toy4x4"),
     "search": ("search", "tiny", "--machine", "toy4x4", "--budget", "0"),
+    "compare": ("compare", "tiny", "--machine", "toy4x4", "--with", "context=3"),
     "complete": ("complete", "Once", "--model", "tiny", "--machine", "toy4x4", "--max-tokens", "2"),
     "serve": ("serve", "--model", "tiny", "--machine", "toy4x4"),
     "machines": ("machines",),
@@ -213,6 +214,16 @@ _OPTIONS = {
     "compile": ("--print", "place", "-o", "out.txt", "--batch", "2"),
     "simulate": ("--phase", "prefill", "--tokens", "3", "--batch", "1", "--in-flight", "1", "--json", "--congestion"),
     "search": ("--objective", "latency=2,prompt=1", "--slo", "context>=8", "--seed", "1", "--jobs", "1", "--top", "2"),
+    "compare": (
+        "--with",
+        "strategy=shared,set.loop_cycles=3",
+        "--context",
+        "4",
+        "--json",
+        "--all",
+        "--phase",
+        "decode",
+    ),
     "complete": ("--temperature", "0.5", "--top-p", "0.9", "--seed", "3", "--stop", "x", "--dtype", "bf16", "--json"),
     "serve": (
         "--host",
@@ -306,6 +317,7 @@ _WORDS = (
         "dead=[[0,0]]",
     ),
     *("--form", "swiglu=scalar_exp", "qkv=", "--prefill-chunk", "--software", "wsesim-plain", "--softmax", "fused"),
+    *("--with", "strategy=hybrid,", "form=swiglu=x,kv=shift", "set.dead=[[0,0],[1", "placement=.", "model=", "a.json"),
     *("--print", "--allow-host", "--allow-origin", "http://a:b", "https://x", "*", "null"),
 )
 

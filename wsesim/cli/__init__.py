@@ -1,4 +1,4 @@
-"""The command line: `wsesim complete | compile | simulate | search | validate | serve | models | machines | software`.
+"""The command line: `wsesim COMMAND`; `wsesim/cli/parser.py` lists the commands.
 
 A user's mistake prints one line on standard error; the exit status is 2. It is 130 after Ctrl-C, 143 after SIGTERM.
 """

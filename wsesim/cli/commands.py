@@ -231,6 +231,17 @@ def search_command(options: argparse.Namespace) -> int:
 
 
 @progress.shown()
+def compare_command(options: argparse.Namespace) -> int:
+    from wsesim.toolchain.comparing import compare_sides
+
+    step = _group(StepOptions, options)
+    sides = [*(options.models or [DEFAULT_MODEL]), *options.changes]
+    compared = compare_sides(sides, step, lowering_of(options), say=_say)
+    print(json.dumps(compared.to_json()) if options.json else compared.text(every_row=options.every_row))
+    return 0
+
+
+@progress.shown()
 def validate_command(options: argparse.Namespace) -> int:
     from wsesim.files import write_whole
     from wsesim.report.validation import validation_csv, validation_markdown, validation_text

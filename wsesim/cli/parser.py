@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import re
 import shlex
 from collections.abc import Collection, Sequence
-from typing import Any, NoReturn, get_args
+from typing import Any, NoReturn
 
 from wsesim.cli import commands
+from wsesim.cli.changes import changes
 from wsesim.cli.messages import flag
+from wsesim.cli.values import integer, number, parser_of, setting
 from wsesim.errors import InvalidInputError, brief
-from wsesim.machine import parse_setting
 from wsesim.serve.limits import Limits
 from wsesim.toolchain.options import (
     DEFAULT_MODEL,
@@ -52,6 +52,9 @@ class Parser(argparse.ArgumentParser):
     def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
         """The options of one command. Raises InvalidInputError."""
         parsed, unknown = self.parse_known_args(arguments)
+        if hasattr(parsed, "models") and not any(word.startswith("-") for word in unknown):
+            parsed.models = [*parsed.models, *unknown]  # argparse takes no positionals behind an option
+            return parsed
         if unknown:
             nearest = difflib.get_close_matches(unknown[0], _options_of(self, arguments[0]), n=1)
             self.error(f"unknown argument {brief(unknown[0])}{f'; did you mean {nearest[0]}?' if nearest else ''}")
@@ -71,7 +74,16 @@ def make_parser() -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"wsesim {__version__}", help="print the version")
     parsers = parser.add_subparsers(metavar="COMMAND", required=True, title="commands")
-    runs = (_add_complete, _add_compile, _add_simulate, _add_report, _add_search, _add_validate, _add_serve)
+    runs = (
+        _add_complete,
+        _add_compile,
+        _add_simulate,
+        _add_report,
+        _add_search,
+        _add_compare,
+        _add_validate,
+        _add_serve,
+    )
     for add in (*runs, _add_models, _add_machines, _add_software):
         add(parsers)
     return parser
@@ -172,6 +184,40 @@ def _add_search(parsers: Any) -> None:
     command.set_defaults(run=commands.search_command)
 
 
+def _add_compare(parsers: Any) -> None:
+    command = parsers.add_parser(
+        "compare",
+        help="compare runs: what differs, and where the cycles went",
+        description="Compares runs with the first one: what differs in their inputs, and where the cycles of the "
+        "critical path went, by kind, operator and block. A run is a MODEL, a report that `wsesim simulate --json` "
+        "printed, or the first MODEL with the options of a --with. All other options hold for every MODEL.",
+    )
+    command.add_argument(
+        "models",
+        metavar="MODEL",
+        nargs="*",
+        default=[],
+        help=f"{MODEL_HELP}, or a saved report (default: {DEFAULT_MODEL})",
+    )
+    command.add_argument(
+        "--with",
+        action="append",
+        type=changes,
+        default=[],
+        dest="changes",
+        metavar="OPTION=VALUE,...",
+        help="one more run: the first MODEL with these options, such as strategy=hybrid,layers_per_block=4 or "
+        f"placement=FILE or set.fabric.hop_cycles=1; {SEVERAL}",
+    )
+    _add_options(command, StepOptions, without=("in_flight", "congestion", "sensitivity"))
+    command.add_argument("--all", action="store_true", dest="every_row", help="print every row, and a table by stage")
+    command.add_argument(
+        "--json", action="store_true", help="print one JSON object; docs/compare.md defines its fields"
+    )
+    add_lowering(command)
+    command.set_defaults(run=commands.compare_command)
+
+
 def _add_validate(parsers: Any) -> None:
     command = parsers.add_parser(
         "validate",
@@ -201,7 +247,7 @@ def _add_serve(parsers: Any) -> None:
         "--host", default="127.0.0.1", metavar="ADDRESS", help="address to listen on (default: 127.0.0.1)"
     )
     command.add_argument(
-        "--port", type=_integer, default=8000, metavar="N", help="port to listen on; 0 takes a free one (default: 8000)"
+        "--port", type=integer, default=8000, metavar="N", help="port to listen on; 0 takes a free one (default: 8000)"
     )
     command.add_argument(
         "--model",
@@ -247,7 +293,7 @@ def _add_limits(group: argparse._ActionsContainer) -> None:
     default = Limits()
     for name, text in LIMIT_HELP.items():
         value = getattr(default, name)
-        parse = _integer if isinstance(value, int) else _number
+        parse = integer if isinstance(value, int) else number
         group.add_argument(flag(name), type=parse, default=value, metavar="N", help=f"{text} (default: {value})")
 
 
@@ -306,7 +352,7 @@ def add_lowering(command: argparse.ArgumentParser, without: Collection[str] = ()
 
 def _add_set(command: argparse._ActionsContainer) -> None:
     command.add_argument(
-        "--set", action="append", type=_setting, default=[], dest="settings", metavar="FIELD=VALUE", help=SET_HELP
+        "--set", action="append", type=setting, default=[], dest="settings", metavar="FIELD=VALUE", help=SET_HELP
     )
 
 
@@ -327,46 +373,5 @@ def _add_option(command: argparse._ActionsContainer, option: Option) -> None:
         text += f" (default: {option.default})"
     several = "append" if option.name in ("stop", "slo") else "store"
     command.add_argument(
-        name, type=_parser_of(option), action=several, default=option.default, metavar=option.metavar, help=text
+        name, type=parser_of(option), action=several, default=option.default, metavar=option.metavar, help=text
     )
-
-
-def _parser_of(option: Option) -> Any:
-    """The function that parses an option's value."""
-    kinds = get_args(option.type) or (option.type,)
-    if option.metavar == "WxH":
-        return _size
-    return _integer if int in kinds else _number if float in kinds else str
-
-
-def _integer(text: str) -> int:
-    """Decimal digits with or without a sign."""
-    if not re.fullmatch(r"[+-]?[0-9]{1,20}", text):
-        raise argparse.ArgumentTypeError(f"{brief(text)} is not an integer")
-    return int(text)
-
-
-def _number(text: str) -> float:
-    """A decimal number, as Python writes it but without underscores."""
-    try:
-        if "_" in text:
-            raise ValueError
-        return float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{brief(text)} is not a number") from None
-
-
-def _setting(text: str) -> tuple[str, Any]:
-    """fabric.hop_cycles=1 as its field and value."""
-    try:
-        return parse_setting(text)
-    except InvalidInputError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def _size(text: str) -> tuple[int, int]:
-    """190x128 as (190, 128)."""
-    columns, _, rows = text.partition("x")
-    if not (re.fullmatch("[0-9]{1,9}", columns) and re.fullmatch("[0-9]{1,9}", rows)):
-        raise argparse.ArgumentTypeError(f"{brief(text)} is not WxH, columns x rows, as 190x128")
-    return int(columns), int(rows)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 from wsesim.engine.observe.path import PathStep
 from wsesim.engine.steps.pipeline import Flow
 from wsesim.machine.text import Difference
 from wsesim.report.bounds import Bounds, MachineBounds
+from wsesim.report.kinds import KINDS as KINDS
 from wsesim.report.padding import MultiplyAdds
 from wsesim.report.sensitivity import Elasticity
-
-KINDS = ("compute", "launch", "network", "wait", "reroute")
+from wsesim.report.setup import Setup
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +26,37 @@ class Share:
 
 
 @dataclass(frozen=True, slots=True)
+class StageShare:
+    """Cycles of one stage on the critical path, by kind; the transfer into the stage counts with it.
+
+    `kind`, `layer` and `block` are those of the Program's stage. The way of the ids back is a stage called feedback,
+    which lies on no block.
+    """
+
+    stage: str
+    kind: str
+    layer: int | None
+    block: str | None
+    by_kind: tuple[int, ...]
+
+    @property
+    def cycles(self) -> int:
+        return sum(self.by_kind)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, by field."""
+        where = {"stage": self.stage, "kind": self.kind, "layer": self.layer, "block": self.block}
+        return where | {"cycles": self.cycles} | dict(zip(KINDS, self.by_kind, strict=True))
+
+
+@dataclass(frozen=True, slots=True)
 class StepFigures:
     """The figures of one simulated step. docs/report.md defines them.
 
-    `cycles` go from token to token; in prefill, from the prompt to the first id. The shares sum to them exactly.
+    `cycles` go from token to token; in prefill, from the prompt to the first id. The shares sum to them exactly,
+    and so do the stages.
     `tokens` are the prompt's, or in a decode step those of the batch, one of each sequence.
+    `setup`: blocks, collectives, and whatever else was compiled.
     `forms`: of each kernel's role the forms that the step ran, where the software has several.
     `bounds` hold for this placement, `machine_bounds` for any placement of the model on this machine.
     `machine_differences`: the fields in which the machine differs from `machine_base`; `machine_notes`: the same
@@ -56,6 +83,8 @@ class StepFigures:
     pes: int
     sram_bytes: int
     shares: tuple[Share, ...]
+    stages: tuple[StageShare, ...]
+    setup: Setup
     path: tuple[PathStep, ...]
     bounds: Bounds
     machine_bounds: MachineBounds

@@ -18,6 +18,8 @@ from wsesim.report.figures import KINDS, Share, StepFigures
 from wsesim.report.padding import multiply_adds_done
 from wsesim.report.schema import stamped
 from wsesim.report.sensitivity import Elasticity
+from wsesim.report.setup import setup_of
+from wsesim.report.stage_shares import stage_shares
 from wsesim.report.stretches import operator_of
 from wsesim.report.tables import report_html, report_text
 
@@ -85,6 +87,8 @@ class Report(StepFigures):
                 {"operator": s.operator, "cycles": s.cycles, **dict(zip(KINDS, s.by_kind, strict=True))}
                 for s in self.shares
             ],
+            "stages": [share.to_json() for share in self.stages],
+            **self.setup.to_json(),
             "late_requests": self.late_requests,
             "link_events": self.link_events,
             "congestion_cycles": self.congestion_cycles,
@@ -119,11 +123,12 @@ def report(
     with working("following the critical path"):
         path = step_path(step, program.machine)
     base, changes = base_of(program.machine), differences(program.machine)
+    in_phase = program.in_phase(step.phase)
     return Report(
         model=program.model,
         machine=program.machine.name,
         software=program.software.name,
-        forms=_forms(program.in_phase(step.phase)),
+        forms=_forms(in_phase),
         strategy=program.strategy,
         timing_dtype=program.timing_dtype,
         fingerprint=program.fingerprint(),
@@ -136,6 +141,8 @@ def report(
         pes=program.pes,
         sram_bytes=program.sram_bytes,
         shares=_shares(path),
+        stages=stage_shares(program, path),
+        setup=setup_of(in_phase),
         path=path,
         bounds=lower_bounds(program, step),
         machine_bounds=machine_bounds(program, step),

@@ -42,7 +42,7 @@ def write_report(
     sensitivity: bool = False,
     machine: str | Machine = DEFAULT_MACHINE,
     software: str | Software = DEFAULT_SOFTWARE,
-    strategy: str = "pipelined",
+    strategy: str = "auto",
     layers_per_block: int | None = None,
     block: tuple[int, int] | None = None,
     order: str = "serpentine",

@@ -99,7 +99,7 @@ def question_of(program: Program, step: StepOptions, batch: int) -> Question:
     """The step that `step` asks for, whose options `check_step` has passed. Raises InvalidInputError."""
     from wsesim.engine.steps.timing import check_batch
 
-    new, before = _step_size(program.max_context, step)
+    new, before = step_size(program.max_context, step)
     check_batch(program, batch, step.in_flight)
     return Question(program, step.phase, new, before, batch, step.in_flight)
 
@@ -194,7 +194,7 @@ def objective_of(step: StepOptions) -> str:
     return "throughput" if step.in_flight > 1 else "latency"
 
 
-def _step_size(max_context: int, step: StepOptions) -> tuple[int, int]:
+def step_size(max_context: int, step: StepOptions) -> tuple[int, int]:
     """New and cached tokens of a step. Raises InvalidInputError."""
     decode = step.phase == "decode"
     other, own = ("tokens", "context") if decode else ("context", "tokens")
