@@ -1,0 +1,29 @@
+"""The trace of one simulated step: a decode step or a prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from wsesim.engine.observe.path import PathStep
+from wsesim.engine.steps.timing import Step
+from wsesim.program import Program
+from wsesim.program.kernels import DECODE
+from wsesim.report.trace.about import say_about
+from wsesim.report.trace.events import COUNTER, Count
+from wsesim.report.trace.file import trace_file
+from wsesim.report.trace.step import StepArtist
+from wsesim.report.trace.wafer import WaferTracks
+
+
+def write_step(path: str, program: Program, step: Step, critical_path: Sequence[PathStep]) -> None:
+    """Writes the step, in all detail. Raises InvalidInputError if the file cannot be written."""
+    with trace_file(path) as trace:
+        say_about(trace, program)
+        decode = step.phase == DECODE
+        name = "token" if decode and step.tokens == 1 else f"{step.tokens} tokens"
+        wafer = WaferTracks(trace, program)
+        cached = trace.track("KV occupancy", wafer.track, kind=COUNTER, unit="tokens")
+        trace.add(Count(cached, 0, step.context * step.tokens if decode else 0))
+        arguments = {"phase": step.phase, "tokens": step.tokens, "context": step.context}
+        wafer.draw(StepArtist(program).drawing(step, critical_path, stretches=True), name, 0, arguments)
+        trace.add(Count(cached, step.cycles, (step.context + 1) * step.tokens if decode else step.tokens))
