@@ -19,10 +19,12 @@ from wsesim.toolchain.options import (
     PHASES,
     Lowering,
     StepOptions,
+    TraceOptions,
     chosen,
     public,
 )
 from wsesim.toolchain.step_timing import make_timing, say_if_long
+from wsesim.toolchain.tracing import check_trace
 
 if TYPE_CHECKING:
     from wsesim.engine.steps.effort import Effort
@@ -35,7 +37,7 @@ DEFAULT_CACHED = 512
 DEFAULT_PROMPT = 128
 
 
-@public(StepOptions, Lowering)
+@public(StepOptions, TraceOptions, Lowering)
 def simulate(
     model: str | Program = DEFAULT_MODEL,
     *,
@@ -45,6 +47,7 @@ def simulate(
     in_flight: int = 1,
     congestion: bool = False,
     sensitivity: bool = False,
+    trace: str | None = None,
     machine: str | Machine = DEFAULT_MACHINE,
     software: str | Software = DEFAULT_SOFTWARE,
     strategy: str = "pipelined",
@@ -76,21 +79,29 @@ def simulate(
         in_flight: decode steps of different sequences on the wafer at once; the report has their steady state.
         congestion: simulate also with free links; the report has the cost of waiting for links.
         sensitivity: simulate also with each constant of the machine 10 % higher; the report has the elasticities.
+        trace: a file for the step's timeline, .pftrace or .json (docs/traces.md). With several steps in flight it has
+            the step of an idle wafer.
         batch: sequences whose tokens go through the decode step together. A Program must be compiled for as many.
         machine, ..., collective: as in `wsesim.compile`.
         say: called with a line before long work.
     """
     values = locals()
-    return simulate_model(model, chosen(StepOptions, values), chosen(Lowering, values), say=say)
+    return simulate_model(model, chosen(StepOptions, values), chosen(Lowering, values), trace=trace, say=say)
 
 
-def simulate_model(model: str | Program, step: StepOptions, lowering: Lowering, *, say: Say = silent) -> Report:
+def simulate_model(
+    model: str | Program, step: StepOptions, lowering: Lowering, *, trace: str | None = None, say: Say = silent
+) -> Report:
     """As `simulate`, with the options as values."""
     check_step(step, lowering.batch)
-    return simulate_program(program_for(model, lowering, say, objective_of(step)), step, lowering.batch, say=say)
+    check_trace(trace)
+    program = program_for(model, lowering, say, objective_of(step))
+    return simulate_program(program, step, lowering.batch, trace=trace, say=say)
 
 
-def simulate_program(program: Program, step: StepOptions, batch: int, *, say: Say = silent) -> Report:
+def simulate_program(
+    program: Program, step: StepOptions, batch: int, *, trace: str | None = None, say: Say = silent
+) -> Report:
     """The Report of a step of `program`, whose options `check_step` has passed. Raises InvalidInputError."""
     from wsesim.engine.steps.timing import check_batch
 
@@ -98,7 +109,7 @@ def simulate_program(program: Program, step: StepOptions, batch: int, *, say: Sa
     check_batch(program, batch, step.in_flight)
     question = _Question(program, step.phase, new, before, batch, step.in_flight)
     say_if_long("simulating", _effort(question, step.congestion, step.sensitivity), say)
-    return _report(question, step.congestion, step.sensitivity)
+    return _report(question, step.congestion, step.sensitivity, trace)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,20 +156,26 @@ def _effort(question: _Question, congestion: bool, sensitivity: bool) -> Effort:
     return effort
 
 
-def _report(question: _Question, congestion: bool, sensitivity: bool) -> Report:
-    """All runs, and the Report of them."""
+def _report(question: _Question, congestion: bool, sensitivity: bool, trace: str | None) -> Report:
+    """All runs, and the Report of them. The trace of the step is written last."""
     from wsesim.report.report import report
     from wsesim.report.sensitivity import sensitivity as elasticities
 
     program = question.program
-    return report(
+    step = question.step(make_timing(program))
+    made = report(
         program,
-        question.step(make_timing(program)),
+        step,
         flow=question.flow(),
         free_cycles=question.cycles(program.machine, free_links=True) if congestion else None,
         free_flow=question.flow(free_links=True) if congestion else None,
         sensitivity=elasticities(program.machine, question.cycles) if sensitivity else (),
     )
+    if trace is not None:
+        from wsesim.report.trace.simulated import write_step
+
+        write_step(trace, program, step, made.path)
+    return made
 
 
 def check_step(step: StepOptions, batch: int) -> None:

@@ -8,9 +8,10 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from wsesim.engine.exact.effect import Effect
 from wsesim.engine.exact.wafer import SegmentRun
@@ -142,13 +143,13 @@ class _Seen:
 
 @dataclass(slots=True)
 class _Kernel:
-    """What a kernel does in a segment, summed over the pieces."""
+    """What a kernel does in a segment, summed over the pieces. `pes`: which PEs of the window run it."""
 
+    pes: NDArray[np.bool_]
     begin: int | None = None
     end: int = 0
     tasks: int = 0
     busy_pe_cycles: int = 0
-    pes: set[int] = field(default_factory=set)
 
 
 def _see(effect: Effect) -> _Seen:
@@ -162,19 +163,21 @@ def _see(effect: Effect) -> _Seen:
             tasks = np.flatnonzero(labels == number)
             if not tasks.size:
                 continue
-            kernel = kernels.setdefault(label, _Kernel())
+            kernel = kernels.setdefault(label, _Kernel(np.zeros(effect.after.pe_free.size, np.bool_)))
             begin = int(times.task_start[tasks].min()) + low
             kernel.begin = begin if kernel.begin is None else min(kernel.begin, begin)
             kernel.end = max(kernel.end, int(times.task_end[tasks].max()) + high)
             kernel.tasks += lines * tasks.size
             kernel.busy_pe_cycles += lines * int((times.task_end[tasks] - times.task_start[tasks]).sum())
-            kernel.pes.update(np.unique(piece.members[:, np.unique(graph.pe[tasks])]).tolist())
+            own = np.zeros(graph.pes, np.bool_)
+            own[graph.pe[tasks]] = True
+            kernel.pes[piece.members[:, own]] = True
     spans = {
         label: Span(
             label,
             k.begin or 0,
             k.end,
-            {"pes": len(k.pes), "tasks": k.tasks, "busy_pe_cycles": k.busy_pe_cycles},
+            {"pes": int(k.pes.sum()), "tasks": k.tasks, "busy_pe_cycles": k.busy_pe_cycles},
         )
         for label, k in kernels.items()
     }

@@ -40,6 +40,11 @@ class WaferTracks:
             for cycle, value in zip(step.edges, (*values, 0), strict=True):
                 trace.add(Count(track, at_cycles + cycle, value))
 
+    def draw_whole(self, name: str, begin_cycles: int, end_cycles: int, arguments: Arguments) -> None:
+        """Adds a step as one slice of the wafer, without what lies below."""
+        cycles = {"cycles": end_cycles - begin_cycles}
+        self._trace.add(Slice(self.track, name, begin_cycles, end_cycles, {**arguments, **cycles}))
+
     def _row(self, block: str, row: str, lane: int) -> Track:
         """The track of a block's row. What overlaps is on several of the same name."""
         if row == STAGE and lane == 0:
