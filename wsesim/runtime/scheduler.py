@@ -52,7 +52,8 @@ class Scheduler:
     Then its prompt and each of its tokens go through the blocks. A step enters when the step before, of any job, has
     left it room (`StepCycles.busy_cycles`). docs/decisions.md states what this model of a shared wafer leaves out.
 
-    An `observer` may be attached. Events come in the order (cycle, sequence number): of two at the same cycle, the one that was scheduled first.
+    Events come in the order (cycle, sequence number): of two at the same cycle, the one that was scheduled first. An
+    `observer` may be attached.
 
     Args:
         step_cycles: the cycles of a job's next step.

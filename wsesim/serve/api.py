@@ -47,7 +47,7 @@ class Running:
 
 
 class Api:
-    """Models by name, each on a wafer of its own. `on_close` is called once all calls have ended."""
+    """Models by name, each on a wafer of its own. `on_close` is called by `close`, when all calls have ended."""
 
     def __init__(
         self,
@@ -92,8 +92,12 @@ class Api:
         """One served model. Raises ApiError for an unknown name or format."""
         return describe(self.deployment(name), format)
 
-    def close(self) -> None:
+    def drain(self) -> None:
         """Refuses new calls and waits for those that run."""
         for worker in self.workers.values():
             worker.close()
+
+    def close(self) -> None:
+        """As `drain`; then all is over."""
+        self.drain()
         self._on_close()

@@ -112,9 +112,9 @@ def start_api(
         say(_served(session))
     deployments = [deployment_of(session) for session in sessions]
     writing = ExitStack()
-    writing.enter_context(traced(trace, [(session.program, session.loop) for session in sessions]))
+    writing.enter_context(traced(trace, [(session.program, session.loop) for session in sessions], say=say))
     api = Api(deployments, limits, on_close=writing.close)
-    weakref.finalize(api, writing.close)  # also at the end of the process
+    weakref.finalize(api, writing.close)  # also when it is dropped, and at the end of the process
     return api
 
 

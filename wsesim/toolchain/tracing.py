@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from wsesim.toolchain.model_source import Say
 from wsesim.toolchain.step_timing import make_timing
 
 if TYPE_CHECKING:
     from wsesim.program import Program
     from wsesim.report.trace.events import Trace
     from wsesim.report.trace.requests import RequestTrace
+    from wsesim.runtime.job import Job
     from wsesim.runtime.token_loop import TokenLoop
 
 
@@ -24,10 +26,11 @@ def check_trace(path: str | None) -> None:
 
 
 @contextmanager
-def traced(path: str | None, runs: Sequence[tuple[Program, TokenLoop]]) -> Iterator[None]:
+def traced(path: str | None, runs: Sequence[tuple[Program, TokenLoop]], *, say: Say | None = None) -> Iterator[None]:
     """Writes what the token loops do within the block to `path`: Programs and their loops, one for each wafer.
 
-    Nothing is written if the block raises. None: no trace.
+    Nothing is written if the block raises. None: no trace. With `say`, a file that cannot be written to, as on a full
+    disk, does not stop the loops: it is said, and raised at the end of the block.
     """
     if path is None:
         yield
@@ -35,21 +38,56 @@ def traced(path: str | None, runs: Sequence[tuple[Program, TokenLoop]]) -> Itera
     from wsesim.report.trace.file import trace_file
 
     with trace_file(path) as trace:
-        observers = [(loop, _observe(trace, program, loop, len(runs))) for program, loop in runs]
+        observers = [_Observer(_requests(trace, program, loop, len(runs)), say) for program, loop in runs]
+        for (_, loop), observer in zip(runs, observers, strict=True):
+            loop.scheduler.observer = observer
         try:
             yield
         finally:
-            for loop, _ in observers:
+            for _, loop in runs:
                 loop.scheduler.observer = None
-        for loop, observer in observers:
+        for (_, loop), observer in zip(runs, observers, strict=True):
             observer.close(loop.scheduler.now_cycles)
 
 
-def _observe(trace: Trace, program: Program, loop: TokenLoop, wafers: int) -> RequestTrace:
+class _Observer:
+    """Hands on what a Scheduler says, until the file cannot be written to any more."""
+
+    def __init__(self, requests: RequestTrace, say: Say | None) -> None:
+        self._requests = requests
+        self._say = say
+        self._failed: OSError | None = None
+
+    def admitted(self, job: Job, now_cycles: int) -> None:
+        if self._failed is None:
+            self._requests.admitted(job, now_cycles)
+
+    def stepped(self, job: Job, now_cycles: int) -> None:
+        self._write(lambda: self._requests.stepped(job, now_cycles))
+
+    def ended(self, job: Job, now_cycles: int, outcome: str) -> None:
+        self._write(lambda: self._requests.ended(job, now_cycles, outcome))
+
+    def close(self, now_cycles: int) -> None:
+        if self._failed is not None:
+            raise self._failed
+        self._requests.close(now_cycles)
+
+    def _write(self, write: Callable[[], None]) -> None:
+        if self._failed is not None:
+            return
+        try:
+            write()
+        except OSError as error:
+            self._failed = error
+            if self._say is None:
+                raise
+            self._say(f"the trace ends here: {error.filename}: {error.strerror}")
+
+
+def _requests(trace: Trace, program: Program, loop: TokenLoop, wafers: int) -> RequestTrace:
     from wsesim.report.trace.drawings import Drawings
     from wsesim.report.trace.requests import RequestTrace
 
     name = program.model if wafers > 1 else ""
-    observer = RequestTrace(trace, program, Drawings(make_timing(program)), loop.slots, name)
-    loop.scheduler.observer = observer
-    return observer
+    return RequestTrace(trace, program, Drawings(make_timing(program)), loop.slots, name)

@@ -74,8 +74,9 @@ class ChromeWriter:
             self._name("thread", process, track.number, track)
 
     def _name(self, what: str, process: Track, thread: int, track: Track) -> None:
-        for name, args in ((f"{what}_name", {"name": track.name}), (f"{what}_sort_index", {"sort_index": track.number})):
-            self._line({"ph": "M", "name": name, "pid": process.number, "tid": thread, "args": args})
+        for key, value in (("name", track.name), ("sort_index", track.number)):
+            place = {"pid": process.number, "tid": thread}
+            self._line({"ph": "M", "name": f"{what}_{key}", **place, "args": {key: value}})
 
     def _put(self, track: Track, phase: str, at_cycles: int, **more: Any) -> None:
         place = {"pid": _process(track).number, "tid": track.number, "ts": _microseconds(at_cycles)}

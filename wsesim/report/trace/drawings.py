@@ -1,4 +1,4 @@
-"""Drawings: those of a Program's steps, made when they are first needed and then remembered as the engine's steps are."""
+"""Drawings of a Program's steps, made when they are first needed and then remembered, as the engine does with steps."""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ tracks may come in any order. All times are cycles of the virtual clock.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -79,7 +80,7 @@ Event = Track | Slice | Instant | Count
 
 
 class Writer(Protocol):
-    """Writes events to a file. `about` states what the whole trace is about, before the first event."""
+    """Writes events to a file. `about` adds to what the whole trace is about."""
 
     def about(self, arguments: Arguments) -> None: ...
 
@@ -91,27 +92,33 @@ class Writer(Protocol):
 
 
 class Trace:
-    """A sequence of events on its way to a writer. It numbers tracks and flows."""
+    """A sequence of events on its way to a writer. It numbers tracks and flows. Several threads may add to it."""
 
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
         self._tracks = 0
         self._flows = 0
+        self._lock = threading.Lock()
 
     def track(self, name: str, parent: Track | None = None, *, kind: str = SLICES, unit: str = "") -> Track:
         """A new track. A parent comes before its children."""
-        self._tracks += 1
-        made = Track(self._tracks, name, kind, parent, unit)
-        self._writer.write(made)
+        with self._lock:
+            self._tracks += 1
+            made = Track(self._tracks, name, kind, parent, unit)
+            self._writer.write(made)
         return made
 
     def flow(self) -> int:
         """The number of a new flow, for the slice that sends it and the one that receives it."""
-        self._flows += 1
-        return self._flows
+        with self._lock:
+            self._flows += 1
+            return self._flows
 
     def add(self, event: Slice | Instant | Count) -> None:
-        self._writer.write(event)
+        with self._lock:
+            self._writer.write(event)
 
     def about(self, arguments: Arguments) -> None:
-        self._writer.about(arguments)
+        """What the trace is about, in addition to what was said before."""
+        with self._lock:
+            self._writer.about(arguments)

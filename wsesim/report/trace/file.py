@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
 
 from wsesim.errors import InvalidInputError, keyword
 from wsesim.files import writing_whole
@@ -42,7 +41,7 @@ def trace_file(path: str) -> Iterator[Trace]:
         raise InvalidInputError(f"{keyword('trace', path)}: {error.strerror}") from None
 
 
-def _writer_for(path: str) -> type[Writer]:
+def _writer_for(path: str) -> Callable[[IO[bytes]], Writer]:
     """The writer for the ending of a name."""
     if path.endswith(JSON):
         return ChromeWriter
@@ -53,7 +52,7 @@ def _writer_for(path: str) -> type[Writer]:
     )
 
 
-def _perfetto() -> type[Writer]:
+def _perfetto() -> Callable[[IO[bytes]], Writer]:
     try:
         from wsesim.report.trace.perfetto import PerfettoWriter
     except ImportError:

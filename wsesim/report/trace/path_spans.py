@@ -12,9 +12,11 @@ from itertools import groupby
 from wsesim.engine.observe.path import PathStep
 from wsesim.report.figures import KINDS
 from wsesim.report.stretches import operator_of
+from wsesim.report.trace.events import Arguments
 from wsesim.report.trace.span import Span
 
 SHORT_CYCLES = 64
+NONE: Arguments = {}
 
 
 def path_spans(path: Sequence[PathStep], *, stretches: bool) -> tuple[Span, ...]:
@@ -65,10 +67,13 @@ def _grouped(
 
 
 def _span(
-    name: str, steps: Sequence[PathStep], arguments: dict[str, int | float | str] | None = None, inner: tuple[Span, ...] = ()
+    name: str,
+    steps: Sequence[PathStep],
+    arguments: Arguments = NONE,
+    inner: tuple[Span, ...] = (),
 ) -> Span:
     begin = steps[0].start_cycle
-    return Span(name, begin, begin + sum(step.cycles for step in steps), arguments or {}, inner)
+    return Span(name, begin, begin + sum(step.cycles for step in steps), arguments, inner)
 
 
 def _place(pe: tuple[int, int]) -> str:

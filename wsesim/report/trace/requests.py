@@ -11,7 +11,7 @@ from wsesim.program.kernels import PREFILL
 from wsesim.program.program import Program
 from wsesim.report.trace.about import say_about
 from wsesim.report.trace.drawings import Drawings
-from wsesim.report.trace.events import ASYNC, COUNTER, Count, Slice, Trace
+from wsesim.report.trace.events import ASYNC, COUNTER, Arguments, Count, Slice, Trace
 from wsesim.report.trace.wafer import WaferTracks
 from wsesim.runtime.job import Job
 
@@ -32,6 +32,7 @@ class RequestTrace:
         self._slots = slots
         self._requests = trace.track(f"{name} requests".strip())
         self._kept = trace.track("KV occupancy", self._requests, kind=COUNTER, unit="tokens")
+        trace.add(Count(self._kept, 0, 0))
         self._wafers: dict[int, WaferTracks] = {}
         self._jobs: dict[Job, _Traced] = {}
         self._count = 0
@@ -54,9 +55,11 @@ class RequestTrace:
             name = f"token {len(job.token_cycles) + 1}"
             traced.cached = context + 1
         wafer = self._wafer(traced.slot)
-        said = {"request": traced.number, "context": context}
+        said: dict[str, int | float | str] = {"request": traced.number, "context": context}
         if drawing is None:
             wafer.draw_whole(name, begin, now_cycles, said | {"parts": "left out: the prompt is long"})
+        elif not job.output_tokens:
+            wafer.draw_whole(name, begin, now_cycles, said | {"parts": "left out: no token is drawn"})
         else:
             assert begin + drawing.cycles == now_cycles, "the drawing is of another step"
             wafer.draw(drawing, name, begin, said)
@@ -68,12 +71,12 @@ class RequestTrace:
         if traced is None:  # it was still waiting
             return
         track = self._trace.track("requests", self._requests, kind=ASYNC)
-        said = {"prompt_tokens": job.prompt_tokens, "tokens": len(job.token_cycles), "outcome": outcome}
+        said: Arguments = {"prompt_tokens": job.prompt_tokens, "tokens": len(job.token_cycles), "outcome": outcome}
         name = f"request {traced.number}"
         self._trace.add(Slice(track, name, job.arrival_cycles, max(now_cycles, job.admitted_cycles), said))
         marks = [("queue", job.arrival_cycles, job.admitted_cycles)]
-        if job.logits_cycles <= now_cycles:
-            marks.append(("prompt", job.admitted_cycles, job.logits_cycles))
+        marks.append(("prompt", job.admitted_cycles, min(job.logits_cycles, now_cycles)))
+        if job.token_cycles:
             times = pairwise((job.logits_cycles, *job.token_cycles))
             marks += [(f"token {n}", begin, end) for n, (begin, end) in enumerate(times, 1)]
         for part, begin, end in marks:

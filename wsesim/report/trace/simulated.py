@@ -9,7 +9,7 @@ from wsesim.engine.steps.timing import Step
 from wsesim.program import Program
 from wsesim.program.kernels import DECODE
 from wsesim.report.trace.about import say_about
-from wsesim.report.trace.events import COUNTER, Count
+from wsesim.report.trace.events import COUNTER, Arguments, Count
 from wsesim.report.trace.file import trace_file
 from wsesim.report.trace.step import StepArtist
 from wsesim.report.trace.wafer import WaferTracks
@@ -24,6 +24,6 @@ def write_step(path: str, program: Program, step: Step, critical_path: Sequence[
         wafer = WaferTracks(trace, program)
         cached = trace.track("KV occupancy", wafer.track, kind=COUNTER, unit="tokens")
         trace.add(Count(cached, 0, step.context * step.tokens if decode else 0))
-        arguments = {"phase": step.phase, "tokens": step.tokens, "context": step.context}
-        wafer.draw(StepArtist(program).drawing(step, critical_path, stretches=True), name, 0, arguments)
+        arguments: Arguments = {"phase": step.phase, "tokens": step.tokens, "context": step.context}
+        wafer.draw(StepArtist(program).drawing(step, critical_path, fine=True), name, 0, arguments)
         trace.add(Count(cached, step.cycles, (step.context + 1) * step.tokens if decode else step.tokens))

@@ -24,7 +24,7 @@ from wsesim.report.trace.events import Arguments
 from wsesim.report.trace.path_spans import kinds_of, path_spans
 from wsesim.report.trace.span import Span, in_rows
 
-BINS = 256
+BINS, FINE_BINS = 256, 2048
 """Values of a counter in a step."""
 
 STAGE, KERNELS, RECEIVE, SEND = ROWS = ("", "kernels", "receive", "send")
@@ -66,17 +66,18 @@ class StepArtist:
         self._blocks = {stage.name: stage.block for stage in program.stages}
         self._seen: dict[Effect, _Seen] = {}
 
-    def drawing(self, step: Step, path: Sequence[PathStep], *, stretches: bool = False) -> StepDrawing:
+    def drawing(self, step: Step, path: Sequence[PathStep], *, fine: bool = False) -> StepDrawing:
         """The drawing of a step whose runs kept their timelines. `path` is its critical path (`step_path`).
 
-        `stretches`: the finest parts of the path too.
+        `fine`: with the stretches of the path, and counters at more cycles.
         """
         placed = [(run.base, self._of(run.effect).activity) for run in step.runs]
-        edges = np.unique(np.linspace(0, step.cycles, min(BINS, step.cycles) + 1).astype(np.int64))
+        bins = min(FINE_BINS if fine else BINS, step.cycles)
+        edges = np.linspace(0, step.cycles, bins + 1).astype(np.int64)
         busy, moved = binned(placed, edges)
         return StepDrawing(
             step.cycles,
-            path_spans(path, stretches=stretches),
+            path_spans(path, stretches=fine),
             kinds_of(path),
             self._rows(step),
             self._chunks(step),

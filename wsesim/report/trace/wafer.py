@@ -37,8 +37,11 @@ class WaferTracks:
                 for lane, spans in enumerate(lanes):
                     draw(trace, self._row(block, row, lane), spans, at_cycles, flows)
         for track, values in ((self._busy, step.busy_pes), (self._links, step.link_use)):
+            last: float | None = None
             for cycle, value in zip(step.edges, (*values, 0), strict=True):
-                trace.add(Count(track, at_cycles + cycle, value))
+                if value != last:
+                    trace.add(Count(track, at_cycles + cycle, value))
+                last = value
 
     def draw_whole(self, name: str, begin_cycles: int, end_cycles: int, arguments: Arguments) -> None:
         """Adds a step as one slice of the wafer, without what lies below."""
