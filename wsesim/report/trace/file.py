@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from wsesim.errors import InvalidInputError, keyword
 from wsesim.files import writing_whole
@@ -18,8 +20,10 @@ def check_trace_path(path: str) -> None:
     """Raises InvalidInputError for another ending, for a file that cannot be written, and if a package is missing."""
     _writer_for(path)
     place = Path(path)
-    if place.is_dir() or not place.parent.is_dir():
+    if "\0" in path or place.is_dir() or not place.parent.is_dir():
         raise InvalidInputError(f"{keyword('trace', path)}: a file in a folder that exists is needed")
+    if not os.access(place.parent, os.W_OK):
+        raise InvalidInputError(f"{keyword('trace', path)}: its folder may not be written")
 
 
 @contextmanager

@@ -61,8 +61,8 @@ def _grouped(
     spans = []
     for name, group in groupby(path, key):
         steps = list(group)
-        places = {"from_pe": _place(steps[0].pe), "to_pe": _place(steps[-1].to_pe)}
-        spans.append(_span(name, steps, kinds_of(steps) | places, inside(steps)))
+        said: Arguments = {**kinds_of(steps), "from_pe": _place(steps[0].pe), "to_pe": _place(steps[-1].to_pe)}
+        spans.append(_span(name, steps, said, inside(steps)))
     return tuple(spans)
 
 
