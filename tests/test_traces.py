@@ -26,6 +26,7 @@ from wsesim.report.trace.drawings import Drawings
 from wsesim.report.trace.events import Slice, Trace
 from wsesim.report.trace.file import trace_file
 from wsesim.report.trace.nest import Nest
+from wsesim.report.trace.path_spans import SHORT_CYCLES
 from wsesim.report.trace.requests import RequestTrace
 from wsesim.report.trace.simulated import write_step
 from wsesim.report.trace.span import Span, in_rows
@@ -110,6 +111,23 @@ def test_a_step_is_accounted_for(options: dict[str, Any], phase: str, size: int,
     assert check_flows(trace) == sum(run.segment.name not in stages for run in step.runs)
 
 
+@pytest.mark.parametrize(("options", "phase", "size"), STEPS)
+def test_short_stretches_that_follow_one_another_are_one_part(
+    options: dict[str, Any], phase: str, size: int, tmp_path: Path
+) -> None:
+    timing, step = timed(options, phase, size)
+    trace = written(tmp_path / "step.pftrace", timing, step)
+    (token,) = tokens_of(trace)
+    for operator in trace.inside(token, 2):
+        parts = [(part, trace.inside(part)) for part in trace.inside(operator)]
+        for part, stretches in parts:
+            assert bool(stretches) == (part.name not in KINDS)
+            assert all(s.name in KINDS and s.cycles < SHORT_CYCLES for s in stretches)
+            assert sum(s.cycles for s in stretches) in (0, part.cycles)
+        for (one, _), (other, _) in pairwise(parts):
+            assert max(one.cycles, other.cycles) >= SHORT_CYCLES and one.name != other.name
+
+
 def step_options(phase: str, size: int) -> dict[str, Any]:
     return {"phase": phase, "tokens" if phase == "prefill" else "context": size}
 
@@ -189,12 +207,19 @@ def toy_timing() -> Timing:
     return make_timing(program("tiny", "toy4x4"))
 
 
-def session(path: Path, jobs: list[Job], slots: int, cancelled: dict[int, int], name: str = "") -> Scheduler:
+def session(
+    path: Path,
+    jobs: list[Job],
+    slots: int,
+    cancelled: dict[int, int] | None = None,
+    name: str = "",
+    timing: Timing | None = None,
+) -> Scheduler:
     """Runs the jobs and traces them. Before advance number n, job `cancelled[n]` is dropped."""
-    timing = toy_timing()
+    timing, cancelled = timing or toy_timing(), cancelled or {}
     scheduler = Scheduler(lambda job: job.next_step(timing), slots)
     with trace_file(str(path)) as trace:
-        observer = RequestTrace(trace, timing.program, Drawings(timing), slots, name)
+        observer = RequestTrace(trace, timing.program, Drawings(timing.program), slots, name)
         scheduler.observer = observer
         for job in jobs:
             scheduler.submit(job)
@@ -211,7 +236,7 @@ def session(path: Path, jobs: list[Job], slots: int, cancelled: dict[int, int], 
 LENGTHS = st.tuples(st.integers(1, 5), st.integers(0, 4), st.integers(0, 60_000))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     lengths=st.lists(LENGTHS, min_size=1, max_size=5),
     slots=st.integers(1, 3),
@@ -243,7 +268,7 @@ def test_any_session_nests_and_is_accounted_for(
 
 def test_a_request_has_the_times_of_its_job(tmp_path: Path) -> None:
     jobs = [Job(3, 3), Job(2, 2, arrival_cycles=1000), Job(1, 0, arrival_cycles=2000)]
-    session(tmp_path / "s.pftrace", jobs, 1, {})
+    session(tmp_path / "s.pftrace", jobs, 1)
     trace = read_perfetto(tmp_path / "s.pftrace")
     requests = [s for s in trace.named("requests") if s.depth == 0]
     assert [r.name for r in requests] == ["request 1", "request 2", "request 3"]
@@ -260,7 +285,7 @@ def test_a_request_has_the_times_of_its_job(tmp_path: Path) -> None:
 
 def test_the_kv_cache_fills_and_empties(tmp_path: Path) -> None:
     jobs = [Job(3, 3), Job(2, 2)]
-    session(tmp_path / "s.pftrace", jobs, 2, {})
+    session(tmp_path / "s.pftrace", jobs, 2)
     trace = read_perfetto(tmp_path / "s.pftrace")
     ((_, values),) = ((k, v) for k, v in trace.counters.items() if k[1] == "KV occupancy")
     events = sorted([(c, j, n) for j, job in enumerate(jobs) for n, c in enumerate(job.token_cycles)])
@@ -272,8 +297,8 @@ def test_the_kv_cache_fills_and_empties(tmp_path: Path) -> None:
 
 
 def test_a_step_that_repeats_is_neither_simulated_nor_read_again() -> None:
-    timing = make_timing(program("tiny", "toy4x4"))
-    drawings = Drawings(timing)
+    drawings = Drawings(program("tiny", "toy4x4"))
+    timing = drawings.timing
     first = drawings.decode(9, 1)
     simulations = timing.cache.simulations
     assert timing.decode_key(9, 1) == timing.decode_key(10, 1) != timing.decode_key(12, 1)
@@ -287,7 +312,7 @@ def test_a_prompt_of_many_chunks_is_one_slice(tmp_path: Path, monkeypatch: pytes
     from wsesim.report.trace import drawings
 
     monkeypatch.setattr(drawings, "MOST_SEGMENTS", 8)
-    session(tmp_path / "s.pftrace", [Job(5, 2)], 1, {})
+    session(tmp_path / "s.pftrace", [Job(5, 2)], 1)
     trace = read_perfetto(tmp_path / "s.pftrace")
     prompt, token = tokens_of(trace)
     assert prompt.arguments["parts"] == "left out: the prompt is long" and trace.inside(prompt) == []
@@ -295,17 +320,32 @@ def test_a_prompt_of_many_chunks_is_one_slice(tmp_path: Path, monkeypatch: pytes
 
 
 def test_several_wafers_in_one_trace_have_names(tmp_path: Path) -> None:
-    session(tmp_path / "s.pftrace", [Job(2, 1)], 2, {}, name="tiny")
+    session(tmp_path / "s.pftrace", [Job(2, 1)], 2, name="tiny")
     trace = read_perfetto(tmp_path / "s.pftrace")
     assert {s.names[0] for s in trace.slices} == {"tiny wafer, slot 1", "tiny requests"}
     assert trace.about["tiny.clock_hz"] == 1_000_000
+
+
+def test_100_tokens_of_llama_8b_stay_small(tmp_path: Path) -> None:
+    timing = make_timing(program("llama3.1-8b", "wse3"), keep_timelines=False)
+    path = tmp_path / "s.pftrace"
+    session(path, [Job(1, 100)], 1, timing=timing)
+    assert path.stat().st_size < 20e6
+    trace = read_perfetto(path)
+    tokens = tokens_of(trace)
+    assert len(tokens) == 100 and [t.cycles for t in tokens[1:]] == [timing.decode(n, 1).cycles for n in range(1, 100)]
+    check_tokens(trace)
+    check_nesting(trace)
+    assert check_flows(trace) == 100 * (len(timing.program.transfers) + 1)
+    parts = [part for token in tokens for part in trace.inside(token, 3)]
+    assert len(parts) > 100_000
 
 
 # the writers
 
 
 def test_names_are_written_once(tmp_path: Path) -> None:
-    session(tmp_path / "s.pftrace", [Job(2, 20)], 1, {})
+    session(tmp_path / "s.pftrace", [Job(2, 20)], 1)
     data = (tmp_path / "s.pftrace").read_bytes()
     trace = read_perfetto(tmp_path / "s.pftrace")
     assert sum(s.name == "gate_up" for s in trace.slices) > 40
@@ -313,9 +353,9 @@ def test_names_are_written_once(tmp_path: Path) -> None:
 
 
 def test_the_table_of_names_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    session(tmp_path / "a.pftrace", [Job(2, 6)], 1, {})
+    session(tmp_path / "a.pftrace", [Job(2, 6)], 1)
     monkeypatch.setattr(perfetto, "MOST_NAMES", 10)
-    session(tmp_path / "b.pftrace", [Job(2, 6)], 1, {})
+    session(tmp_path / "b.pftrace", [Job(2, 6)], 1)
     assert (tmp_path / "b.pftrace").read_bytes().count(b"gate_up") > 10
     assert as_events(read_perfetto(tmp_path / "a.pftrace")) == as_events(read_perfetto(tmp_path / "b.pftrace"))
 

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any
-
-Place = tuple[int, ...]
-"""A row: its track's number; in JSON the number of its thread, or the id of an async row."""
 
 
 @dataclass
 class ReadSlice:
-    """A slice that was read. `names` are those of its row, the outermost first."""
+    """A slice that was read. `place` is the number of its row, `names` are the row's, the outermost first.
+
+    `depth`: how many slices of its row are around it.
+    """
 
     place: int
     names: tuple[str, ...]
@@ -47,14 +50,17 @@ class ReadTrace:
 
     def inside(self, outer: ReadSlice, deeper: int = 1) -> list[ReadSlice]:
         """The slices of the same row that lie in `outer`, `deeper` levels below it."""
-        return [
-            s
-            for s in self.slices
-            if s.place == outer.place
-            and s.depth == outer.depth + deeper
-            and outer.begin <= s.begin
-            and s.end <= outer.end
-        ]
+        level = self._levels.get((outer.place, outer.depth + deeper), [])
+        first = bisect_left(level, outer.begin, key=lambda s: s.begin)
+        return list(takewhile(lambda s: s.end <= outer.end, islice(level, first, None)))
+
+    @cached_property
+    def _levels(self) -> dict[tuple[int, int], list[ReadSlice]]:
+        """The slices of each row and depth, in the order of time."""
+        found: defaultdict[tuple[int, int], list[ReadSlice]] = defaultdict(list)
+        for one in sorted(self.slices, key=lambda s: s.begin):
+            found[one.place, one.depth].append(one)
+        return found
 
 
 def read_perfetto(path: Path) -> ReadTrace:

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from wsesim.toolchain.model_source import Say
-from wsesim.toolchain.step_timing import make_timing
 
 if TYPE_CHECKING:
     from wsesim.program import Program
@@ -90,4 +89,4 @@ def _requests(trace: Trace, program: Program, loop: TokenLoop, wafers: int) -> R
     from wsesim.report.trace.requests import RequestTrace
 
     name = program.model if wafers > 1 else ""
-    return RequestTrace(trace, program, Drawings(make_timing(program)), loop.slots, name)
+    return RequestTrace(trace, program, Drawings(program), loop.slots, name)

@@ -57,9 +57,10 @@ class StepDrawing:
 
 
 class StepArtist:
-    """Makes the drawings of a Program's steps. It remembers the effects of segments that it has read."""
+    """Makes the drawings of a Program's steps. It remembers the last `effects` of segments that it has read."""
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, effects: int = 128) -> None:
+        self._effects = effects
         self._program = program
         self._ends = {f"{t.source}->{t.target}": (t.source, t.target) for t in program.transfers}
         self._ends["feedback"] = (program.feedback.source, program.feedback.target)
@@ -90,7 +91,7 @@ class StepArtist:
     def _of(self, effect: Effect) -> _Seen:
         if effect not in self._seen:
             self._seen[effect] = _see(effect)
-            if len(self._seen) > 256:
+            if len(self._seen) > self._effects:
                 del self._seen[next(iter(self._seen))]
         return self._seen[effect]
 
