@@ -19,7 +19,7 @@ from tests.programs import program
 from tests.traces import ReadSlice, ReadTrace, check_flows, check_nesting, read_json, read_perfetto
 from wsesim.engine.observe.path import step_path
 from wsesim.engine.observe.traffic import pieces_of, wafer_busy_cycles, wafer_link_wavelets
-from wsesim.engine.steps.timing import Step, Timing
+from wsesim.engine.steps.timing import Step, StepCycles, Timing
 from wsesim.report.figures import KINDS
 from wsesim.report.trace import perfetto
 from wsesim.report.trace.drawings import Drawings
@@ -31,6 +31,7 @@ from wsesim.report.trace.requests import RequestTrace
 from wsesim.report.trace.simulated import write_step
 from wsesim.report.trace.span import Span, in_rows
 from wsesim.runtime.job import Job
+from wsesim.runtime.protocols import Cycles
 from wsesim.runtime.scheduler import Scheduler
 from wsesim.toolchain.step_timing import make_timing
 
@@ -213,13 +214,14 @@ def session(
     slots: int,
     cancelled: dict[int, int] | None = None,
     name: str = "",
-    timing: Timing | None = None,
+    timing: Cycles | None = None,
 ) -> Scheduler:
     """Runs the jobs and traces them. Before advance number n, job `cancelled[n]` is dropped."""
-    timing, cancelled = timing or toy_timing(), cancelled or {}
-    scheduler = Scheduler(lambda job: job.next_step(timing), slots)
+    cycles, cancelled = timing or toy_timing(), cancelled or {}
+    scheduler = Scheduler(lambda job: job.next_step(cycles), slots)
+    made = timing.program if isinstance(timing, Timing) else toy_timing().program
     with trace_file(str(path)) as trace:
-        observer = RequestTrace(trace, timing.program, Drawings(timing.program), slots, name)
+        observer = RequestTrace(trace, made, Drawings(made), slots, name)
         scheduler.observer = observer
         for job in jobs:
             scheduler.submit(job)
@@ -317,6 +319,27 @@ def test_a_prompt_of_many_chunks_is_one_slice(tmp_path: Path, monkeypatch: pytes
     prompt, token = tokens_of(trace)
     assert prompt.arguments["parts"] == "left out: the prompt is long" and trace.inside(prompt) == []
     assert prompt.end == token.begin and trace.inside(token)
+
+
+class Later:
+    """Steps whose prompts take 3 cycles longer than simulated chunk by chunk, as those that skip chunks may."""
+
+    def prefill(self, tokens: int, candidates: int) -> StepCycles:
+        step = toy_timing().prefill(tokens, candidates)
+        return StepCycles(step.cycles + 3, step.logits_cycles + 3, step.busy_cycles)
+
+    def decode(self, context: int, candidates: int) -> Step:
+        return toy_timing().decode(context, candidates)
+
+
+def test_a_prompt_of_other_cycles_is_one_slice(tmp_path: Path) -> None:
+    session(tmp_path / "s.pftrace", [Job(3, 2)], 1, timing=Later())
+    trace = read_perfetto(tmp_path / "s.pftrace")
+    prompt, token = tokens_of(trace)
+    alone = toy_timing().prefill(3, 1).cycles
+    assert prompt.cycles == alone + 3 == token.begin
+    assert prompt.arguments["parts"] == f"left out: all chunks one by one take {alone:,} cycles"
+    check_tokens(trace)
 
 
 def test_several_wafers_in_one_trace_have_names(tmp_path: Path) -> None:

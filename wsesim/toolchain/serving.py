@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 import weakref
 from collections.abc import Sequence
@@ -113,8 +114,14 @@ def start_api(
     deployments = [deployment_of(session) for session in sessions]
     writing = ExitStack()
     writing.enter_context(traced(trace, [(session.program, session.loop) for session in sessions], say=say))
-    api = Api(deployments, limits, on_close=writing.close)
-    weakref.finalize(api, writing.close)  # also when it is dropped, and at the end of the process
+    process = os.getpid()
+
+    def finish() -> None:
+        if os.getpid() == process:  # not in a fork
+            writing.close()
+
+    api = Api(deployments, limits, on_close=finish)
+    weakref.finalize(api, finish)  # also when it is dropped, and at the end of the process
     return api
 
 

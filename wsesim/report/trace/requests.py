@@ -12,6 +12,7 @@ from wsesim.program.program import Program
 from wsesim.report.trace.about import say_about
 from wsesim.report.trace.drawings import Drawings
 from wsesim.report.trace.events import ASYNC, COUNTER, Arguments, Count, Slice, Trace
+from wsesim.report.trace.step import StepDrawing
 from wsesim.report.trace.wafer import WaferTracks
 from wsesim.runtime.job import Job
 
@@ -47,23 +48,34 @@ class RequestTrace:
     def stepped(self, job: Job, now_cycles: int) -> None:
         """A step has left the wafer. The job does not have its token yet."""
         traced, begin = self._jobs[job], job.enters_cycles
+        drawing, missing = None, ""
         if job.phase == PREFILL:
-            drawing, context, name = self._drawings.prefill(job.prompt_tokens, job.candidates), 0, _prompt(job)
+            context, name = 0, _prompt_name(job)
             traced.cached = job.prompt_tokens
+            drawing, missing = self._prompt(job, now_cycles - begin)
         else:
-            drawing, context = self._drawings.decode(job.context, job.candidates), job.context
-            name = f"token {len(job.token_cycles) + 1}"
+            context, name = job.context, f"token {len(job.token_cycles) + 1}"
             traced.cached = context + 1
-        wafer = self._wafer(traced.slot)
-        said: dict[str, int | float | str] = {"request": traced.number, "context": context}
-        if drawing is None:
-            wafer.draw_whole(name, begin, now_cycles, said | {"parts": "left out: the prompt is long"})
-        elif not job.output_tokens:
-            wafer.draw_whole(name, begin, now_cycles, said | {"parts": "left out: no token is drawn"})
-        else:
+            drawing = self._drawings.decode(context, job.candidates)
             assert begin + drawing.cycles == now_cycles, "the drawing is of another step"
+        wafer = self._wafer(traced.slot)
+        said: Arguments = {"request": traced.number, "context": context}
+        if drawing is None:
+            wafer.draw_whole(name, begin, now_cycles, {**said, "parts": f"left out: {missing}"})
+        else:
             wafer.draw(drawing, name, begin, said)
         self._count_tokens(now_cycles)
+
+    def _prompt(self, job: Job, cycles: int) -> tuple[StepDrawing | None, str]:
+        """The drawing of a prompt that took `cycles`, or why there is none."""
+        if not job.output_tokens:
+            return None, "no token is drawn"
+        drawing = self._drawings.prefill(job.prompt_tokens, job.candidates)
+        if drawing is None:
+            return None, "the prompt is long"
+        if drawing.cycles != cycles:  # by a few cycles: `wsesim.engine.exact.repetition` says when
+            return None, f"all chunks one by one take {drawing.cycles:,} cycles"
+        return drawing, ""
 
     def ended(self, job: Job, now_cycles: int, outcome: str) -> None:
         """The job has left its slot, or never had one: `outcome` is finished, cancelled or unfinished."""
@@ -110,6 +122,6 @@ class _Traced:
         self.cached = 0
 
 
-def _prompt(job: Job) -> str:
+def _prompt_name(job: Job) -> str:
     tokens = "1 token" if job.prompt_tokens == 1 else f"{job.prompt_tokens:,} tokens"
     return f"prompt of {tokens}" + (", token 1" if job.output_tokens else "")
