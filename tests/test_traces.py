@@ -167,6 +167,25 @@ def area(values: list[tuple[int, float]]) -> float:
     return float((np.diff(cycles) * counts[:-1]).sum())
 
 
+def test_steps_in_flight_are_on_their_blocks(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"machine": "wse3", "strategy": "pipelined", "sequences": 3, "context": 20}
+    report = wsesim.simulate("tiny", **options, in_flight=3, trace=str(tmp_path / "f.pftrace"))
+    trace, flow = read_perfetto(tmp_path / "f.pftrace"), report.flow
+    assert flow is not None
+    check_nesting(trace)
+    (whole,) = trace.named("3 in flight")
+    assert whole.begin == -min(0, *(stay.begin for stay in flow.stays))
+    assert (whole.cycles, whole.arguments["tokens"]) == (flow.cycles, flow.tokens)
+    assert whole.arguments["period_cycles"] == float(flow.period_cycles)
+    stays = [s for s in trace.slices if s.names[0] == "3 in flight" and len(s.names) == 2]
+    assert {s.name for s in stays} == {"sequence 1", "sequence 2", "sequence 3"}
+    for use in flow.blocks:
+        own = [s for s in stays if s.names[1] == use.block]
+        assert sum(s.arguments["busy_cycles"] for s in own) == use.busy_cycles * flow.tokens
+        assert all(0 < s.arguments["busy_cycles"] <= s.cycles for s in own)
+    assert tokens_of(trace)[0].cycles == report.cycles
+
+
 @pytest.mark.parametrize(("options", "phase", "size"), STEPS[:3])
 def test_both_formats_hold_the_same_events(options: dict[str, Any], phase: str, size: int, tmp_path: Path) -> None:
     timing, step = timed(options, phase, size)

@@ -79,8 +79,7 @@ def simulate(
         in_flight: decode steps of different sequences on the wafer at once; the report has their steady state.
         congestion: simulate also with free links; the report has the cost of waiting for links.
         sensitivity: simulate also with each constant of the machine 10 % higher; the report has the elasticities.
-        trace: a file for the step's timeline, .pftrace or .json (docs/traces.md). With several steps in flight it has
-            the step of an idle wafer.
+        trace: a file for the step's timeline, .pftrace or .json (docs/traces.md).
         batch: sequences whose tokens go through the decode step together. A Program must be compiled for as many.
         machine, ..., collective: as in `wsesim.compile`.
         say: called with a line before long work.
@@ -174,7 +173,7 @@ def _report(question: _Question, congestion: bool, sensitivity: bool, trace: str
     if trace is not None:
         from wsesim.report.trace.simulated import write_step
 
-        write_step(trace, program, step, made.path)
+        write_step(trace, program, step, made.path, made.flow)
     return made
 
 

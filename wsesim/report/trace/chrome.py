@@ -83,7 +83,7 @@ class ChromeWriter:
         self._line({"ph": phase, **place, **more})
 
     def _line(self, entry: dict[str, Any]) -> None:
-        self._file.write((",\n" if self._events else "\n").encode() + json.dumps(entry).encode())
+        self._file.write((",\n" if self._events else "\n").encode() + json.dumps(entry, separators=(",", ":")).encode())
         self._events += 1
         if self._events % FLUSH_EVENTS == 0:
             self._file.flush()

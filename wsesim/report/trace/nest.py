@@ -17,7 +17,7 @@ class Nest:
         ended = []
         while inside and inside[-1].end_cycles <= entered.begin_cycles:
             ended.append(inside.pop())
-        assert entered.begin_cycles <= entered.end_cycles, f"it ends before it begins: {entered}"
+        assert 0 <= entered.begin_cycles <= entered.end_cycles, f"no time of a slice: {entered}"
         if inside:
             outer = inside[-1]
             assert outer.begin_cycles <= entered.begin_cycles and entered.end_cycles <= outer.end_cycles, (
