@@ -155,7 +155,7 @@ REFUSED = [
     ((*HERE, "minus.json"), "minus.json: operators.0.compute: Input should be greater than or equal to 0"),
     ((*HERE, "thin.json"), "thin.json: machine: Field required"),
     ((*HERE, "bell.json"), r"bell.json: 'ti\x07ny' has characters that cannot be printed"),
-    ((*HERE, "conv.json"), "tiny machine=toy4x4 and conv.json share no operator ("),
+    ((*HERE, "conv.json"), "tiny machine=toy4x4,strategy=pipelined and conv.json share no operator ("),
     (
         ("compare", "good.json", "--with", "strategy=shared"),
         "good.json cannot be compiled with other options; the fi",

@@ -27,6 +27,7 @@ from wsesim.toolchain.options import (
     SearchOptions,
     StepOptions,
     TextOptions,
+    TraceOptions,
     options_in,
 )
 from wsesim_compiler.options import Options
@@ -34,31 +35,32 @@ from wsesim_compiler.options import Options
 Capsys = pytest.CaptureFixture[str]
 Groups = tuple[set[str], *tuple[type, ...]]  # options that are left out, groups
 SESSION: Groups = ({"batch"}, TextOptions, Lowering)  # a session's steps are of one sequence each
+SERVED: Groups = ({"batch"}, TextOptions, TraceOptions, Lowering)
 SEARCH: Groups = ({"strategy", "layers_per_block", "block", "order", "placement"}, SearchOptions, Lowering)
 COMPARE: Groups = ({"in_flight", "congestion", "sensitivity"}, StepOptions, Lowering)
 CALLS: dict[Callable[..., Any], Groups] = {
     wsesim.compile: (set(), Lowering),
-    wsesim.simulate: (set(), StepOptions, Lowering),
+    wsesim.simulate: (set(), StepOptions, TraceOptions, Lowering),
     wsesim.write_report: (set(), StepOptions, Lowering),
     wsesim.search: SEARCH,
     wsesim.compare: COMPARE,
-    wsesim.complete: ({"batch"}, RequestOptions, TextOptions, Lowering),
+    wsesim.complete: ({"batch"}, RequestOptions, TextOptions, TraceOptions, Lowering),
     wsesim.open_session: SESSION,
     wsesim.Session.stream: (set(), RequestOptions),
     wsesim.Session.complete: (set(), RequestOptions),
-    serving.open_api: SESSION,
-    wsesim.Client.__init__: SESSION,
-    wsesim.AsyncClient.__init__: SESSION,
-    wsesim.connect: SESSION,
+    serving.open_api: SERVED,
+    wsesim.Client.__init__: SERVED,
+    wsesim.AsyncClient.__init__: SERVED,
+    wsesim.connect: SERVED,
 }
 COMMANDS: dict[str, Groups] = {
-    "complete": ({"batch"}, RequestOptions, TextOptions, Lowering),
+    "complete": ({"batch"}, RequestOptions, TextOptions, TraceOptions, Lowering),
     "compile": (set(), Lowering),
-    "simulate": (set(), StepOptions, Lowering),
+    "simulate": (set(), StepOptions, TraceOptions, Lowering),
     "report": (set(), StepOptions, Lowering),
     "search": SEARCH,
     "compare": COMPARE,
-    "serve": SESSION,
+    "serve": SERVED,
 }
 
 

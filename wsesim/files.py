@@ -14,9 +14,11 @@ import os
 import stat
 import threading
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import IO, Any, NoReturn, TypeVar, cast
 
 from wsesim.errors import InvalidInputError, brief, first_line
 
@@ -119,27 +121,63 @@ def shown(name: object) -> str:
 def write_whole(path: Path, data: str | bytes) -> None:
     """Writes beside `path` first, then moves it there: nobody ever reads half a file. Text is written as UTF-8.
 
+    As `writing_whole`.
+    """
+    with writing_whole(path) as file:
+        file.write(data.encode("utf-8") if isinstance(data, str) else data)
+
+
+@contextmanager
+def writing_whole(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write beside `path`. It is moved there at the end of the block, and removed if the block raises.
+
     Through a link to what it points at; what is no regular file (a pipe, a device) is written to, never replaced.
     Raises OSError that names `path`.
     """
+    target = path.resolve() if path.is_symlink() else path
+    partial = target.with_name(f"{target.name}.{os.getpid()}.{threading.get_ident()}.partial")
+    special = target.exists() and not target.is_file()
+    with _naming(path):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        file = target.open("wb") if special else partial.open("wb")
     try:
-        _write(path, data.encode("utf-8") if isinstance(data, str) else data)
+        try:
+            yield cast(IO[bytes], _Named(file, path))
+        finally:
+            with _naming(path):
+                file.close()
+        if not special:
+            with _naming(path):
+                partial.replace(target)
+    finally:
+        if not special:
+            partial.unlink(missing_ok=True)
+
+
+class _Named:
+    """A file whose errors name the `path` that it is for."""
+
+    def __init__(self, file: IO[bytes], path: Path) -> None:
+        self._file = file
+        self._path = path
+
+    def write(self, data: bytes) -> int:
+        try:
+            return self._file.write(data)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self._path)) from None
+
+    def flush(self) -> None:
+        with _naming(self._path):
+            self._file.flush()
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from None
-
-
-def _write(path: Path, data: bytes) -> None:
-    path = path.resolve() if path.is_symlink() else path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.exists() and not path.is_file():
-        path.write_bytes(data)
-        return
-    partial = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}.partial")
-    try:
-        partial.write_bytes(data)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _refuse_constant(constant: str) -> NoReturn:

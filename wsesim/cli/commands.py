@@ -24,6 +24,7 @@ from wsesim.toolchain.options import (
     SearchOptions,
     StepOptions,
     TextOptions,
+    TraceOptions,
     check_values,
     chosen,
     options_in,
@@ -32,6 +33,7 @@ from wsesim.toolchain.options import (
 if TYPE_CHECKING:
     from wsesim.program import Program
     from wsesim.runtime.completion import Completion, Token
+    from wsesim.runtime.request import GenerationOptions
     from wsesim.toolchain.session import Session
 
 Group = TypeVar("Group")
@@ -61,25 +63,33 @@ def _say(line: str) -> None:
 def complete_command(options: argparse.Namespace) -> int:
     from wsesim.toolchain.compiling import prepare
     from wsesim.toolchain.session import check_prompt, generation_options, start_session
+    from wsesim.toolchain.tracing import check_trace, traced
 
     check_prompt(options.prompt)
     generation = generation_options(_group(RequestOptions, options))
+    check_trace(trace := _group(TraceOptions, options).trace)
     text, lowering = _group(TextOptions, options), lowering_of(options)
     with progress.shown():
         session = start_session(prepare(options.model, lowering), text, say=_say)
     if session.text_from:
         _say(f"text and token counts of {session.text_from}, times of {session.model}")
+    with traced(trace, [(session.program, session.loop)]):
+        _complete(session, options, generation)
+    return 0
+
+
+def _complete(session: Session, options: argparse.Namespace, generation: GenerationOptions) -> None:
+    """Generates and prints the answer."""
     if options.json:
         with progress.shown():
             answer = session.answer(options.prompt, generation)
         print(json.dumps(answer.to_json()))
-        return 0
+        return
     tokens = session.run(options.prompt, generation)
     with progress.shown():  # while the prompt is computed; then the text itself shows it
         first = next(tokens)
     print(options.prompt, end="", flush=True)
     _print_answer(session, chain((first,), tokens))
-    return 0
 
 
 def _print_answer(session: Session, tokens: Iterator[Token | Completion]) -> None:
@@ -177,14 +187,16 @@ def simulate_command(options: argparse.Namespace) -> int:
 
     from wsesim.report.tables import report_text
     from wsesim.toolchain.simulating import check_step, objective_of, program_for, simulate_program
+    from wsesim.toolchain.tracing import check_trace
     from wsesim.toolchain.warm_up import warm_up
 
     step, lowering = _group(StepOptions, options), lowering_of(options)
     check_step(step, lowering.batch)
+    check_trace(trace := _group(TraceOptions, options).trace)
     program = program_for(options.model, lowering, _say, objective_of(step))
     jit_s = warm_up()
     began = time.perf_counter()
-    report = simulate_program(program, step, lowering.batch, say=_say)
+    report = simulate_program(program, step, lowering.batch, trace=trace, say=_say)
     wall_s = time.perf_counter() - began
     if options.json:
         print(json.dumps(report.to_json() | {"jit_wall_s": jit_s, "simulate_wall_s": wall_s}))
@@ -267,14 +279,19 @@ def serve_command(options: argparse.Namespace) -> int:
     from wsesim.serve.limits import Limits
     from wsesim.serve.server import listen, run
     from wsesim.toolchain.serving import make_server_app, start_api
+    from wsesim.toolchain.tracing import check_trace
 
     limits = Limits(**{field.name: getattr(options, field.name) for field in dataclasses.fields(Limits)})
-    text, lowering = _group(TextOptions, options), lowering_of(options)
+    text, lowering, trace = _group(TextOptions, options), lowering_of(options), _group(TraceOptions, options).trace
+    check_trace(trace)
     with listen(options.host, options.port) as bound:
         access = access_of(bound.getsockname()[0], options.allow_host, options.allow_origin)
         with progress.shown():
-            api = start_api(options.model, text, lowering, limits, _say)
-        run(make_server_app(api, options.api_key, access), bound, lambda url: _say(f"listening at {url}"))
+            api = start_api(options.model, text, lowering, limits, _say, trace)
+        try:
+            run(make_server_app(api, options.api_key, access), bound, lambda url: _say(f"listening at {url}"))
+        finally:
+            api.close()  # writes the trace
     return 0
 
 

@@ -24,6 +24,7 @@ from wsesim.toolchain.options import (
     SearchOptions,
     StepOptions,
     TextOptions,
+    TraceOptions,
     options_in,
 )
 from wsesim.version import __version__
@@ -105,7 +106,7 @@ def _add_complete(parsers: Any) -> None:
     command.add_argument(
         "--model", default=DEFAULT_MODEL, metavar="MODEL", help=f"{MODEL_HELP} (default: {DEFAULT_MODEL})"
     )
-    _add_options(command, TextOptions, RequestOptions)
+    _add_options(command, TextOptions, RequestOptions, TraceOptions)
     command.add_argument("--json", action="store_true", help="print one JSON object, as the Completions API returns it")
     add_lowering(command, without=("batch",))
     command.set_defaults(run=commands.complete_command)
@@ -142,7 +143,7 @@ def _add_simulate(parsers: Any) -> None:
     command.add_argument(
         "model", metavar="MODEL", nargs="?", default=DEFAULT_MODEL, help=f"{MODEL_HELP} (default: {DEFAULT_MODEL})"
     )
-    _add_options(command, StepOptions)
+    _add_options(command, StepOptions, TraceOptions)
     command.add_argument("--json", action="store_true", help="print one JSON object; docs/report.md defines its fields")
     add_lowering(command)
     command.set_defaults(run=commands.simulate_command)
@@ -255,7 +256,7 @@ def _add_serve(parsers: Any) -> None:
         help=f"{MODEL_HELP} (default: two models, smollm2-135m and llama3.1-8b; the text of the second comes from the "
         "first, unless --weights or --text-from is given)",
     )
-    _add_options(command, TextOptions)
+    _add_options(command, TextOptions, TraceOptions)
     _add_callers(command.add_argument_group("who may call (docs/completions.md)"))
     _add_limits(command.add_argument_group("limits"))
     add_lowering(command, without=("batch",))

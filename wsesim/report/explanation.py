@@ -5,13 +5,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from wsesim.report.placement_figures import PlacementFigures
 from wsesim.tables import Table
-
-if TYPE_CHECKING:
-    from wsesim.report.search import PlacementFigures
-
 
 SHORTER = 0.97  # a layer that is faster by less is about as fast
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from collections.abc import Callable
+from typing import Protocol
 
 from wsesim.program.kernels import PREFILL
 from wsesim.runtime.job import Job
@@ -30,6 +31,20 @@ def _nothing(job: Job) -> None:
     del job
 
 
+class Observer(Protocol):
+    """Is told what happens to jobs, at `now_cycles` of the clock. It changes nothing.
+
+    `admitted`: the job got a slot. `stepped`: its step has left the wafer; the token is not counted yet. `ended`: it
+    has left, `finished` or `cancelled`, from a slot or from the queue.
+    """
+
+    def admitted(self, job: Job, now_cycles: int) -> None: ...
+
+    def stepped(self, job: Job, now_cycles: int) -> None: ...
+
+    def ended(self, job: Job, now_cycles: int, outcome: str) -> None: ...
+
+
 class Scheduler:
     """One wafer: a slot for each sequence of its KV cache, and blocks that all slots share.
 
@@ -37,7 +52,8 @@ class Scheduler:
     Then its prompt and each of its tokens go through the blocks. A step enters when the step before, of any job, has
     left it room (`StepCycles.busy_cycles`). docs/decisions.md states what this model of a shared wafer leaves out.
 
-    Events come in the order (cycle, sequence number): of two at the same cycle, the one that was scheduled first.
+    Events come in the order (cycle, sequence number): of two at the same cycle, the one that was scheduled first. An
+    `observer` may be attached.
 
     Args:
         step_cycles: the cycles of a job's next step.
@@ -60,6 +76,7 @@ class Scheduler:
     ) -> None:
         self.slots = slots
         self.now_cycles = 0
+        self.observer: Observer | None = None
         self._step_cycles = step_cycles
         self._policy = policy or FirstComeFirstServed()
         self._send_cycles = send_cycles
@@ -100,6 +117,7 @@ class Scheduler:
 
     def cancel(self, job: Job) -> None:
         """Drops a job, in whatever state it is. Its slot is free from now on."""
+        self._observe_end(job, "cancelled")
         self._arriving.pop(job, None)
         if job in self._waiting:
             self._waiting.remove(job)
@@ -113,6 +131,8 @@ class Scheduler:
 
     def clear(self) -> None:
         """Drops all jobs and admits none."""
+        for job in (*self._in_flight, *self._waiting, *self._arriving):
+            self._observe_end(job, "cancelled")
         self._in_flight.clear()
         self._waiting.clear()
         self._arriving.clear()
@@ -130,6 +150,9 @@ class Scheduler:
             self._admit()
         elif job.over:
             del self._in_flight[job]
+            if self.observer is not None and not job.token_cycles:
+                self.observer.stepped(job, self.now_cycles)  # a prompt without a token
+            self._observe_end(job, "finished")
             self._on_finish(job)
             self._admit()
         else:
@@ -157,6 +180,8 @@ class Scheduler:
             self._waiting.remove(job)
             self._in_flight[job] = None
             job.admitted_cycles = self.now_cycles
+            if self.observer is not None:
+                self.observer.admitted(job, self.now_cycles)
             self._enter(job)
 
     def _enter(self, job: Job) -> None:
@@ -171,7 +196,13 @@ class Scheduler:
             job.step_cycles = step.cycles - step.logits_cycles
         self._at(job.logits_cycles if job.over else enters + step.cycles, job)
 
+    def _observe_end(self, job: Job, outcome: str) -> None:
+        if self.observer is not None:
+            self.observer.ended(job, self.now_cycles, outcome)
+
     def _token(self, job: Job) -> None:
+        if self.observer is not None:
+            self.observer.stepped(job, self.now_cycles)
         job.token_cycles.append(self.now_cycles)
         job.ended = self._ends_after_token(job)
         if job.over:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,9 +47,15 @@ class Running:
 
 
 class Api:
-    """Models by name, each on a wafer of its own."""
+    """Models by name, each on a wafer of its own. `on_close` is called by `close`, when all calls have ended."""
 
-    def __init__(self, deployments: Sequence[Deployment], limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        deployments: Sequence[Deployment],
+        limits: Limits | None = None,
+        on_close: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._on_close = on_close
         self.limits = limits or Limits()
         self.deployments = {deployment.name: deployment for deployment in deployments}
         self.workers = {d.name: Worker(d.loop, self.limits.queue, d.name) for d in deployments}
@@ -86,7 +92,12 @@ class Api:
         """One served model. Raises ApiError for an unknown name or format."""
         return describe(self.deployment(name), format)
 
-    def close(self) -> None:
+    def drain(self) -> None:
         """Refuses new calls and waits for those that run."""
         for worker in self.workers.values():
             worker.close()
+
+    def close(self) -> None:
+        """As `drain`; then all is over."""
+        self.drain()
+        self._on_close()

@@ -216,7 +216,7 @@ def make_app(api: Api, keys: Sequence[str] = (), access: Access | None = None) -
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         yield
-        await asyncio.to_thread(api.close)
+        await asyncio.to_thread(api.drain)
 
     async def refused(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)

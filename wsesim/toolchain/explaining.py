@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from wsesim.errors import DoesNotFitError
 from wsesim.progress import working
 from wsesim.report.explanation import Explanation, Improvement, Sharing
-from wsesim.report.search import PlacementFigures
+from wsesim.report.placement_figures import PlacementFigures
 from wsesim.software import load_software
 from wsesim.toolchain.measuring import Pick, Question, measured
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from wsesim.errors import DoesNotFitError
 from wsesim.machine import Machine
 from wsesim.program.layout import ceil_div
-from wsesim.report.search import PlacementFigures
+from wsesim.report.placement_figures import PlacementFigures
 from wsesim.toolchain.step_timing import make_timing
 
 if TYPE_CHECKING:

@@ -4,6 +4,7 @@
     StepOptions     which step is simulated: phase, context, ...
     TextOptions     where the text comes from: weights, text_from, dtype
     RequestOptions  how a prompt is continued: max_tokens, temperature, ...
+    TraceOptions    where a trace is written
 
 The command line makes its arguments from the table (`wsesim/cli/parser.py`): `max_context` is `--max-context`. The
 Python calls have the same keywords; `tests/test_options.py` compares their signatures with the table.
@@ -184,7 +185,19 @@ class SearchOptions:
     explain: bool = _option(False, "", "say what each step from the simplest placement to the best one bought")
 
 
-GROUPS = (Lowering, StepOptions, TextOptions, RequestOptions, SearchOptions)
+@dataclass(frozen=True, slots=True)
+class TraceOptions:
+    """Where a trace is written."""
+
+    trace: str | None = _option(
+        None,
+        "FILE",
+        "write a timeline of the wafer to FILE, for ui.perfetto.dev: .pftrace (Perfetto; needs the extra `report`) or "
+        ".json (Chrome's JSON)",
+    )
+
+
+GROUPS = (Lowering, StepOptions, TextOptions, RequestOptions, SearchOptions, TraceOptions)
 SET_HELP = (
     "change a field of the machine, for example fabric.hop_cycles=1; may be given several times (docs/machines.md "
     "lists the fields)"

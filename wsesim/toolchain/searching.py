@@ -33,7 +33,8 @@ from wsesim.toolchain.simulating import DEFAULT_CACHED, DEFAULT_PROMPT
 from wsesim.version import __version__
 
 if TYPE_CHECKING:
-    from wsesim.report.search import PlacementFigures, SearchReport
+    from wsesim.report.placement_figures import PlacementFigures
+    from wsesim.report.search import SearchReport
     from wsesim_compiler.options import PlacedBlock
     from wsesim_compiler.search.goals import Goal, Metrics
     from wsesim_compiler.search.judge import Candidate, Judge

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import time
+import weakref
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from wsesim.errors import DoesNotFitError
@@ -22,10 +25,12 @@ from wsesim.toolchain.options import (
     DEFAULT_SOFTWARE,
     Lowering,
     TextOptions,
+    TraceOptions,
     chosen,
     public,
 )
 from wsesim.toolchain.session import Session, start_session
+from wsesim.toolchain.tracing import check_trace, traced
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -35,13 +40,14 @@ BIG_MODEL = "llama3.1-8b"
 MOST_SLOTS = 8
 
 
-@public(TextOptions, Lowering)
+@public(TextOptions, TraceOptions, Lowering)
 def open_api(
     model: str | None = None,
     *,
     weights: str | None = None,
     text_from: str | None = None,
     dtype: str = "fp32",
+    trace: str | None = None,
     machine: str | Machine = DEFAULT_MACHINE,
     software: str | Software = DEFAULT_SOFTWARE,
     strategy: str = "auto",
@@ -69,13 +75,15 @@ def open_api(
         model: as in `wsesim.compile`. None: two models, smollm2-135m and llama3.1-8b. The text of the second is its
             own with `weights`, or that of `text_from`, or that of smollm2-135m.
         weights, text_from, dtype: as in `wsesim.open_session`.
+        trace: a file for the timeline of all requests, .pftrace or .json (docs/traces.md). It is there once the API
+            is closed.
         sequences: slots of a wafer. None: as many as fit, up to 8.
         machine, ..., collective: as in `wsesim.compile`.
         limits: what one client may ask for.
         say: called with a line before long work.
     """
     values = locals()
-    return start_api(model, chosen(TextOptions, values), chosen(Lowering, values), limits, say)
+    return start_api(model, chosen(TextOptions, values), chosen(Lowering, values), limits, say, trace)
 
 
 def start_api(
@@ -84,8 +92,10 @@ def start_api(
     lowering: Lowering,
     limits: Limits | None = None,
     say: Say = silent,
+    trace: str | None = None,
 ) -> Api:
     """As `open_api`, with the options as values."""
+    check_trace(trace)
 
     def open_slots(name: str, source: TextOptions, lender: Session | None = None) -> Session:
         prepared = prepare(name, lowering, "throughput")
@@ -101,7 +111,18 @@ def start_api(
         sessions = [small, open_slots(BIG_MODEL, text, lender)]
     for session in sessions:
         say(_served(session))
-    return Api([deployment_of(session) for session in sessions], limits)
+    deployments = [deployment_of(session) for session in sessions]
+    writing = ExitStack()
+    writing.enter_context(traced(trace, [(session.program, session.loop) for session in sessions], say=say))
+    process = os.getpid()
+
+    def finish() -> None:
+        if os.getpid() == process:  # not in a fork
+            writing.close()
+
+    api = Api(deployments, limits, on_close=finish)
+    weakref.finalize(api, finish)  # also when it is dropped, and at the end of the process
+    return api
 
 
 def with_slots(compilation: Compilation) -> Compilation:
@@ -132,7 +153,7 @@ def deployment_of(session: Session) -> Deployment:
 class Client(ApiClient):
     """`wsesim.Client(model=...)`: a client of the Completions API in process. Keywords: as in `open_api`."""
 
-    @public(TextOptions, Lowering)
+    @public(TextOptions, TraceOptions, Lowering)
     def __init__(
         self,
         model: str | None = None,
@@ -140,6 +161,7 @@ class Client(ApiClient):
         weights: str | None = None,
         text_from: str | None = None,
         dtype: str = "fp32",
+        trace: str | None = None,
         machine: str | Machine = DEFAULT_MACHINE,
         software: str | Software = DEFAULT_SOFTWARE,
         strategy: str = "auto",
@@ -162,13 +184,13 @@ class Client(ApiClient):
         say: Say = silent,
     ) -> None:
         values = locals()
-        super().__init__(start_api(model, chosen(TextOptions, values), chosen(Lowering, values), limits, say))
+        super().__init__(start_api(model, chosen(TextOptions, values), chosen(Lowering, values), limits, say, trace))
 
 
 class AsyncClient(AsyncApiClient):
     """`wsesim.AsyncClient(model=...)`: as Client, with calls to await. The constructor itself compiles and blocks."""
 
-    @public(TextOptions, Lowering)
+    @public(TextOptions, TraceOptions, Lowering)
     def __init__(
         self,
         model: str | None = None,
@@ -176,6 +198,7 @@ class AsyncClient(AsyncApiClient):
         weights: str | None = None,
         text_from: str | None = None,
         dtype: str = "fp32",
+        trace: str | None = None,
         machine: str | Machine = DEFAULT_MACHINE,
         software: str | Software = DEFAULT_SOFTWARE,
         strategy: str = "auto",
@@ -198,10 +221,10 @@ class AsyncClient(AsyncApiClient):
         say: Say = silent,
     ) -> None:
         values = locals()
-        super().__init__(start_api(model, chosen(TextOptions, values), chosen(Lowering, values), limits, say))
+        super().__init__(start_api(model, chosen(TextOptions, values), chosen(Lowering, values), limits, say, trace))
 
 
-@public(TextOptions, Lowering)
+@public(TextOptions, TraceOptions, Lowering)
 def connect(
     client: type[Any] | None = None,
     *,
@@ -211,6 +234,7 @@ def connect(
     weights: str | None = None,
     text_from: str | None = None,
     dtype: str = "fp32",
+    trace: str | None = None,
     machine: str | Machine = DEFAULT_MACHINE,
     software: str | Software = DEFAULT_SOFTWARE,
     strategy: str = "auto",
@@ -247,7 +271,7 @@ def connect(
     from wsesim.serve.transport import Line
 
     values = locals()
-    served = api or start_api(model, chosen(TextOptions, values), chosen(Lowering, values), limits, say)
+    served = api or start_api(model, chosen(TextOptions, values), chosen(Lowering, values), limits, say, trace)
     workers = list(served.workers.values())
 
     def check() -> None:

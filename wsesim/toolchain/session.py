@@ -21,12 +21,14 @@ from wsesim.toolchain.options import (
     Lowering,
     RequestOptions,
     TextOptions,
+    TraceOptions,
     check_types,
     chosen,
     public,
 )
 from wsesim.toolchain.step_timing import make_steps, say_if_long
 from wsesim.toolchain.text_source import TextSource, load_text, open_text, text_model
+from wsesim.toolchain.tracing import check_trace, traced
 from wsesim.toolchain.warm_up import say_if_compiling, warm_up
 
 if TYPE_CHECKING:
@@ -187,7 +189,7 @@ class Session:
         return Answer(self.model, self.text_from, self.fingerprint, completion, self.program)
 
 
-@public(RequestOptions, TextOptions, Lowering)
+@public(RequestOptions, TextOptions, TraceOptions, Lowering)
 def complete(
     prompt: str,
     model: str | Program = DEFAULT_MODEL,
@@ -201,6 +203,7 @@ def complete(
     weights: str | None = None,
     text_from: str | None = None,
     dtype: str = "fp32",
+    trace: str | None = None,
     machine: str | Machine = DEFAULT_MACHINE,
     software: str | Software = DEFAULT_SOFTWARE,
     strategy: str = "auto",
@@ -232,14 +235,17 @@ def complete(
         seed: seed of the draws. None: 0, so that the same call gives the same text.
         stop: up to four texts that end the answer.
         arrival_s: when the request arrives, in seconds of virtual time. None: at once.
+        trace: a file for the timeline of the request and its steps, .pftrace or .json (docs/traces.md).
         weights, text_from, dtype: as in `wsesim.open_session`. The others: as in `wsesim.compile`.
         say: called with a line before long work.
     """
     values = locals()
     options = generation_options(chosen(RequestOptions, values))
     check_prompt(prompt)
+    check_trace(trace)
     session = start_session(prepare(model, chosen(Lowering, values)), chosen(TextOptions, values), say=say)
-    return session.answer(prompt, options)
+    with traced(trace, [(session.program, session.loop)]):
+        return session.answer(prompt, options)
 
 
 @public(TextOptions, Lowering)

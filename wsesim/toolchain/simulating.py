@@ -19,10 +19,12 @@ from wsesim.toolchain.options import (
     PHASES,
     Lowering,
     StepOptions,
+    TraceOptions,
     chosen,
     public,
 )
 from wsesim.toolchain.step_timing import make_timing, say_if_long
+from wsesim.toolchain.tracing import check_trace
 
 if TYPE_CHECKING:
     from wsesim.engine.steps.effort import Effort
@@ -35,7 +37,7 @@ DEFAULT_CACHED = 512
 DEFAULT_PROMPT = 128
 
 
-@public(StepOptions, Lowering)
+@public(StepOptions, TraceOptions, Lowering)
 def simulate(
     model: str | Program = DEFAULT_MODEL,
     *,
@@ -45,6 +47,7 @@ def simulate(
     in_flight: int = 1,
     congestion: bool = False,
     sensitivity: bool = False,
+    trace: str | None = None,
     machine: str | Machine = DEFAULT_MACHINE,
     software: str | Software = DEFAULT_SOFTWARE,
     strategy: str = "auto",
@@ -76,23 +79,35 @@ def simulate(
         in_flight: decode steps of different sequences on the wafer at once; the report has their steady state.
         congestion: simulate also with free links; the report has the cost of waiting for links.
         sensitivity: simulate also with each constant of the machine 10 % higher; the report has the elasticities.
+        trace: a file for the step's timeline, .pftrace or .json (docs/traces.md).
         batch: sequences whose tokens go through the decode step together. A Program must be compiled for as many.
         machine, ..., collective: as in `wsesim.compile`.
         say: called with a line before long work.
     """
     values = locals()
-    return simulate_model(model, chosen(StepOptions, values), chosen(Lowering, values), say=say)
+    return simulate_model(model, chosen(StepOptions, values), chosen(Lowering, values), trace=trace, say=say)
 
 
-def simulate_model(model: str | Program, step: StepOptions, lowering: Lowering, *, say: Say = silent) -> Report:
+def simulate_model(
+    model: str | Program, step: StepOptions, lowering: Lowering, *, trace: str | None = None, say: Say = silent
+) -> Report:
     """As `simulate`, with the options as values."""
     check_step(step, lowering.batch)
-    return simulate_program(program_for(model, lowering, say, objective_of(step)), step, lowering.batch, say=say)
+    check_trace(trace)
+    program = program_for(model, lowering, say, objective_of(step))
+    return simulate_program(program, step, lowering.batch, trace=trace, say=say)
 
 
-def simulate_program(program: Program, step: StepOptions, batch: int, *, say: Say = silent) -> Report:
+def simulate_program(
+    program: Program, step: StepOptions, batch: int, *, trace: str | None = None, say: Say = silent
+) -> Report:
     """The Report of a step of `program`, whose options `check_step` has passed. Raises InvalidInputError."""
-    return answered(question_of(program, step, batch), step, say)[1]
+    ran, made = answered(question_of(program, step, batch), step, say)
+    if trace is not None:
+        from wsesim.report.trace.simulated import write_step
+
+        write_step(trace, program, ran, made.path, made.flow)
+    return made
 
 
 def question_of(program: Program, step: StepOptions, batch: int) -> Question:

@@ -10,7 +10,7 @@ import dataclasses
 from wsesim.machine import Machine
 from wsesim.program.protocols import StageOracle
 from wsesim.progress import working
-from wsesim_compiler.options import TYPICAL_CONTEXT, TYPICAL_PROMPT, Options, PlacedBlock
+from wsesim_compiler.options import PLACED_CONTEXT, TYPICAL_PROMPT, Options, PlacedBlock
 from wsesim_compiler.partition import Partition
 from wsesim_compiler.passes.place import refusal
 from wsesim_compiler.search.explore import first_candidates
@@ -28,9 +28,9 @@ def automatic_blocks(
 ) -> tuple[tuple[PlacedBlock, ...], int | None]:
     """Blocks, and the `prefill_chunk` that they were chosen for. Raises PlacementError if nothing fits.
 
-    Decode steps are those of a typical context, prompts typical ones.
+    A decode step has 512 cached tokens, a prompt 128, or as many as fit.
     """
-    context = min(TYPICAL_CONTEXT, options.max_context) - 1
+    context = min(PLACED_CONTEXT, options.max_context) - 1
     goal = Goal(parse_objective(options.objective), (), context, min(TYPICAL_PROMPT, options.max_context))
     judge = Judge(partition, machine, options, cost, goal, chunks=CHUNKS)
     with working("choosing a placement", unit="candidate", steady=False) as work:

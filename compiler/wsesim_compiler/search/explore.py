@@ -113,9 +113,9 @@ def prices_to_compare(judge: Judge) -> list[Prices]:
 def by_strategy(judge: Judge) -> Iterator[tuple[tuple[PlacedBlock, ...], str, int]]:
     """The blocks of each strategy that fits, its name and layers per block.
 
-    They are those that it takes for decode steps at a typical context.
+    They do not depend on the goal.
     """
-    prices = judge.typical_prices()
+    prices = judge.strategy_prices()
     for strategy, each in names(len(judge.partition.layers)):
         options = dataclasses.replace(judge.options, strategy=strategy, layers_per_block=each)
         plan = next(iter(strategy_plans(prices, options)), None)

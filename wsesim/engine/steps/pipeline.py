@@ -50,12 +50,27 @@ class BlockUse:
 
 
 @dataclass(frozen=True, slots=True)
+class BlockStay:
+    """A token of sequence number `sequence` on a block, in cycles from the beginning of the repetition.
+
+    It begins with the transfer to the block. `busy_cycles`: from the first to the last of its kernels.
+    """
+
+    sequence: int
+    block: str
+    begin: int
+    end: int
+    busy_cycles: int
+
+
+@dataclass(frozen=True, slots=True)
 class Flow:
     """The steady state: `tokens` come out every `cycles` (a batch counts as one token here).
 
     latencies        of these tokens: from the entry of an id into the first block to the return of the next id
     settled_after    rounds before the repetition began
     most_at_once     tokens for which there are blocks
+    stays            on blocks, of one repetition
     """
 
     in_flight: int
@@ -69,6 +84,7 @@ class Flow:
     late_requests: int
     link_events: int
     most_at_once: int
+    stays: tuple[BlockStay, ...] = ()
 
     def __repr__(self) -> str:
         return (
@@ -261,13 +277,16 @@ def _flow(
     period = rounds[first + 1 :]
     latencies = tuple(latency for done in period for latency in done.latencies)
     busy: dict[str, int] = {visit.block: 0 for visit in visits if visit.block}
+    start, stays = period[0].start, []
     for stay in (s for done in period for s in done.stays if visits[s.visit].block):
-        busy[visits[stay.visit].block] += stay.busy
+        block = visits[stay.visit].block
+        busy[block] += stay.busy
+        stays.append(BlockStay(stay.sequence, block, stay.begin - start, stay.end - start, stay.busy))
     return Flow(
         in_flight=in_flight,
         batch=batch,
         context=context,
-        cycles=period[-1].end - period[0].start,
+        cycles=period[-1].end - start,
         tokens=len(latencies),
         latencies=latencies,
         blocks=tuple(BlockUse(block, Fraction(cycles, len(latencies))) for block, cycles in busy.items()),
@@ -275,4 +294,5 @@ def _flow(
         late_requests=sum(done.late_requests for done in period),
         link_events=sum(done.link_events for done in period),
         most_at_once=len(_blocks(visits)) - _returns(visits),
+        stays=tuple(stays),
     )
