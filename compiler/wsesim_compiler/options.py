@@ -18,9 +18,7 @@ ORDERS = ("serpentine", "row_major")
 AUTO = "auto"
 TWO_PASS, FUSED = SOFTMAXES = ("two_pass", "fused")
 TYPICAL_CONTEXT = 2048
-"""Cached tokens for which collectives and forms are chosen, unless the longest context is shorter."""
-PLACED_CONTEXT = 513
-"""Tokens, with the new one, of the decode step for which blocks are placed: the step of `simulate` without options."""
+"""Cached tokens for which sizes of blocks, collectives and forms are chosen, unless the longest context is shorter."""
 TYPICAL_PROMPT = 128
 """Tokens of the prompt for which `prefill_chunk` and the forms of a prompt's chunk are chosen."""
 

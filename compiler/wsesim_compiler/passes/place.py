@@ -2,7 +2,7 @@
 
 Contract: blocks lie inside the usable rectangle, on no dead PE, do not overlap, and hold their stages in SRAM; layers
 go along the wafer in rows of blocks, serpentine or row-major; the embedding's block lies north of them, the head's
-south (tied: one block, north). Block sizes are those with the lowest price of a decode step over 512 cached tokens
+south (tied: one block, north). Block sizes are those with the lowest price of a decode step at a typical context
 (`search/equal.py`); of equals, those with the fewest PEs. Raises PlacementError if nothing fits.
 """
 
@@ -14,7 +14,7 @@ from wsesim.machine import Machine
 from wsesim.program.layout import ceil_div
 from wsesim.program.protocols import StageOracle
 from wsesim_compiler.errors import PlacementError
-from wsesim_compiler.options import PLACED_CONTEXT, Options
+from wsesim_compiler.options import TYPICAL_CONTEXT, Options
 from wsesim_compiler.partition import Partition
 from wsesim_compiler.passes.route import routable, route_moves
 from wsesim_compiler.placement.ground import Ground, grounds
@@ -38,7 +38,7 @@ def place(partition: Partition, machine: Machine, options: Options, cost: StageO
         if short:
             raise _refused(partition, machine, options, f"as {options.strategy}: {short}")
         return placement
-    prices = Prices(partition, machine, options, cost, min(PLACED_CONTEXT, options.max_context))
+    prices = Prices(partition, machine, options, cost, min(TYPICAL_CONTEXT, options.max_context))
     plans = strategy_plans(prices, options)
     if not plans:
         raise refusal(partition, machine, options, f"as {options.strategy}")

@@ -10,16 +10,18 @@ import dataclasses
 from wsesim.machine import Machine
 from wsesim.program.protocols import StageOracle
 from wsesim.progress import working
-from wsesim_compiler.options import PLACED_CONTEXT, TYPICAL_PROMPT, Options, PlacedBlock
+from wsesim_compiler.options import TYPICAL_PROMPT, Options, PlacedBlock
 from wsesim_compiler.partition import Partition
 from wsesim_compiler.passes.place import refusal
 from wsesim_compiler.search.explore import first_candidates
 from wsesim_compiler.search.goals import THROUGHPUT, Goal, parse_objective
 from wsesim_compiler.search.judge import Candidate, Judge
 
+CACHED = 512  # tokens before the decode step that candidates are compared with: those of `simulate` without options
 CHUNKS = (1, 4)  # numbers of a prompt's tokens that candidates are compared with
 AGAIN = 4  # candidates that are priced by simulated layers, beside the strategies
 SLOWER = 1.5  # for throughput, a token may take as many times as long as on the candidate with the lowest latency
+TIE = 0.003  # a plan that is better than a strategy by less is not taken; simulated layers are right within that
 NEAR = 0.1  # a strategy that is worse than the best by more is not priced again; prices are right within 0.03
 
 
@@ -30,7 +32,7 @@ def automatic_blocks(
 
     A decode step has 512 cached tokens, a prompt 128, or as many as fit.
     """
-    context = min(PLACED_CONTEXT, options.max_context) - 1
+    context = min(CACHED, options.max_context - 1)
     goal = Goal(parse_objective(options.objective), (), context, min(TYPICAL_PROMPT, options.max_context))
     judge = Judge(partition, machine, options, cost, goal, chunks=CHUNKS)
     with working("choosing a placement", unit="candidate", steady=False) as work:
@@ -59,4 +61,5 @@ def _priced_again(judge: Judge, found: list[Candidate]) -> Candidate:
     strategies = [c for c in ranked if c.plan is None and c.cost < ranked[0].cost + NEAR]
     exact = Judge(judge.partition, judge.machine, judge.options, judge.oracle, judge.goal, simulated=True)
     again = {c.blocks: exact.placed(c.blocks, c.origin, c.plan) for c in (*ranked[:AGAIN], *strategies)}
-    return min((c for c in again.values() if c is not None), key=lambda c: c.cost)
+    found_again = [c for c in again.values() if c is not None]
+    return min(found_again, key=lambda c: c.cost + (0 if c.plan is None else TIE))

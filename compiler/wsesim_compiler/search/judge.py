@@ -10,7 +10,7 @@ from wsesim.machine import Machine
 from wsesim.program.kernels import PREFILL
 from wsesim.program.layout import ceil_div
 from wsesim.program.protocols import StageOracle
-from wsesim_compiler.options import PLACED_CONTEXT, Options, PlacedBlock
+from wsesim_compiler.options import TYPICAL_CONTEXT, Options, PlacedBlock
 from wsesim_compiler.partition import Partition
 from wsesim_compiler.placement.chunk_choice import CHUNKS
 from wsesim_compiler.placement.place_by_hand import block_bytes
@@ -102,8 +102,8 @@ class Judge:
         return min(found)
 
     def strategy_prices(self) -> Prices:
-        """Prices of the decode step for which strategies place."""
-        context = min(PLACED_CONTEXT, self.options.max_context)
+        """Prices of a decode step at a typical context, for which strategies place."""
+        context = min(TYPICAL_CONTEXT, self.options.max_context)
         same = context == self.prices.context and not self.prices.simulated
         return self.prices if same else Prices(self.partition, self.machine, self.options, self.oracle, context)
 
