@@ -48,7 +48,7 @@ def test_every_command_of_the_readme_parses() -> None:
 def test_the_modelled_figures_are_the_held_ones() -> None:
     held = json.loads((ROOT / "tests" / "regression.json").read_text(encoding="utf-8"))
     rows = re.findall(
-        r"^\| (\S+) \| (pipelined|shared) \| ([\d,]+) \| [\d,]+ \| ([\d,]+) \|", README, flags=re.MULTILINE
+        r"^\| (\S+) \| (auto|pipelined|shared) \| ([\d,]+) \| [\d,]+ \| ([\d,]+) \|", README, flags=re.MULTILINE
     )
     assert len(rows) >= 5
     for model, strategy, context, cycles in rows:

@@ -25,7 +25,7 @@ from wsesim.toolchain.options import Lowering, StepOptions
 from wsesim.toolchain.reporting import ReportFiles, write_report_of
 
 EVIL = "</script><script>document.title = 'run'</script>"
-DEAD = (700, 900)
+DEAD = (750, 900)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -32,6 +32,7 @@ class SearchReport:
     default         the placement without a search; None if it does not fit
     bound_cycles    no placement has a lower price
     bound_operators cycles of the bound by operator; they sum up to it, but for rounding
+    whole_cycles    of the default on the same machine without dead PEs; None if no PE is dead
     period_bound_cycles  no placement has a shorter distance between steps, by prices, with all sequences on the wafer
     price_cycles    the price of the best placement, which the bound is to be compared with
     """
@@ -54,6 +55,7 @@ class SearchReport:
     seconds: float
     interrupted: bool
     explanation: Explanation | None = None
+    whole_cycles: int | None = None
 
     @property
     def best(self) -> PlacementFigures:
@@ -140,6 +142,12 @@ class SearchReport:
         if self.sequences > 1 and self.period_bound_cycles:
             most = self.machine.clock_hz / self.period_bound_cycles
             yield f"By prices, no placement makes more than {most:,.0f} tokens/s of {self.sequences:,} sequences."
+        if self.whole_cycles is not None:
+            dead, more = len(self.machine.dead), self.best.cycles - self.whole_cycles
+            yield (
+                f"The {dead:,} dead PEs cost {more:,} cycles ({100 * more / self.whole_cycles:.1f} %): without them, "
+                f"the default takes {self.whole_cycles:,}."
+            )
         if self.best.least_cycles:
             yield f"Whatever the software, a token takes {self.best.least_cycles:,} cycles on this machine, or more."
 

@@ -212,6 +212,7 @@ def _searched(prepared: Compilation, goal: Goal, asked: _Asked, command: str, sa
         candidates=judge.judged,
         seconds=time.monotonic() - started_s,
         interrupted=stopped,
+        whole_cycles=_whole_cycles(question, prepared),
         explanation=explain(question, judge, found, best) if asked.explain and found and not stopped else None,
     )
 
@@ -285,6 +286,14 @@ def _default(question: Question) -> PlacementFigures | None:
     with suppress(DoesNotFitError):
         return measured(question, Pick("default"), by_operator=True)
     return None
+
+
+def _whole_cycles(question: Question, prepared: Compilation) -> int | None:
+    """Cycles of the default placement on the machine without its dead PEs; None if no PE is dead."""
+    if not question.machine.dead:
+        return None
+    whole = dataclasses.replace(question.machine, dead=frozenset())
+    return measured(dataclasses.replace(question, machine=whole, options=prepared.options), Pick("whole")).cycles
 
 
 def _explored(judge: Judge, asked: _Asked, began_s: float, least_cycles: int) -> tuple[list[Candidate], bool]:

@@ -20,6 +20,7 @@ from wsesim_compiler.search.prices import Prices
 
 HEIGHTS = 4  # tried for each number and width of blocks, from the lowest to the highest that all shelves can have
 MOST_BESIDE = 12  # blocks on a shelf
+MOST_IN_RUN = 8  # shelves between two dead rows
 INFINITE = np.int64(1) << 60
 
 
@@ -115,10 +116,11 @@ class Shelves:
                 columns = frame.columns // beside
                 needed = ceil_div(len(self.units.layers), layers * beside)
                 highest = min(tallest, frame.rows // needed)
-                least = self.prices.probe.lowest(stages, columns, highest) if highest else 0
-                if least:
-                    tried = {least, *(self.used(round(h)) for h in np.geomspace(least, highest, heights))}
-                    found += [Shelf(h, (columns,) * beside, 2 * layers) for h in sorted(tried) if h >= least]
+                least = self.prices.probe.lowest(stages, columns, tallest) if tallest else 0
+                tried = {self.used(h) for h in _filling(frame)}
+                if 0 < least <= highest:
+                    tried |= {least, *(self.used(round(h)) for h in np.geomspace(least, highest, heights))}
+                found += [Shelf(h, (columns,) * beside, 2 * layers) for h in sorted(tried) if h >= least > 0]
         return found
 
     def halves(self, frame: Frame, heights: int = HEIGHTS) -> list[Shelf]:
@@ -145,6 +147,13 @@ class Shelves:
 
     def used(self, rows: int) -> int:
         return self.prices.probe.used_rows(rows)
+
+
+def _filling(frame: Frame) -> set[int]:
+    """Between dead rows: the heights at which some shelves fill a run of rows, as many as it may have."""
+    if len(frame.runs) == 1:
+        return set()
+    return {rows // count for _, rows in frame.runs for count in range(1, MOST_IN_RUN + 1) if rows >= count}
 
 
 def _may_begin(shelf: Shelf, first: int) -> bool:
