@@ -20,9 +20,11 @@ from wsesim.program import Program
 from wsesim.program.collectives import ALGORITHMS
 from wsesim.program.files import parse_program
 from wsesim.program.kernels import PREFILL
+from wsesim.program.parts import Block
 from wsesim.report.bounds import lower_bounds
 from wsesim.report.report import report
 from wsesim.software import load_software
+from wsesim_compiler.options import PlacedBlock
 
 PLACES = [
     *(("tiny", machine, strategy) for machine in ("toy4x4", "wse2", "wse3") for strategy in ("pipelined", "shared")),
@@ -63,6 +65,17 @@ def test_decode_never_gets_cheaper_with_context(made: Program) -> None:
     cycles = [Timing(made).decode(context).cycles for context in range(0, 255, 17)]
     assert cycles == sorted(cycles)
     assert cycles[0] < cycles[-1]
+
+
+def test_all_stages_may_lie_on_one_block() -> None:
+    """No transfer leads anywhere; the way is that of the stages alone."""
+    stages = ("embed", "layer0", "layer1", "head")
+    made = program("tiny", "toy4x4", "explicit", blocks=(PlacedBlock(Block("all", 0, 0, 4, 4, "rows"), stages),))
+    assert not made.transfers
+    for step in (Timing(made).decode(9), Timing(made).prefill(5)):
+        found = report(made, step)
+        assert sum(part.cycles for part in found.path) == step.cycles > 0
+        assert "transfer" not in {share.operator for share in found.shares}
 
 
 def test_more_candidates_cost_more_after_the_logits() -> None:

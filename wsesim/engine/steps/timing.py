@@ -133,7 +133,8 @@ class Timing:
         self._entering = {s.name: transfer for s in program.stages if (transfer := program.entering(s))}
         self._caches = tuple(dict.fromkeys(_caches(program, program.kernels)))
         self._ends = {stage: transfer_ends(program, transfer) for stage, transfer in self._entering.items()}
-        self._entrance = (np.array([entry_pe(program)]), next(iter(self._ends.values()))[0])
+        first = next(iter(self._ends.values()), None)  # None: all stages lie on one block
+        self._entrance = None if first is None else (np.array([entry_pe(program)]), first[0])
         self._segments: dict[tuple[object, ...], Segment] = {}
         self._steps: dict[tuple[object, ...], Step] = {}
         self._settled: defaultdict[tuple[int, ...], list[Settled]] = defaultdict(list)
@@ -270,7 +271,7 @@ class Timing:
         """Embedding, layers and the transfer of `last` tokens to the head."""
         runs = []
         *before, head, _ = self.program.stages
-        credit: tuple[int, int] | None = wafer.hold(*self._entrance)
+        credit: tuple[int, int] | None = None if self._entrance is None else wafer.hold(*self._entrance)
         with working("simulating the step", len(before), "stage", steady=False) as work:
             for work.done, stage in enumerate(before):
                 runs += self._move(wafer, stage, tokens)
