@@ -250,6 +250,8 @@ def compare_command(options: argparse.Namespace) -> int:
 
     step = _group(StepOptions, options)
     sides = [*(options.models or [DEFAULT_MODEL]), *options.changes]
+    if options.output == "":
+        raise InvalidInputError("-o is empty; give a path")
     if options.output is not None:
         check_page(Path(options.output), "the comparison")
     compared = compare_sides(sides, step, lowering_of(options), say=_say)

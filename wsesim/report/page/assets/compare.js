@@ -1,11 +1,13 @@
 // Puts the page of a comparison together.
 
 async function main(contents) {
-  const { comparison, said, sides } = contents, [first] = comparison.sides;
-  const step = first.phase === "decode" ? `one token over ${count(first.context)} cached ones` : `a prompt of ${count(first.tokens)} tokens`;
-  const { batch, timing_dtype: dtype } = sides[first.side];
-  byId("title").textContent = `${first.model} on ${first.machine}: ${comparison.sides.map((side) => side.side).join(" and ")} compared`;
-  byId("subtitle").textContent = `${step} · batch ${batch} · timing in ${dtype} · modelled cycles`;
+  const { comparison, said, sides } = contents;
+  const all = (text) => [...new Set(comparison.sides.map(text))].join(" and "); // what is alike is said once
+  byId("title").textContent = `${all((side) => side.model)} on ${all((side) => side.machine)}: ${comparison.sides.length} runs compared`;
+  byId("subtitle").textContent = [
+    all((side) => (side.phase === "decode" ? `one token over ${count(side.context)} cached ones` : `a prompt of ${count(side.tokens)} tokens`)),
+    `batch ${all((side) => sides[side.side].batch)}`, `timing in ${all((side) => sides[side.side].timing_dtype)}`, "modelled cycles",
+  ].join(" · ");
 
   const wafers = new Wafers(contents), verdict = make("p", { class: "verdict" });
   let shown = comparison.comparisons[0];
@@ -19,7 +21,7 @@ async function main(contents) {
   function show(pair) {
     shown = pair;
     for (const choice of choices) choice.setAttribute("aria-pressed", choice.dataset.pair === pair.b);
-    verdict.textContent = `${pair.b} against ${pair.a}: ${said[pair.b].way}`;
+    verdict.textContent = `${pair.b} against ${pair.a}: ${said[pair.b].way.replaceAll(" %", "\u00a0%")}`;
     byId("inputs-body").replaceChildren(...inputsOf(said[pair.b], pair).filter(Boolean));
     wafers.show(pair);
     differences.show(pair);

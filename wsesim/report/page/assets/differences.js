@@ -8,21 +8,22 @@ const TABLES = {
   stage: ["Stage", "A transfer counts with the stage that it goes to. Click a row to see its blocks on the wafers."],
 };
 
-const signed = (value) => (value ? `${value > 0 ? "+" : "−"}${count(Math.abs(value))}` : "0");
+const signed = (value) => (value ? `${value > 0 ? "+" : "-"}${count(Math.abs(value))}` : "0");
 
 /** A difference in relation to what it was. */
 function change(row) {
   if (!row.difference) return "";
   if (!row.a) return "new";
   const share = row.difference / row.a;
-  return share < 9 ? `${share > 0 ? "+" : "−"}${Math.abs(100 * share).toFixed(1)} %` : `${count(1 + share)} times`;
+  return share < 9 ? `${share > 0 ? "+" : "-"}${Math.abs(100 * share).toFixed(1)} %` : `${count(1 + share)} times`;
 }
 
-/** A bar from the middle: to the left for fewer cycles, to the right for more. */
-function differenceBar(value, most) {
-  const wide = most ? (50 * Math.abs(value)) / most : 0;
-  return make("div", { class: "diverging" },
-    value ? make("i", { class: value < 0 ? "fewer" : "more", style: `width:${Math.max(0.6, wide)}%` }) : null);
+/** A bar from 0: to the left for fewer cycles, to the right for more. `low` and `high` are the ends of the scale. */
+function differenceBar(value, low, high) {
+  const zero = high > low ? (-100 * low) / (high - low) : 0, wide = high > low ? (100 * Math.abs(value)) / (high - low) : 0;
+  const place = value < 0 ? `right:${100 - zero}%` : `left:${zero}%`;
+  return make("div", { class: "diverging" }, make("i", { class: "zero", style: `left:${zero}%` }),
+    value ? make("i", { class: value < 0 ? "fewer" : "more", style: `${place};width:${Math.max(0.6, wide)}%` }) : null);
 }
 
 class Differences {
@@ -88,7 +89,7 @@ class Differences {
 
   _columns(by, rows) {
     const { kinds } = this.contents, { a, b } = this.pair;
-    const most = Math.max(...rows.map((row) => Math.abs(row.difference_cycles)));
+    const values = rows.map((row) => row.difference_cycles), low = Math.min(0, ...values), high = Math.max(0, ...values);
     const mostOfKind = Math.max(1, ...rows.flatMap((row) => (by === "kind" ? [] : kinds.map((kind) => Math.abs(row.difference[kind])))));
     const dot = (row) => (by === "kind" ? make("i", { class: "dot", style: `background:${this.contents.colours.kinds[row.label]}` }) : null);
     const placed = this.said.places[by];
@@ -99,7 +100,7 @@ class Differences {
       { key: "a", name: a, unit: "cycles", number: true, total: true, text: count },
       { key: "b", name: b, unit: "cycles", number: true, total: true, text: count },
       { key: "difference", name: "Difference", unit: "cycles", number: true, total: true, text: signed, cell: (row) => this._text(row.difference) },
-      { key: "size", name: `${b} against ${a}`, unit: "by size", cell: (row) => differenceBar(row.difference, most) },
+      { key: "size", name: `${b} against ${a}`, unit: "fewer | more", cell: (row) => differenceBar(row.difference, low, high) },
       { key: "share", name: "Change", unit: `of ${a}`, number: true, cell: change },
       ...(by === "kind" ? [] : kinds.map((kind) => ({ key: kind, name: kind, unit: "difference", number: true, total: true, text: signed,
         hint: KIND_WORDS[kind], cell: (row) => this._text(row[kind], mostOfKind) }))),
@@ -110,6 +111,6 @@ class Differences {
   _text(value, most) {
     const side = value < 0 ? "fewer" : value > 0 ? "more" : "none";
     const ground = most && value ? `background:rgb(var(--${side}-ground) / ${(0.06 + (0.5 * Math.abs(value)) / most).toFixed(3)})` : null;
-    return make("span", { class: `signed ${side}`, style: ground }, signed(value));
+    return make("span", { class: `signed ${ground ? "" : side}`, style: ground }, signed(value));
   }
 }

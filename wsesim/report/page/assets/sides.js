@@ -11,7 +11,7 @@ function runsOf({ comparison, sides, kinds, colours }) {
     const cycles = sides[side.side].by_kind[kind], colour = colours.kinds[kind];
     return make("i", { title: `${kind}: ${count(cycles)} cycles`, "data-kind": kind,
       style: `width:${(100 * cycles) / Math.max(1, most)}%;background:${colour};color:${isDark(rgb(colour)) ? "#fff" : "#111"}` },
-    cycles / most > 0.13 ? `${kind} ${percent(cycles / side.cycles)}` : "");
+    cycles / most > 0.13 ? [make("span", {}, `${kind} `), percent(cycles / side.cycles)] : "");
   }));
   const key = make("ul", { class: "swatches key runs-key" }, kinds.map((kind) =>
     make("li", {}, make("i", { style: `background:${colours.kinds[kind]}` }), kind)));
@@ -68,6 +68,7 @@ class Wafers {
     }
     side.explorer = new Explorer(side.wafer);
     side.inspector = new Inspector(side.wafer);
+    side.inspector.element.dataset.side = side.letter;
     side.explorer.onselect = (place) => side.inspector.show(place);
     side.element = make("div", { class: "side" }, heading, side.explorer.stage, side.explorer.legend, side.inspector.element);
   }
