@@ -35,9 +35,9 @@ COMMAND = f"wsesim compare {EVIL} -o compare.html"
 BOTH = "const [a, b] = wsesimReport.wafers.explorers;"
 
 
-def side(letter: str, label: str, strategy: str, *, saved: bool = False, **changes: Any) -> Side:
+def side(letter: str, label: str, strategy: str, *, saved: bool = False, on: str = "wse3", **changes: Any) -> Side:
     """A run of a tiny model on a wafer with its fields changed; a saved one has lost its Program."""
-    machine = load_machine("wse3").with_(changes, name="wse3")
+    machine = load_machine(on).with_(changes, name=on)
     placed = program(UNTIED, machine, strategy)
     made = report(placed, Timing(placed).decode(CONTEXT))
     return Side(letter, label, run_of(json.loads(json.dumps(made.to_json())), label), None if saved else placed)
@@ -56,7 +56,7 @@ class Made:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
-    hops = {"fabric.hop_cycles": 3, "dead": [[750, 900]]}
+    hops: dict[str, Any] = {"fabric.hop_cycles": 3, "dead": [[750, 900]]}
     saved = side("C", "saved.json", "pipelined", saved=True, **hops)
     compared = compare_runs([side("A", "pipelined", "pipelined"), side("B", EVIL, "shared"), saved])
     path = tmp_path_factory.mktemp("page") / "compare.html"
@@ -261,13 +261,30 @@ def test_a_phone_stacks_the_wafers(made: Made) -> None:
     with opened(made.path, PHONE, dark=True) as page:
         assert page.run("return document.documentElement.scrollWidth") == PHONE[0]
         first, second = (each.rect for each in page.all(".stage"))
-        assert first["x"] == second["x"] and second["y"] > first["y"] + first["height"]
+        assert first["x"] == second["x"]
+        headings = [each.rect["y"] for each in page.all(".side > h3") if each.text]
+        assert headings[0] < first["y"] and first["y"] + first["height"] < headings[1] < second["y"]
+        assert page.all(".inputs tbody tr")[0].is_displayed()
         page.run("document.querySelector('.stage').scrollIntoView({block: 'center'})")
         before = views(page)
         page.pinch(60, 240)
         after = views(page)
         assert after[0] == after[1] and after[0][2] == pytest.approx(4 * before[0][2], rel=0.05)
         assert_quiet(page, made.path)
+
+
+def test_wafers_of_two_sizes_follow_as_far_as_they_go(tmp_path: Path) -> None:
+    path = tmp_path / "sizes.html"
+    compare_runs([side("A", "large", "pipelined"), side("B", "small", "pipelined", on="wse2")]).write_html(path)
+    with opened(path) as page:
+        sizes = page.run(BOTH + "return [a, b].map(({wafer}) => [wafer.columns, wafer.rows])")
+        assert sizes[0] != sizes[1]
+        x, y = (min(both) - 1 for both in zip(*sizes, strict=True))
+        for place, found in (((x, y), {"x": x, "y": y}), ((x, sizes[0][1] - 1), None)):
+            page.run("wsesimReport.explorer.goTo(arguments[0], arguments[1])", *place)
+            assert page.run(BOTH + "return [a.selected, b.selected]") == [dict(zip("xy", place, strict=True)), found]
+        assert page.run(BOTH + "return b.view.y <= b.wafer.rows && a.view.scale === b.view.scale")
+        assert_quiet(page, path)
 
 
 def test_sides_without_any_program_have_no_explorer(made: Made, tmp_path: Path) -> None:
@@ -283,7 +300,7 @@ def test_sides_without_any_program_have_no_explorer(made: Made, tmp_path: Path) 
 def test_prompts_and_batches_have_their_explorers(options: dict[str, Any]) -> None:
     """The steps of the explorers are those of the comparison: every kind of step takes as many cycles as before."""
     found = wsesim.compare("tiny", {"strategy": "shared"}, machine="toy4x4", strategy="pipelined", **options)
-    contents = comparison_contents(found, "")
+    contents = comparison_contents(found.sides, found.pairs, found.to_json(), "")
     assert [contents["explorers"][each.letter]["cycles"] for each in found.sides] == [s.run.cycles for s in found.sides]
 
 

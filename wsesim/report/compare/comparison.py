@@ -61,7 +61,7 @@ class Comparison:
 
         path = Path(path)
         check_page(path, "the comparison")
-        page = comparison_page(comparison_contents(self, command))
+        page = comparison_page(comparison_contents(self.sides, self.pairs, self.to_json(), command))
         try:
             write_whole(path, page)
         except OSError as error:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from wsesim.engine.observe.path import step_path
 from wsesim.engine.steps.timing import Step, Timing
@@ -15,30 +16,30 @@ from wsesim.report.kinds import KINDS
 from wsesim.report.page.contents import explorer_contents, versions
 from wsesim.report.palette import KIND_COLOURS
 
-if TYPE_CHECKING:
-    from wsesim.report.compare.comparison import Comparison
-
 PLACED = ("stage", "block")
 """Tables whose rows lie on blocks."""
 
 
-def comparison_contents(compared: Comparison, command: str) -> dict[str, Any]:
-    """What the page shows. `comparison` in it is `Comparison.to_json()`; `explorers` are those of the sides, by letter.
+def comparison_contents(
+    sides: Sequence[Side], pairs: Sequence[Pair], compared: Mapping[str, Any], command: str
+) -> dict[str, Any]:
+    """What the page shows. `compared` is the JSON object of the comparison; `command` makes the page again.
 
-    The step of each side that has a Program is simulated; the explorer of any other side is None.
+    `explorers` in it are those of the sides, by letter. The step of each side that has a Program is simulated; the
+    explorer of any other side is None.
     """
     explorers: dict[str, Any] = {}
-    with working("simulating for the explorers", len(compared.sides), "run") as work:
-        for work.done, side in enumerate(compared.sides, 1):
+    with working("simulating for the explorers", len(sides), "run") as work:
+        for work.done, side in enumerate(sides, 1):
             explorers[side.letter] = _explorer(side)
     return {
         "command": command,
         "versions": versions(),
         "kinds": list(KINDS),
         "colours": {"kinds": KIND_COLOURS},
-        "comparison": compared.to_json(),
-        "sides": {side.letter: _side(side) for side in compared.sides},
-        "said": {pair.b.letter: _said(pair) for pair in compared.pairs},
+        "comparison": dict(compared),
+        "sides": {side.letter: _side(side) for side in sides},
+        "said": {pair.b.letter: _said(pair) for pair in pairs},
         "explorers": explorers,
     }
 

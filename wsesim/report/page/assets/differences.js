@@ -96,7 +96,6 @@ class Differences {
     return [
       { key: "label", name: TABLES[by][0], cell: (row) => (placed
         ? make("button", { type: "button", class: "name", "aria-pressed": row === this.table?.picked }, row.label) : [dot(row), row.label]) },
-      ...(placed ? [{ key: "a_place", name: `PEs in ${a}` }, { key: "b_place", name: `PEs in ${b}` }] : []),
       { key: "a", name: a, unit: "cycles", number: true, total: true, text: count },
       { key: "b", name: b, unit: "cycles", number: true, total: true, text: count },
       { key: "difference", name: "Difference", unit: "cycles", number: true, total: true, text: signed, cell: (row) => this._text(row.difference) },
@@ -104,6 +103,7 @@ class Differences {
       { key: "share", name: "Change", unit: `of ${a}`, number: true, cell: change },
       ...(by === "kind" ? [] : kinds.map((kind) => ({ key: kind, name: kind, unit: "difference", number: true, total: true, text: signed,
         hint: KIND_WORDS[kind], cell: (row) => this._text(row[kind], mostOfKind) }))),
+      ...(placed ? [{ key: "a_place", name: `PEs in ${a}` }, { key: "b_place", name: `PEs in ${b}` }] : []),
     ];
   }
 
