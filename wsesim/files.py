@@ -118,6 +118,20 @@ def shown(name: object) -> str:
     return text if text.isprintable() else repr(text)[1:-1]
 
 
+def check_page(path: Path, what: str) -> None:
+    """Raises InvalidInputError if a page, such as "the report", cannot be written to `path`."""
+    if path.is_dir() or not path.parent.is_dir() or str(path) in ("", "."):
+        raise InvalidInputError(f"{path}: {what} is a file in a folder that exists")
+    check_writable(path)
+
+
+def check_writable(path: Path) -> None:
+    """Raises InvalidInputError if a file at `path` could not be replaced, as `write_whole` does it."""
+    there = path if path.exists() else path.parent
+    if not os.access(there, os.W_OK) or not os.access(path.parent, os.W_OK):
+        raise InvalidInputError(f"{path}: cannot be written: permission denied")
+
+
 def write_whole(path: Path, data: str | bytes) -> None:
     """Writes beside `path` first, then moves it there: nobody ever reads half a file. Text is written as UTF-8.
 

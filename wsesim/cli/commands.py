@@ -244,12 +244,22 @@ def search_command(options: argparse.Namespace) -> int:
 
 @progress.shown()
 def compare_command(options: argparse.Namespace) -> int:
+    from wsesim.files import check_page
     from wsesim.toolchain.comparing import compare_sides
+    from wsesim.toolchain.reporting import written_text
 
     step = _group(StepOptions, options)
     sides = [*(options.models or [DEFAULT_MODEL]), *options.changes]
+    if options.output == "":
+        raise InvalidInputError("-o is empty; give a path")
+    if options.output is not None:
+        check_page(Path(options.output), "the comparison")
     compared = compare_sides(sides, step, lowering_of(options), say=_say)
+    if options.output is not None:
+        compared.write_html(options.output, command=options.typed)
     print(json.dumps(compared.to_json()) if options.json else compared.text(every_row=options.every_row))
+    if options.output is not None and not options.json:
+        print(f"\n{written_text(Path(options.output))}")
     return 0
 
 

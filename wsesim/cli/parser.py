@@ -53,13 +53,13 @@ class Parser(argparse.ArgumentParser):
     def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
         """The options of one command. Raises InvalidInputError."""
         parsed, unknown = self.parse_known_args(arguments)
+        parsed.typed = shlex.join(["wsesim", *arguments])
         if hasattr(parsed, "models") and not any(word.startswith("-") for word in unknown):
             parsed.models = [*parsed.models, *unknown]  # argparse takes no positionals behind an option
             return parsed
         if unknown:
             nearest = difflib.get_close_matches(unknown[0], _options_of(self, arguments[0]), n=1)
             self.error(f"unknown argument {brief(unknown[0])}{f'; did you mean {nearest[0]}?' if nearest else ''}")
-        parsed.typed = shlex.join(["wsesim", *arguments])
         return parsed
 
     def error(self, message: str) -> NoReturn:
@@ -211,6 +211,9 @@ def _add_compare(parsers: Any) -> None:
         f"placement=FILE or set.fabric.hop_cycles=1; {SEVERAL}",
     )
     _add_options(command, StepOptions, without=("in_flight", "congestion", "sensitivity"))
+    command.add_argument(
+        "-o", "--output", metavar="FILE", help="also write the runs side by side to FILE, as compare.html"
+    )
     command.add_argument("--all", action="store_true", dest="every_row", help="print every row, and a table by stage")
     command.add_argument(
         "--json", action="store_true", help="print one JSON object; docs/compare.md defines its fields"

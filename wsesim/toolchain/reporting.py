@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wsesim.errors import InvalidInputError
-from wsesim.files import write_whole
+from wsesim.files import check_page, check_writable, write_whole
 from wsesim.machine import Machine
 from wsesim.progress import working
 from wsesim.software.software import Software
@@ -88,9 +88,7 @@ class ReportFiles:
 
     def check(self) -> None:
         """Raises InvalidInputError for what cannot be written."""
-        if self.page.is_dir() or not self.page.parent.is_dir() or str(self.page) in ("", "."):
-            raise InvalidInputError(f"{self.page}: the report is a file in a folder that exists")
-        check_writable(self.page)
+        check_page(self.page, "the report")
         if self.figures is None:
             return
         if self.figures.exists() and not self.figures.is_dir():
@@ -101,19 +99,15 @@ class ReportFiles:
 
     def written(self) -> list[str]:
         """What was written, in lines for a terminal."""
-        lines = [f"{self.page}: {si_bytes(self.page.stat().st_size)}, opens in any browser"]
+        lines = [written_text(self.page)]
         if self.figures is not None:
             lines.append(f"{self.figures}: {', '.join(sorted(p.name for p in self.figures.glob('*.png')))}")
         return lines
 
 
-def check_writable(path: Path) -> None:
-    """Raises InvalidInputError if a file at `path` could not be replaced, as `write_whole` does it."""
-    import os
-
-    there = path if path.exists() else path.parent
-    if not os.access(there, os.W_OK) or not os.access(path.parent, os.W_OK):
-        raise InvalidInputError(f"{path}: cannot be written: permission denied")
+def written_text(page: Path) -> str:
+    """What a written page is, in a line for a terminal."""
+    return f"{page}: {si_bytes(page.stat().st_size)}, opens in any browser"
 
 
 def write_report_of(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wsesim.errors import InvalidInputError
+from wsesim.files import check_page, write_whole
 from wsesim.report.compare.pairs import TABLES, Pair, Side, pair_of
 from wsesim.report.compare.tables import comparison_tables
 from wsesim.report.kinds import KINDS
@@ -47,6 +49,23 @@ class Comparison:
         """Plain values; docs/compare.md defines the fields."""
         sides = [_side(side) for side in self.sides]
         return stamped({"sides": sides, "comparisons": [pair.to_json() for pair in self.pairs]})
+
+    def write_html(self, path: str | Path, *, command: str = "") -> None:
+        """Writes the tables and an explorer of each side's wafer to one HTML file that needs no other.
+
+        The step of each side with a Program is simulated for its explorer; a saved report has none. `command` is shown
+        as what makes the page again. Raises InvalidInputError before that if `path` cannot be written.
+        """
+        from wsesim.report.page.comparing import comparison_contents
+        from wsesim.report.page.page import comparison_page
+
+        path = Path(path)
+        check_page(path, "the comparison")
+        page = comparison_page(comparison_contents(self.sides, self.pairs, self.to_json(), command))
+        try:
+            write_whole(path, page)
+        except OSError as error:
+            raise InvalidInputError(f"{path}: {error.strerror}") from None
 
     def frame(self, by: str = "operator") -> pandas.DataFrame:
         """A pandas DataFrame with one line for each pair and row of the table `by`: kind, operator, stage or block.

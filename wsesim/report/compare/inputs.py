@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +36,20 @@ def input_differences(a: RunFigures, b: RunFigures) -> tuple[InputDifference, ..
         for what, before, after in found[group](a, b)
         if before != after
     )
+
+
+def folded(inputs: Iterable[InputDifference]) -> list[InputDifference]:
+    """Forms and collectives that change alike as one difference: `collective of qkv, o`."""
+    found: dict[tuple[str, str, str, str], list[str]] = {}
+    for difference in inputs:
+        what, of, role = difference.what.partition(" of ")
+        alike = difference.group == "kernels" and of
+        key = (difference.group, what if alike else difference.what, difference.a, difference.b)
+        found.setdefault(key, []).extend([role] if alike else [])
+    return [
+        InputDifference(group, f"{what} of {', '.join(roles)}" if roles else what, a, b)
+        for (group, what, a, b), roles in found.items()
+    ]
 
 
 Lines = Iterator[tuple[str, str, str]]

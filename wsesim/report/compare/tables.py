@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
-from wsesim.report.compare.inputs import InputDifference, layer_shapes
+from wsesim.report.compare.inputs import folded, layer_shapes
 from wsesim.report.compare.pairs import Pair, Row, Side
 from wsesim.report.compare.saved import RunFigures
 from wsesim.report.kinds import KINDS
@@ -52,17 +52,17 @@ def _sides(sides: Sequence[Side]) -> Table:
 
 
 def _inputs(pair: Pair, every_row: bool) -> Table:
-    folded = _folded(pair.inputs)
-    lines = list(folded) if every_row else _first_of_each_group(folded)
+    folds = [(each.group, each.what, f"{each.a} -> {each.b}") for each in folded(pair.inputs)]
+    lines = folds if every_row else _first_of_each_group(folds)
     width = max((len(what) for _, what, _ in lines), default=0)
     said = tuple(f"{what.ljust(width)}  {change}".rstrip() for _, what, change in lines)
     return Table(
-        f"\n{pair.b.letter} against {pair.a.letter}: {_way(pair)}\nwhat differs ({pair.a.letter} -> {pair.b.letter})",
+        f"\n{pair.b.letter} against {pair.a.letter}: {way(pair)}\nwhat differs ({pair.a.letter} -> {pair.b.letter})",
         notes=said or ("nothing of the inputs",),
     )
 
 
-def _way(pair: Pair) -> str:
+def way(pair: Pair) -> str:
     """How the totals differ; in time too, if the clocks differ."""
     cycles, a, b = pair.difference_cycles, pair.a.run, pair.b.run
     if not cycles:
@@ -75,20 +75,6 @@ def _way(pair: Pair) -> str:
 
 
 Line = tuple[str, str, str]  # group, what, change
-
-
-def _folded(inputs: Iterable[InputDifference]) -> list[Line]:
-    """Forms and collectives that change alike are one line: `collective of qkv, o`."""
-    found: dict[tuple[str, str, str], list[str]] = {}
-    for difference in inputs:
-        what, of, role = difference.what.partition(" of ")
-        alike = difference.group == "kernels" and of
-        key = (difference.group, what if alike else difference.what, f"{difference.a} -> {difference.b}")
-        found.setdefault(key, []).extend([role] if alike else [])
-    return [
-        (group, f"{what} of {', '.join(roles)}" if roles else what, change)
-        for (group, what, change), roles in found.items()
-    ]
 
 
 def _first_of_each_group(lines: Sequence[Line]) -> list[Line]:
@@ -110,9 +96,16 @@ def _by_kind(pair: Pair) -> Table:
     rows = [("kind", *_letters(pair), "difference", "")]
     rows += [(row.name, *_cycles(row), _share(row.difference_cycles, row.a_cycles)) for row in pair.by_kind]
     rows.append(_sum(pair))
-    changed = [row for row in pair.by_kind if row.difference_cycles]
-    reasons = (line for row in changed for line in (_reason(pair, row), *_facts(pair, row)))
-    return Table("critical path by kind (cycles), and where it changes most", tuple(rows), True, tuple(reasons))
+    notes = tuple(reasons(pair))
+    return Table("critical path by kind (cycles), and where it changes most", tuple(rows), True, notes)
+
+
+def reasons(pair: Pair) -> Iterator[str]:
+    """For each kind that changes, the operators that change most; below it, indented, what the placements state."""
+    for row in pair.by_kind:
+        if row.difference_cycles:
+            yield _reason(pair, row)
+            yield from _facts(pair, row)
 
 
 def _reason(pair: Pair, row: Row) -> str:
@@ -172,7 +165,7 @@ def _placed(pair: Pair, rows: tuple[Row, ...], by: str, every_row: bool) -> Tabl
     lines: list[tuple[str, ...]] = [("stages" if by == "block" else by, *on, *_letters(pair), "difference", *KINDS)]
     shown = _shown(rows, every_row)
     for row in shown:
-        places = _shapes(row.a_blocks, pair.a.run), _shapes(row.b_blocks, pair.b.run)
+        places = shapes(row.a_blocks, pair.a.run), shapes(row.b_blocks, pair.b.run)
         lines.append((row.name, *places, *_cycles(row), *_differences([row])))
     lines += [(line[0], "", "", *line[1:4], *line[5:]) for line in _others(rows, shown)]
     total = _sum(pair)
@@ -189,7 +182,7 @@ def _shown(rows: tuple[Row, ...], every_row: bool) -> tuple[Row, ...]:
     return changed if len(changed) <= ROWS_SHOWN + 1 else changed[:ROWS_SHOWN]
 
 
-def _shapes(names: tuple[str, ...], run: RunFigures) -> str:
+def shapes(names: tuple[str, ...], run: RunFigures) -> str:
     """As `4 of 190 x 128`; blocks of several shapes only by their number."""
     shapes = Counter(block.shape for block in run.blocks or () if block.block in names)
     if not shapes:

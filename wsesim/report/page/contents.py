@@ -34,17 +34,30 @@ def page_contents(program: Program, step: Step, report: Report, command: str) ->
     """
     return {
         "command": command,
-        "versions": {"Python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
+        "versions": versions(),
         "report": report.to_json(),
+        "kernels": [dataclasses.asdict(row) for row in kernel_figures(program, step, report.path)],
+        "stretches": [dataclasses.asdict(one) for one in stretches(report.path)],
+        **explorer_contents(program, step, report.path),
+    }
+
+
+def explorer_contents(program: Program, step: Step, path: Iterable[PathStep]) -> dict[str, Any]:
+    """What an explorer of the wafer shows: every PE in `step`, and `path`, the critical path of the step."""
+    return {
+        "cycles": step.cycles,
         "kinds": list(KINDS),
         "colours": {"kinds": KIND_COLOURS, "roles": ROLE_COLOURS},
         "machine": _machine(program),
         "blocks": _blocks(program),
-        "kernels": [dataclasses.asdict(row) for row in kernel_figures(program, step, report.path)],
-        "stretches": [dataclasses.asdict(one) for one in stretches(report.path)],
-        "path": _path(report.path, _down_first(program)),
+        "path": _path(path, _down_first(program)),
         "wafer": _wafer(program, step),
     }
+
+
+def versions() -> dict[str, str]:
+    """Of Python and of the libraries that decide figures."""
+    return {"Python": platform.python_version(), **{name: version(name) for name in LIBRARIES}}
 
 
 def _machine(program: Program) -> dict[str, Any]:

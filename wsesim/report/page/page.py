@@ -1,16 +1,17 @@
-"""The page of a report: one HTML file with its contents, its style and its script. It asks nothing of any network."""
+"""Pages: one HTML file each with its contents, its style and its script. A page asks nothing of any network."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from html import escape
 from importlib.resources import files
 from typing import Any
 
-STYLES = ("page.css", "explorer.css")
-SCRIPTS = (
+SHARED = (
     "base.js",
+    "shell.js",
     "packed.js",
     "colours.js",
     "wafer.js",
@@ -20,25 +21,37 @@ SCRIPTS = (
     "input.js",
     "explorer.js",
     "inspector.js",
-    "latency.js",
-    "timeline.js",
+    "kinds.js",
     "table.js",
-    "operators.js",
-    "compiled.js",
-    "main.js",
 )
-"""In the order in which they build on each other. All share one scope."""
+REPORT = (*SHARED, "latency.js", "timeline.js", "operators.js", "compiled.js", "main.js")
+COMPARISON = (*SHARED, "differences.js", "sides.js", "compare.js")
+"""Scripts, in the order in which they build on each other. All share one scope."""
 
 
 def report_page(contents: Mapping[str, Any]) -> str:
     """The whole file. `contents` are those of `page_contents`."""
     report = contents["report"]
+    title = f"{report['model']} on {report['machine']}: wsesim report"
+    return _page(title, "report.html", ("page.css", "explorer.css"), REPORT, contents)
+
+
+def comparison_page(contents: Mapping[str, Any]) -> str:
+    """The whole file. `contents` are those of `comparison_contents`."""
+    labels = " and ".join(side["label"] for side in contents["comparison"]["sides"])
+    return _page(
+        f"{labels}: wsesim compare", "compare.html", ("page.css", "explorer.css", "compare.css"), COMPARISON, contents
+    )
+
+
+def _page(title: str, main: str, styles: Iterable[str], scripts: Iterable[str], contents: Mapping[str, Any]) -> str:
     return _filled(
         _asset("page.html"),
-        title=escape(f"{report['model']} on {report['machine']}: wsesim report"),
-        style="\n".join(map(_asset, STYLES)),
+        title=escape(title),
+        style="\n".join(map(_asset, styles)),
+        main=_asset(main),
         contents=script_json(contents),
-        script='"use strict";\n' + "\n".join(map(_asset, SCRIPTS)),
+        script='"use strict";\n' + "\n".join(map(_asset, scripts)),
     )
 
 
@@ -52,8 +65,5 @@ def _asset(name: str) -> str:
 
 
 def _filled(template: str, **parts: str) -> str:
-    """The template with each `{{name}}` replaced once."""
-    for name, text in parts.items():
-        before, _, after = template.partition("{{" + name + "}}")
-        template = before + text + after
-    return template
+    """The template with each `{{name}}` replaced. What the parts hold is left alone."""
+    return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], template)

@@ -64,6 +64,24 @@ function drawBlocks(context, explorer) {
   }
 }
 
+/** A veil over all but the marked blocks, and an outline of these. */
+function drawMarked(context, { view, wafer, marked }) {
+  if (!marked) return;
+  const veil = new Path2D(), outline = new Path2D();
+  veil.rect(0, 0, view.width, view.height);
+  for (const { name, x, y, columns, rows } of wafer.blocks) {
+    if (!marked.has(name)) continue;
+    const box = [...view.toScreen(x, y), columns * view.scale, rows * view.scale];
+    veil.rect(...box);
+    outline.rect(...box);
+  }
+  context.fillStyle = styled("--veil");
+  context.fill(veil, "evenodd");
+  context.strokeStyle = styled("--accent");
+  context.lineWidth = 2.5;
+  context.stroke(outline);
+}
+
 /** The names of the blocks; none above the values of single PEs. */
 function drawNames(context, { view, wafer, overlays, layer }) {
   if (!overlays.names || (view.scale >= VALUE_SCALE && layer.unit)) return;

@@ -1,4 +1,4 @@
-// Explorer: a canvas of the whole wafer, from blocks to single PEs. `onselect` and `onview` let others follow it.
+// Explorer: a canvas of the whole wafer, from blocks to single PEs. Explorers that are linked do all things together.
 
 const GRID_SCALE = 9, VALUE_SCALE = 40, LINKS_SCALE = 66, NAME_SIZES = [13, 12, 11, 10, 9];
 
@@ -12,8 +12,9 @@ class Explorer {
     this.stretched = false;
     this.view = new View(wafer.columns, wafer.rows);
     this.selected = null;
+    this.marked = null;
+    this.peers = [this];
     this.onselect = () => {};
-    this.onview = () => {};
     this.draw = everyFrame(() => this._draw());
     this.restretch = afterwards(() => this._rescale(), 140);
     this.image = document.createElement("canvas");
@@ -45,7 +46,7 @@ class Explorer {
     this.choices = this.layers.map((layer) => make("button", { type: "button", class: "layer", "data-layer": layer.id,
       onclick: () => this.show(layer.id) }, layer.name));
     this.stretchBox = make("input", { type: "checkbox", onchange: () => {
-      this.stretched = this.stretchBox.checked;
+      for (const peer of this.peers) peer.stretched = this.stretchBox.checked;
       this._rescale();
     } });
     this.optionBox = make("select", { "aria-label": "Part of the layer",
@@ -80,29 +81,50 @@ class Explorer {
       make("div", { class: "jumps" }, jump, goto));
   }
 
+  /** Explorers that show one layer, part of the wafer and PE from now on, in colours of one scale. */
+  static link(explorers) {
+    for (const explorer of explorers) explorer.peers = explorers;
+  }
+
   /** Shows a layer. Resolves when it is drawn. */
   async show(id, option) {
-    const layer = this.layers.find((each) => each.id === id);
-    const chosen = option ?? layer.options?.[0][0] ?? "";
-    const values = await layer.values(chosen);
-    Object.assign(this, { layer, option: chosen, values });
-    if (layer.id === "path") this.overlay("path", true);
+    const asked = (this.asked = {});
+    for (const peer of this.peers) peer.asked = asked;
+    const layers = this.peers.map((peer) => peer.layers.find((each) => each.id === id));
+    const chosen = option ?? layers[0].options?.[0][0] ?? "";
+    const values = await Promise.all(layers.map((layer) => layer.values(chosen)));
+    if (this.asked !== asked) return; // another layer was asked for meanwhile
+    this.peers.forEach((peer, n) => Object.assign(peer, { layer: layers[n], option: chosen, values: values[n] }));
+    if (id === "path") this.overlay("path", true);
     this._rescale();
   }
 
-  /** Colours for the values; those in view only, if they are spread. */
+  /** Colours for the values of all peers; those in view only, if they are spread. */
   _rescale() {
     if (!this.values) return;
-    this.scale = scaleOf(this.layer, this.wafer, this.values, this.stretched && this.view.width ? shownPes(this) : null);
-    this._paint();
-    this._describe();
-    this._draw();
+    const limits = this.peers.map((peer) => limitsOf(peer.layer, peer.wafer, peer.values,
+      peer.stretched && peer.view.width ? shownPes(peer) : null));
+    const common = [Math.min(...limits.map(([low]) => low)), Math.max(...limits.map(([, high]) => high))];
+    for (const peer of this.peers) {
+      peer.scale = scaleOf(peer.layer, peer.wafer, common);
+      peer._paint();
+      peer._describe();
+      peer._draw();
+    }
   }
 
   overlay(name, shown) {
-    this.overlays[name] = shown;
-    this.controls.querySelector(`[data-overlay="${name}"]`).checked = shown;
-    this.pathKey.hidden = !this.overlays.path;
+    for (const peer of this.peers) {
+      peer.overlays[name] = shown;
+      peer.controls.querySelector(`[data-overlay="${name}"]`).checked = shown;
+      peer.pathKey.hidden = !peer.overlays.path;
+      peer.draw();
+    }
+  }
+
+  /** Sets off the blocks of these names against all others; null: no block. */
+  mark(names) {
+    this.marked = names && new Set(names);
     this.draw();
   }
 
@@ -137,6 +159,7 @@ class Explorer {
     this.optionBox.value = this.option;
     this.about.textContent = this.layer.about;
     this.stretchBox.parentElement.hidden = !this.scale.ramp;
+    this.stretchBox.checked = this.stretched;
     this.legend.replaceChildren(legendOf(this.layer, this.scale));
   }
 
@@ -160,24 +183,34 @@ class Explorer {
     this._viewed();
   }
 
+  /** Shows a PE in the middle. */
+  centre(x, y) {
+    this.view.follow({ x: x + 0.5, y: y + 0.5, scale: this.view.scale });
+    this._viewed();
+  }
+
   goTo(x, y) {
     this.view.scale = Math.max(this.view.scale, 28);
-    Object.assign(this.view, { x: x + 0.5, y: y + 0.5 });
-    this.view.clamp();
-    this._viewed();
+    this.centre(x, y);
     this.select(x, y);
   }
 
   select(x, y) {
-    this.selected = x != null && this.wafer.has(x, y) ? { x, y } : null;
-    this.draw();
-    this.onselect(this.selected);
+    for (const peer of this.peers) {
+      peer.selected = x != null && peer.wafer.has(x, y) ? { x, y } : null;
+      peer.draw();
+      peer.onselect(peer.selected);
+    }
   }
 
   /** What the pointer is over, in words. */
   hover(left, top) {
     const [x, y] = this.view.toWafer(left, top).map(Math.floor);
-    this.status.textContent = this.wafer.has(x, y) && this.values ? this._words(x, y) : "";
+    for (const peer of this.peers) peer.status.textContent = peer.wafer.has(x, y) && peer.values ? peer._words(x, y) : "";
+  }
+
+  leave() {
+    for (const peer of this.peers) peer.status.textContent = "";
   }
 
   _words(x, y) {
@@ -188,9 +221,11 @@ class Explorer {
   }
 
   _viewed() {
-    this.draw();
+    for (const { view, draw } of this.peers) {
+      view.follow(this.view);
+      draw();
+    }
     if (this.stretched) this.restretch();
-    this.onview(this.view);
   }
 
   _resized() {
@@ -214,6 +249,7 @@ class Explorer {
     context.drawImage(this.image, left, top, wafer.columns * view.scale, wafer.rows * view.scale);
     drawGrid(context, this);
     drawBlocks(context, this);
+    drawMarked(context, this);
     if (this.overlays.path && wafer.pathSteps) drawPath(context, this);
     else if (this.overlays.path) wafer.path().then(() => this.draw());
     drawNames(context, this);

@@ -13,7 +13,7 @@ class Input {
     canvas.addEventListener("pointermove", (event) => this._move(event));
     canvas.addEventListener("pointerup", (event) => this._up(event));
     canvas.addEventListener("pointercancel", (event) => this.pointers.delete(event.pointerId));
-    canvas.addEventListener("pointerleave", () => (explorer.status.textContent = ""));
+    canvas.addEventListener("pointerleave", () => explorer.leave());
     canvas.addEventListener("dblclick", (event) => explorer.zoom(...this._at(event), 2));
     canvas.addEventListener("keydown", (event) => this._key(event));
   }
@@ -84,7 +84,7 @@ class Input {
     const { explorer } = this;
     if (!explorer.wafer.has(x, y)) return;
     const [left, top] = explorer.view.toScreen(x, y);
-    if (!inView(explorer.view, [left, top])) Object.assign(explorer.view, { x, y });
+    if (!inView(explorer.view, [left, top])) explorer.centre(x, y);
     explorer.select(x, y);
   }
 }

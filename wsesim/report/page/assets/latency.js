@@ -1,13 +1,5 @@
 // The latency with its parts, beside the bounds, on one scale.
 
-const KIND_WORDS = {
-  compute: "vector operations after their launch",
-  launch: "launches of tasks",
-  network: "messages that move: ramps, hops, turns and their length",
-  wait: "messages that wait for a ramp or a link",
-  reroute: "routes that change from one collective to another",
-};
-
 const BOUND_WORDS = {
   arithmetic: "multiply-adds of the weights, spread over all PEs of the blocks",
   dependent: "vector operations of all kernels one after the other, without network",

@@ -74,8 +74,14 @@ async function busiest(wafer) {
   return Uint32Array.from(four[0], (value, i) => Math.max(value, four[1][i], four[2][i], four[3][i]));
 }
 
+/** The values at the ends of a layer's scale; those of the PEs in `shown` only, if it is given. */
+function limitsOf(layer, wafer, values, shown) {
+  if (!layer.ramp) return [0, 0];
+  return shown ? extent(wafer, values, shown) : [layer.scale === "log" ? 1 : 0, layer.most?.() ?? largest(values)];
+}
+
 /** How a layer's values become colours: a function of a value, and the legend's marks. */
-function scaleOf(layer, wafer, values, shown) {
+function scaleOf(layer, wafer, [low, high]) {
   const empty = rgb(styled("--empty"));
   if (layer.scale === "blocks") return blockScale(wafer, empty);
   if (layer.scale === "health") {
@@ -84,7 +90,6 @@ function scaleOf(layer, wafer, values, shown) {
     return { colour: (value) => colours[value], swatches: marks.map(([name, c, n]) => [`${name}: ${count(n)} PEs`, c]) };
   }
   const logarithmic = layer.scale === "log";
-  const [low, high] = shown ? extent(wafer, values, shown) : [logarithmic ? 1 : 0, layer.most?.() ?? largest(values)];
   const place = logarithmic ? (value) => Math.log(Math.max(1, value)) : (value) => value;
   const share = (value) => (high > low ? (place(value) - place(low)) / (place(high) - place(low)) : 1);
   return {

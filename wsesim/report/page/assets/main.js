@@ -6,21 +6,7 @@ function titleOf({ report }) {
   byId("subtitle").textContent = `${step} · batch ${report.batch} · placement ${report.strategy} · timing in ${report.timing_dtype} · modelled cycles`;
 }
 
-/** A button that goes through system, light and dark. */
-function themed(onchange) {
-  const themes = ["auto", "light", "dark"], button = byId("theme"), root = document.documentElement;
-  const apply = (theme) => {
-    root.dataset.theme = theme;
-    button.textContent = { auto: "◐ auto", light: "○ light", dark: "● dark" }[theme];
-    onchange();
-  };
-  button.addEventListener("click", () => apply(themes[(themes.indexOf(root.dataset.theme) + 1) % themes.length]));
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", onchange);
-  apply("auto");
-}
-
-async function main() {
-  const contents = JSON.parse(byId("contents").textContent);
+async function main(contents) {
   const wafer = new Wafer(contents), explorer = new Explorer(wafer), inspector = new Inspector(wafer);
   explorer.onselect = (place) => inspector.show(place);
   const timeline = new Timeline(wafer, (x, y) => explorer.goTo(x, y));
@@ -34,15 +20,7 @@ async function main() {
   await explorer.show("block");
   themed(() => { explorer.restyle(); timeline.draw(); });
   await timeline.load();
-  window.wsesimReport = { contents, wafer, explorer, inspector, drawnAfterMs: performance.now() };
-  document.documentElement.dataset.ready = "true";
+  return { contents, wafer, explorer, inspector };
 }
 
-main().catch((error) => {
-  const note = byId("failure");
-  note.hidden = false;
-  note.textContent = typeof DecompressionStream === "undefined"
-    ? "This browser is too old to unpack the report: it has no DecompressionStream."
-    : `The report could not be drawn: ${error.message}`;
-  throw error;
-});
+start(main);

@@ -42,7 +42,7 @@ class SortableTable {
   _show() {
     const shown = this.shown;
     this.head.replaceChildren(make("tr", {}, this.columns.map((column) => this._heading(column))));
-    this.body.replaceChildren(...shown.map((row) => make("tr", {}, this.columns.map((column, n) =>
+    this.body.replaceChildren(...shown.map((row) => make("tr", this._picking(row), this.columns.map((column, n) =>
       make(n ? "td" : "th", { class: column.number ? "number" : "", scope: n ? null : "row", "data-key": column.key },
         column.cell ? column.cell(row) : this._text(column, row[column.key]))))));
     const totals = this.columns.map((column, n) => make("td", { class: column.number ? "number" : "", "data-key": column.key },
@@ -50,6 +50,18 @@ class SortableTable {
         : column.total ? column.text(sum(shown.map((row) => row[column.key]))) : ""));
     this.foot.replaceChildren(make("tr", {}, totals));
     this.onshown?.(shown.length, this.rows.length);
+  }
+
+  /** Rows can be picked, by a click or by the button with their name, if `onpick` is there. */
+  _picking(row) {
+    if (!this.onpick) return {};
+    return { class: row === this.picked ? "picked" : "can-pick", onclick: () => this.pick(row === this.picked ? null : row) };
+  }
+
+  pick(row) {
+    this.picked = row;
+    this._show();
+    this.onpick(row);
   }
 
   /** A number that is 0 is only a dash, so that the others stand out. */

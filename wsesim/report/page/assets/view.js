@@ -53,6 +53,12 @@ class View {
     this.clamp();
   }
 
+  /** Shows the same PEs as another view, as far as this wafer has them. */
+  follow({ x, y, scale }) {
+    Object.assign(this, { x, y, scale });
+    this.clamp();
+  }
+
   toScreen(x, y) {
     const [left, top] = this.middle;
     return [(x - this.x) * this.scale + left, (y - this.y) * this.scale + top];

@@ -10,7 +10,7 @@ class Wafer {
     this.rows = machine.rows;
     this.machine = machine;
     this.blocks = blocks;
-    this.cycles = contents.report.cycles;
+    this.cycles = contents.cycles;
     this.operators = Object.keys(wafer.operator_cycles);
     this.dead = new Set(machine.dead.map(([x, y]) => this.index(x, y)));
     this.slow = new Map(machine.slow.map(([x, y, factor]) => [this.index(x, y), factor]));
@@ -49,8 +49,9 @@ class Wafer {
     return numbers;
   }
 
-  busyCycles(operator) {
+  async busyCycles(operator) {
     const { wafer } = this.contents;
+    if (operator && !wafer.operator_cycles[operator]) return new Uint8Array(this.columns * this.rows); // of a linked wafer
     return unpacked(operator ? wafer.operator_cycles[operator] : wafer.busy_cycles);
   }
 
