@@ -18,6 +18,7 @@ RUN_HERE = {
     "compare_placements",
     "draw_wafer",
     "draw_traffic",
+    "poisson_arrivals",
     "completion",
 }  # the last one in test_serve_http
 
@@ -96,3 +97,34 @@ def test_draw_traffic(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkey
     run_example("draw_traffic", "tiny", str(picture), "--machine", "toy4x4", monkeypatch=monkeypatch)
     assert picture.read_bytes()[:4] == b"\x89PNG"
     assert re.search(r"[\d,]+ links granted, [\d,]+ cycles", capsys.readouterr().out)
+
+
+def test_poisson_arrivals(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same seed gives the same table. More requests a second wait longer; a lone one waits for the host only."""
+    tables: dict[str, dict[str, list[str]]] = {}
+    for rate in ("10", "20000", "20000"):
+        arguments = ("tiny", "--rate", rate, "--requests", "40", "--strategy", "pipelined")
+        assert run_example("poisson_arrivals", *arguments, monkeypatch=monkeypatch) == 0
+        title, head, *rows = capsys.readouterr().out.splitlines()
+        assert title == f"tiny on wse3: 40 requests, {int(rate):,} a second, 4 in flight at most"
+        assert head.split() == ["p50", "p90", "p99"]
+        table = {name: re.findall(r"([\d.]+ \S*s)", row) for row in rows for name in re.findall(r"^\w+(?: \w+)*", row)}
+        assert tables.setdefault(rate, table) == table
+    idle, busy = tables["10"], tables["20000"]
+    assert list(idle) == list(busy) == ["queue", "time to first token", "time per token", "total"]
+    assert idle["queue"] == ["14 us"] * 3
+    assert seconds(busy["queue"][2]) > seconds(busy["queue"][0]) >= 14e-6
+    assert all(seconds(busy[name][1]) > seconds(idle[name][1]) for name in idle)
+
+
+def test_poisson_arrivals_refuses_a_process_without_requests(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for wrong in (("--rate", "0"), ("--rate", "inf"), ("--requests", "0"), ("--seed", "-1")):
+        assert run_example("poisson_arrivals", "tiny", *wrong, monkeypatch=monkeypatch) == 2
+        assert capsys.readouterr().err.endswith("give a rate above 0, at least one request, and a seed of at least 0\n")
+
+
+def seconds(shown: str) -> float:
+    value, unit = shown.split()
+    return float(value) * {"us": 1e-6, "ms": 1e-3, "s": 1.0}[unit]
