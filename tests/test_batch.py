@@ -21,7 +21,7 @@ from wsesim_compiler.options import Options
 MOST = 4
 PLACES = [
     *(("tiny", machine, strategy) for machine in ("toy4x4", "wse3") for strategy in ("pipelined", "shared")),
-    (UNTIED, "wse3", "pipelined"),
+    (UNTIED, "toy4x4", "pipelined"),
 ]
 
 

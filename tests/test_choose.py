@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from tests.programs import ORACLE, program, recognised_graph
 from wsesim.machine import Machine, load_machine
 from wsesim.machine.parts import SlowPE
+from wsesim.program import Program
 from wsesim.program.collectives import ALGORITHMS, parse_collective
 from wsesim.program.kernels import DECODE, Kernel, Linear, RMSNorm, Sample
 from wsesim.program.protocols import LineUse
@@ -49,10 +50,17 @@ class Told:
         raise AssertionError("only a search asks")
 
 
+def lowered(machine: Machine, options: Options, oracle: Told | TwoMinds) -> Program:
+    """tiny on the blocks that the engine's prices give; the oracle is asked for all that is chosen on them."""
+    graph = recognised_graph(TINY)
+    blocks = place(partition(graph), machine, options, EngineOracle()).blocks
+    return lower(graph, machine, dataclasses.replace(options, block=None, blocks=blocks), oracle)
+
+
 @pytest.mark.parametrize("favourite", ALGORITHMS)
 def test_the_cheapest_algorithm_is_taken_and_each_kernel_streams_as_it_likes(favourite: str) -> None:
     oracle = Told(favourite)
-    made = lower(recognised_graph(TINY), load_machine("wse3"), Options(max_context=256, block=(12, 16)), oracle)
+    made = lowered(load_machine("wse3"), Options(max_context=256, block=(12, 16)), oracle)
     for kernel in made.kernels:
         if isinstance(kernel, Linear):
             assert kernel.reduce == f"streamed_{favourite}", "a vector of several elements"
@@ -65,7 +73,7 @@ def test_the_cheapest_algorithm_is_taken_and_each_kernel_streams_as_it_likes(fav
 def test_a_collective_that_is_asked_for_asks_nobody() -> None:
     oracle, software = Told("tree"), load_software("wsesim-plain")
     options = Options(max_context=256, software=software, softmax="two_pass", prefill_chunk=1, collective="two_phase:3")
-    lower(recognised_graph(TINY), load_machine("wse3"), options, oracle)
+    lowered(load_machine("wse3"), options, oracle)
     assert not oracle.asked
 
 
@@ -90,7 +98,7 @@ def test_an_algorithm_of_its_own_must_be_worth_its_routes(reroute: int) -> None:
     """
     machine = dataclasses.replace(load_machine("wse3"), reroute_cycles=reroute)
     options = Options(max_context=256, software=load_software("wsesim-plain"), softmax="two_pass")
-    made = lower(recognised_graph(TINY), machine, options, TwoMinds("tree", "star", 1, 90))
+    made = lowered(machine, options, TwoMinds("tree", "star", 1, 90))
     norm, qkv = (next(k for k in made.kernels if k.name == f"layer0.{role}") for role in ("attn_norm", "qkv"))
     assert isinstance(norm, RMSNorm) and isinstance(qkv, Linear)
     assert norm.lines == qkv.lines
@@ -101,12 +109,12 @@ def test_an_algorithm_of_its_own_must_be_worth_its_routes(reroute: int) -> None:
 def test_a_phase_chooses_for_its_own_tokens() -> None:
     """A chunk's vectors are longer than a token's; head and draw see one token either way."""
     oracle = TwoMinds("tree", "ring", 7, 500)
-    made = lower(recognised_graph(TINY), load_machine("wse3"), Options("shared", 256, prefill_chunk=8), oracle)
+    made = lowered(load_machine("wse3"), Options("shared", 256, prefill_chunk=8), oracle)
     norms = [k for k in made.kernels if isinstance(k, RMSNorm)]
     assert len(norms) == 2 * TINY.layers + 1
     assert {(k.reduce, k.prefill_reduce) for k in norms} == {("tree", "ring")}
     assert all(not k.prefill_reduce for k in made.kernels if isinstance(k, Linear) and not k.broadcast)
-    alone = lower(recognised_graph(TINY), load_machine("wse3"), Options("shared", 256, prefill_chunk=1), oracle)
+    alone = lowered(load_machine("wse3"), Options("shared", 256, prefill_chunk=1), oracle)
     assert not any(getattr(k, "prefill_reduce", "") for k in alone.kernels)
 
 

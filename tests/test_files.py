@@ -102,6 +102,7 @@ OWN_FILES = {
     "wsesim/cli/__init__.py",  # where output goes that nobody takes
     "models/wsesim_models/cache.py",  # what a pull writes
     "compiler/wsesim_compiler/frontends/exported/archive.py",  # members of an archive that is open
+    "wsesim/report/page/page.py",  # scripts and styles of the package itself
 }
 
 

@@ -142,7 +142,7 @@ def test_congestion_of_prefill_is_where_chunks_meet() -> None:
 
 
 def test_congestion_of_a_pipeline_is_that_of_its_period() -> None:
-    made = program("tiny", "wse3", sequences=3)
+    made = program("tiny", "wse2", sequences=3)
     shown = wsesim.simulate(made, context=16, in_flight=3, congestion=True)
     contended, free = (pipeline(Timing(made, free_links=free), 3, 16).period_cycles for free in (False, True))
     assert shown.flow_congestion_cycles == contended - free > 0
