@@ -23,11 +23,12 @@ from wsesim_compiler.options import Options
 from wsesim_compiler.passes.partition import partition
 from wsesim_compiler.search.anneal import anneal
 from wsesim_compiler.search.exhaustive import all_plans, all_shelves
-from wsesim_compiler.search.explore import KEPT, by_strategy, equal_shelves, strategy_name, unlike_shelves
+from wsesim_compiler.search.explore import KEPT, by_strategy, equal_shelves, unlike_shelves
 from wsesim_compiler.search.frames import frames
 from wsesim_compiler.search.goals import Goal
 from wsesim_compiler.search.judge import Candidate, Judge
 from wsesim_compiler.search.shelves import Shelves
+from wsesim_compiler.search.strategies import strategy_name
 
 PROBLEMS = (("tiny", "toy4x4"), ("smollm2-135m", "wse3"), ("llama3.2-1b", "wse3"), ("llama3.1-8b", "wse3"))
 SMALL = "toy4x4"
@@ -37,7 +38,7 @@ Found = Iterator[Candidate | None]
 
 
 def strategies(judge: Judge) -> Found:
-    return (judge.placed(blocks, strategy_name(name, each)) for blocks, name, each in by_strategy(judge))
+    return (judge.placed(blocks, strategy_name(options)) for blocks, options in by_strategy(judge))
 
 
 def shelves(judge: Judge) -> Found:

@@ -12,11 +12,11 @@ from tests.programs import ORACLE, program, recognised_graph
 from wsesim.engine.steps.timing import Timing
 from wsesim.machine import Machine, Rect, load_machine
 from wsesim.toolchain.options import StepOptions
-from wsesim.toolchain.simulating import objective_of
+from wsesim.toolchain.simulating import DEFAULT_CACHED, objective_of
 from wsesim_compiler.errors import PlacementError
 from wsesim_compiler.options import Options
 from wsesim_compiler.passes.partition import partition
-from wsesim_compiler.search.automatic import automatic_blocks
+from wsesim_compiler.search.automatic import CACHED, automatic_blocks
 from wsesim_models.config import CONFIGS
 
 CONTEXT = 255
@@ -107,6 +107,10 @@ def test_blocks_follow_the_objective() -> None:
         for objective in ("latency", "throughput")
     }
     assert len(placed["throughput"]) > len(placed["latency"])
+
+
+def test_candidates_are_compared_at_the_context_of_a_plain_simulation() -> None:
+    assert CACHED == DEFAULT_CACHED
 
 
 def test_a_command_says_what_is_placed_for() -> None:

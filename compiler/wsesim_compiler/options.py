@@ -84,6 +84,10 @@ class Options:
     def cache(self) -> KVCache:
         return KVCache(self.kv, self.kv_dtype)
 
+    def layers_of_a_block(self, layers: int) -> int:
+        """How many of `layers` layers share a block: pipelined one, hybrid some, all other strategies all."""
+        return min(layers, {"pipelined": 1, "hybrid": self.layers_per_block}.get(self.strategy, layers))
+
     def check(self) -> None:
         """Raises UnknownNameError or InvalidInputError for a value that no lowering has."""
         named = (

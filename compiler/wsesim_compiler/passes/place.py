@@ -82,7 +82,10 @@ def _flattest(probe: Probe, ground: Ground) -> tuple[int, int] | None:
 
 
 def _layer_sizes(probe: Probe, ground: Ground, above: int, below: int) -> Iterator[Size]:
-    """Largest sizes of which as many blocks as there are groups of layers stand between tables of so many rows."""
+    """Sizes of a block of layers: for each number side by side, the largest at which all stand between the tables.
+
+    The tables have `above` and `below` rows.
+    """
     count = len(probe.layer_groups)
     if probe.options.block:
         columns, height = probe.options.block

@@ -127,8 +127,8 @@ def _block(size: tuple[int, int]) -> Block:
 
 
 def _groups(layers: tuple[Stage, ...], options: Options) -> tuple[tuple[Stage, ...], ...]:
-    """Layers that share a block: pipelined one, hybrid some, shared all, as for AUTOMATIC, which asks what fits."""
-    each = {"pipelined": 1, "hybrid": options.layers_per_block}.get(options.strategy, len(layers))
+    """Layers that share a block."""
+    each = options.layers_of_a_block(len(layers))
     return tuple(layers[i * each : (i + 1) * each] for i in range(ceil_div(len(layers), each)))
 
 

@@ -82,12 +82,16 @@ class EqualBlocks:
         """The largest sizes at which the blocks stand and fit, for each number side by side."""
         for n in beside or besides(self.count, frame.columns):
             columns = frame.columns // n
-            rows = largest(frame.rows // ceil_div(self.count, n), lambda h, w=columns: bool(self.plan(frame, (w, h))))  # type: ignore[misc]
+            rows = self._highest(frame, columns, n)
             size = self.size or (columns, self.prices.probe.used_rows(rows) if rows else 0)
             if size[1] and self.plan(frame, size) and self.rank(size):
                 yield size
             if self.size:
                 return
+
+    def _highest(self, frame: Frame, columns: int, beside: int) -> int:
+        """The most rows at which blocks of so many columns stand; 0 if they stand at none."""
+        return largest(frame.rows // ceil_div(self.count, beside), lambda rows: bool(self.plan(frame, (columns, rows))))
 
     def _shrink(self, frame: Frame, size: Size) -> None:
         """Ranks smaller and smaller sizes."""

@@ -7,11 +7,10 @@ again while they get better. Then annealing around the best plan.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Sequence
 
 from wsesim.program.layout import Uniform
-from wsesim_compiler.options import PlacedBlock
+from wsesim_compiler.options import Options, PlacedBlock
 from wsesim_compiler.search.anneal import anneal
 from wsesim_compiler.search.frames import COARSE, ENDS, TOP, frames
 from wsesim_compiler.search.goals import PROMPT, THROUGHPUT, Goal
@@ -19,7 +18,7 @@ from wsesim_compiler.search.judge import Candidate, Judge
 from wsesim_compiler.search.plans import SERPENTINE, Frame, Plan, Shelf
 from wsesim_compiler.search.prices import Prices
 from wsesim_compiler.search.shelves import HEIGHTS, Shelves
-from wsesim_compiler.search.strategies import names, strategy_plans
+from wsesim_compiler.search.strategies import strategies, strategy_name, strategy_plans
 
 KEPT = 24  # plans around which unlike shelves are tried
 ROUNDS = 4
@@ -51,15 +50,15 @@ def first_candidates(judge: Judge) -> Iterator[Candidate | None]:
     Shelves have as many layers per block as the best strategies. If the options state the size or the order of blocks,
     there are only the strategies.
     """
+    layers = len(judge.partition.layers)
     placed: list[tuple[float, int]] = []
-    for blocks, strategy, each in by_strategy(judge):
-        candidate = judge.placed(blocks, strategy_name(strategy, each))
+    for blocks, options in by_strategy(judge):
+        candidate = judge.placed(blocks, strategy_name(options))
         if candidate is not None and judge.goal.allows(candidate.metrics):
-            placed.append((candidate.cost, len(judge.partition.layers) if strategy == "shared" else each))
+            placed.append((candidate.cost, options.layers_of_a_block(layers)))
         yield candidate
     if judge.options.block or judge.options.order != SERPENTINE:
         return
-    layers = len(judge.partition.layers)
     counts = [each for _, each in sorted(placed)[:BEST_COUNTS]] or [n for n in range(1, layers + 1) if layers % n == 0]
     for prices in prices_to_compare(judge):
         shelves, own = Shelves(prices), list(frames(prices, WIDE, (TOP, ENDS)))
@@ -110,24 +109,14 @@ def prices_to_compare(judge: Judge) -> list[Prices]:
     return [judge.prices]
 
 
-def by_strategy(judge: Judge) -> Iterator[tuple[tuple[PlacedBlock, ...], str, int]]:
-    """The blocks of each strategy that fits, its name and layers per block.
-
-    They do not depend on the goal.
-    """
+def by_strategy(judge: Judge) -> Iterator[tuple[tuple[PlacedBlock, ...], Options]]:
+    """The blocks of each strategy that fits, and the options with it. They do not depend on the goal."""
     prices = judge.strategy_prices()
-    for strategy, each in names(len(judge.partition.layers)):
-        options = dataclasses.replace(judge.options, strategy=strategy, layers_per_block=each)
+    for options in strategies(judge.options, len(judge.partition.layers)):
         plan = next(iter(strategy_plans(prices, options)), None)
         blocks = plan.blocks(judge.partition) if plan else None
         if blocks is not None:
-            yield blocks, strategy, each
-
-
-def strategy_name(strategy: str, layers_per_block: int) -> str:
-    """As an option: `--strategy hybrid --layers-per-block 4`."""
-    each = f" --layers-per-block {layers_per_block}" if strategy == "hybrid" else ""
-    return f"--strategy {strategy}{each}"
+            yield blocks, options
 
 
 def _allowed(judge: Judge, found: Candidate | None, good: list[Candidate]) -> Candidate | None:

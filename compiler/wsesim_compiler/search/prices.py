@@ -142,7 +142,7 @@ class Prices:
         return kernel if use is None else kernel.summed(self._fastest(use)[1])
 
     def collective_cycles(self, use: LineUse) -> int:
-        """Of the options' collective, or of the fastest."""
+        """Cycles of the options' collective, or of the fastest one."""
         return self._fastest(use)[0]
 
     def _fastest(self, use: LineUse) -> tuple[int, str]:
@@ -175,7 +175,7 @@ class Prices:
         return sum(each[self.probe.kind((stage,))] for stage in stages)
 
     def _roomy_cycles(self, stage: Stage, size: Size) -> int:
-        """Of a stage whose forms all have room for their scratch."""
+        """Cycles of a stage on a block that has room for the scratch of every form."""
         key = (self.probe.kind((stage,)), size)
         if key not in self._roomy:
             placement = choose_forms(self._placement((stage,), size), self._remembered, prompts=self.phase == PREFILL)
@@ -183,7 +183,7 @@ class Prices:
         return self._roomy[key]
 
     def _scratch_bytes(self, stage: Stage, size: Size) -> int:
-        """Of the form with the most scratch, of all that a kernel of the stage may have."""
+        """The most scratch that any form of the stage's kernels needs on a PE."""
         key = (self.probe.kind((stage,)), size)
         if key not in self._scratch:
             alone = self._placement((stage,), size)
@@ -213,7 +213,7 @@ class Prices:
         return {k.name for k in kernels} | {k.role for k in kernels}
 
     def _stage_cycles(self, stage: Stage, placement: Placement) -> int:
-        """Of a stage with its forms."""
+        """Cycles of a stage whose forms are chosen."""
         machine, options, block = self.machine, self.options, placement.blocks[0].block
         kernels = placement.kernels_of(stage)
         if self.simulated or stage.kind in (EMBED, HEAD):

@@ -5,6 +5,7 @@ Equal blocks stand in rows between the tables: the embedding north, the head sou
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from itertools import groupby
 
@@ -17,22 +18,23 @@ from wsesim_compiler.search.prices import Prices
 
 def strategy_plans(prices: Prices, options: Options) -> list[Plan]:
     """The fastest plan of the options' strategy on each ground of the wafer, the fastest first; [] if none stands."""
-    equal = EqualBlocks(prices, layers_each(options, prices), size=options.block, order=options.order)
+    layers = options.layers_of_a_block(len(prices.partition.layers))
+    equal = EqualBlocks(prices, layers, size=options.block, order=options.order)
     plans = [plan for own in _by_ground(prices) if (plan := equal.best(own))]
     return sorted(plans, key=lambda plan: _cycles(prices, plan))
 
 
-def layers_each(options: Options, prices: Prices) -> int:
-    """Layers that share a block: pipelined one, hybrid some, shared all."""
-    layers = len(prices.partition.layers)
-    return min(layers, {"pipelined": 1, "hybrid": options.layers_per_block}.get(options.strategy, layers))
+def strategies(options: Options, layers: int) -> Iterator[Options]:
+    """The options with each strategy: hybrid with all numbers that divide the layers."""
+    hybrid = [("hybrid", each) for each in range(2, layers) if layers % each == 0]
+    for strategy, each in (("pipelined", 1), *hybrid, ("shared", 1)):
+        yield dataclasses.replace(options, strategy=strategy, layers_per_block=each)
 
 
-def names(layers: int) -> Iterator[tuple[str, int]]:
-    """Each strategy, with the layers per block: hybrid for all numbers that divide the layers."""
-    yield "pipelined", 1
-    yield from (("hybrid", each) for each in range(2, layers) if layers % each == 0)
-    yield "shared", 1
+def strategy_name(options: Options) -> str:
+    """As a user states it: `--strategy hybrid --layers-per-block 4`."""
+    each = f" --layers-per-block {options.layers_per_block}" if options.strategy == "hybrid" else ""
+    return f"--strategy {options.strategy}{each}"
 
 
 def _by_ground(prices: Prices) -> Iterator[list[Frame]]:
