@@ -31,7 +31,7 @@ EMPTY = "#e8ebee"
 INK = "#444444"
 DASHED = (0, (5, 3))
 SERIES = ("#3b6ea5", "#e6863b", "#2f8f7b", "#8c6bb1", "#b8435a", "#6b6b6b")
-MARKERS = "osD^vP"
+MARKERS = "osD^vPX"
 
 
 def draw_placement(program: Program, axes: Axes) -> None:
