@@ -71,6 +71,10 @@ class Page:
     def find(self, selector: str) -> Any:
         return self.driver.find_element(By.CSS_SELECTOR, selector)
 
+    def scroll_to(self, selector: str) -> None:
+        """Brings an element into view, where a mouse reaches it."""
+        _ = self.find(selector).location_once_scrolled_into_view  # a property that scrolls
+
     def all(self, selector: str) -> list[Any]:
         return list(self.driver.find_elements(By.CSS_SELECTOR, selector))
 

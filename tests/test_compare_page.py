@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +145,7 @@ def test_rows_sort_and_filter(page: Page) -> None:
 
 
 def test_one_wafer_follows_the_other(page: Page) -> None:
-    page.find("#wafers").location_once_scrolled_into_view  # noqa: B018 - a property that scrolls
+    page.scroll_to("#wafers")
     page.keys("0")
     whole = views(page)
     for _ in range(5):
@@ -165,14 +166,16 @@ def test_one_wafer_follows_the_other(page: Page) -> None:
 
 def test_a_click_selects_the_pe_in_both(made: Made, page: Page) -> None:
     """Each inspector says what the engine counted for its own Program, whichever wafer was clicked."""
-    page.find("#wafers").location_once_scrolled_into_view  # noqa: B018
+    page.scroll_to("#wafers")
     busy = []
     for each in made.compared.sides[:2]:
         assert each.program is not None
         ran = Timing(each.program).decode(CONTEXT)
         machine = each.program.machine
         busy.append(wafer_busy_cycles(pieces_of(ran.runs), machine.columns, machine.rows))
-    block = made.compared.sides[0].program.blocks[1]  # type: ignore[union-attr]
+    first = made.compared.sides[0].program
+    assert first is not None
+    block = first.blocks[1]
     for number, canvas in enumerate(page.all(".stage canvas")):
         page.keys("0")
         x, y = block.x + block.columns // 2 + number, block.y + block.rows // 2
@@ -181,8 +184,9 @@ def test_a_click_selects_the_pe_in_both(made: Made, page: Page) -> None:
         )
         left, top = map(round, page.point(x, y))
         ActionChains(page.driver).move_to_element_with_offset(canvas, left, top).click().perform()
-        at = 'return [...document.querySelectorAll(".inspector")].map((each) => each.dataset.pe)'
-        page.until(lambda at=at, x=x, y=y: page.run(at) == [f"{x},{y}"] * 2, "no PE was shown")  # type: ignore[misc]
+        shown = """const pes = [...document.querySelectorAll(".inspector")].map((each) => each.dataset.pe);
+                   return pes.join(" ") === arguments[0];"""
+        page.until(partial(page.run, shown, f"{x},{y} {x},{y}"), "no PE was shown")
         found = [int(e.get_attribute("data-value")) for e in page.all('[data-field="busy_cycles"]')]
         assert found == [int(plane[y, x]) for plane in busy]
     page.keys(Keys.ESCAPE)
@@ -193,7 +197,7 @@ def test_a_layer_is_chosen_for_both_and_has_one_scale(page: Page) -> None:
     for layer in ("busy", "links", "path", "sram"):
         press(page, f'[data-layer="{layer}"]')
         script = BOTH + f"return a.layer.id === '{layer}' && b.layer.id === '{layer}'"
-        page.until(lambda script=script: page.run(script), "the layer is not shown")  # type: ignore[misc]
+        page.until(partial(page.run, script), "the layer is not shown")
         last = page.run(BOTH + "return [a, b].map((each) => each.scale.ticks.at(-1))")
         most = page.run(BOTH + "return [a, b].map((each) => each.layer.most?.() ?? largest(each.values))")
         assert last == [max(most)] * 2

@@ -155,7 +155,7 @@ ON_MINE: dict[Callable[..., Any], Callable[[], object]] = {
 
 
 def reported_machine() -> Machine:
-    """The machine of a report, which its Python call was given."""
+    """Writes a report for a machine of our own, and returns the machine that the report names."""
     with TemporaryDirectory() as folder:
         found = wsesim.write_report("tiny", Path(folder) / "report.html", machine=MINE, context=3)
     assert found.cycles == wsesim.simulate("tiny", machine=MINE, context=3).cycles and found.machine == MINE.name

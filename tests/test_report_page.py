@@ -71,7 +71,7 @@ def assert_quiet(page: Page, path: Path) -> None:
 def look_at(page: Page, x: int, y: int) -> None:
     """Zooms from the whole wafer to one PE with the wheel, and clicks it."""
     page.keys("0")
-    page.find("#wafer").location_once_scrolled_into_view  # noqa: B018 - a property that scrolls
+    page.scroll_to("#wafer")
     for _ in range(60):
         if page.run("return wsesimReport.explorer.view.scale") > 30:
             break
@@ -152,7 +152,7 @@ def test_every_layer_has_a_legend_with_its_unit(page: Page) -> None:
 
 def test_keys_buttons_and_drags_move_the_view(page: Page) -> None:
     view = "const {x, y, scale} = wsesimReport.explorer.view; return [x, y, scale]"
-    page.find("#wafer").location_once_scrolled_into_view  # noqa: B018
+    page.scroll_to("#wafer")
     page.keys("0")
     whole = page.run(view)
     page.keys("+")

@@ -92,8 +92,10 @@ def _software(a: RunFigures, b: RunFigures) -> Lines:
 
 
 def _fields(a: Mapping[str, Any] | None, b: Mapping[str, Any] | None) -> Lines:
-    for name in dict.fromkeys((*a, *b)) if a is not None and b is not None else ():
-        yield name, _value(a.get(name, ABSENT)), _value(b.get(name, ABSENT))  # type: ignore[union-attr]
+    if a is None or b is None:
+        return
+    for name in dict.fromkeys((*a, *b)):
+        yield name, _value(a.get(name, ABSENT)), _value(b.get(name, ABSENT))
 
 
 def _value(value: Any) -> str:
