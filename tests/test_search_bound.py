@@ -5,51 +5,77 @@ from __future__ import annotations
 import dataclasses
 import math
 import random
-from itertools import islice, pairwise, product
+from itertools import islice, product
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.optimize import linprog
 
 from tests.programs import ORACLE, recognised_graph
 from tests.test_search_prices import judge_of, random_candidates
 from wsesim.machine import load_machine
+from wsesim.program.layout import ceil_div
 from wsesim_compiler.options import Options
 from wsesim_compiler.passes.partition import partition
-from wsesim_compiler.search.bound import Need, Offer, bound, cheapest, lower_hull
+from wsesim_compiler.search.bound import bound
+from wsesim_compiler.search.cells import Cell, cells_of
+from wsesim_compiler.search.contents import Contents
 from wsesim_compiler.search.exhaustive import all_plans, all_shelves
 from wsesim_compiler.search.explore import explore
 from wsesim_compiler.search.frames import frames
 from wsesim_compiler.search.goals import Goal
 from wsesim_compiler.search.judge import Judge
 from wsesim_compiler.search.shelves import Shelves
+from wsesim_compiler.search.ways import least_way_cycles
 from wsesim_models.config import CONFIGS
 
-OFFERS = st.lists(st.tuples(st.integers(1, 40), st.integers(1, 400)), min_size=1, max_size=5)
 
-
-@settings(max_examples=1000, deadline=None)
-@given(OFFERS, OFFERS, st.integers(1, 3), st.integers(1, 2), st.integers(2, 150))
-def test_no_choice_of_offers_is_cheaper(
-    one: list[tuple[int, int]], other: list[tuple[int, int]], ones: int, others: int, pes: int
+@settings(max_examples=200, deadline=None)
+@given(st.integers(1, 90), st.integers(1, 90), st.integers(1, 12), st.randoms(use_true_random=False))
+def test_cells_hold_each_shape_once_however_often_they_are_divided(
+    columns: int, rows: int, along: int, dice: random.Random
 ) -> None:
-    needs = [Need(n, tuple(Offer(a, c) for a, c in own)) for n, own in ((ones, one), (others, other))]
-    choices = product(*([one] * ones + [other] * others))
-    best = min((sum(c for _, c in own) for own in choices if sum(a for a, _ in own) <= pes), default=None)
-    least = cheapest(needs, pes)
-    if best is not None:
-        assert least is not None and sum(own.count * own.offer.cycles for own in least) <= best + 1e-6
-        assert sum(own.count * own.offer.pes for own in least) <= pes + 1e-6
+    cells = cells_of(columns, rows, along)
+    for _ in range(20):
+        divisible = [cell for cell in cells if cell.spread > 1]
+        if divisible:
+            cell = dice.choice(divisible)
+            cells.remove(cell)
+            cells += cell.halves()
+    shapes = [
+        shape
+        for cell in cells
+        for shape in product(*(range(low, high + 1) for low, high in zip(cell.small, cell.large, strict=True)))
+    ]
+    assert sorted(shapes) == sorted(product(range(1, columns + 1), range(1, rows + 1)))
 
 
-@settings(max_examples=300, deadline=None)
-@given(OFFERS)
-def test_a_hull_falls_ever_more_slowly_and_lies_below_all_offers(offers: list[tuple[int, int]]) -> None:
-    hull = lower_hull([Offer(a, c) for a, c in offers])
-    savings = [(a.cycles - b.cycles) / (b.pes - a.pes) for a, b in pairwise(hull)]
-    assert all(saving > 0 for saving in savings) and savings == sorted(savings, reverse=True)
-    assert hull[-1].cycles == min(c for _, c in offers)
-    assert hull[0].pes == min(a for a, _ in offers)
+def test_a_block_costs_no_less_than_a_mixture_of_the_stays_of_its_cell() -> None:
+    """Random blocks with random stages; the mixture holds the same stages and is there at most once."""
+    judge, dice = judge_of("smollm2-135m"), random.Random(5)
+    contents, usable, layers = Contents(judge.prices), judge.machine.usable, judge.partition.layers
+    looked = 0
+    for _ in range(90):
+        size = dice.randint(8, 200), dice.randint(8, 200)
+        whole, attentions, ffns = (dice.choice((0, 0, 1, 3)) for _ in range(3))
+        held = [*layers[:whole], *(layer.halves[0] for layer in layers[10 : 10 + attentions])]
+        held += [layer.halves[1] for layer in layers[20 : 20 + ffns]]
+        cycles = judge.prices.block_cycles(tuple(held), size) if held else None
+        if cycles is None:
+            continue
+        looked += 1
+        small = dice.randint(1, size[0]), dice.randint(1, size[1])
+        large = dice.randint(size[0], usable.columns), dice.randint(size[1], usable.rows)
+        stays = contents.stays([Cell(small, large)])
+        visits = max(1, abs(attentions - ffns))
+        needs = [0, 0, whole + attentions, whole + ffns]
+        holds = np.stack([*stays.contents.T[:2], *(stays.contents.T[2] + stays.contents.T[3:])])
+        mixed = linprog(stays.cycles, np.ones((1, stays.cell.size)), [1], holds, needs)
+        assert mixed.success
+        assert mixed.fun <= cycles + visits * least_way_cycles(judge.machine, size[0]) + 1e-6
+    assert looked > 30
 
 
 def test_no_placement_has_a_price_below_the_bound() -> None:
@@ -59,6 +85,20 @@ def test_no_placement_has_a_price_below_the_bound() -> None:
     assert len(prices) > 5
     assert all(price is not None and price.cycles >= least for price in prices)
     assert least > 0.4 * min(price.cycles for price in prices if price)
+
+
+def test_no_placement_has_a_period_below_the_bound() -> None:
+    judge = judge_of("tiny", sequences=4)
+    least = bound(judge.prices)
+    prices = [judge.prices.pass_price(c.blocks) for c in random_candidates(judge, seed=4, draws=25)]
+    periods = [max(p.busiest_cycles, ceil_div(p.cycles, 4)) for p in prices if p is not None]
+    assert len(periods) > 5 and min(periods) >= least.period_cycles >= ceil_div(least.cycles, 4)
+
+
+def test_a_lone_sequence_follows_itself_after_a_whole_pass() -> None:
+    least = bound(judge_of("tiny").prices)
+    assert least.period_cycles == least.cycles
+    assert sum(cycles for _, cycles in least.operators) == pytest.approx(least.cycles, abs=1)
 
 
 def small_problem(seed: int) -> Judge:

@@ -29,9 +29,9 @@ from wsesim_models.config import CONFIGS
 CONTEXT = 200
 
 
-def judge_of(model: str, machine: str = "wse3", context: int = CONTEXT) -> Judge:
+def judge_of(model: str, machine: str = "wse3", context: int = CONTEXT, sequences: int = 1) -> Judge:
     config = CONFIGS[model]
-    options = Options(max_context=min(2048, config.max_context))
+    options = Options(max_context=min(2048, config.max_context), sequences=sequences)
     return Judge(partition(recognised_graph(config)), load_machine(machine), options, ORACLE, Goal(context=context))
 
 

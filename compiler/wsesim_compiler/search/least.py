@@ -1,7 +1,8 @@
 """The least that a stage costs on any block of some shapes, by operator.
 
 Operations count as with the shares of the largest shape, collectives with these shares on the lines of the smallest:
-larger blocks have smaller shares, shorter lines are faster. Each kernel has its fastest form.
+larger blocks have smaller shares, shorter lines are faster. Each kernel has its fastest form. Routes change where they
+do between the kernels whose forms all communicate: others in between change them no less often.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from wsesim_compiler.options import AUTO, SOFTMAXES, ByPhase
 from wsesim_compiler.partition import Stage
 from wsesim_compiler.placement.price import line_use
 from wsesim_compiler.placement.stage_kernels import stage_kernels
-from wsesim_compiler.search.prices import Prices, Size
+from wsesim_compiler.search.prices import Prices, Size, changes_between
 
 ROUTES, TRANSFER = "route changes", "transfer"
 
@@ -33,16 +34,15 @@ def _with_softmax(prices: Prices, stage: Stage, small: Size, large: Size, softma
     options, software = dataclasses.replace(prices.options, softmax=softmax), prices.options.software
     asked = ByPhase(options.collective, options.collective)
     found: dict[str, int] = {}
-    kinds: set[str] = set()
+    kinds: list[str] = []
     for kernel in stage_kernels(prices.partition, stage, block, options, lambda name: asked):
         if isinstance(kernel, Embed | Sample):
             continue
         forms = software.forms_of(type(kernel).__name__)
         found[kernel.role] = min(_form_cycles(prices, form, kernel, block, lines) for form in forms)
         if kernel.lines and all(form.communicates for form in forms):
-            kinds.add(kernel.lines)
-    changes = 2 if len(kinds) > 1 else 0
-    return found | {ROUTES: changes * software.change_cycles(prices.machine)}
+            kinds.append(kernel.lines)
+    return found | {ROUTES: changes_between(kinds) * software.change_cycles(prices.machine)}
 
 
 def _form_cycles(prices: Prices, form: Form, kernel: Kernel, block: Block, lines: Block) -> int:

@@ -227,8 +227,13 @@ class Prices:
 
 def route_changes(kernels: Iterable[Kernel], software: Software, phase: str) -> int:
     """Changes between the kinds of lines that collectives go along, in a round through the kernels."""
-    kinds = [k.lines for k in kernels if k.lines and form_of(k.in_phase(phase), software).communicates]
-    return sum(a != b for a, b in pairwise([*kinds, *kinds[:1]]))
+    return changes_between(k.lines for k in kernels if k.lines and form_of(k.in_phase(phase), software).communicates)
+
+
+def changes_between(kinds: Iterable[str]) -> int:
+    """How often neighbours differ, in a round."""
+    around = list(kinds)
+    return sum(a != b for a, b in pairwise([*around, *around[:1]]))
 
 
 def _visited(blocks: Sequence[PlacedBlock]) -> list[PlacedBlock]:

@@ -26,15 +26,15 @@ def way_cycles(machine: Machine, dtype: str, source: Block, target: Block, eleme
     hops = (
         _reslice_hops(source, target, leaving, entering, reach) if reslices else _straight_hops(source, target, reach)
     )
-    return hops * fabric.hop_cycles + stream + _ends_cycles(machine)
+    return hops * fabric.hop_cycles + stream + ends_cycles(machine)
 
 
 def least_way_cycles(machine: Machine, columns: int) -> int:
     """No transfer to a block of at least so many columns is shorter: half of them lie east or west of every lane."""
-    return columns // 2 * machine.fabric.hop_cycles + _ends_cycles(machine)
+    return columns // 2 * machine.fabric.hop_cycles + ends_cycles(machine)
 
 
-def _ends_cycles(machine: Machine) -> int:
+def ends_cycles(machine: Machine) -> int:
     """Launch and ramps at both ends."""
     fabric = machine.fabric
     return machine.op("copy").launch + fabric.ramp_send_cycles + fabric.ramp_receive_cycles + machine.activate_cycles
