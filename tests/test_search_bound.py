@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import random
+from collections.abc import Sequence
 from itertools import islice, pairwise, product
 
 import pytest
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from tests.programs import ORACLE, recognised_graph
 from tests.test_search_prices import judge_of, random_candidates
 from wsesim.machine import load_machine
+from wsesim.program.parts import AXES
 from wsesim_compiler.options import Options
 from wsesim_compiler.passes.partition import partition
 from wsesim_compiler.search.bound import Need, Offer, bound, cheapest, lower_hull
@@ -81,10 +83,10 @@ def small_problem(seed: int) -> Judge:
     return Judge(partition(recognised_graph(config)), machine, options, ORACLE, Goal(context=32))
 
 
-def optimum(judge: Judge) -> float | None:
-    """The lowest cost of any stack of shelves of equal blocks, in any frame."""
-    shelves = Shelves(judge.prices)
-    plans = (plan for frame in frames(judge.prices) for plan in all_plans(shelves, frame, all_shelves(shelves, frame)))
+def optimum(judge: Judge, axes: Sequence[str] = AXES) -> float | None:
+    """The lowest cost of any stack of shelves of equal blocks, in any frame, split over one of these axes."""
+    shelves, own = Shelves(judge.prices), frames(judge.prices, axes=axes)
+    plans = (plan for frame in own for plan in all_plans(shelves, frame, all_shelves(shelves, frame)))
     candidates = (judge.candidate(plan) for plan in plans)
     return min((c.cost for c in candidates if c is not None), default=None)
 

@@ -29,6 +29,7 @@ from wsesim_compiler.placement.placement import Placement
 from wsesim_compiler.placement.price import REDUCE, bill, line_use
 from wsesim_compiler.placement.probe import Probe
 from wsesim_compiler.placement.stage_kernels import stage_kernels
+from wsesim_compiler.search.plans import ROWS, turned
 from wsesim_compiler.search.ways import way_cycles
 
 Size = tuple[int, int]
@@ -91,11 +92,17 @@ class Prices:
         """Cycles of these stages, one after the other, on a block of this size; None if they do not fit."""
         key = (self.probe.kind(stages), size)
         if key not in self._blocks:
-            usable = self.machine.usable
-            inside = 0 < size[0] <= usable.columns and 0 < size[1] <= usable.rows
-            fits = inside and self.probe.fits(stages, size)
+            fits = bool(self._block(size)) and self.probe.fits(stages, size)
             self._blocks[key] = self._priced(stages, size) if fits else None
         return self._blocks[key]
+
+    def _block(self, size: Size) -> Block | None:
+        """A block of this size on the wafer, or its mirror image; None if neither is inside."""
+        usable = self.machine.usable
+        block = Block("block", usable.x, usable.y, *size, "rows")
+        turned = Block("block", usable.x, usable.y, size[1], size[0], "columns")
+        inside = (own for own in (block, turned) if min(size) > 0 and usable.contains(own.rect))
+        return next(inside, None)
 
     def form_cycles(self, form: Form, sizes: Mapping[str, int], outputs: tuple[int, ...]) -> int:
         """A form's operations on one PE."""
@@ -118,7 +125,11 @@ class Prices:
         return max((Uniform(width, block.columns).used for width in widths), default=0)
 
     def pass_price(self, blocks: Sequence[PlacedBlock]) -> PassPrice | None:
-        """A pass through placed blocks; None if one does not fit."""
+        """A pass through placed blocks, which are all split over the same axis; None if one does not fit.
+
+        Blocks that are split over columns take as long as their mirror images.
+        """
+        blocks = blocks if blocks[0].block.axis == ROWS else turned(blocks)
         held: defaultdict[str, int] = defaultdict(int)
         total = 0
         visits = [(placed.block, self._stages_of(placed)) for placed in _visited(blocks)]
@@ -195,7 +206,8 @@ class Prices:
 
     def _placement(self, stages: Stages, size: Size) -> Placement:
         """These stages alone, on a block of this size."""
-        block = Block("block", self.machine.usable.x, self.machine.usable.y, *size, "rows")
+        block = self._block(size)
+        assert block is not None, "only blocks inside the wafer are priced"
         placed = PlacedBlock(block, tuple(s.name for s in stages))
         split = self.partition.cut({stage.name for stage in stages})
         options = self.options
