@@ -7,6 +7,7 @@ tables' stages are simulated on an idle wafer. A transfer costs its longest way 
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -81,7 +82,18 @@ class Prices:
         self._roomy: dict[tuple[tuple[int, ...], Size], int] = {}
         self._scratch: dict[tuple[tuple[int, ...], Size], int] = {}
         self._moves: dict[tuple[int, ...], int] = {}
+        self._family = {options.sequences: self}
         self._width = partition.widths[partition.stages[0].target]
+
+    def with_sequences(self, sequences: int) -> Prices:
+        """The prices for another number of sequences. Both remember together what does not depend on it."""
+        if sequences not in self._family:
+            other = copy.copy(self)
+            other.options = dataclasses.replace(self.options, sequences=sequences)
+            other.probe = Probe(self.partition, self.machine, dataclasses.replace(other.options, strategy="pipelined"))
+            other._blocks = {}
+            self._family[sequences] = other
+        return self._family[sequences]
 
     @property
     def asked(self) -> int:
@@ -145,6 +157,16 @@ class Prices:
             held[target.name] += moved
             total += moved
         return PassPrice(total + self._back_cycles(visits[-1][0], visits[0][0]), max(held.values()))
+
+    def most_sequences(self, blocks: Sequence[PlacedBlock]) -> int:
+        """Of how many sequences the blocks hold the KV cache, if they hold that of the options' sequences."""
+        most = []
+        for placed in blocks:
+            stages, block = self._stages_of(placed), placed.block
+            memory = self.probe.memory(stages, (block.across, block.along))
+            free = self.machine.room_bytes - memory.total_bytes + memory.kv_bytes
+            most += [free * self.options.sequences // memory.kv_bytes] if memory.kv_bytes else []
+        return min(most, default=self.options.sequences)
 
     def _summed(self, kernel: Kernel, block: Block) -> Kernel:
         """The kernel with the fastest collective."""
