@@ -75,9 +75,11 @@ def test_a_size_that_stands_only_turned_is_priced_as_the_mirrored_wafer_prices_i
         assert prices.block_cycles(stages, (3, 3)) is None
 
 
-def test_no_plan_is_turned_where_a_pe_is_dead() -> None:
-    machine = dataclasses.replace(load_machine("toy4x4"), dead=frozenset({(0, 0)}))
-    assert axes_of(machine) == (ROWS,)
+def test_no_plan_is_turned_on_a_square_or_where_a_pe_is_dead() -> None:
+    wse3 = load_machine("wse3")
+    assert axes_of(wse3) == (ROWS, COLUMNS)
+    assert axes_of(dataclasses.replace(wse3, dead=frozenset({(300, 300)}))) == (ROWS,)
+    assert axes_of(load_machine("toy4x4")) == (ROWS,)
 
 
 @pytest.mark.parametrize("seed", [1, 4])

@@ -43,8 +43,9 @@ def frames(
 
 
 def axes_of(machine: Machine) -> tuple[str, ...]:
-    """The axes that frames are tried with: with dead PEs, none is turned."""
-    return (ROWS,) if machine.dead else AXES
+    """The axes that frames are tried with. With dead PEs, none is turned; on a square, a turned one is no other."""
+    square = machine.usable.columns == machine.usable.rows
+    return (ROWS,) if machine.dead or square else AXES
 
 
 def _turned(machine: Machine) -> Machine:
