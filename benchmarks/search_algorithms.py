@@ -28,7 +28,6 @@ from wsesim_compiler.search.frames import frames
 from wsesim_compiler.search.goals import Goal
 from wsesim_compiler.search.judge import Candidate, Judge
 from wsesim_compiler.search.shelves import Shelves
-from wsesim_compiler.search.strategies import strategy_name
 
 PROBLEMS = (("tiny", "toy4x4"), ("smollm2-135m", "wse3"), ("llama3.2-1b", "wse3"), ("llama3.1-8b", "wse3"))
 SMALL = "toy4x4"
@@ -38,7 +37,7 @@ Found = Iterator[Candidate | None]
 
 
 def strategies(judge: Judge) -> Found:
-    return (judge.placed(blocks, strategy_name(options)) for blocks, options in by_strategy(judge))
+    return (judge.candidate(plan) for plan, _ in by_strategy(judge))
 
 
 def shelves(judge: Judge) -> Found:

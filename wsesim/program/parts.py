@@ -39,6 +39,11 @@ class Block:
         """Positions over which it is replicated."""
         return self.columns if self.axis == "rows" else self.rows
 
+    def turned(self) -> Block:
+        """Its mirror image: columns and rows exchanged, and the residual stream split over the other ones."""
+        axis = AXES[1 - AXES.index(self.axis)]
+        return Block(self.name, self.y, self.x, self.rows, self.columns, axis)
+
 
 @dataclass(frozen=True, slots=True)
 class Stage:

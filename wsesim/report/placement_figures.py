@@ -14,6 +14,7 @@ class PlacementFigures:
     cycles              of a lone decode step
     seconds_per_token   s, the same
     tokens_per_second   of all sequences of the Program together
+    sequences           of the Program
     context             tokens, the longest context that fits
     prompt_seconds      s, until the first token of a prompt
     sram_bytes          of the fullest PE
@@ -35,6 +36,7 @@ class PlacementFigures:
     operators: tuple[tuple[str, int], ...]
     text: str
     least_cycles: int = 0
+    sequences: int = 1
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self) | {"operators": dict(self.operators)}

@@ -20,6 +20,7 @@ MEASURES = (
     ("time to first token", "prompt_seconds", -1),
     ("longest context", "context", 1),
     ("SRAM of the fullest PE", "sram_bytes", 0),
+    ("sequences", "sequences", 0),
 )
 """Name, field, and which way is better; 0 where none is."""
 
@@ -34,6 +35,7 @@ class SearchReport:
     bound_operators cycles of the bound by operator; they sum up to it, but for rounding
     whole_cycles    of the default on the same machine without dead PEs; None if no PE is dead
     period_bound_cycles  no placement has a shorter distance between steps, by prices, with all sequences on the wafer
+    sequences       that the best placement holds: those of the options, or chosen by the search
     price_cycles    the price of the best placement, which the bound is to be compared with
     """
 
@@ -67,13 +69,15 @@ class SearchReport:
         return self.price_cycles / self.bound_cycles - 1 if self.bound_cycles else 0.0
 
     def placement_text(self, number: int = 0) -> str:
-        """A placement file of one of the found. Its head states command and version."""
+        """A placement file of one of the found. Its head states command and version, and options that go with it."""
         own = self.found[number]
         lines = [
             f"# {self.model} on {self.machine.name}: {own.cycles:,} cycles a token over {self.context:,} cached tokens",
             f"# {self.command}",
             f"# wsesim {self.version}; place {number + 1} of {self.candidates:,} candidates: {own.origin}",
         ]
+        if own.sequences > 1:
+            lines.append(f"# with --sequences {own.sequences}: {own.tokens_per_second:,.0f} tokens/s of all sequences")
         return "\n".join(lines) + "\n" + own.text + "\n"
 
     def __repr__(self) -> str:
@@ -152,7 +156,7 @@ class SearchReport:
             yield f"Whatever the software, a token takes {self.best.least_cycles:,} cycles on this machine, or more."
 
     def _list(self) -> Table:
-        rows = [("placement", "cycles", "tokens/s", "first token", "context")]
+        rows = [("placement", "cycles", "tokens/s", "first token", "context", "sequences")]
         for number, own in enumerate(self.found, start=1):
             rows.append(
                 (
@@ -161,6 +165,7 @@ class SearchReport:
                     f"{own.tokens_per_second:,.0f}",
                     si_seconds(own.prompt_seconds),
                     f"{own.context:,}",
+                    f"{own.sequences:,}",
                 )
             )
         return Table("found", tuple(rows), heading=True)

@@ -22,7 +22,12 @@ OURS, PLAIN = "wsesim", "wsesim-plain"
 
 
 def explain(question: Question, judge: Judge, candidates: Sequence[Candidate], best: PlacementFigures) -> Explanation:
-    """What led from one layer per block to the best placement. `candidates` are sorted, the best first."""
+    """What led from one layer per block to the best placement, all with as many sequences as that has.
+
+    `candidates` are sorted, the best first.
+    """
+    options = dataclasses.replace(question.options, sequences=best.sequences)
+    question = dataclasses.replace(question, options=options)
     own = next((c for c in candidates if c.origin == best.origin), None)
     with working("explaining", unit="placement", steady=False) as work:
         steps: list[Improvement] = []

@@ -36,11 +36,15 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Pick:
-    """Blocks to be measured; () are those of the options' strategy. `chunk`: the `prefill_chunk`, None: compiler's."""
+    """Blocks to be measured; () are those of the options' strategy.
+
+    `chunk`: the `prefill_chunk`, None: the compiler's. `sequences`: None: those of the options.
+    """
 
     origin: str
     blocks: tuple[PlacedBlock, ...] = ()
     chunk: int | None = None
+    sequences: int | None = None
 
 
 def measured(question: Question, pick: Pick, *, by_operator: bool = False) -> PlacementFigures:
@@ -51,8 +55,12 @@ def measured(question: Question, pick: Pick, *, by_operator: bool = False) -> Pl
     from wsesim_compiler.placement.placement_file import placement_text
     from wsesim_compiler.search.judge import longest_context
 
-    options = dataclasses.replace(question.options, blocks=pick.blocks)
-    options = dataclasses.replace(options, prefill_chunk=pick.chunk or options.prefill_chunk)
+    options = dataclasses.replace(
+        question.options,
+        blocks=pick.blocks,
+        prefill_chunk=pick.chunk or question.options.prefill_chunk,
+        sequences=pick.sequences or question.options.sequences,
+    )
     options = dataclasses.replace(options, strategy="explicit") if pick.blocks else options
     program = lower_partition(question.partition, question.machine, options, EngineOracle())
     timing = make_timing(program, keep_timelines=by_operator)
@@ -66,6 +74,7 @@ def measured(question: Question, pick: Pick, *, by_operator: bool = False) -> Pl
     whole = report(program, step) if by_operator else None
     return PlacementFigures(
         origin=pick.origin,
+        sequences=program.sequences,
         cycles=step.cycles,
         seconds_per_token=step.cycles / clock_hz,
         tokens_per_second=clock_hz / period,

@@ -102,7 +102,7 @@ def search(
 def search_model(model: str, options: SearchOptions, lowering: Lowering, *, say: Say = silent) -> SearchReport:
     """As `search`, with the options as values."""
     prepared = _prepared(model, lowering, options.objective)
-    asked = _Asked.of(options)
+    asked = _Asked.of(options, free_sequences=lowering.sequences is None)
     goal = _goal(options, prepared)
     least = max((int(limit.value) for limit in goal.limits if limit.metric == "context"), default=0)
     if least > prepared.options.max_context:
@@ -112,7 +112,7 @@ def search_model(model: str, options: SearchOptions, lowering: Lowering, *, say:
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """A budget: seconds, or a number of candidates."""
+    """A budget: seconds, or a number of candidates. `free_sequences`: the search may choose them."""
 
     seconds: float | None
     candidates: int | None
@@ -121,9 +121,10 @@ class _Asked:
     jobs: int
     top: int
     explain: bool
+    free_sequences: bool
 
     @staticmethod
-    def of(options: SearchOptions) -> _Asked:
+    def of(options: SearchOptions, free_sequences: bool) -> _Asked:
         """Raises InvalidInputError."""
         import os
 
@@ -140,7 +141,8 @@ class _Asked:
         each = {"s": 1, "min": 60, "h": 3600}
         seconds = float(found[1]) * each[found[2]] if found[2] else None
         candidates = None if found[2] else int(found[1])
-        return _Asked(seconds, candidates, options.objective, options.seed, jobs, options.top, options.explain)
+        own = options.objective, options.seed, jobs, options.top, options.explain
+        return _Asked(seconds, candidates, *own, free_sequences)
 
     @property
     def nothing(self) -> bool:
@@ -183,7 +185,9 @@ def _searched(prepared: Compilation, goal: Goal, asked: _Asked, command: str, sa
     found, stopped = _explored(judge, asked, began_s, least.cycles)
     if not found and not asked.nothing:
         _refuse(judge)
-    picks = [Pick(c.origin, c.blocks, c.chunk) for c in _finalists(judge, found, max(FINALISTS, asked.top))]
+    picks = [
+        Pick(c.origin, c.blocks, c.chunk, c.sequences) for c in _finalists(judge, found, max(FINALISTS, asked.top))
+    ]
     rows, stopped = _measured(question, picks, asked, began_s, stopped)
     ranked = sorted((row for row in rows if goal.allows(_metrics(row))), key=lambda row: goal.cost(_metrics(row)))
     if rows and not ranked:
@@ -193,14 +197,16 @@ def _searched(prepared: Compilation, goal: Goal, asked: _Asked, command: str, sa
     if best is None:
         _refuse(judge)
     assert best is not None
-    priced = judge.placed(next((p.blocks for p in picks if p.origin == best.origin), ()) or _blocks_of(judge), "")
+    own = judge.with_sequences(best.sequences)
+    least = least if best.sequences == judge.options.sequences else bound(own.prices)
+    priced = own.placed(next((p.blocks for p in picks if p.origin == best.origin), ()) or _blocks_of(own), "")
     return SearchReport(
         model=judge.partition.graph.name,
         machine=prepared.machine,
         objective=asked.objective,
         context=goal.context,
         prompt=goal.prompt,
-        sequences=judge.options.sequences,
+        sequences=best.sequences,
         command=command,
         version=__version__,
         bound_cycles=least.cycles,
@@ -221,7 +227,7 @@ def _judge(prepared: Compilation, goal: Goal, asked: _Asked, say: Say) -> Judge:
     """What prices candidates. For the objective `context`, at the longest that any of them holds."""
     from wsesim.toolchain.oracle import EngineOracle
     from wsesim_compiler.passes.partition import partition
-    from wsesim_compiler.search.goals import CONTEXT
+    from wsesim_compiler.search.goals import CONTEXT, THROUGHPUT
     from wsesim_compiler.search.judge import Judge
     from wsesim_compiler.search.longest import longest_that_fits
 
@@ -230,7 +236,8 @@ def _judge(prepared: Compilation, goal: Goal, asked: _Asked, say: Say) -> Judge:
     if CONTEXT in dict(goal.weights) and not asked.nothing:
         longest = longest_that_fits(split, prepared.machine, options, oracle)
         options = dataclasses.replace(options, max_context=max(longest, options.max_context))
-    return Judge(split, prepared.machine, options, oracle, goal)
+    free = asked.free_sequences and goal.wants(THROUGHPUT) and CONTEXT not in dict(goal.weights)
+    return Judge(split, prepared.machine, options, oracle, goal, free_sequences=free)
 
 
 def _check_size(prepared: Compilation) -> None:
@@ -298,14 +305,14 @@ def _whole_cycles(question: Question, prepared: Compilation) -> int | None:
 
 def _explored(judge: Judge, asked: _Asked, began_s: float, least_cycles: int) -> tuple[list[Candidate], bool]:
     """Candidates that keep the limits, the best first, and whether Ctrl-C ended the search."""
-    from wsesim_compiler.search.explore import explore
+    from wsesim_compiler.search.sequences import explore_sequences
 
     found: list[Candidate] = []
     until_s = None if asked.seconds is None else began_s + EXPLORING * asked.seconds
     stopped = False
     with working("searching", asked.candidates, "candidate", steady=False) as work:
         try:
-            for number, candidate in enumerate(islice(explore(judge, asked.seed), asked.candidates), start=1):
+            for number, candidate in enumerate(islice(explore_sequences(judge, asked.seed), asked.candidates), start=1):
                 work.done = number
                 if candidate is not None:
                     found.append(candidate)
@@ -329,14 +336,12 @@ def _say_best(work: Work, judge: Judge, found: Sequence[Candidate], least_cycles
 
 def _finalists(judge: Judge, found: Sequence[Candidate], count: int) -> list[Candidate]:
     """The best candidates of different origins. Of each origin a few are priced again, by simulated layers."""
-    from wsesim_compiler.search.judge import Judge
-
     by_origin: dict[str, dict[tuple[PlacedBlock, ...], Candidate]] = {}
     for candidate in found:
         alike = by_origin.setdefault(candidate.origin, {})
         if len(alike) < PRICED_AGAIN:
             alike.setdefault(candidate.blocks, candidate)
-    exact = Judge(judge.partition, judge.machine, judge.options, judge.oracle, judge.goal, simulated=True)
+    exact = judge.simulating()
     best = []
     for origin, alike in islice(by_origin.items(), 2 * count):
         again = (exact.placed(c.blocks, origin, c.plan) for c in alike.values())
@@ -367,12 +372,11 @@ def _measured(
 def _refuse(judge: Judge) -> None:
     """Raises DoesNotFitError with what is missing, or InvalidInputError with the nearest to the limits."""
     from wsesim_compiler.passes.place import refusal
-    from wsesim_compiler.search.explore import explore
-    from wsesim_compiler.search.judge import Judge
+    from wsesim_compiler.search.sequences import explore_sequences
 
     free = dataclasses.replace(judge.goal, limits=())
-    again = Judge(judge.partition, judge.machine, judge.options, judge.oracle, free)
-    metrics = [c.metrics for c in islice(explore(again, 0), 200) if c is not None]
+    again = judge.for_goal(free)
+    metrics = [c.metrics for c in islice(explore_sequences(again, 0), 200) if c is not None]
     if not metrics:
         shared = dataclasses.replace(judge.options, strategy="shared", layers_per_block=1)
         raise refusal(judge.partition, judge.machine, shared, "with any strategy, not even as shared")

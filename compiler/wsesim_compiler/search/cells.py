@@ -37,9 +37,12 @@ class Cell:
 
 
 def cells_of(columns: int, rows: int, along: int) -> list[Cell]:
-    """All shapes up to columns x rows, in at most along x along cells."""
-    sides = product(pairwise(_edges(columns, along)), pairwise(_edges(rows, along)))
-    return [Cell((west, north), (east - 1, south - 1)) for (west, east), (north, south) in sides]
+    """All shapes of at most columns x rows, upright or turned, in at most (along + 1)^2 cells."""
+    least, most = sorted((columns, rows))
+    edges = sorted({*_edges(most, along), least + 1})
+    sides = product(pairwise(edges), repeat=2)
+    cells = [Cell((west, north), (east - 1, south - 1)) for (west, east), (north, south) in sides]
+    return [cell for cell in cells if min(cell.small) <= least]
 
 
 def _middle(low: int, high: int) -> int:

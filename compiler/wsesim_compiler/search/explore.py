@@ -1,21 +1,24 @@
 """Explore: plans for a goal, better and better ones, one after the other.
 
-First the candidates of strategy `auto`. Then shelves of equal blocks, by dynamic programming, for every frame and every
-number of layers per block. Then shelves of unlike blocks, from a catalogue around the best plans so far, again and
-again while they get better. Then annealing around the best plan.
+First the candidates of strategy `auto`, and the same turned. Then shelves of equal blocks, by dynamic programming, for
+every frame and every number of layers per block, and shelves of unlike blocks, from a catalogue around the best plans
+so far, again and again while they get better. Then annealing around the best plan. Each is done for one axis and then
+for the other; the one with the best plan so far is first.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from wsesim.program.layout import Uniform
-from wsesim_compiler.options import Options, PlacedBlock
+from wsesim_compiler.options import Options
 from wsesim_compiler.search.anneal import anneal
-from wsesim_compiler.search.frames import COARSE, ENDS, TOP, frames
+from wsesim_compiler.search.frames import COARSE, ENDS, TOP, axes_of, frames
 from wsesim_compiler.search.goals import PROMPT, THROUGHPUT, Goal
 from wsesim_compiler.search.judge import Candidate, Judge
-from wsesim_compiler.search.plans import SERPENTINE, Frame, Plan, Shelf
+from wsesim_compiler.search.plans import ROWS, SERPENTINE, Frame, Plan, Shelf
 from wsesim_compiler.search.prices import Prices
 from wsesim_compiler.search.shelves import HEIGHTS, Shelves
 from wsesim_compiler.search.strategies import strategies, strategy_name, strategy_plans
@@ -31,20 +34,24 @@ NEIGHBOURS = 3  # heights above and below one that was good
 
 def explore(judge: Judge, seed: int) -> Iterator[Candidate | None]:
     """Candidates; None stands for a plan that was priced and does not stand, or misses a limit."""
-    good: list[Candidate] = []
-    for candidate in first_candidates(judge):
-        yield _allowed(judge, candidate, good)
-    for prices in prices_to_compare(judge):
-        shelves, own = Shelves(prices), list(frames(prices))
-        for plan in equal_shelves(shelves, own, judge.goal):
-            yield _allowed(judge, judge.candidate(plan), good)
-    yield from unlike_shelves(judge, shelves, own, good)
-    planned = [c for c in good if c.plan is not None]
-    if planned:
-        yield from anneal(judge, shelves, own, min(planned, key=lambda c: c.cost), seed)
+    good: dict[str, list[Candidate]] = {axis: [] for axis in axes_of(judge.machine)}
+    for axis, own in good.items():
+        for candidate in first_candidates(judge, axis):
+            yield _allowed(judge, candidate, own)
+    room: dict[str, tuple[Shelves, list[Frame]]] = {}
+    for axis in sorted(good, key=lambda axis: _least(good[axis])):
+        for prices in prices_to_compare(judge):
+            shelves, framed = room[axis] = Shelves(prices), list(frames(prices, axes=(axis,)))
+            for plan in equal_shelves(shelves, framed, judge.goal):
+                yield _allowed(judge, judge.candidate(plan), good[axis])
+        yield from unlike_shelves(judge, *room[axis], good[axis])
+    planned = {axis: [c for c in own if c.plan is not None] for axis, own in good.items()}
+    for axis in sorted(planned, key=lambda axis: _least(planned[axis])):
+        if planned[axis]:
+            yield from anneal(judge, *room[axis], min(planned[axis], key=lambda c: c.cost), seed)
 
 
-def first_candidates(judge: Judge) -> Iterator[Candidate | None]:
+def first_candidates(judge: Judge, axis: str = ROWS) -> Iterator[Candidate | None]:
     """A fixed, small set: the blocks of every strategy, and shelves of equal blocks between tables of a few sizes.
 
     Shelves have as many layers per block as the best strategies. If the options state the size or the order of blocks,
@@ -52,8 +59,10 @@ def first_candidates(judge: Judge) -> Iterator[Candidate | None]:
     """
     layers = len(judge.partition.layers)
     placed: list[tuple[float, int]] = []
-    for blocks, options in by_strategy(judge):
-        candidate = judge.placed(blocks, strategy_name(options))
+    for plan, options in by_strategy(judge, axis):
+        candidate = judge.candidate(plan)
+        if candidate is not None and axis == ROWS:
+            candidate = replace(candidate, origin=strategy_name(options), plan=None)
         if candidate is not None and judge.goal.allows(candidate.metrics):
             placed.append((candidate.cost, options.layers_of_a_block(layers)))
         yield candidate
@@ -61,7 +70,7 @@ def first_candidates(judge: Judge) -> Iterator[Candidate | None]:
         return
     counts = [each for _, each in sorted(placed)[:BEST_COUNTS]] or [n for n in range(1, layers + 1) if layers % n == 0]
     for prices in prices_to_compare(judge):
-        shelves, own = Shelves(prices), list(frames(prices, WIDE, (TOP, ENDS)))
+        shelves, own = Shelves(prices), list(frames(prices, WIDE, (TOP, ENDS), (axis,)))
         for plan in equal_shelves(shelves, own, judge.goal, counts, FEW_HEIGHTS):
             yield judge.candidate(plan)
 
@@ -109,14 +118,17 @@ def prices_to_compare(judge: Judge) -> list[Prices]:
     return [judge.prices]
 
 
-def by_strategy(judge: Judge) -> Iterator[tuple[tuple[PlacedBlock, ...], Options]]:
-    """The blocks of each strategy that fits, and the options with it. They do not depend on the goal."""
+def by_strategy(judge: Judge, axis: str = ROWS) -> Iterator[tuple[Plan, Options]]:
+    """The plan of each strategy that fits, and the options with it. They do not depend on the goal."""
     prices = judge.strategy_prices()
     for options in strategies(judge.options, len(judge.partition.layers)):
-        plan = next(iter(strategy_plans(prices, options)), None)
-        blocks = plan.blocks(judge.partition) if plan else None
-        if blocks is not None:
-            yield blocks, options
+        plan = next(iter(strategy_plans(prices, options, axis)), None)
+        if plan is not None:
+            yield plan, options
+
+
+def _least(found: Sequence[Candidate]) -> float:
+    return min((c.cost for c in found), default=math.inf)
 
 
 def _allowed(judge: Judge, found: Candidate | None, good: list[Candidate]) -> Candidate | None:

@@ -3,19 +3,23 @@
 top     side by side on the northern rows: the embedding west, the head east (tied: one block)
 ends    the embedding on the northern rows, the head on the southern ones
 east    one below the other on the eastern columns
+
+A turned frame is the mirror image of one of these, planned on a wafer whose columns and rows are exchanged.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import product
 
-from wsesim.program.parts import Block
+from wsesim.machine import Machine, Rect
+from wsesim.program.parts import AXES, Block
 from wsesim_compiler.options import PlacedBlock
 from wsesim_compiler.placement.ground import Ground, grounds
 from wsesim_compiler.placement.probe import block_name
-from wsesim_compiler.search.plans import Frame, Runs, Stages
+from wsesim_compiler.search.plans import ROWS, Frame, Runs, Stages
 from wsesim_compiler.search.prices import Prices, Size
 
 TOP, ENDS, EAST = NAMES = ("top", "ends", "east")
@@ -26,12 +30,29 @@ STRIPS = tuple(range(8, 33, 4))
 """Widths of eastern strips: the ground's columns divided by each, times 4."""
 
 
-def frames(prices: Prices, ratio: float = FINE, names: Sequence[str] = NAMES) -> Iterator[Frame]:
+def frames(
+    prices: Prices, ratio: float = FINE, names: Sequence[str] = NAMES, axes: Sequence[str] = (ROWS,)
+) -> Iterator[Frame]:
     """Frames of these names, on every ground. A table has the lowest height that holds it, or a power of `ratio`."""
-    for ground in grounds(prices.machine):
-        yield from _top(prices, ground, ratio) if TOP in names else ()
-        yield from _ends(prices, ground, ratio) if ENDS in names else ()
-        yield from _east(prices, ground, ratio) if EAST in names else ()
+    for axis in axes:
+        machine = prices.machine if axis == ROWS else _turned(prices.machine)
+        for ground in grounds(machine):
+            for name, made in ((TOP, _top), (ENDS, _ends), (EAST, _east)):
+                own = made(prices, ground, ratio) if name in names else ()
+                yield from (replace(frame, axis=axis) for frame in own)
+
+
+def axes_of(machine: Machine) -> tuple[str, ...]:
+    """The axes that frames are tried with. With dead PEs, none is turned; on a square, a turned one is no other."""
+    square = machine.usable.columns == machine.usable.rows
+    return (ROWS,) if machine.dead or square else AXES
+
+
+def _turned(machine: Machine) -> Machine:
+    """The machine with its columns and rows exchanged."""
+    usable = Rect(machine.usable.y, machine.usable.x, machine.usable.rows, machine.usable.columns)
+    dead = frozenset((y, x) for x, y in machine.dead)
+    return replace(machine, columns=machine.rows, rows=machine.columns, usable=usable, dead=dead)
 
 
 def _top(prices: Prices, ground: Ground, ratio: float) -> Iterator[Frame]:

@@ -10,7 +10,7 @@ from wsesim_compiler.options import Options
 from wsesim_compiler.partition import Partition
 from wsesim_compiler.passes.place import fits
 from wsesim_compiler.search.explore import layer_counts
-from wsesim_compiler.search.frames import frames
+from wsesim_compiler.search.frames import axes_of, frames
 from wsesim_compiler.search.judge import longest
 from wsesim_compiler.search.prices import Prices
 from wsesim_compiler.search.shelves import Shelves
@@ -31,8 +31,8 @@ def stands(partition: Partition, machine: Machine, options: Options, cost: Stage
         return True
     prices = _Room(partition, machine, options, cost, 1)
     shelves = Shelves(prices)
-    counts = layer_counts(len(partition.layers))
-    return any(shelves.best(frame, shelves.catalogue(frame, counts, heights=1)) is not None for frame in frames(prices))
+    counts, own = layer_counts(len(partition.layers)), frames(prices, axes=axes_of(machine))
+    return any(shelves.best(frame, shelves.catalogue(frame, counts, heights=1)) is not None for frame in own)
 
 
 class _Room(Prices):

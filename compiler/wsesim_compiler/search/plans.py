@@ -4,6 +4,9 @@ Frame   where the tables (embedding, head) lie, and the columns and rows that th
 Shelf   blocks side by side: `count` blocks of `columns` x `rows` PEs, each with the next `units` halves of layers
 Plan    a frame, and shelves from north to south; in a serpentine every other shelf runs from east to west
 
+A turned plan is the mirror image of such a plan: columns and rows of the wafer are exchanged, and the residual stream
+is split over columns.
+
 A unit is half a layer: attention or FFN. Blocks of one unit alternate, attention and FFN; every other block has whole
 layers.
 """
@@ -11,10 +14,10 @@ layers.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from wsesim.program.parts import Block
+from wsesim.program.parts import AXES, Block
 from wsesim_compiler.options import PlacedBlock
 from wsesim_compiler.partition import Partition, Stage
 from wsesim_compiler.placement.probe import block_name
@@ -23,11 +26,15 @@ Runs = tuple[tuple[int, int], ...]
 """Rows without a dead PE: (first row, how many)."""
 Stages = tuple[Stage, ...]
 SERPENTINE = "serpentine"
+ROWS, COLUMNS = AXES
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """The tables' blocks and their cycles, and the room that is left: columns from `x` on, and runs of rows."""
+    """The tables' blocks and their cycles, and the room that is left: columns from `x` on, and runs of rows.
+
+    If `axis` is COLUMNS, all this is the mirror image of what stands on the wafer.
+    """
 
     name: str
     tables: tuple[PlacedBlock, ...]
@@ -35,6 +42,7 @@ class Frame:
     x: int
     columns: int
     runs: Runs
+    axis: str = ROWS
 
     @property
     def rows(self) -> int:
@@ -63,7 +71,8 @@ class Plan:
         units, beside = Counter((s.units, len(s.widths)) for s in self.shelves).most_common(1)[0][0]
         layers = "half a layer" if units == 1 else "1 layer" if units == 2 else f"{units // 2} layers"
         same = "" if len(set(self.shelves)) == 1 else ", unlike shelves"
-        return f"{layers} per block, {beside} side by side, tables {self.frame.name}{same}"
+        turned = ", turned" if self.frame.axis == COLUMNS else ""
+        return f"{layers} per block, {beside} side by side, tables {self.frame.name}{same}{turned}"
 
     def tops(self) -> tuple[int, ...] | None:
         """First row of each shelf; None if they do not stand on the frame's rows and columns."""
@@ -102,7 +111,8 @@ class Plan:
                 done += shelf.units
         first, *others = self.frame.tables
         bottom = tops[-1] + self.shelves[-1].rows
-        return (first, *placed, *(self._nearer(table, bottom, placed[-1].block) for table in others))
+        found = (first, *placed, *(self._nearer(table, bottom, placed[-1].block) for table in others))
+        return found if self.frame.axis == ROWS else turned(found)
 
     def _nearer(self, table: PlacedBlock, bottom: int, last: Block) -> PlacedBlock:
         """A table that lies south of the shelves, moved as far north and as near to the last block as it can be."""
@@ -113,6 +123,11 @@ class Plan:
         up = max(bottom, y) if y + rows == own.y else own.y
         x = min(last.x, self.frame.x + self.frame.columns - own.columns)
         return replace(table, block=replace(own, x=x, y=up))
+
+
+def turned(blocks: Iterable[PlacedBlock]) -> tuple[PlacedBlock, ...]:
+    """The mirror images of blocks, which take as long."""
+    return tuple(replace(placed, block=placed.block.turned()) for placed in blocks)
 
 
 class Units:

@@ -7,6 +7,7 @@ tables' stages are simulated on an idle wafer. A transfer costs its longest way 
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -29,6 +30,7 @@ from wsesim_compiler.placement.placement import Placement
 from wsesim_compiler.placement.price import REDUCE, bill, line_use
 from wsesim_compiler.placement.probe import Probe
 from wsesim_compiler.placement.stage_kernels import stage_kernels
+from wsesim_compiler.search.plans import ROWS, turned
 from wsesim_compiler.search.ways import way_cycles
 
 Size = tuple[int, int]
@@ -80,7 +82,18 @@ class Prices:
         self._roomy: dict[tuple[tuple[int, ...], Size], int] = {}
         self._scratch: dict[tuple[tuple[int, ...], Size], int] = {}
         self._moves: dict[tuple[int, ...], int] = {}
+        self._family = {options.sequences: self}
         self._width = partition.widths[partition.stages[0].target]
+
+    def with_sequences(self, sequences: int) -> Prices:
+        """The prices for another number of sequences. Both remember together what does not depend on it."""
+        if sequences not in self._family:
+            other = copy.copy(self)
+            other.options = dataclasses.replace(self.options, sequences=sequences)
+            other.probe = Probe(self.partition, self.machine, dataclasses.replace(other.options, strategy="pipelined"))
+            other._blocks = {}
+            self._family[sequences] = other
+        return self._family[sequences]
 
     @property
     def asked(self) -> int:
@@ -91,11 +104,17 @@ class Prices:
         """Cycles of these stages, one after the other, on a block of this size; None if they do not fit."""
         key = (self.probe.kind(stages), size)
         if key not in self._blocks:
-            usable = self.machine.usable
-            inside = 0 < size[0] <= usable.columns and 0 < size[1] <= usable.rows
-            fits = inside and self.probe.fits(stages, size)
+            fits = bool(self._block(size)) and self.probe.fits(stages, size)
             self._blocks[key] = self._priced(stages, size) if fits else None
         return self._blocks[key]
+
+    def _block(self, size: Size) -> Block | None:
+        """A block of this size on the wafer, or its mirror image; None if neither is inside."""
+        usable = self.machine.usable
+        block = Block("block", usable.x, usable.y, *size, "rows")
+        turned = Block("block", usable.x, usable.y, size[1], size[0], "columns")
+        inside = (own for own in (block, turned) if min(size) > 0 and usable.contains(own.rect))
+        return next(inside, None)
 
     def form_cycles(self, form: Form, sizes: Mapping[str, int], outputs: tuple[int, ...]) -> int:
         """A form's operations on one PE."""
@@ -118,7 +137,11 @@ class Prices:
         return max((Uniform(width, block.columns).used for width in widths), default=0)
 
     def pass_price(self, blocks: Sequence[PlacedBlock]) -> PassPrice | None:
-        """A pass through placed blocks; None if one does not fit."""
+        """A pass through placed blocks, which are all split over the same axis; None if one does not fit.
+
+        Blocks that are split over columns take as long as their mirror images.
+        """
+        blocks = blocks if blocks[0].block.axis == ROWS else turned(blocks)
         held: defaultdict[str, int] = defaultdict(int)
         total = 0
         visits = [(placed.block, self._stages_of(placed)) for placed in _visited(blocks)]
@@ -134,6 +157,16 @@ class Prices:
             held[target.name] += moved
             total += moved
         return PassPrice(total + self._back_cycles(visits[-1][0], visits[0][0]), max(held.values()))
+
+    def most_sequences(self, blocks: Sequence[PlacedBlock]) -> int:
+        """Of how many sequences the blocks hold the KV cache, if they hold that of the options' sequences."""
+        most = []
+        for placed in blocks:
+            stages, block = self._stages_of(placed), placed.block
+            memory = self.probe.memory(stages, (block.across, block.along))
+            free = self.machine.room_bytes - memory.total_bytes + memory.kv_bytes
+            most += [free * self.options.sequences // memory.kv_bytes] if memory.kv_bytes else []
+        return min(most, default=self.options.sequences)
 
     def _summed(self, kernel: Kernel, block: Block) -> Kernel:
         """The kernel with the fastest collective."""
@@ -195,7 +228,8 @@ class Prices:
 
     def _placement(self, stages: Stages, size: Size) -> Placement:
         """These stages alone, on a block of this size."""
-        block = Block("block", self.machine.usable.x, self.machine.usable.y, *size, "rows")
+        block = self._block(size)
+        assert block is not None, "only blocks inside the wafer are priced"
         placed = PlacedBlock(block, tuple(s.name for s in stages))
         split = self.partition.cut({stage.name for stage in stages})
         options = self.options

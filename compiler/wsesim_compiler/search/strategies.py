@@ -12,15 +12,15 @@ from itertools import groupby
 from wsesim_compiler.options import Options
 from wsesim_compiler.search.equal import EqualBlocks
 from wsesim_compiler.search.frames import COARSE, ENDS, TOP, frames
-from wsesim_compiler.search.plans import Frame, Plan
+from wsesim_compiler.search.plans import ROWS, Frame, Plan
 from wsesim_compiler.search.prices import Prices
 
 
-def strategy_plans(prices: Prices, options: Options) -> list[Plan]:
+def strategy_plans(prices: Prices, options: Options, axis: str = ROWS) -> list[Plan]:
     """The fastest plan of the options' strategy on each ground of the wafer, the fastest first; [] if none stands."""
     layers = options.layers_of_a_block(len(prices.partition.layers))
     equal = EqualBlocks(prices, layers, size=options.block, order=options.order)
-    plans = [plan for own in _by_ground(prices) if (plan := equal.best(own))]
+    plans = [plan for own in _by_ground(prices, axis) if (plan := equal.best(own))]
     return sorted(plans, key=lambda plan: _cycles(prices, plan))
 
 
@@ -37,9 +37,9 @@ def strategy_name(options: Options) -> str:
     return f"--strategy {options.strategy}{each}"
 
 
-def _by_ground(prices: Prices) -> Iterator[list[Frame]]:
+def _by_ground(prices: Prices, axis: str) -> Iterator[list[Frame]]:
     """The frames of each ground, without those that are neither flatter nor faster than another."""
-    own = frames(prices, COARSE, (TOP,) if prices.partition.tied else (ENDS,))
+    own = frames(prices, COARSE, (TOP,) if prices.partition.tied else (ENDS,), (axis,))
     for _, group in groupby(own, key=lambda frame: (frame.x, frame.columns)):
         kept: list[Frame] = []
         for frame in sorted(group, key=lambda frame: (-frame.rows, frame.cycles)):
