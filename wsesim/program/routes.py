@@ -34,7 +34,7 @@ def colours_needed(transfer: Transfer, source: Block, target: Block) -> int:
     return len({key for key, _ in _streams(transfer, source, target)})
 
 
-def all_lanes(source: Block, target: Block) -> list[int]:
+def all_lanes(source: Block, target: Block) -> Sequence[int]:
     """The columns (rows, of a source that is split over its columns) that a reslice may leave on."""
     ends = (source, target) if source.axis == "rows" else (transposed(source), transposed(target))
     return lanes_between(ends[0], *lane_span(*ends))

@@ -76,8 +76,10 @@ def lane_span(source: Block, target: Block) -> tuple[int, int]:
     return over if any(over[0] <= place <= over[1] for place in source.column_places) else (first, last)
 
 
-def lanes_between(source: Block, first: int, last: int) -> list[int]:
+def lanes_between(source: Block, first: int, last: int) -> Sequence[int]:
     """The columns that a source uses, from the first to the last."""
+    if not source.left_out_columns:
+        return range(first, last + 1)
     return [place for place in source.column_places if first <= place <= last]
 
 

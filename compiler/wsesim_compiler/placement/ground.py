@@ -1,30 +1,65 @@
 """Ground: where blocks can stand on a wafer with dead PEs.
 
-Rows on which a PE is dead carry no block; routes pass between the rows above and below them on other columns. Narrower
-grounds, beside the dead PEs, have more such rows.
+On some grounds blocks leave out the rows and the columns of dead PEs, so that no line of a block crosses one. Such a
+ground counts rows and columns without those. On other grounds a row with a dead PE carries no block; routes pass
+between the rows above and below it on other columns. Narrower grounds lie beside dead PEs.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby, product
 
 import numpy as np
 
-from wsesim.machine import Machine
+from wsesim.machine import Machine, Rect
+from wsesim.program.parts import Block
 
-MOST_GROUNDS = 4
+MOST_GROUNDS = 2  # of those on which blocks leave out rows, and of the others
 MOST_EDGES = 64
+MOST_IN_ROW = 4  # dead PEs on a row that is left out
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """Columns and rows of the wafer that blocks leave out, ascending."""
+
+    columns: tuple[int, ...] = ()
+    rows: tuple[int, ...] = ()
+
+    def opened(self, block: Block) -> Block:
+        """The block on the wafer, from its place among the columns and rows that are not left out."""
+        if not (self.columns or self.rows):
+            return block
+        x, columns = _opened(block.x, block.columns, self.columns)
+        y, rows = _opened(block.y, block.rows, self.rows)
+        return dataclasses.replace(block, x=x, y=y, left_out_columns=columns, left_out_rows=rows)
+
+
+NOTHING = LeftOut()
+
+
+def _opened(first: int, count: int, left_out: tuple[int, ...]) -> tuple[int, tuple[int, ...]]:
+    """The first place on the wafer, and what is left out between it and the last."""
+    ends = [first, first + count - 1]
+    for place in left_out:
+        ends = [end + (place <= end) for end in ends]
+    return ends[0], tuple(place for place in left_out if ends[0] < place < ends[1])
 
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """Neighbouring columns, and the runs of rows on which none of their PEs is dead: (first row, how many)."""
+    """Neighbouring columns, and runs of rows on which blocks can stand: (first row, how many).
+
+    Columns and rows are numbered without those that are `left_out`.
+    """
 
     x: int
     columns: int
     runs: tuple[tuple[int, int], ...]
+    left_out: LeftOut = NOTHING
 
     @property
     def rows(self) -> int:
@@ -66,9 +101,16 @@ def grounds(machine: Machine) -> tuple[Ground, ...]:
     dead = np.zeros((usable.rows, usable.columns), np.bool_)
     for x, y in machine.dead:
         dead[y - usable.y, x - usable.x] = True
-    found = (ground for first, stop in _spans(dead) for ground in _standing(dead, first, stop, usable.x, usable.y))
-    ranked = sorted(dict.fromkeys(found), key=lambda g: (-g.columns * g.rows, g.x, g.runs))
-    return tuple(ranked[:MOST_GROUNDS])
+    spans = list(_spans(dead))
+    found: list[Ground] = []
+    for most in (MOST_IN_ROW, 0):
+        own = {ground for span in spans for ground in _standing(dead, span, most, usable)} - {*found}
+        found += sorted(own, key=_rank)[:MOST_GROUNDS]
+    return tuple(sorted(found, key=_rank))
+
+
+def _rank(ground: Ground) -> tuple[object, ...]:
+    return -ground.columns * ground.rows, ground.x, ground.runs, ground.left_out.columns
 
 
 def _spans(dead: np.ndarray) -> Iterator[tuple[int, int]]:
@@ -82,17 +124,28 @@ def _spans(dead: np.ndarray) -> Iterator[tuple[int, int]]:
             yield first, stop
 
 
-def _standing(dead: np.ndarray, first: int, stop: int, x: int, y: int) -> Iterator[Ground]:
-    """The runs of clean rows of these columns, parted where no column leads from one to the next."""
-    ours = dead[:, first:stop]
-    broken = np.asarray(ours.any(axis=1))
+def _standing(dead: np.ndarray, span: tuple[int, int], most: int, usable: Rect) -> Iterator[Ground]:
+    """The grounds on a span of columns, on which rows with up to `most` dead PEs are left out, with the PEs' columns.
+
+    Rows with more of them end a run, and a ground where no column leads from one run to the next.
+    """
+    ours = dead[:, slice(*span)]
+    count = ours.sum(axis=1)
+    out, broken = (count > 0) & (count <= most), count > most
+    kept = ~ours[out].any(axis=0)
+    if not kept.any():
+        return
+    left_out = LeftOut(
+        tuple((usable.x + span[0] + np.flatnonzero(~kept)).tolist()), tuple((usable.y + np.flatnonzero(out)).tolist())
+    )
+    closed = usable.y + np.cumsum(~out) - 1  # numbers of the rows that are not left out
     runs: list[tuple[int, int]] = []
-    for clean, group in groupby(range(len(broken)), key=lambda row: not broken[row]):
-        rows = list(group)
-        if clean:
-            runs.append((y + rows[0], len(rows)))
-        elif runs and ours[rows].any(axis=0).all():
-            yield Ground(x + first, stop - first, tuple(runs))
+    for ends, group in groupby(range(len(count)), key=lambda row: bool(broken[row])):
+        rows = [row for row in group if not out[row]]
+        if not ends and rows:
+            runs.append((int(closed[rows[0]]), len(rows)))
+        elif ends and runs and ours[rows][:, kept].any(axis=0).all():
+            yield Ground(usable.x + span[0], int(kept.sum()), tuple(runs), left_out)
             runs = []
     if runs:
-        yield Ground(x + first, stop - first, tuple(runs))
+        yield Ground(usable.x + span[0], int(kept.sum()), tuple(runs), left_out)

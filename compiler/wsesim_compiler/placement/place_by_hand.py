@@ -1,7 +1,8 @@
 """Blocks by hand: Partition -> Placement, with the blocks that the options state.
 
 Contract: every stage lies on one block, of a layer the whole or both halves; the blocks lie inside the usable
-rectangle, beside each other, on no dead PE whose row and column they do not leave out. Raises PlacementFileError for what breaks this.
+rectangle, beside each other, and leave out row and column of each dead PE inside them. Raises PlacementFileError for
+what breaks this.
 """
 
 from __future__ import annotations

@@ -17,17 +17,21 @@ from dataclasses import dataclass, replace
 from wsesim.program.parts import Block
 from wsesim_compiler.options import PlacedBlock
 from wsesim_compiler.partition import Partition, Stage
+from wsesim_compiler.placement.ground import NOTHING, LeftOut
 from wsesim_compiler.placement.probe import block_name
 
 Runs = tuple[tuple[int, int], ...]
-"""Rows without a dead PE: (first row, how many)."""
+"""Rows on which blocks can stand: (first row, how many)."""
 Stages = tuple[Stage, ...]
 SERPENTINE = "serpentine"
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """The tables' blocks and their cycles, and the room that is left: columns from `x` on, and runs of rows."""
+    """The tables' blocks and their cycles, and the room that is left: columns from `x` on, and runs of rows.
+
+    Places are numbered without the columns and rows that are `left_out`.
+    """
 
     name: str
     tables: tuple[PlacedBlock, ...]
@@ -35,6 +39,7 @@ class Frame:
     x: int
     columns: int
     runs: Runs
+    left_out: LeftOut = NOTHING
 
     @property
     def rows(self) -> int:
@@ -102,7 +107,8 @@ class Plan:
                 done += shelf.units
         first, *others = self.frame.tables
         bottom = tops[-1] + self.shelves[-1].rows
-        return (first, *placed, *(self._nearer(table, bottom, placed[-1].block) for table in others))
+        standing = (first, *placed, *(self._nearer(table, bottom, placed[-1].block) for table in others))
+        return tuple(replace(own, block=self.frame.left_out.opened(own.block)) for own in standing)
 
     def _nearer(self, table: PlacedBlock, bottom: int, last: Block) -> PlacedBlock:
         """A table that lies south of the shelves, moved as far north and as near to the last block as it can be."""

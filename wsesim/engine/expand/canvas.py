@@ -81,7 +81,8 @@ class Canvas:
         i, j = np.meshgrid(along, across, indexing="ij")
         row, column = (i, j) if block.axis == "rows" else (j, i)
         rows, columns = np.asarray(block.row_places)[row], np.asarray(block.column_places)[column]
-        return (rows - self.window.y) * self.window.columns + columns - self.window.x
+        ids: Int64 = (rows - self.window.y) * self.window.columns + columns - self.window.x
+        return ids
 
     def hops(self, lines: PELines, source: Int64, target: Int64) -> Int64:
         """Hops between positions of each line: [lines, moves]. A line may cross PEs that its block leaves out."""
