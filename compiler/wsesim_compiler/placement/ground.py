@@ -127,11 +127,17 @@ def _spans(dead: np.ndarray) -> Iterator[tuple[int, int]]:
 def _standing(dead: np.ndarray, span: tuple[int, int], most: int, usable: Rect) -> Iterator[Ground]:
     """The grounds on a span of columns, on which rows with up to `most` dead PEs are left out, with the PEs' columns.
 
-    Rows with more of them end a run, and a ground where no column leads from one run to the next.
+    Rows with more of them end a run, and a ground where no column leads from one run to the next. So do the rows before
+    the first one without a dead PE, and those after the last.
     """
     ours = dead[:, slice(*span)]
     count = ours.sum(axis=1)
-    out, broken = (count > 0) & (count <= most), count > most
+    clean = np.flatnonzero(count == 0)
+    if not clean.size:
+        return
+    out = (count > 0) & (count <= most)
+    out[: clean[0]] = out[clean[-1] :] = False
+    broken = (count > 0) & ~out
     kept = ~ours[out].any(axis=0)
     if not kept.any():
         return
