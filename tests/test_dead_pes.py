@@ -135,7 +135,7 @@ def test_grounds_are_beside_rows_and_columns_that_are_dead() -> None:
     assert grounds(toy(6, set())) == (Ground(0, 6, ((0, 6),)),)
     assert grounds(toy(6, {(x, 2) for x in range(6)})) == (Ground(0, 6, ((3, 3),)), Ground(0, 6, ((0, 2),)))
     assert grounds(toy(6, {(4, y) for y in range(6)})) == (Ground(0, 4, ((0, 6),)), Ground(5, 1, ((0, 6),)))
-    whole = Ground(0, 5, ((0, 5),), LeftOut((2,), (1,)))
+    whole = Ground(0, 5, ((0, 5),), LeftOut((2,), (1,), ((2, 1),)))
     beside = Ground(3, 3, ((0, 6),)), Ground(0, 2, ((0, 6),))
     assert grounds(toy(6, {(2, 1)})) == (Ground(0, 6, ((0, 1), (2, 4))), whole, *beside)
     assert grounds(toy(6, {(2, 0)}))[0] == Ground(0, 6, ((1, 5),)), "shorter, and no column less"

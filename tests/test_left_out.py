@@ -43,7 +43,7 @@ def with_gaps(made: Program, machine: Machine, gaps: LeftOut, **options: object)
     stages = {
         b.name: tuple(s.name for s in made.stages if s.block == b.name and s.name != "sample") for b in made.blocks
     }
-    blocks = tuple(PlacedBlock(gaps.opened(block), stages[block.name]) for block in made.blocks)
+    blocks = tuple(PlacedBlock(block, stages[block.name]) for block in gaps.opened(made.blocks))
     stated = Options(strategy="explicit", max_context=made.max_context, blocks=blocks, prefill_chunk=made.prefill_chunk)
     config = {"tiny": TINY, UNTIED.name: UNTIED, NORMED.name: NORMED}[made.model]
     return lower(
@@ -70,10 +70,21 @@ def gaps(draw: st.DrawFn) -> LeftOut:
 
 def test_what_is_left_out_opens_between_the_first_and_the_last_place() -> None:
     block = Block("a", 1, 0, 3, 2, "rows")
-    opened = LeftOut((0, 2, 3, 9), (1,)).opened(block)
-    assert opened == Block("a", 4, 0, 3, 2, "rows", (), (1,))
-    assert LeftOut((0, 3, 5, 9), ()).opened(block) == Block("a", 2, 0, 3, 2, "rows", (3, 5), ())
-    assert list(LeftOut((0, 3, 5, 9), ()).opened(block).column_places) == [2, 4, 6]
+    assert LeftOut((0, 2, 3, 9), (1,)).opened([block]) == [Block("a", 4, 0, 3, 2, "rows", (), (1,))]
+    (opened,) = LeftOut((0, 3, 5, 9), ()).opened([block])
+    assert opened == Block("a", 2, 0, 3, 2, "rows", (3, 5), ())
+    assert list(opened.column_places) == [2, 4, 6]
+
+
+def test_no_more_is_left_out_than_dead_pes_ask_for() -> None:
+    """The PE at (2, 1) lies in a block. What is left out for it moves the other block onto the one at (5, 3)."""
+    blocks = [Block("a", 0, 0, 4, 2, "rows"), Block("b", 3, 2, 2, 1, "rows")]
+    left_out = LeftOut((2, 5, 7), (1, 3, 6), ((2, 1), (5, 3), (7, 6)))
+    assert left_out.opened(blocks) == [
+        Block("a", 0, 0, 4, 2, "rows", (2,), (1,)),
+        Block("b", 4, 4, 2, 1, "rows", (5,)),
+    ]
+    assert LeftOut((7,), (6,), ((7, 6),)).opened(blocks) == blocks, "all dead PEs lie elsewhere"
 
 
 @given(gaps(), st.sampled_from([TINY, UNTIED]), st.sampled_from(["pipelined", "shared"]))

@@ -8,8 +8,9 @@ between the rows above and below it on other columns. Narrower grounds lie besid
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from itertools import groupby, product
 
 import numpy as np
@@ -24,24 +25,44 @@ MOST_IN_ROW = 4  # dead PEs on a row that is left out
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """Columns and rows of the wafer that blocks leave out, ascending."""
+    """Columns and rows of the wafer that blocks leave out, ascending.
+
+    `around`: the dead PEs for which they do. If none are given, blocks leave out all of the columns and rows.
+    """
 
     columns: tuple[int, ...] = ()
     rows: tuple[int, ...] = ()
+    around: tuple[tuple[int, int], ...] = ()
 
-    def opened(self, block: Block) -> Block:
-        """The block on the wafer, from its place among the columns and rows that are not left out."""
-        if not (self.columns or self.rows):
-            return block
-        x, columns = _opened(block.x, block.columns, self.columns)
-        y, rows = _opened(block.y, block.rows, self.rows)
-        return dataclasses.replace(block, x=x, y=y, left_out_columns=columns, left_out_rows=rows)
+    def opened(self, blocks: Sequence[Block]) -> list[Block]:
+        """Blocks on the wafer, from their places among the columns and rows that are not left out.
+
+        They leave out no more than what the dead PEs around or between them ask for.
+        """
+        if not self.around:
+            return [_opened(block, self.columns, self.rows) for block in blocks]
+        met: set[tuple[int, int]] = set()
+        while True:
+            columns, rows = (tuple(sorted(set(places))) for places in zip(*met, strict=True)) if met else ((), ())
+            found = [_opened(block, columns, rows) for block in blocks]
+            hull = reduce(Rect.hull, (block.rect for block in found))
+            more = {pe for pe in self.around if hull.has(*pe)} - met
+            if not more:
+                return found
+            met |= more
 
 
 NOTHING = LeftOut()
 
 
-def _opened(first: int, count: int, left_out: tuple[int, ...]) -> tuple[int, tuple[int, ...]]:
+def _opened(block: Block, columns: tuple[int, ...], rows: tuple[int, ...]) -> Block:
+    """The block with its gaps, from a place that is counted without these columns and rows."""
+    x, across = _between(block.x, block.columns, columns)
+    y, down = _between(block.y, block.rows, rows)
+    return dataclasses.replace(block, x=x, y=y, left_out_columns=across, left_out_rows=down)
+
+
+def _between(first: int, count: int, left_out: tuple[int, ...]) -> tuple[int, tuple[int, ...]]:
     """The first place on the wafer, and what is left out between it and the last."""
     ends = [first, first + count - 1]
     for place in left_out:
@@ -137,21 +158,34 @@ def _standing(dead: np.ndarray, span: tuple[int, int], most: int, usable: Rect) 
         return
     out = (count > 0) & (count <= most)
     out[: clean[0]] = out[clean[-1] :] = False
-    broken = (count > 0) & ~out
     kept = ~ours[out].any(axis=0)
     if not kept.any():
         return
-    left_out = LeftOut(
-        tuple((usable.x + span[0] + np.flatnonzero(~kept)).tolist()), tuple((usable.y + np.flatnonzero(out)).tolist())
-    )
-    closed = usable.y + np.cumsum(~out) - 1  # numbers of the rows that are not left out
-    runs: list[tuple[int, int]] = []
+    broken, corner = (count > 0) & ~out, (usable.x + span[0], usable.y)
+    runs: list[list[int]] = []
     for ends, group in groupby(range(len(count)), key=lambda row: bool(broken[row])):
-        rows = [row for row in group if not out[row]]
-        if not ends and rows:
-            runs.append((int(closed[rows[0]]), len(rows)))
-        elif ends and runs and ours[rows][:, kept].any(axis=0).all():
-            yield Ground(usable.x + span[0], int(kept.sum()), tuple(runs), left_out)
+        rows = list(group)
+        if not ends:
+            runs.append(rows)
+        elif runs and ours[rows][:, kept].any(axis=0).all():
+            yield _ground(ours, out, runs, corner)
             runs = []
     if runs:
-        yield Ground(usable.x + span[0], int(kept.sum()), tuple(runs), left_out)
+        yield _ground(ours, out, runs, corner)
+
+
+def _ground(ours: np.ndarray, out: np.ndarray, runs: Sequence[Sequence[int]], corner: tuple[int, int]) -> Ground:
+    """The ground of these runs of rows, from which those that are `out` are left out. `ours` begins at the corner."""
+    x, y = corner
+    own = out.copy()
+    own[: runs[0][0]] = own[runs[-1][-1] + 1 :] = False
+    kept = ~ours[own].any(axis=0)
+    numbers = y + np.cumsum(~own) - 1  # of the rows that are not left out
+    closed = [[int(numbers[row]) for row in run if not own[row]] for run in runs]
+    dead = np.argwhere(ours & own[:, None]).tolist() if len(runs) == 1 else []  # rows between runs stay where they are
+    left_out = LeftOut(
+        tuple((x + np.flatnonzero(~kept)).tolist()),
+        tuple((y + np.flatnonzero(own)).tolist()),
+        tuple((x + column, y + row) for row, column in dead),
+    )
+    return Ground(x, int(kept.sum()), tuple((run[0], len(run)) for run in closed if run), left_out)

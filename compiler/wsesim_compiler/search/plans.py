@@ -108,7 +108,8 @@ class Plan:
         first, *others = self.frame.tables
         bottom = tops[-1] + self.shelves[-1].rows
         standing = (first, *placed, *(self._nearer(table, bottom, placed[-1].block) for table in others))
-        return tuple(replace(own, block=self.frame.left_out.opened(own.block)) for own in standing)
+        opened = self.frame.left_out.opened([own.block for own in standing])
+        return tuple(replace(own, block=block) for own, block in zip(standing, opened, strict=True))
 
     def _nearer(self, table: PlacedBlock, bottom: int, last: Block) -> PlacedBlock:
         """A table that lies south of the shelves, moved as far north and as near to the last block as it can be."""
