@@ -140,8 +140,17 @@ def test_grounds_are_beside_rows_and_columns_that_are_dead() -> None:
     assert grounds(toy(6, {(2, 1)})) == (Ground(0, 6, ((0, 1), (2, 4))), whole, *beside)
     assert grounds(toy(6, {(2, 0)}))[0] == Ground(0, 6, ((1, 5),)), "shorter, and no column less"
     assert Ground(1, 5, ((0, 6),)) in grounds(toy(6, {(0, 2)})), "narrower, and no row less"
+    divided = {(x, 2) for x in range(6)} | {(1, 0), (3, 4)}
+    assert Ground(0, 5, ((3, 2),), LeftOut((3,), (4,), ((3, 4),))) in grounds(toy(6, divided)), "below the dead row"
     assert grounds(toy(2, {(0, 0), (1, 1)})) == (Ground(0, 1, ((1, 1),)), Ground(1, 1, ((0, 1),)))
     assert grounds(toy(2, {(x, y) for x in range(2) for y in range(2)})) == ()
+
+
+def test_a_long_scratch_costs_no_column() -> None:
+    """Leaving out ten rows and ten columns would cost a third of the PEs; the rows alone are a sixth."""
+    scratched = grounds(toy(60, {(20 + n, 20 + n) for n in range(10)}))
+    assert scratched[0] == Ground(0, 60, ((0, 20), (30, 30)))
+    assert any(ground.left_out.columns for ground in scratched)
 
 
 @given(

@@ -22,10 +22,11 @@ from wsesim.machine import Machine, load_machine
 from wsesim.program import Program, parse_program
 from wsesim.program.collectives import COLLECTIVES
 from wsesim.program.parts import Block, wrongly_left_out
-from wsesim_compiler.errors import PlacementFileError
+from wsesim_compiler.errors import PlacementError, PlacementFileError
 from wsesim_compiler.lower import lower
 from wsesim_compiler.options import Options, PlacedBlock
 from wsesim_compiler.passes.partition import partition
+from wsesim_compiler.placement import ground
 from wsesim_compiler.placement.ground import LeftOut
 from wsesim_compiler.placement.place_by_hand import place_by_hand
 from wsesim_compiler.placement.placement_file import parse_placement, placement_text
@@ -147,6 +148,39 @@ def test_smollm2_with_gaps_equals_its_whole_graph() -> None:
     assert_avoids(made)
     assert any(b.left_out_columns and b.left_out_rows for b in made.blocks)
     assert_same(Timing(made).decode(100), Timing(made, EffectCache(fold=False)).decode(100))
+
+
+@given(dead=st.sets(st.tuples(st.integers(0, 8), st.integers(0, 8)), max_size=4), tied=st.booleans())
+@settings(max_examples=8, deadline=None, derandomize=True)
+def test_the_default_strategy_gives_the_same_tokens_around_dead_pes(dead: set[tuple[int, int]], tied: bool) -> None:
+    config = TINY if tied else UNTIED
+    whole, made = (
+        program(config, toy(9, pes), "auto", max_context=64, collective="chain")
+        for pes in (set[tuple[int, int]](), dead)
+    )
+    assert_avoids(made)
+    weights = ArrayWeights(random_weights(config, seed=5))
+    one, other = (logits_of(Executor(p, weights), ids_for(config)).argmax(-1).tolist() for p in (whole, made))
+    assert one == other
+    assert_same(Timing(made).decode(9), Timing(made, EffectCache(fold=False)).decode(9))
+
+
+def test_a_model_fits_across_dead_pes_that_does_not_fit_between_their_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    wse3 = load_machine("wse3")
+    small = dataclasses.replace(wse3.usable, columns=200, rows=180)
+    machine = dataclasses.replace(wse3, usable=small, dead=frozenset({(70, 20), (40, 75), (120, 110), (170, 140)}))
+
+    def made() -> Program:
+        return lower(
+            recognised_graph(CONFIGS["smollm2-135m"]), machine, Options("shared", collective="two_phase"), ORACLE
+        )
+
+    across = made()
+    assert_avoids(across)
+    assert any(block.left_out_columns and block.left_out_rows for block in across.blocks)
+    monkeypatch.setattr(ground, "MOST_IN_ROW", 0)
+    with pytest.raises(PlacementError, match="does not fit wse3 as shared"):
+        made()
 
 
 # Files.
