@@ -224,4 +224,4 @@ def test_what_cannot_be_left_out_is_refused(fields: str, dead: set[tuple[int, in
 
 def test_a_block_of_two_rows_has_none_inside() -> None:
     block = Block("a", 0, 0, 1, 1, "rows", (), (1,))
-    assert wrongly_left_out(block) == "leaves out row 1, which is not inside it; of its rows none are"
+    assert wrongly_left_out(block) == "leaves out row 1, which is not inside it; of its rows none is"

@@ -91,8 +91,10 @@ def wrongly_left_out(block: Block) -> str:
         inside = range(first + 1, first + extent - 1)
         for number, place in enumerate(left_out):
             if place not in inside:
-                there = f"{inside.start} to {inside.stop - 1}" if inside else "none"
-                return f"leaves out {what} {place}, which is not inside it; of its {what}s {there} are"
+                there = {0: "none is", 1: f"{inside.start} is"}.get(
+                    len(inside), f"{inside.start} to {inside.stop - 1} are"
+                )
+                return f"leaves out {what} {place}, which is not inside it; of its {what}s {there}"
             if number and place <= left_out[number - 1]:
                 return f"leaves out {what}s {left_out[number - 1]} and {place}; they are in ascending order, each once"
     return ""
