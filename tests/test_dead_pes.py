@@ -24,7 +24,7 @@ from wsesim_compiler.errors import PlacementError, PlacementFileError
 from wsesim_compiler.ir import Graph
 from wsesim_compiler.lower import lower
 from wsesim_compiler.options import Options, PlacedBlock
-from wsesim_compiler.placement.ground import Ground, grounds
+from wsesim_compiler.placement.ground import Ground, LeftOut, grounds
 from wsesim_models.config import CONFIGS, LlamaConfig
 
 Recognised = Callable[[str | LlamaConfig], Graph]
@@ -38,9 +38,12 @@ def toy(side: int, dead: set[tuple[int, int]]) -> Machine:
 
 
 def assert_avoids(made: Program) -> None:
-    """No block and no route touches a dead PE, worked out PE by PE."""
+    """No line of a block and no route touches a dead PE, worked out PE by PE."""
     dead = made.machine.dead
-    assert not {pe for pe in dead for b in made.blocks if b.rect.has(*pe)}
+    for block in made.blocks:
+        inside = {pe for pe in dead if block.rect.has(*pe)}
+        assert not {(x, y) for x, y in inside if x in block.column_places or y in block.row_places}
+        assert {*block.left_out_columns} <= {x for x, _ in dead} and {*block.left_out_rows} <= {y for _, y in dead}
     assert not dead & {path.position(hop) for _, path in routed(made) for hop in range(path.total_hops + 1)}
     verify_program(made)
 
@@ -132,9 +135,22 @@ def test_grounds_are_beside_rows_and_columns_that_are_dead() -> None:
     assert grounds(toy(6, set())) == (Ground(0, 6, ((0, 6),)),)
     assert grounds(toy(6, {(x, 2) for x in range(6)})) == (Ground(0, 6, ((3, 3),)), Ground(0, 6, ((0, 2),)))
     assert grounds(toy(6, {(4, y) for y in range(6)})) == (Ground(0, 4, ((0, 6),)), Ground(5, 1, ((0, 6),)))
-    assert grounds(toy(6, {(2, 1)}))[:2] == (Ground(0, 6, ((0, 1), (2, 4))), Ground(3, 3, ((0, 6),)))
+    whole = Ground(0, 5, ((0, 5),), LeftOut((2,), (1,), ((2, 1),)))
+    beside = Ground(3, 3, ((0, 6),)), Ground(0, 2, ((0, 6),))
+    assert grounds(toy(6, {(2, 1)})) == (Ground(0, 6, ((0, 1), (2, 4))), whole, *beside)
+    assert grounds(toy(6, {(2, 0)}))[0] == Ground(0, 6, ((1, 5),)), "shorter, and no column less"
+    assert Ground(1, 5, ((0, 6),)) in grounds(toy(6, {(0, 2)})), "narrower, and no row less"
+    divided = {(x, 2) for x in range(6)} | {(1, 0), (3, 4)}
+    assert Ground(0, 5, ((3, 2),), LeftOut((3,), (4,), ((3, 4),))) in grounds(toy(6, divided)), "below the dead row"
     assert grounds(toy(2, {(0, 0), (1, 1)})) == (Ground(0, 1, ((1, 1),)), Ground(1, 1, ((0, 1),)))
     assert grounds(toy(2, {(x, y) for x in range(2) for y in range(2)})) == ()
+
+
+def test_a_long_scratch_costs_no_column() -> None:
+    """Leaving out ten rows and ten columns would cost a third of the PEs; the rows alone are a sixth."""
+    scratched = grounds(toy(60, {(20 + n, 20 + n) for n in range(10)}))
+    assert scratched[0] == Ground(0, 60, ((0, 20), (30, 30)))
+    assert any(ground.left_out.columns for ground in scratched)
 
 
 @given(

@@ -164,11 +164,11 @@ SYNTAX = {
     "block without rows": ('[blocks]\na = {x=0, y=0, columns=1, stages=["embed"]}', "block a: field 'rows' is missing"),
     "unknown of block": (
         '[blocks]\na = {x=0, y=0, columns=1, rows=1, z=1, stages=["embed"]}',
-        "block a: unknown field 'z'; known: x, y, columns, rows, axis, stages",
+        "block a: unknown field 'z'; known: x, y, columns, rows, left_out_columns, left_out_rows, axis, st",
     ),
     "misspelt of block": (
         '[blocks]\na = {x=0, y=0, colums=1, rows=1, stages=["embed"]}',
-        "block a: unknown field 'colums' (did you mean columns?); known: x, y, columns, rows, axis, stages",
+        "block a: unknown field 'colums' (did you mean columns?); known: x, y, columns, rows, left_out_columns, left_",
     ),
     "a place no number": ('[blocks]\na = {x="0", y=0, columns=1, rows=1, stages=["embed"]}', "'x' is '0', not of type"),
     "empty": ('[blocks]\na = {x=0, y=0, columns=0, rows=1, stages=["embed"]}', "a is 0 x 1 PEs; columns and rows"),

@@ -496,6 +496,11 @@ BREAKERS: dict[str, list[Callable[[Program], Program]]] = {
     "a product is summed along or across its block": [_set("layer0.qkv", axis="add_1")],
     "blocks lie inside the usable rectangle": [_first("blocks", x=1)],
     "blocks do not overlap": [_first("blocks", rows=2)],
+    "a block leaves out rows and columns inside it": [
+        _first("blocks", left_out_columns=(0,)),
+        _first("blocks", left_out_columns=(2, 1)),
+        _first("blocks", left_out_rows=(9,)),
+    ],
     "blocks avoid dead PEs": [
         _program(lambda p: {"machine": dataclasses.replace(p.machine, dead=frozenset({(1, 2)}))})
     ],

@@ -12,14 +12,15 @@ from wsesim.program.layout import Uniform
 from wsesim.program.parts import AXES, Block, Transfer
 from wsesim.program.path import EAST, NORTH, SOUTH, WEST, Path
 from wsesim.program.routes import (
+    all_lanes,
     block_pe,
     colours_needed,
     dead_on_the_way,
     path_conflicts,
     transfer_kind,
-    transfer_lanes,
     transfer_paths,
 )
+from wsesim.program.transfers import transposed
 
 MESH = 24
 OPPOSITE = {EAST: WEST, WEST: EAST, NORTH: SOUTH, SOUTH: NORTH}
@@ -29,17 +30,41 @@ OPPOSITE = {EAST: WEST, WEST: EAST, NORTH: SOUTH, SOUTH: NORTH}
 def blocks(draw: st.DrawFn, name: str) -> Block:
     x, y = draw(st.integers(0, MESH - 1)), draw(st.integers(0, MESH - 1))
     columns, rows = draw(st.integers(1, MESH - x)), draw(st.integers(1, MESH - y))
-    return Block(name, x, y, columns, rows, draw(st.sampled_from(AXES)))
+    left_out_columns, left_out_rows = draw(left_out(x, columns)), draw(left_out(y, rows))
+    used = columns - len(left_out_columns), rows - len(left_out_rows)
+    return Block(name, x, y, *used, draw(st.sampled_from(AXES)), left_out_columns, left_out_rows)
 
 
 @st.composite
-def transfers(draw: st.DrawFn, one_axis: bool = False, stacked: bool = False) -> tuple[Transfer, Block, Block]:
-    """Between any two blocks that do not overlap; `stacked`: no line in common, or all, as `place` lays them."""
+def left_out(draw: st.DrawFn, first: int, extent: int) -> tuple[int, ...]:
+    """Places inside an extent, in half of all cases none."""
+    inside = range(first + 1, first + extent - 1)
+    if not inside or draw(st.booleans()):
+        return ()
+    return tuple(sorted(draw(st.sets(st.sampled_from(inside), max_size=4))))
+
+
+@st.composite
+def transfers(
+    draw: st.DrawFn, one_axis: bool = False, stacked: bool = False, crossing: bool = False
+) -> tuple[Transfer, Block, Block]:
+    """Between any two blocks that do not overlap; `stacked`: no line in common, or all, as `place` lays them.
+
+    `crossing`: each line of the target goes on from one of the source's across.
+    """
     source, target = draw(blocks("source")), draw(blocks("target"))
     if one_axis:
         target = dataclasses.replace(target, axis=source.axis)
-    if draw(st.booleans()):  # beside each other, where a transfer may be straight
-        target = dataclasses.replace(target, y=source.y, rows=source.rows)
+    if crossing:
+        source, target = dataclasses.replace(source, axis="rows"), dataclasses.replace(target, axis="columns")
+        first, stop = sorted((draw(st.integers(0, source.columns - 1)), draw(st.integers(1, source.columns))))
+        own = source.column_places[first : max(stop, first + 1)]
+        gaps = tuple(place for place in source.left_out_columns if own[0] < place < own[-1])
+        target = dataclasses.replace(target, x=own[0], columns=len(own), left_out_columns=gaps)
+        if draw(st.booleans()):
+            source, target = transposed(source), transposed(target)
+    elif draw(st.booleans()):  # beside each other, where a transfer may be straight
+        target = dataclasses.replace(target, y=source.y, rows=source.rows, left_out_rows=source.left_out_rows)
     assume(not source.rect.overlaps(target.rect))
     if stacked:
         (a, b), (c, d) = lines_of(source), lines_of(target)
@@ -48,7 +73,7 @@ def transfers(draw: st.DrawFn, one_axis: bool = False, stacked: bool = False) ->
     layouts = Uniform(size, source.along), Uniform(size, target.along)
     bare = Transfer("t", "h", "source", "target", *layouts, transfer_kind(source, target, *layouts), ())
     if bare.kind == "reslice" and draw(st.booleans()):
-        lanes = st.integers(*transfer_lanes(source, target))
+        lanes = st.sampled_from(all_lanes(source, target))
         first, last = sorted((draw(lanes), draw(lanes)))
         bare = dataclasses.replace(bare, lanes=(first, last))
     colours = tuple(range(7, 7 + colours_needed(bare, source, target)))
@@ -57,13 +82,13 @@ def transfers(draw: st.DrawFn, one_axis: bool = False, stacked: bool = False) ->
 
 def lines_of(block: Block) -> tuple[int, int]:
     """First and last row or column over which a block is split."""
-    first = block.y if block.axis == "rows" else block.x
-    return first, first + block.along - 1
+    places = block.row_places if block.axis == "rows" else block.column_places
+    return places[0], places[-1]
 
 
 def line_at(block: Block, pe: tuple[int, int]) -> int:
     """The line of a block that goes through a PE."""
-    return pe[1] - block.y if block.axis == "rows" else pe[0] - block.x
+    return block.row_places.index(pe[1]) if block.axis == "rows" else block.column_places.index(pe[0])
 
 
 def steps(path: Path) -> list[tuple[int, int]]:
@@ -71,7 +96,8 @@ def steps(path: Path) -> list[tuple[int, int]]:
 
 
 def drops(path: Path) -> list[tuple[int, int]]:
-    return [path.position(hop) for hop in range(path.first_drop, path.total_hops + 1)]
+    hops = range(path.first_drop, path.total_hops + 1)
+    return [path.position(hop) for hop in hops if hop not in path.passed]
 
 
 @given(transfers())
@@ -80,7 +106,7 @@ def test_every_pe_of_the_target_gets_every_element_of_its_line_once(made: tuple[
     transfer, source, target = made
     arrived: Counter[tuple[int, int]] = Counter()
     for path in transfer_paths(*made):
-        assert source.rect.has(path.x, path.y)
+        assert path.x in source.column_places and path.y in source.row_places
         arrived.update({pe: path.elements for pe in drops(path)})
     layout = transfer.target_layout
     expected: Counter[tuple[int, int]] = Counter()
@@ -137,14 +163,12 @@ def test_two_colours_suffice_between_blocks_above_each_other(made: tuple[Transfe
     assert len(made[0].colours) <= 2
 
 
-@given(transfers())
+@given(transfers(crossing=True))
 @settings(max_examples=300, deadline=None, derandomize=True)
 def test_a_turn_under_or_above_its_source_needs_one_colour(made: tuple[Transfer, Block, Block]) -> None:
-    transfer, source, target = made
-    (a, b), (c, d) = lines_of(target), lines_of(dataclasses.replace(source, axis=target.axis))
-    assume(transfer.kind == "turn" and c <= a <= b <= d)
+    assert made[0].kind == "turn"
     assert conflicts(made) == []
-    assert len(transfer.colours) == 1
+    assert len(made[0].colours) == 1
 
 
 def test_pieces_spread_over_the_columns_that_both_blocks_share() -> None:

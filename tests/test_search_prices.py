@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
+from collections.abc import Iterable
 
 import numpy as np
 import pytest
@@ -29,10 +30,17 @@ from wsesim_models.config import CONFIGS
 CONTEXT = 200
 
 
-def judge_of(model: str, machine: str = "wse3", context: int = CONTEXT, sequences: int = 1) -> Judge:
+def judge_of(
+    model: str,
+    machine: str = "wse3",
+    context: int = CONTEXT,
+    sequences: int = 1,
+    dead: Iterable[tuple[int, int]] = (),
+) -> Judge:
     config = CONFIGS[model]
     options = Options(max_context=min(2048, config.max_context), sequences=sequences)
-    return Judge(partition(recognised_graph(config)), load_machine(machine), options, ORACLE, Goal(context=context))
+    wafer = dataclasses.replace(load_machine(machine), dead=frozenset(dead))
+    return Judge(partition(recognised_graph(config)), wafer, options, ORACLE, Goal(context=context))
 
 
 def random_candidates(judge: Judge, seed: int, draws: int = 60) -> list[Candidate]:

@@ -27,15 +27,24 @@ def turned_candidates(judge: Judge, count: int) -> list[Candidate]:
 
 
 def turned_machine(machine: Machine) -> Machine:
-    u = machine.usable
+    u, dead = machine.usable, frozenset((y, x) for x, y in machine.dead)
     usable = Rect(u.y, u.x, u.rows, u.columns)
-    return dataclasses.replace(machine, columns=machine.rows, rows=machine.columns, usable=usable)
+    return dataclasses.replace(machine, columns=machine.rows, rows=machine.columns, usable=usable, dead=dead)
 
 
-@pytest.mark.parametrize(("model", "machine", "context"), [("tiny", "toy4x4", 40), ("smollm2-135m", "wse3", 200)])
-def test_a_turned_plan_takes_as_long_as_its_mirror_image(model: str, machine: str, context: int) -> None:
+@pytest.mark.parametrize(
+    ("model", "machine", "context", "dead"),
+    [
+        ("tiny", "toy4x4", 40, ()),
+        ("smollm2-135m", "wse3", 200, ()),
+        ("smollm2-135m", "wse3", 200, ((90, 400), (300, 70), (610, 1000))),
+    ],
+)
+def test_a_turned_plan_takes_as_long_as_its_mirror_image(
+    model: str, machine: str, context: int, dead: tuple[tuple[int, int], ...]
+) -> None:
     """Its blocks verify on the wafer, and the whole step is that of the mirror image on the mirrored wafer."""
-    judge = judge_of(model, machine, context)
+    judge = judge_of(model, machine, context, dead=dead)
     mirrored = Judge(judge.partition, turned_machine(judge.machine), judge.options, ORACLE, judge.goal)
     compared = 0
     for candidate in turned_candidates(judge, 200)[::40]:
@@ -56,8 +65,8 @@ def test_a_turned_plan_takes_as_long_as_its_mirror_image(model: str, machine: st
 
 
 def test_a_block_turned_twice_is_the_block() -> None:
-    block = Block("layer0", 3, 5, 7, 11, ROWS)
-    assert block.turned() == Block("layer0", 5, 3, 11, 7, COLUMNS)
+    block = Block("layer0", 3, 5, 7, 11, ROWS, (4,), (6, 9))
+    assert block.turned() == Block("layer0", 5, 3, 11, 7, COLUMNS, (6, 9), (4,))
     assert block.turned().turned() == block
     assert (block.turned().along, block.turned().across) == (block.along, block.across)
 
@@ -75,11 +84,11 @@ def test_a_size_that_stands_only_turned_is_priced_as_the_mirrored_wafer_prices_i
         assert prices.block_cycles(stages, (3, 3)) is None
 
 
-def test_no_plan_is_turned_on_a_square_or_where_a_pe_is_dead() -> None:
-    wse3 = load_machine("wse3")
+def test_no_plan_is_turned_on_a_square_without_dead_pes() -> None:
+    wse3, toy = load_machine("wse3"), load_machine("toy4x4")
     assert axes_of(wse3) == (ROWS, COLUMNS)
-    assert axes_of(dataclasses.replace(wse3, dead=frozenset({(300, 300)}))) == (ROWS,)
-    assert axes_of(load_machine("toy4x4")) == (ROWS,)
+    assert axes_of(toy) == (ROWS,)
+    assert axes_of(dataclasses.replace(toy, dead=frozenset({(1, 2)}))) == (ROWS, COLUMNS)
 
 
 @pytest.mark.parametrize("seed", [1, 4])

@@ -199,6 +199,8 @@ def _check_prompt(shape: LayerShape, block: Block, tokens: int, algorithm: str) 
         raise InvalidInputError(
             f"block {block.name} is {block.columns} x {block.rows} PEs; a prompt needs a square one"
         )
+    if block.rect.pes != block.pes:
+        raise InvalidInputError(f"block {block.name} leaves out PEs; a prompt needs a block without gaps")
     for name, size in (("dim", shape.dim), ("ffn_dim", shape.ffn_dim), ("block.columns", block.columns)):
         if size < 1:
             raise InvalidInputError(f"{name} is {size}; it is at least 1")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from wsesim.machine import Rect
 from wsesim.program.layout import Layout
@@ -16,7 +19,11 @@ LAYER_KINDS = (LAYER, ATTENTION, FFN)
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A rectangle of PEs. `axis` is the way the residual stream is split over it: "rows" or "columns"."""
+    """A rectangle of PEs. `axis` is the way the residual stream is split over it: "rows" or "columns".
+
+    A block may leave out columns and rows of the wafer that lie inside it. Their PEs hold and compute nothing; their
+    routers pass on what crosses them. `columns` and `rows` count those that are used.
+    """
 
     name: str
     x: int
@@ -24,10 +31,38 @@ class Block:
     columns: int
     rows: int
     axis: str
+    left_out_columns: tuple[int, ...] = ()
+    left_out_rows: tuple[int, ...] = ()
 
     @property
     def rect(self) -> Rect:
-        return Rect(self.x, self.y, self.columns, self.rows)
+        """The block's extent, with what it leaves out."""
+        return Rect(self.x, self.y, self.columns + len(self.left_out_columns), self.rows + len(self.left_out_rows))
+
+    @property
+    def pes(self) -> int:
+        """PEs that are used."""
+        return self.columns * self.rows
+
+    @property
+    def column_places(self) -> Sequence[int]:
+        """Wafer coordinate of each used column, ascending."""
+        return _places(self.x, self.columns, self.left_out_columns)
+
+    @property
+    def row_places(self) -> Sequence[int]:
+        """Wafer coordinate of each used row, ascending."""
+        return _places(self.y, self.rows, self.left_out_rows)
+
+    def moved(self, x: int, y: int) -> Block:
+        """The block as it is at another place, and what it leaves out with it."""
+        columns = tuple(place + x - self.x for place in self.left_out_columns)
+        rows = tuple(place + y - self.y for place in self.left_out_rows)
+        return dataclasses.replace(self, x=x, y=y, left_out_columns=columns, left_out_rows=rows)
+
+    def leaves_out(self, x: int, y: int) -> bool:
+        """Whether neither a used column nor a used row has the PE: then no line of the block crosses its router."""
+        return x in self.left_out_columns and y in self.left_out_rows
 
     @property
     def along(self) -> int:
@@ -42,7 +77,33 @@ class Block:
     def turned(self) -> Block:
         """Its mirror image: columns and rows exchanged, and the residual stream split over the other ones."""
         axis = AXES[1 - AXES.index(self.axis)]
-        return Block(self.name, self.y, self.x, self.rows, self.columns, axis)
+        left_out = self.left_out_rows, self.left_out_columns
+        return Block(self.name, self.y, self.x, self.rows, self.columns, axis, *left_out)
+
+
+@lru_cache(maxsize=512)
+def _places(first: int, count: int, left_out: tuple[int, ...]) -> Sequence[int]:
+    extent = range(first, first + count + len(left_out))
+    return tuple(place for place in extent if place not in left_out) if left_out else extent
+
+
+def wrongly_left_out(block: Block) -> str:
+    """What is wrong with the columns and rows that a block leaves out, in words; "" if nothing is."""
+    rect = block.rect
+    for what, left_out, first, extent in (
+        ("column", block.left_out_columns, rect.x, rect.columns),
+        ("row", block.left_out_rows, rect.y, rect.rows),
+    ):
+        inside = range(first + 1, first + extent - 1)
+        for number, place in enumerate(left_out):
+            if place not in inside:
+                there = {0: "none is", 1: f"{inside.start} is"}.get(
+                    len(inside), f"{inside.start} to {inside.stop - 1} are"
+                )
+                return f"leaves out {what} {place}, which is not inside it; of its {what}s {there}"
+            if number and place <= left_out[number - 1]:
+                return f"leaves out {what}s {left_out[number - 1]} and {place}; they are in ascending order, each once"
+    return ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,10 @@ _TRANSPOSED = (SOUTH, NORTH, WEST, EAST)
 
 @dataclass(frozen=True, slots=True)
 class Path:
-    """One message: from PE (x, y), one or two legs, a copy dropped at each hop from `first_drop` to the end."""
+    """One message: from PE (x, y), one or two legs, a copy dropped at each hop from `first_drop` to the end.
+
+    But for the hops in `passed`: no copy is dropped on PEs that the target leaves out.
+    """
 
     x: int
     y: int
@@ -26,6 +29,7 @@ class Path:
     first_drop: int
     elements: int
     colour: int
+    passed: tuple[int, ...] = ()
 
     @property
     def total_hops(self) -> int:

@@ -80,13 +80,13 @@ class Program:
 
     @property
     def pes(self) -> int:
-        """PEs that belong to a block."""
-        return sum(b.rect.pes for b in self.blocks)
+        """PEs that compute for a block."""
+        return sum(b.pes for b in self.blocks)
 
     @property
     def sram_bytes(self) -> int:
         """Bytes of weights, KV cache and buffers, summed over all PEs of all blocks (padding included)."""
-        pes = {b.name: b.rect.pes for b in self.blocks}
+        pes = {b.name: b.pes for b in self.blocks}
         return sum(m.total_bytes * pes[m.block] for m in self.memory)
 
     def fingerprint(self) -> str:

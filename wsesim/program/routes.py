@@ -20,7 +20,7 @@ from wsesim.program.operands import ID_ELEMENTS
 from wsesim.program.parts import Block, Transfer
 from wsesim.program.path import Path, bent
 from wsesim.program.program import Program
-from wsesim.program.transfers import Stream, kind_between, lane_span, streams, transposed
+from wsesim.program.transfers import Stream, kind_between, lane_span, lanes_between, nearest, streams, transposed
 
 
 def transfer_kind(source: Block, target: Block, source_layout: Layout, target_layout: Layout) -> str:
@@ -34,9 +34,10 @@ def colours_needed(transfer: Transfer, source: Block, target: Block) -> int:
     return len({key for key, _ in _streams(transfer, source, target)})
 
 
-def transfer_lanes(source: Block, target: Block) -> tuple[int, int]:
-    """First and last column (row, of a source that is split over its columns) that a reslice may leave on."""
-    return lane_span(source, target) if source.axis == "rows" else lane_span(transposed(source), transposed(target))
+def all_lanes(source: Block, target: Block) -> Sequence[int]:
+    """The columns (rows, of a source that is split over its columns) that a reslice may leave on."""
+    ends = (source, target) if source.axis == "rows" else (transposed(source), transposed(target))
+    return lanes_between(ends[0], *lane_span(*ends))
 
 
 def transfer_paths(transfer: Transfer, source: Block, target: Block) -> tuple[Path, ...]:
@@ -69,7 +70,7 @@ def sampler_on(block: Block, kernels: Sequence[Kernel]) -> tuple[int, int]:
 def block_pe(block: Block, along: int, across: int) -> tuple[int, int]:
     """Wafer coordinates of a position of a block."""
     column, row = (across, along) if block.axis == "rows" else (along, across)
-    return block.x + column, block.y + row
+    return block.column_places[column], block.row_places[row]
 
 
 def entry_pe(program: Program) -> tuple[int, int]:
@@ -79,8 +80,8 @@ def entry_pe(program: Program) -> tuple[int, int]:
 
 
 def _entry(sampler: tuple[int, int], home: Block, lane: int | None) -> tuple[int, int]:
-    x = min(max(sampler[0], home.x), home.x + home.columns - 1) if lane is None else lane
-    return x, min(max(sampler[1], home.y), home.y + home.rows - 1)
+    x = nearest(home.column_places, sampler[0]) if lane is None else lane
+    return x, nearest(home.row_places, sampler[1])
 
 
 def feedback_path(program: Program) -> Path | None:

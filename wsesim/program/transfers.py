@@ -14,7 +14,7 @@ may.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from wsesim.program.layout import Layout, Uniform, ceil_div
@@ -42,20 +42,27 @@ def kind_between(source: Block, target: Block, source_layout: Layout, target_lay
     """Straight if the lines of both blocks continue each other, a turn if they cross."""
     if source.axis != target.axis:
         return TURN
-    same_lines = (source.y, source.rows) == (target.y, target.rows)
-    beside = source.x + source.columns <= target.x or target.x + target.columns <= source.x
-    return STRAIGHT if same_lines and beside and source_layout == target_layout else RESLICE
+    lines, others = ((block.y, block.rows, block.left_out_rows) for block in (source, target))
+    from_x, to_x = source.rect, target.rect
+    beside = from_x.x + from_x.columns <= to_x.x or to_x.x + to_x.columns <= from_x.x
+    return STRAIGHT if lines == others and beside and source_layout == target_layout else RESLICE
 
 
 def streams(transfer: Transfer, source: Block, target: Block) -> Iterator[Stream]:
     """Every path with what its colour is for."""
-    match transfer.kind:
-        case "straight":
-            return _straight(transfer, source, target)
-        case "reslice":
-            return _reslice(transfer, source, target)
-        case _:
-            return _turn(transfer, source, target)
+    made = {STRAIGHT: _straight, RESLICE: _reslice}.get(transfer.kind, _turn)(transfer, source, target)
+    if not (target.left_out_columns or target.left_out_rows):
+        return made
+    return ((key, _passing(path, target)) for key, path in made)
+
+
+def _passing(path: Path, target: Block) -> Path:
+    """The path with no copy on PEs that the target leaves out. It ends on a PE that the target uses."""
+    leg = path.turn_direction if path.turn_hops else path.direction
+    along = 0 if leg in (EAST, WEST) else 1
+    left_out, end = (target.left_out_columns, target.left_out_rows)[along], path.position(path.total_hops)[along]
+    hops = sorted(path.total_hops - abs(end - place) for place in left_out)
+    return dataclasses.replace(path, passed=tuple(hop for hop in hops if hop >= path.first_drop))
 
 
 def lane_span(source: Block, target: Block) -> tuple[int, int]:
@@ -63,31 +70,44 @@ def lane_span(source: Block, target: Block) -> tuple[int, int]:
 
     A lane beside the target would cross a third block on its way.
     """
-    first, last = source.x, source.x + source.columns - 1
-    over = max(first, target.x), min(last, target.x + target.columns - 1)
-    return over if over[0] <= over[1] else (first, last)
+    own, other = source.rect, target.rect
+    first, last = own.x, own.x + own.columns - 1
+    over = max(first, other.x), min(last, other.x + other.columns - 1)
+    return over if any(over[0] <= place <= over[1] for place in source.column_places) else (first, last)
+
+
+def lanes_between(source: Block, first: int, last: int) -> Sequence[int]:
+    """The columns that a source uses, from the first to the last."""
+    if not source.left_out_columns:
+        return range(first, last + 1)
+    return [place for place in source.column_places if first <= place <= last]
+
+
+def nearest(places: Sequence[int], place: int) -> int:
+    """The nearest of ascending places; of two, the first."""
+    if place in places:
+        return place
+    return min(places, key=lambda other: abs(other - place))
 
 
 def _straight(transfer: Transfer, source: Block, target: Block) -> Iterator[Stream]:
     eastward = source.x < target.x
-    x = source.x + source.columns - 1 if eastward else source.x
-    far = target.x + target.columns - 1 if eastward else target.x
-    near = target.x if eastward else target.x + target.columns - 1
+    sent, received = source.column_places, target.column_places
+    x, near, far = (sent[-1], received[0], received[-1]) if eastward else (sent[0], received[-1], received[0])
     direction, width = EAST if eastward else WEST, transfer.source_layout.width
-    for line in range(transfer.source_layout.used):
-        y = source.y + line
+    for _, y in zip(range(transfer.source_layout.used), source.row_places, strict=False):
         yield (direction,), Path(x, y, direction, abs(far - x), direction, 0, abs(near - x), width, 0)
 
 
 def _reslice(transfer: Transfer, source: Block, target: Block) -> Iterator[Stream]:
-    first, last = transfer.lanes or lane_span(source, target)
-    middle = (first + last) // 2
-    west_edge, east_edge = target.x, target.x + target.columns - 1
-    pieces = _pieces(transfer.source_layout, source.y, transfer.target_layout, target.y)
+    lanes = lanes_between(source, *(transfer.lanes or lane_span(source, target)))
+    middle, last = (len(lanes) - 1) // 2, len(lanes) - 1
+    west_edge, east_edge = target.column_places[0], target.column_places[-1]
+    pieces = _pieces(transfer.source_layout, source.row_places, transfer.target_layout, target.row_places)
     for vertical, going in _by_direction(pieces):
-        for piece, place in _lanes(going, (last - first + 1) // 2):
-            east_x = max(middle - place, first)
-            west_x = min(middle + place, last)
+        for piece, place in _lanes(going, len(lanes) // 2):
+            east_x = lanes[max(middle - place, 0)]
+            west_x = lanes[min(middle + place, last)]
             if east_x <= east_edge:
                 yield (vertical, EAST), _turned(piece, east_x, max(east_x, west_edge), east_edge)
             if west_edge < east_x:
@@ -117,22 +137,22 @@ def _lanes(pieces: list[Piece], lanes: int) -> Iterator[tuple[Piece, int]]:
     yield from ((piece, lines[piece.target] // lines_per_lane) for piece in pieces)
 
 
-def _pieces(source: Layout, first_source: int, target: Layout, first_target: int) -> list[Piece]:
-    """Every piece, by target line."""
+def _pieces(source: Layout, sent: Sequence[int], target: Layout, received: Sequence[int]) -> list[Piece]:
+    """Every piece, by target line, from lines at the places `sent` to lines at the places `received`."""
     assert isinstance(source, Uniform) and isinstance(target, Uniform) and source.size == target.size
     pieces = []
     for line in range(target.used):
         start, stop = line * target.width, min((line + 1) * target.width, target.size)
         for other in range(start // source.width, (stop - 1) // source.width + 1):
             low, high = max(start, other * source.width), min(stop, (other + 1) * source.width)
-            pieces.append(Piece(first_source + other, first_target + line, high - low))
+            pieces.append(Piece(sent[other], received[line], high - low))
     return pieces
 
 
 def _turn(transfer: Transfer, source: Block, target: Block) -> Iterator[Stream]:
-    top, bottom = target.y, target.y + target.rows - 1
-    for piece in _pieces(transfer.source_layout, source.y, transfer.target_layout, target.x):
-        x, y = min(max(piece.target, source.x), source.x + source.columns - 1), piece.source
+    top, bottom = target.row_places[0], target.row_places[-1]
+    for piece in _pieces(transfer.source_layout, source.row_places, transfer.target_layout, target.column_places):
+        x, y = nearest(source.column_places, piece.target), piece.source
         for vertical, near, far in (
             (NORTH, min(y - 1, bottom), top),
             (SOUTH, max(y, top), bottom),
@@ -147,4 +167,13 @@ def _turn(transfer: Transfer, source: Block, target: Block) -> Iterator[Stream]:
 def transposed(block: Block) -> Block:
     """Rows and columns exchanged."""
     axis = "columns" if block.axis == "rows" else "rows"
-    return dataclasses.replace(block, x=block.y, y=block.x, columns=block.rows, rows=block.columns, axis=axis)
+    return dataclasses.replace(
+        block,
+        x=block.y,
+        y=block.x,
+        columns=block.rows,
+        rows=block.columns,
+        axis=axis,
+        left_out_columns=block.left_out_rows,
+        left_out_rows=block.left_out_columns,
+    )

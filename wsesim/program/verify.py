@@ -25,15 +25,15 @@ from wsesim.program.kernels import (
 )
 from wsesim.program.kv import KV_DTYPES, POLICIES, KVCache
 from wsesim.program.layout import Heads, Layout, Uniform
-from wsesim.program.parts import AXES, EMBED, HEAD, LAYER_KINDS, SAMPLE, Block
+from wsesim.program.parts import AXES, EMBED, HEAD, LAYER_KINDS, SAMPLE, Block, wrongly_left_out
 from wsesim.program.program import Program
 from wsesim.program.routes import (
+    all_lanes,
     colour_conflicts,
     colours_needed,
     dead_on_the_way,
     routed,
     transfer_kind,
-    transfer_lanes,
 )
 from wsesim.software.rules import check_software
 from wsesim.software.software import APART
@@ -70,7 +70,12 @@ def _overlapping(program: Program) -> Iterator[str]:
 
 def _dead(program: Program) -> Iterator[str]:
     for block in program.blocks:
-        yield from (f"{block.name} on PE {pe}" for pe in sorted(program.machine.dead) if block.rect.has(*pe))
+        inside = (pe for pe in sorted(program.machine.dead) if block.rect.has(*pe))
+        yield from (f"{block.name} on PE {pe}" for pe in inside if not block.leaves_out(*pe))
+
+
+def _wrongly_left_out(program: Program) -> Iterator[str]:
+    yield from (f"{block.name} {wrong}" for block in program.blocks if (wrong := wrongly_left_out(block)))
 
 
 def _duplicate_names(program: Program) -> Iterator[str]:
@@ -192,11 +197,11 @@ def _wrong_transfers(program: Program) -> Iterator[str]:
 
 def _wrong_lanes(program: Program) -> Iterator[str]:
     for t in program.transfers:
-        first, last = transfer_lanes(program.block(t.source), program.block(t.target))
-        if t.lanes is not None and not first <= t.lanes[0] <= t.lanes[1] <= last:
-            yield f"{t.name} on {t.lanes[0]} to {t.lanes[1]} of {first} to {last}"
+        there = all_lanes(program.block(t.source), program.block(t.target))
+        if t.lanes is not None and not (set(t.lanes) <= set(there) and t.lanes[0] <= t.lanes[1]):
+            yield f"{t.name} on {t.lanes[0]} to {t.lanes[1]} of {there[0]} to {there[-1]}"
     home, lane = program.block(program.feedback.target), program.feedback.lane
-    if lane is not None and not home.x <= lane < home.x + home.columns:
+    if lane is not None and lane not in home.column_places:
         yield f"feedback on {lane}"
 
 
@@ -336,6 +341,7 @@ RULES: tuple[tuple[Rule, ...], ...] = (
         ("names are unique", _duplicate_names),
         ("kernels, transfers and colours name known blocks", _unknown_blocks),
         ("blocks and layouts have an extent", _no_extent),
+        ("a block leaves out rows and columns inside it", _wrongly_left_out),
         ("collectives are known", _unknown_collectives),
         ("logits are summed once after either phase, by one collective", _phases_of_the_head),
         (f"a KV cache is {', '.join(POLICIES)}, in {', '.join(KV_DTYPES)}", _unknown_caches),

@@ -35,6 +35,8 @@ from wsesim.report.palette import ROLE_COLOURS, ROLE_NAMES, role_of
 Point = tuple[float, float]
 
 INK = "#1a1a1a"
+DEAD = "#c2185b"
+GAP = "#f7f7f7"
 FONT_SIZES = (9.0, 8.0, 7.0, 6.0, 5.0)
 _SHARES = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 PLACES = tuple(sorted(product(_SHARES, _SHARES), key=lambda place: hypot(place[0] - 0.5, place[1] - 0.5)))
@@ -53,6 +55,11 @@ def draw_map(program: Program, axes: Axes) -> None:
     axes.add_patch(Rectangle((usable.x, usable.y), usable.columns, usable.rows, facecolor="#f2f2f2", edgecolor="none"))
     for block in program.blocks:
         axes.add_patch(_rectangle(block, _tint(ROLE_COLOURS[role_of(program, block)], memory[block.name])))
+        for gap in _gaps(block):
+            axes.add_patch(gap)
+    if program.machine.dead:
+        x, y = np.transpose(sorted(program.machine.dead)) + 0.5
+        axes.scatter(x, y, s=5, color=DEAD, linewidths=0, zorder=3)
     reach = MOST_REACH * max(shown.columns, shown.rows)
     ways = [*((line, False) for line in _transfer_lines(program, reach)), *_feedback_line(program)]
     for line, dashed in ways:
@@ -114,13 +121,27 @@ def _tint(colour: str, share: float) -> tuple[float, float, float]:
 
 
 def _rectangle(block: Block, colour: Any) -> Rectangle:
-    return Rectangle((block.x, block.y), block.columns, block.rows, facecolor=colour, edgecolor="white", lw=0.8)
+    extent = block.rect.columns, block.rect.rows
+    return Rectangle((block.x, block.y), *extent, facecolor=colour, edgecolor="white", lw=0.8)
+
+
+def _gaps(block: Block) -> Iterator[Rectangle]:
+    """The columns and rows that a block leaves out, at least as wide as a thin line."""
+    area = block.rect
+    columns = ((x, area.y, 1, area.rows) for x in block.left_out_columns)
+    rows = ((area.x, y, area.columns, 1) for y in block.left_out_rows)
+    for x, y, width, height in (*columns, *rows):
+        yield Rectangle((x, y), width, height, facecolor=GAP, edgecolor=GAP, lw=0.3, alpha=0.7, snap=False)
 
 
 def _legend(program: Program) -> Iterator[Artist]:
     roles = dict.fromkeys(role_of(program, block) for block in program.blocks)
     yield from (Patch(facecolor=_tint(ROLE_COLOURS[role], 1.0), label=ROLE_NAMES[role]) for role in roles)
     yield Line2D([], [], color=INK, lw=1, marker=">", markersize=4, markevery=(1, 2), label="activations")
+    if program.machine.dead:
+        yield Line2D([], [], color=DEAD, lw=0, marker=".", markersize=5, label="dead PE")
+    if any(block.left_out_columns or block.left_out_rows for block in program.blocks):
+        yield Patch(facecolor=GAP, edgecolor="#bbbbbb", lw=0.5, label="left out, routers pass on")
     if feedback_path(program) is not None:
         yield Line2D([], [], color=INK, lw=1, ls=(0, (3, 2)), label="the sampled id's way back")
 
@@ -168,7 +189,7 @@ def _distance(line: list[Point], other: list[Point]) -> float:
 
 
 def _centre(block: Block) -> Point:
-    return block.x + block.columns / 2, block.y + block.rows / 2
+    return block.rect.x + block.rect.columns / 2, block.rect.y + block.rect.rows / 2
 
 
 def _corners(path: Path, last_hop: int) -> list[Point]:
@@ -230,7 +251,8 @@ class _Names(Artist):
         ]
         self.drawn.clear()
         for block in self._blocks:
-            corners = to_pixels.transform([(block.x, block.y), (block.x + block.columns, block.y + block.rows)])
+            area = block.rect
+            corners = to_pixels.transform([(area.x, area.y), (area.x + area.columns, area.y + area.rows)])
             room = Bbox([corners.min(axis=0) + clearance, corners.max(axis=0) - clearance])
             near = [s for s in segments if _touches(s, room)]
             found = next(self._candidates(block, room, near, clearance, renderer), None)

@@ -133,7 +133,7 @@ def draw_roofline(program: Program, report: Report, kernels: Iterable[KernelFigu
     sizes = [work for _, work, _ in points]
     work = np.logspace(np.log10(min(sizes) / 4), np.log10(max(sizes) * 30), 160)
     rate, usable = fma_rate(program), report.machine_bounds.pes
-    largest = max(b.rect.pes for b in program.blocks)
+    largest = max(b.pes for b in program.blocks)
     axes.loglog(work, spread_rates(program, work), color=INK, lw=2, label="spread bound: hop by hop from one PE")
     axes.axhline(usable * rate, color=INK, lw=1.2, label=f"all {usable:,} usable PEs, {rate:g} a cycle each")
     axes.axhline(largest * rate, color=INK, lw=1.2, ls=DASHED, label=f"the largest block, {largest:,} PEs")
@@ -198,8 +198,8 @@ def _three_digits(value: float) -> str:
 
 def _only_blocks(program: Program, values: NDArray[np.float64]) -> NDArray[np.float64]:
     shown = np.full(values.shape, np.nan)
-    for b in program.blocks:
-        place = np.s_[b.y : b.y + b.rows, b.x : b.x + b.columns]
+    for area in (block.rect for block in program.blocks):
+        place = np.s_[area.y : area.y + area.rows, area.x : area.x + area.columns]
         shown[place] = values[place]
     return shown
 
@@ -213,7 +213,8 @@ def _frame(program: Program, axes: Axes) -> None:
     for block in program.blocks:
         hull = hull.hull(block.rect)
         corner = block.x - 0.5, block.y - 0.5
-        axes.add_patch(Rectangle(corner, block.columns, block.rows, facecolor="none", edgecolor="white", lw=0.6))
+        extent = block.rect.columns, block.rect.rows
+        axes.add_patch(Rectangle(corner, *extent, facecolor="none", edgecolor="white", lw=0.6))
     axes.set_xlim(hull.x - 0.5, hull.x + hull.columns - 0.5)
     axes.set_ylim(hull.y + hull.rows - 0.5, hull.y - 0.5)
     axes.set_facecolor(EMPTY)

@@ -147,13 +147,17 @@ class SearchReport:
             most = self.machine.clock_hz / self.period_bound_cycles
             yield f"By prices, no placement makes more than {most:,.0f} tokens/s of {self.sequences:,} sequences."
         if self.whole_cycles is not None:
-            dead, more = len(self.machine.dead), self.best.cycles - self.whole_cycles
-            yield (
-                f"The {dead:,} dead PEs cost {more:,} cycles ({100 * more / self.whole_cycles:.1f} %): without them, "
-                f"the default takes {self.whole_cycles:,}."
-            )
+            yield self._defects(self.whole_cycles)
         if self.best.least_cycles:
             yield f"Whatever the software, a token takes {self.best.least_cycles:,} cycles on this machine, or more."
+
+    def _defects(self, whole_cycles: int) -> str:
+        """What the dead PEs cost: the default beside the default without them."""
+        dead, without = f"{len(self.machine.dead):,} dead PEs", f"without them, it takes {whole_cycles:,}"
+        if self.default is None:
+            return f"With the {dead} the default does not fit; {without}."
+        more = self.default.cycles - whole_cycles
+        return f"The {dead} cost the default {more:,} cycles ({100 * more / whole_cycles:.1f} %): {without}."
 
     def _list(self) -> Table:
         rows = [("placement", "cycles", "tokens/s", "first token", "context", "sequences")]

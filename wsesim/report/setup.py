@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections import Counter
 from collections.abc import Iterable
@@ -30,6 +31,13 @@ class PlacedBlock:
     rows: int
     axis: str
     sram_bytes: int
+    left_out_columns: tuple[int, ...] = ()
+    left_out_rows: tuple[int, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, by field, without what it does not leave out."""
+        values = dataclasses.asdict(self).items()
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values if value != ()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +70,7 @@ class Setup:
             "sequences": self.sequences,
             "prefill_chunk": self.prefill_chunk,
             "kv": list(self.kv),
-            "blocks": [{name: getattr(block, name) for name in PlacedBlock.__slots__} for block in self.blocks],
+            "blocks": [block.to_json() for block in self.blocks],
             "transfers": dict(self.transfers),
             "collectives": {role: list(names) for role, names in self.collectives},
             "form_digests": {role: dict(forms) for role, forms in self.form_digests},
@@ -80,7 +88,12 @@ def setup_of(program: Program) -> Setup:
         prefill_chunk=program.prefill_chunk,
         kv=_kv(program),
         blocks=tuple(
-            PlacedBlock(b.name, b.x, b.y, b.columns, b.rows, b.axis, memory.get(b.name, 0)) for b in program.blocks
+            PlacedBlock(
+                *(b.name, b.x, b.y, b.columns, b.rows, b.axis, memory.get(b.name, 0)),
+                b.left_out_columns,
+                b.left_out_rows,
+            )
+            for b in program.blocks
         ),
         transfers=tuple(sorted(Counter(t.kind for t in program.transfers).items())),
         collectives=_collectives(program.kernels, program.software),

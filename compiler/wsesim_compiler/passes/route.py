@@ -22,12 +22,12 @@ from wsesim.program.layout import Uniform
 from wsesim.program.parts import Block, ColourUse, Transfer
 from wsesim.program.path import Path
 from wsesim.program.routes import (
+    all_lanes,
     colours_needed,
     dead_on_the_way,
     footprint,
     path_conflicts,
     transfer_kind,
-    transfer_lanes,
     transfer_paths,
 )
 from wsesim.software.software import APART
@@ -126,15 +126,14 @@ def _same_way(a: Transfer, b: Transfer) -> bool:
 
 def _lanes(source: Block, target: Block, dead: Iterable[tuple[int, int]]) -> tuple[int, int] | None:
     """The longest run of lanes without a dead PE; None where all are, or none is, without."""
-    first, last = transfer_lanes(source, target)
     hull = source.rect.hull(target.rect)
     across = 0 if source.axis == "rows" else 1
     broken = {pe[across] for pe in dead if hull.has(*pe)}
-    clean = [n for n in range(first, last + 1) if n not in broken]
-    if not clean or len(clean) == last - first + 1:
+    lanes = all_lanes(source, target)
+    runs = [list(run) for clean, run in groupby(lanes, key=lambda lane: lane not in broken) if clean]
+    longest = max(runs, key=len, default=lanes)
+    if len(longest) == len(lanes):
         return None
-    runs = [[n for _, n in run] for _, run in groupby(enumerate(clean), key=lambda item: item[1] - item[0])]
-    longest = max(runs, key=len)
     return longest[0], longest[-1]
 
 

@@ -1,30 +1,86 @@
 """Ground: where blocks can stand on a wafer with dead PEs.
 
-Rows on which a PE is dead carry no block; routes pass between the rows above and below them on other columns. Narrower
-grounds, beside the dead PEs, have more such rows.
+On some grounds blocks leave out the rows and the columns of dead PEs, so that no line of a block crosses one. Such a
+ground counts rows and columns without those. On other grounds a row with a dead PE carries no block; routes pass
+between the rows above and below it on other columns. Narrower grounds lie beside dead PEs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import dataclasses
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from itertools import groupby, product
 
 import numpy as np
 
-from wsesim.machine import Machine
+from wsesim.machine import Machine, Rect
+from wsesim.program.parts import Block
 
-MOST_GROUNDS = 4
+MOST_GROUNDS = 2  # of those on which blocks leave out rows, and of the others
 MOST_EDGES = 64
+MOST_IN_ROW = 4  # dead PEs on a row that is left out
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """Columns and rows of the wafer that blocks leave out, ascending.
+
+    `around`: the dead PEs for which they do. If none are given, blocks leave out all of the columns and rows.
+    """
+
+    columns: tuple[int, ...] = ()
+    rows: tuple[int, ...] = ()
+    around: tuple[tuple[int, int], ...] = ()
+
+    def opened(self, blocks: Sequence[Block]) -> list[Block]:
+        """Blocks on the wafer, from their places among the columns and rows that are not left out.
+
+        They leave out no more than what the dead PEs around or between them ask for.
+        """
+        if not self.around:
+            return [_opened(block, self.columns, self.rows) for block in blocks]
+        met: set[tuple[int, int]] = set()
+        while True:
+            columns, rows = (tuple(sorted(set(places))) for places in zip(*met, strict=True)) if met else ((), ())
+            found = [_opened(block, columns, rows) for block in blocks]
+            hull = reduce(Rect.hull, (block.rect for block in found))
+            more = {pe for pe in self.around if hull.has(*pe)} - met
+            if not more:
+                return found
+            met |= more
+
+
+NOTHING = LeftOut()
+
+
+def _opened(block: Block, columns: tuple[int, ...], rows: tuple[int, ...]) -> Block:
+    """The block with its gaps, from a place that is counted without these columns and rows."""
+    x, across = _between(block.x, block.columns, columns)
+    y, down = _between(block.y, block.rows, rows)
+    return dataclasses.replace(block, x=x, y=y, left_out_columns=across, left_out_rows=down)
+
+
+def _between(first: int, count: int, left_out: tuple[int, ...]) -> tuple[int, tuple[int, ...]]:
+    """The first place on the wafer, and what is left out between it and the last."""
+    ends = [first, first + count - 1]
+    for place in left_out:
+        ends = [end + (place <= end) for end in ends]
+    return ends[0], tuple(place for place in left_out if ends[0] < place < ends[1])
 
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """Neighbouring columns, and the runs of rows on which none of their PEs is dead: (first row, how many)."""
+    """Neighbouring columns, and runs of rows on which blocks can stand: (first row, how many).
+
+    Columns and rows are numbered without those that are `left_out`.
+    """
 
     x: int
     columns: int
     runs: tuple[tuple[int, int], ...]
+    left_out: LeftOut = NOTHING
 
     @property
     def rows(self) -> int:
@@ -66,9 +122,16 @@ def grounds(machine: Machine) -> tuple[Ground, ...]:
     dead = np.zeros((usable.rows, usable.columns), np.bool_)
     for x, y in machine.dead:
         dead[y - usable.y, x - usable.x] = True
-    found = (ground for first, stop in _spans(dead) for ground in _standing(dead, first, stop, usable.x, usable.y))
-    ranked = sorted(dict.fromkeys(found), key=lambda g: (-g.columns * g.rows, g.x, g.runs))
-    return tuple(ranked[:MOST_GROUNDS])
+    spans = list(_spans(dead))
+    found: list[Ground] = []
+    for most in (MOST_IN_ROW, 0):
+        own = {ground for span in spans for ground in _standing(dead, span, most, usable)} - {*found}
+        found += sorted(own, key=_rank)[:MOST_GROUNDS]
+    return tuple(sorted(found, key=_rank))
+
+
+def _rank(ground: Ground) -> tuple[object, ...]:
+    return -ground.columns * ground.rows, ground.x, ground.runs, ground.left_out.columns
 
 
 def _spans(dead: np.ndarray) -> Iterator[tuple[int, int]]:
@@ -82,17 +145,47 @@ def _spans(dead: np.ndarray) -> Iterator[tuple[int, int]]:
             yield first, stop
 
 
-def _standing(dead: np.ndarray, first: int, stop: int, x: int, y: int) -> Iterator[Ground]:
-    """The runs of clean rows of these columns, parted where no column leads from one to the next."""
-    ours = dead[:, first:stop]
-    broken = np.asarray(ours.any(axis=1))
-    runs: list[tuple[int, int]] = []
-    for clean, group in groupby(range(len(broken)), key=lambda row: not broken[row]):
+def _standing(dead: np.ndarray, span: tuple[int, int], most: int, usable: Rect) -> Iterator[Ground]:
+    """The grounds on a span of columns, on which rows with up to `most` dead PEs are left out, with the PEs' columns.
+
+    Rows with more of them end a run, and a ground where no column leads from one run to the next. So do the rows before
+    the first one without a dead PE, and those after the last.
+    """
+    ours = dead[:, slice(*span)]
+    count = ours.sum(axis=1)
+    clean = np.flatnonzero(count == 0)
+    if not clean.size:
+        return
+    out = (count > 0) & (count <= most)
+    out[: clean[0]] = out[clean[-1] :] = False
+    kept = ~ours[out].any(axis=0)
+    if not kept.any():
+        return
+    broken, corner = (count > 0) & ~out, (usable.x + span[0], usable.y)
+    runs: list[list[int]] = []
+    for ends, group in groupby(range(len(count)), key=lambda row: bool(broken[row])):
         rows = list(group)
-        if clean:
-            runs.append((y + rows[0], len(rows)))
-        elif runs and ours[rows].any(axis=0).all():
-            yield Ground(x + first, stop - first, tuple(runs))
+        if not ends:
+            runs.append(rows)
+        elif runs and ours[rows][:, kept].any(axis=0).all():
+            yield _ground(ours, out, runs, corner)
             runs = []
     if runs:
-        yield Ground(x + first, stop - first, tuple(runs))
+        yield _ground(ours, out, runs, corner)
+
+
+def _ground(ours: np.ndarray, out: np.ndarray, runs: Sequence[Sequence[int]], corner: tuple[int, int]) -> Ground:
+    """The ground of these runs of rows, from which those that are `out` are left out. `ours` begins at the corner."""
+    x, y = corner
+    own = out.copy()
+    own[: runs[0][0]] = own[runs[-1][-1] + 1 :] = False
+    kept = ~ours[own].any(axis=0)
+    numbers = y + np.cumsum(~own) - 1  # of the rows that are not left out
+    closed = [[int(numbers[row]) for row in run if not own[row]] for run in runs]
+    dead = np.argwhere(ours & own[:, None]).tolist() if len(runs) == 1 else []  # rows between runs stay where they are
+    left_out = LeftOut(
+        tuple((x + np.flatnonzero(~kept)).tolist()),
+        tuple((y + np.flatnonzero(own)).tolist()),
+        tuple((x + column, y + row) for row, column in dead),
+    )
+    return Ground(x, int(kept.sum()), tuple((run[0], len(run)) for run in closed if run), left_out)

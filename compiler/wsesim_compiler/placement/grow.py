@@ -27,7 +27,7 @@ def missing_pes(partition: Partition, machine: Machine, options: Options) -> str
         if (block := grown[placed.block.name]) is not None
     )
     changed = dataclasses.replace(options, blocks=blocks)
-    too_many = sum(placed.block.rect.pes for placed in blocks) > machine.usable.pes
+    too_many = sum(placed.block.pes for placed in blocks) > machine.usable.pes
     if too_many or len(blocks) < len(options.blocks) or not fits_by_hand(partition, machine, changed):
         return ""
     meet = " (other blocks have to make room)" if _collide(machine, blocks) else ""
@@ -44,11 +44,11 @@ def _grown(partition: Partition, machine: Machine, options: Options, placed: Pla
     if not short(block):
         return block
     ways: tuple[tuple[int, Callable[[int], Block]], ...] = (
-        (usable.rows - block.rows, lambda more: dataclasses.replace(block, rows=block.rows + more)),
-        (usable.columns - block.columns, lambda more: dataclasses.replace(block, columns=block.columns + more)),
+        (usable.rows - block.rect.rows, lambda more: dataclasses.replace(block, rows=block.rows + more)),
+        (usable.columns - block.rect.columns, lambda more: dataclasses.replace(block, columns=block.columns + more)),
     )
     found = [longer(_fewest(room, longer, short)) for room, longer in ways if room > 0 and not short(longer(room))]
-    return min(found, key=lambda larger: larger.rect.pes, default=None)
+    return min(found, key=lambda larger: larger.pes, default=None)
 
 
 def _fewest(room: int, longer: Callable[[int], Block], short: Callable[[Block], bool]) -> int:

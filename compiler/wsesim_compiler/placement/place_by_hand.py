@@ -1,7 +1,8 @@
 """Blocks by hand: Partition -> Placement, with the blocks that the options state.
 
 Contract: every stage lies on one block, of a layer the whole or both halves; the blocks lie inside the usable
-rectangle, beside each other, on no dead PE. Raises PlacementFileError for what breaks this.
+rectangle, beside each other, and leave out row and column of each dead PE inside them. Raises PlacementFileError for
+what breaks this.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from itertools import chain, combinations
 
 from wsesim.errors import brief
 from wsesim.machine import Machine
+from wsesim.program.parts import Block
 from wsesim_compiler.errors import PlacementFileError
 from wsesim_compiler.options import Options, PlacedBlock
 from wsesim_compiler.partition import Partition
@@ -97,5 +99,15 @@ def _wrong_blocks(machine: Machine, options: Options) -> Iterator[str]:
             yield f"blocks {a.name} ({a.rect}) and {b.name} ({b.rect}) overlap, first on PE ({x}, {y}); move one"
     for block in blocks:
         for x, y in sorted(machine.dead):
-            if block.rect.has(x, y):
-                yield f"block {block.name} ({block.rect}) is on the dead PE ({x}, {y}); place it beside that"
+            if block.rect.has(x, y) and not block.leaves_out(x, y):
+                yield f"block {block.name} ({block.rect}) {_on_dead(block, x, y)}"
+
+
+def _on_dead(block: Block, x: int, y: int) -> str:
+    """What to do about a dead PE that a line of the block crosses."""
+    column, row = f"left_out_columns = [{x}]", f"left_out_rows = [{y}]"
+    if y in block.left_out_rows:
+        return f"leaves out the row of the dead PE ({x}, {y}), but not its column; add {column}"
+    if x in block.left_out_columns:
+        return f"leaves out the column of the dead PE ({x}, {y}), but not its row; add {row}"
+    return f"is on the dead PE ({x}, {y}); place it beside that, or leave out both: {column}, {row}"

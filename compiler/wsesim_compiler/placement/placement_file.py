@@ -6,6 +6,7 @@ softmax = "auto"          two_pass, or fused with the weighted sum of the values
 collective = "auto"       of the kernels that are not named below
 [blocks]                  where each block is, which way the residual stream is split over it, and what lives on it
 layer0 = { x = 0, y = 1, columns = 2, rows = 3, axis = "rows", stages = ["layer0"] }
+ffn0 = { ..., left_out_columns = [5], left_out_rows = [7] }     of the wafer, inside the block, for dead PEs on both
 [collectives]             the algorithms of single kernels
 "layer0.qkv" = "streamed_ring"
 "layer0.o" = { decode = "chain", prefill = "ring" }
@@ -26,12 +27,13 @@ from typing import Any
 from wsesim.errors import InvalidInputError, brief
 from wsesim.files import parse_toml
 from wsesim.machine.fields import build
-from wsesim.program.parts import AXES, Block
+from wsesim.program.parts import AXES, Block, wrongly_left_out
 from wsesim_compiler.errors import PlacementFileError
 from wsesim_compiler.options import AUTO, EXPLICIT, ByPhase, Options, PlacedBlock
 
 FIELDS = ("strategy", "prefill_chunk", "softmax", "collective", "blocks", "collectives", "forms")
-BLOCK_FIELDS = ("x", "y", "columns", "rows", "axis", "stages")
+LEFT_OUT = ("left_out_columns", "left_out_rows")
+BLOCK_FIELDS = ("x", "y", "columns", "rows", *LEFT_OUT, "axis", "stages")
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -63,8 +65,9 @@ def placement_text(options: Options, blocks: tuple[PlacedBlock, ...]) -> str:
 
 def _block_line(placed: PlacedBlock) -> str:
     b = placed.block
-    place = f'x = {b.x}, y = {b.y}, columns = {b.columns}, rows = {b.rows}, axis = "{b.axis}"'
-    return f"{b.name} = {{ {place}, stages = {json.dumps(placed.stages)} }}"
+    place = f"x = {b.x}, y = {b.y}, columns = {b.columns}, rows = {b.rows}"
+    left_out = "".join(f", {field} = {list(places)}" for field in LEFT_OUT if (places := getattr(b, field)))
+    return f'{b.name} = {{ {place}{left_out}, axis = "{b.axis}", stages = {json.dumps(placed.stages)} }}'
 
 
 def _phases_text(phases: ByPhase) -> str:
@@ -116,7 +119,11 @@ def _block(name: str, fields: object) -> PlacedBlock:
         _check_fields(fields, BLOCK_FIELDS)
     except ValueError as error:
         raise ValueError(f"block {name}: {error}") from None
-    where: Mapping[str, Any] = {"axis": AXES[0], **{k: v for k, v in fields.items() if k != "stages"}}
+    where: Mapping[str, Any] = {
+        "axis": AXES[0],
+        **{k: v for k, v in fields.items() if k != "stages"},
+        **{k: _places(name, k, fields[k]) for k in LEFT_OUT if k in fields},
+    }
     stages = fields.get("stages")
     if not isinstance(stages, list) or not stages or not all(isinstance(stage, str) for stage in stages):
         raise ValueError(f"block {name}: stages is {brief(stages)}, not a list of names of stages")
@@ -126,9 +133,18 @@ def _block(name: str, fields: object) -> PlacedBlock:
         raise ValueError(f"block {name}: {error}") from None
     if min(block.columns, block.rows) < 1:
         raise ValueError(f"block {name} is {block.columns} x {block.rows} PEs; columns and rows are at least 1")
+    if wrong := wrongly_left_out(block):
+        raise ValueError(f"block {name} ({block.rect}) {wrong}")
     if block.axis not in AXES:
         raise ValueError(f"block {name}: axis is {brief(block.axis)}; it is one of {', '.join(AXES)}")
     return PlacedBlock(block, tuple(stages))
+
+
+def _places(name: str, field: str, stated: object) -> tuple[int, ...]:
+    """Columns or rows of the wafer, in ascending order."""
+    if not isinstance(stated, list) or any(type(place) is not int for place in stated):
+        raise ValueError(f"block {name}: {field} is {brief(stated)}, not a list of numbers")
+    return tuple(sorted(stated))
 
 
 def _check_fields(table: Mapping[str, Any], known: tuple[str, ...]) -> None:

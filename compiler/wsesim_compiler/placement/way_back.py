@@ -18,7 +18,7 @@ def way_back(placement: Placement) -> tuple[Feedback, tuple[Path, ...]]:
     stages = placement.partition.stages
     source, target = placement.block_of(stages[-1].name), placement.block_of(stages[0].name)
     x, y = sampler_on(source, placement.kernels_of(stages[-1]))
-    lanes = sorted(range(target.x, target.x + target.columns), key=lambda lane: (abs(lane - x), lane))
+    lanes = sorted(target.column_places, key=lambda lane: (abs(lane - x), lane))
     crossed: list[tuple[int, int]] = []
     for lane in (None, *lanes):
         path = way_home((x, y), target, lane)

@@ -6,6 +6,7 @@ Every machine gets the same result. The best of them are priced again, by simula
 from __future__ import annotations
 
 import dataclasses
+from itertools import islice
 
 from wsesim.machine import Machine
 from wsesim.program.protocols import StageOracle
@@ -13,6 +14,8 @@ from wsesim.progress import working
 from wsesim_compiler.options import TYPICAL_PROMPT, Options, PlacedBlock
 from wsesim_compiler.partition import Partition
 from wsesim_compiler.passes.place import refusal
+from wsesim_compiler.passes.route import routable
+from wsesim_compiler.placement.placement import Placement
 from wsesim_compiler.search.explore import first_candidates
 from wsesim_compiler.search.goals import THROUGHPUT, Goal, parse_objective
 from wsesim_compiler.search.judge import Candidate, Judge
@@ -56,10 +59,20 @@ def _fast_enough(judge: Judge, found: list[Candidate]) -> list[Candidate]:
 
 
 def _priced_again(judge: Judge, found: list[Candidate]) -> Candidate:
-    """The best by simulated layers, of the best ones and the strategies near them."""
+    """The best by simulated layers, of the best ones and the strategies near them, that have ways around dead PEs."""
     ranked = sorted(found, key=lambda c: c.cost)
-    strategies = [c for c in ranked if c.plan is None and c.cost < ranked[0].cost + NEAR]
+    open_ones = (c for c in ranked if _open(judge, c))
+    best = list(islice(open_ones, AGAIN)) or ranked[:1]  # what closes the way of this one will be said
+    strategies = [c for c in ranked if c.plan is None and c.cost < best[0].cost + NEAR and _open(judge, c)]
     exact = Judge(judge.partition, judge.machine, judge.options, judge.oracle, judge.goal, simulated=True)
-    again = {c.blocks: exact.placed(c.blocks, c.origin, c.plan) for c in (*ranked[:AGAIN], *strategies)}
+    again = {c.blocks: exact.placed(c.blocks, c.origin, c.plan) for c in (*best, *strategies)}
     found_again = [c for c in again.values() if c is not None]
     return min(found_again, key=lambda c: c.cost + (0 if c.plan is None else TIE))
+
+
+def _open(judge: Judge, candidate: Candidate) -> bool:
+    """Whether every transfer has a way around dead PEs."""
+    if not judge.machine.dead:
+        return True
+    stages = judge.partition.cut({name for placed in candidate.blocks for name in placed.stages})
+    return routable(Placement(stages, judge.machine, judge.options, candidate.blocks))

@@ -43,9 +43,9 @@ def frames(
 
 
 def axes_of(machine: Machine) -> tuple[str, ...]:
-    """The axes that frames are tried with. With dead PEs, none is turned; on a square, a turned one is no other."""
+    """The axes that frames are tried with. On a square without dead PEs, a turned frame is no other."""
     square = machine.usable.columns == machine.usable.rows
-    return (ROWS,) if machine.dead or square else AXES
+    return (ROWS,) if square and not machine.dead else AXES
 
 
 def _turned(machine: Machine) -> Machine:
@@ -92,7 +92,7 @@ def _banded(prices: Prices, ground: Ground, rows: int, sizes: Sequence[tuple[Sta
             return None
         cycles += own
         tables.append(_placed(stages, ground.x + x, y, columns, used))
-    return Frame(TOP, tuple(tables), cycles, ground.x, ground.columns, runs)
+    return Frame(TOP, tuple(tables), cycles, ground.x, ground.columns, runs, ground.left_out)
 
 
 def _ends(prices: Prices, ground: Ground, ratio: float) -> Iterator[Frame]:
@@ -111,7 +111,7 @@ def _ends(prices: Prices, ground: Ground, ratio: float) -> Iterator[Frame]:
             _placed(embed, ground.x, north[0], *upper),
             _placed(head, ground.x, -south[0] - lower[1], *lower),
         )
-        yield Frame(ENDS, tables, cycles, ground.x, ground.columns, _mirrored(south[1]))
+        yield Frame(ENDS, tables, cycles, ground.x, ground.columns, _mirrored(south[1]), ground.left_out)
 
 
 def _east(prices: Prices, ground: Ground, ratio: float) -> Iterator[Frame]:
@@ -140,7 +140,7 @@ def _strip(prices: Prices, ground: Ground, x: int, columns: int, rows: Sequence[
         y, runs = taken
         cycles += own
         tables.append(_placed(stages, x, y, columns, used))
-    return Frame(EAST, tuple(tables), cycles, ground.x, ground.columns - columns, ground.runs)
+    return Frame(EAST, tuple(tables), cycles, ground.x, ground.columns - columns, ground.runs, ground.left_out)
 
 
 def _tables(prices: Prices, stages: Stages, ground: Ground, ratio: float) -> list[Size]:

@@ -20,10 +20,11 @@ from dataclasses import dataclass, replace
 from wsesim.program.parts import AXES, Block
 from wsesim_compiler.options import PlacedBlock
 from wsesim_compiler.partition import Partition, Stage
+from wsesim_compiler.placement.ground import NOTHING, LeftOut
 from wsesim_compiler.placement.probe import block_name
 
 Runs = tuple[tuple[int, int], ...]
-"""Rows without a dead PE: (first row, how many)."""
+"""Rows on which blocks can stand: (first row, how many)."""
 Stages = tuple[Stage, ...]
 SERPENTINE = "serpentine"
 ROWS, COLUMNS = AXES
@@ -34,6 +35,7 @@ class Frame:
     """The tables' blocks and their cycles, and the room that is left: columns from `x` on, and runs of rows.
 
     If `axis` is COLUMNS, all this is the mirror image of what stands on the wafer.
+    Places are numbered without the columns and rows that are `left_out`.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Frame:
     x: int
     columns: int
     runs: Runs
+    left_out: LeftOut = NOTHING
     axis: str = ROWS
 
     @property
@@ -111,7 +114,9 @@ class Plan:
                 done += shelf.units
         first, *others = self.frame.tables
         bottom = tops[-1] + self.shelves[-1].rows
-        found = (first, *placed, *(self._nearer(table, bottom, placed[-1].block) for table in others))
+        standing = (first, *placed, *(self._nearer(table, bottom, placed[-1].block) for table in others))
+        opened = self.frame.left_out.opened([own.block for own in standing])
+        found = tuple(replace(own, block=block) for own, block in zip(standing, opened, strict=True))
         return found if self.frame.axis == ROWS else turned(found)
 
     def _nearer(self, table: PlacedBlock, bottom: int, last: Block) -> PlacedBlock:

@@ -81,7 +81,7 @@ class Prices:
         self._blocks: dict[tuple[tuple[int, ...], Size], int | None] = {}
         self._roomy: dict[tuple[tuple[int, ...], Size], int] = {}
         self._scratch: dict[tuple[tuple[int, ...], Size], int] = {}
-        self._moves: dict[tuple[int, ...], int] = {}
+        self._moves: dict[tuple[object, ...], int] = {}
         self._family = {options.sequences: self}
         self._width = partition.widths[partition.stages[0].target]
 
@@ -125,7 +125,7 @@ class Prices:
         """Cycles of the residual stream's transfer between two blocks, without waiting, to the first of `stages`."""
         away = target.x - source.x, target.y - source.y
         used = self._used_columns(stages[0], target)
-        key = (*away, source.columns, source.rows, target.columns, target.rows, used)
+        key = (*away, *_shape(source), *_shape(target), used)
         if key not in self._moves:
             self._moves[key] = way_cycles(self.machine, self.options.timing_dtype, source, target, self._width, used)
         return self._moves[key]
@@ -190,9 +190,10 @@ class Prices:
 
     def _back_cycles(self, source: Block, target: Block) -> int:
         """The id's way from the middle of the head's block to the nearest PE of the embedding's, about."""
-        x, y = source.x + source.columns // 2, source.y + source.rows // 2
-        east = max(target.x - x, x - target.x - target.columns + 1, 0)
-        south = max(target.y - y, y - target.y - target.rows + 1, 0)
+        start, end = source.rect, target.rect
+        x, y = start.x + start.columns // 2, start.y + start.rows // 2
+        east = max(end.x - x, x - end.x - end.columns + 1, 0)
+        south = max(end.y - y, y - end.y - end.rows + 1, 0)
         fabric = self.machine.fabric
         return (east + south) * fabric.hop_cycles + fabric.ramp_send_cycles + fabric.ramp_receive_cycles
 
@@ -257,6 +258,14 @@ class Prices:
         collectives = sum(count * self.collective_cycles(use) for use, count in found.uses.items())
         changes = route_changes(kernels, options.software, self.phase) * options.software.change_cycles(machine)
         return found.own_cycles + collectives + changes
+
+
+def _shape(block: Block) -> tuple[object, ...]:
+    """All that a way depends on but the block's place."""
+    if not (block.left_out_columns or block.left_out_rows):
+        return block.columns, block.rows
+    here = block.moved(0, 0)
+    return here.columns, here.rows, here.left_out_columns, here.left_out_rows
 
 
 def route_changes(kernels: Iterable[Kernel], software: Software, phase: str) -> int:

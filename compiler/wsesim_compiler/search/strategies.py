@@ -40,7 +40,7 @@ def strategy_name(options: Options) -> str:
 def _by_ground(prices: Prices, axis: str) -> Iterator[list[Frame]]:
     """The frames of each ground, without those that are neither flatter nor faster than another."""
     own = frames(prices, COARSE, (TOP,) if prices.partition.tied else (ENDS,), (axis,))
-    for _, group in groupby(own, key=lambda frame: (frame.x, frame.columns)):
+    for _, group in groupby(own, key=lambda frame: (frame.x, frame.columns, frame.left_out)):
         kept: list[Frame] = []
         for frame in sorted(group, key=lambda frame: (-frame.rows, frame.cycles)):
             if not kept or frame.cycles < kept[-1].cycles:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from wsesim.machine import Machine
 from wsesim.program.layout import Uniform, ceil_div
 from wsesim.program.parts import Block
-from wsesim.program.transfers import RESLICE, kind_between, lane_span
+from wsesim.program.transfers import RESLICE, kind_between, lane_span, lanes_between
 
 
 def way_cycles(machine: Machine, dtype: str, source: Block, target: Block, elements: int, used: int = 0) -> int:
@@ -17,7 +17,7 @@ def way_cycles(machine: Machine, dtype: str, source: Block, target: Block, eleme
 
     `used`: the western columns of the target whose work the next sum waits for; 0: all.
     """
-    reach = min(used or target.columns, target.columns)
+    reach = target.column_places[min(used or target.columns, target.columns) - 1] - target.x + 1
     fabric = machine.fabric
     leaving, entering = Uniform(elements, source.rows), Uniform(elements, target.rows)
     piece = min(leaving.width, entering.width)
@@ -43,17 +43,19 @@ def ends_cycles(machine: Machine) -> int:
 def _straight_hops(source: Block, target: Block, reach: int) -> int:
     """From the edge of the source to the far edge of the target."""
     if source.x < target.x:
-        return target.x + reach - source.x - source.columns
+        return target.x + reach - source.x - source.rect.columns
     return source.x - target.x
 
 
 def _reslice_hops(source: Block, target: Block, leaving: Uniform, entering: Uniform, reach: int) -> int:
     """The farthest line takes the lane farthest from the middle, and then the target's row from there."""
-    first, last = lane_span(source, target)
-    lines_per_lane = ceil_div(entering.used, max(1, (last - first + 1) // 2))
-    place = (entering.used - 1) // lines_per_lane
-    lanes = max((first + last) // 2 - place, first), min((first + last) // 2 + place, last)
+    all_lanes = lanes_between(source, *lane_span(source, target))
+    first, last = all_lanes[0], all_lanes[-1]
+    lines_per_lane = ceil_div(entering.used, max(1, len(all_lanes) // 2))
+    place, middle = (entering.used - 1) // lines_per_lane, (len(all_lanes) - 1) // 2
+    lanes = all_lanes[max(middle - place, 0)], all_lanes[min(middle + place, len(all_lanes) - 1)]
     across = max(target.x + reach - 1 - lanes[0], lanes[1] - target.x)
     early = max(0, min(lanes[0] - first, last - lanes[1]))  # the last sum reaches the lanes before the edges
     pieces = ((0, 0), (leaving.used - 1, entering.used - 1))  # the first and the last line of both
-    return max(abs(target.y + there - source.y - here) for here, there in pieces) + across - early
+    sent, received = source.row_places, target.row_places
+    return max(abs(received[there] - sent[here]) for here, there in pieces) + across - early

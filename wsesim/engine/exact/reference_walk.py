@@ -105,7 +105,7 @@ class _Attempt:
         head = int(own.head[m]) + fabric.ramp_send_cycles
         tail = int(own.tail[m]) + fabric.ramp_send_cycles - fabric.hop_cycles
         for position in range(hops + 1):
-            if position >= paths.first_drop[m]:
+            if position >= paths.first_drop[m] and not paths.passed[routers[position]]:
                 granted = self._granted(
                     "ramp", routers[position], head, m, int(own.now.ramp_in_free[routers[position]])
                 )

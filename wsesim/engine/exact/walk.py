@@ -142,7 +142,7 @@ def _follow_one(paths: Paths, walk: Walk, fabric: Constants, m: int) -> int:
     router, cycle = paths.source[m], walk.head[m] + fabric.ramp_send_cycles
     tail = walk.tail[m] + fabric.ramp_send_cycles - fabric.hop_cycles
     for position in range(hops + 1):
-        if position >= paths.first_drop[m]:
+        if position >= paths.first_drop[m] and not paths.passed[router]:
             granted = cycle
             if not fabric.free_links:
                 later = _ask(walk, asked.ramp_first, asked.ramp_last, walk.ramp_asker, router, cycle, m)
@@ -210,9 +210,8 @@ def _undo(paths: Paths, walk: Walk, order: Any, first: int, last: int) -> None:
         m = order[i]
         router, hops = paths.source[m], paths.hops1[m] + paths.hops2[m]
         for position in range(hops + 1):
-            if position >= paths.first_drop[m] and _forget(
-                walk, asked.ramp_first, asked.ramp_last, walk.ramp_asker, router, m
-            ):
+            dropped = position >= paths.first_drop[m] and not paths.passed[router]
+            if dropped and _forget(walk, asked.ramp_first, asked.ramp_last, walk.ramp_asker, router, m):
                 now.ramp_in_free[router] = before.ramp_in_free[router]
                 walk.arrived[router] = NEVER
             if position < hops:

@@ -79,8 +79,16 @@ class Canvas:
 
     def _ids(self, block: Block, along: Int64, across: Int64) -> Int64:
         i, j = np.meshgrid(along, across, indexing="ij")
-        rows, columns = (i, j) if block.axis == "rows" else (j, i)
-        return (block.y - self.window.y + rows) * self.window.columns + block.x - self.window.x + columns
+        row, column = (i, j) if block.axis == "rows" else (j, i)
+        rows, columns = np.asarray(block.row_places)[row], np.asarray(block.column_places)[column]
+        ids: Int64 = (rows - self.window.y) * self.window.columns + columns - self.window.x
+        return ids
+
+    def hops(self, lines: PELines, source: Int64, target: Int64) -> Int64:
+        """Hops between positions of each line: [lines, moves]. A line may cross PEs that its block leaves out."""
+        hop = self.window.columns if lines.forward == SOUTH else 1
+        hops: Int64 = np.abs(lines.pes[:, target] - lines.pes[:, source]) // hop
+        return hops
 
     def _lines(self, block: Block, axis: str, chosen: Int64) -> PELines:
         """Lines by their position on the other axis."""
@@ -170,20 +178,25 @@ class LineCanvas(Canvas):
     def __init__(
         self, block: Block, axis: str, position: int, machine: Machine, dtype: str, tokens: int, software: Software
     ) -> None:
-        length = block.along if axis == ALONG else block.across
         vertical = is_vertical(block, axis)
+        places, lines = block.row_places, block.column_places
+        if not vertical:
+            places, lines = lines, places
+        length = places[-1] - places[0] + 1
         window = Rect(0, 0, 1, length) if vertical else Rect(0, 0, length, 1)
         super().__init__(window, machine, dtype, tokens, software)
         self.axis = axis
         self.position = position
         self.breaks = {0}
-        place = block.x + position if vertical else block.y + position
+        self._places = np.asarray(places) - places[0]
         self._slow = []
         for s in machine.slow:
-            across, along = (s.x - block.x, s.y - block.y) if vertical else (s.y - block.y, s.x - block.x)
-            self.breaks |= {across, across + 1}
-            if (s.x if vertical else s.y) == place:
-                self._slow.append((along, s.factor))
+            line, place = (s.x, s.y) if vertical else (s.y, s.x)
+            if line in lines:
+                own = lines.index(line)
+                self.breaks |= {own, own + 1}
+                if own == position:
+                    self._slow.append((place - places[0], s.factor))
 
     def grid(self, block: Block, along: int, across: int) -> Int64:
         count, other = (across, along) if self.axis == ALONG else (along, across)
@@ -207,7 +220,7 @@ class LineCanvas(Canvas):
 
     def _own(self, length: int, there: bool) -> Int64:
         """The line's own PEs, shaped as `grid` shapes them; none if the line is not among those asked for."""
-        ids = np.arange(length, dtype=np.int64)
+        ids = self._places[:length]
         return (ids[:, None] if self.axis == ALONG else ids[None, :]) if there else self._none(length)
 
     def _none(self, length: int) -> Int64:

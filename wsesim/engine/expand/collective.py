@@ -171,7 +171,7 @@ def _send(canvas: Canvas, lines: PELines, senders: Int64, receivers: Int64, move
     def of_all_lines(values: Positions) -> Positions:
         return np.broadcast_to(values, senders.shape).ravel()
 
-    hops = of_all_lines(np.abs(moves.target - moves.source))
+    hops = canvas.hops(lines, moves.source, moves.target).ravel()
     direction = of_all_lines(np.where(moves.target > moves.source, lines.forward, lines.backward))
     colour = first_colour(lines.kind) + of_all_lines(moves.colour)
     wavelets = canvas.wavelets(elements)
@@ -255,17 +255,15 @@ def broadcast(
 
 def spread(canvas: Canvas, lines: PELines, root: int, elements: int, sent: Int64, received: Int64, colour: int) -> None:
     """The message of each line's task `sent` on `root` to the tasks `received` [lines, others] of all others."""
-    count, first = lines.pes.shape[0], True
+    first = True
     others = np.array([p for p in range(lines.length) if p != root])
     for direction, side in ((lines.backward, others < root), (lines.forward, others > root)):
-        distance = np.abs(others[side] - root)
-        if not distance.size:
+        if not side.any():
             continue
-        far = int(distance.max())
-        wavelets = canvas.wavelets(elements)
+        hops = canvas.hops(lines, np.array([root]), others[side])
+        far, wavelets = hops.max(axis=1), canvas.wavelets(elements)
         messages = canvas.builder.messages(sent, direction, far, wavelets, shares_ramp=not first, colour=colour)
-        hops = np.broadcast_to(distance, (count, distance.size)).ravel()
-        canvas.builder.drops(np.repeat(messages, distance.size), hops, received[:, side].ravel())
+        canvas.builder.drops(np.repeat(messages, hops.shape[1]), hops.ravel(), received[:, side].ravel())
         first = False
 
 

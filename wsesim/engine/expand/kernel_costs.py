@@ -197,10 +197,11 @@ def _pass_up(canvas: Canvas, lines: PELines, cache: KVCache, layout: Heads, labe
     sent = canvas.send(lines.pes[:, 1:], label, elements, dtype=dtype)
     received = canvas.receive(lines.pes[:, :-1], label, elements, canvas.machine.activate_cycles)
     colour = first_colour(lines.kind) + np.arange(1, lines.length) % 2
+    hops = canvas.hops(lines, np.arange(1, lines.length), np.arange(lines.length - 1)).ravel()
     messages = canvas.builder.messages(
-        sent, lines.backward, 1, wavelets, colour=np.broadcast_to(colour, (lines.count, lines.length - 1)).ravel()
+        sent, lines.backward, hops, wavelets, colour=np.broadcast_to(colour, (lines.count, lines.length - 1)).ravel()
     )
-    canvas.builder.drops(messages, 1, received)
+    canvas.builder.drops(messages, hops, received)
 
 
 def _embed_entry(canvas: Canvas, where: Site, kernel: Embed, label: str) -> None:

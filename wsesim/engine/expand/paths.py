@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from wsesim.engine.graph.taskgraph import Int64
 from wsesim.jit import njit
 
@@ -24,6 +27,7 @@ class Paths(NamedTuple):
     direction2: Int64
     hops2: Int64
     first_drop: Int64  # a copy at each hop from here on
+    passed: NDArray[np.bool_]  # [PEs] whether no copy is dropped on a PE: the target leaves it out
     send_cycles: int
     receive_cycles: int
 
@@ -35,4 +39,6 @@ def reach(paths: Paths, step: Any, reached: Any) -> None:
         for hop in range(paths.first_drop[m], paths.hops1[m] + paths.hops2[m] + 1):
             first = min(hop, paths.hops1[m])
             along = first * step[paths.direction1[m]] + (hop - first) * step[paths.direction2[m]]
-            reached[paths.source[m] + along] = True
+            pe = paths.source[m] + along
+            if not paths.passed[pe]:
+                reached[pe] = True

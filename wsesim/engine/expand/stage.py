@@ -53,7 +53,7 @@ def expand_stage(program: Program, stage: Stage, tokens: int, context: int, cand
     key = StageKey(
         tuple(_nameless(k) for k in kernels),
         local_machine(program.machine, block.rect),
-        Block("", 0, 0, block.columns, block.rows, block.axis),
+        _own(block),
         dtype=program.timing_dtype,
         tokens=tokens,
         context=_rounded_up(kernels, context, block.along),
@@ -68,6 +68,11 @@ def expand_stage(program: Program, stage: Stage, tokens: int, context: int, cand
     return Segment(stage.name, window, plan, _colours(program, block))
 
 
+def _own(block: Block) -> Block:
+    """The block without its name and its place."""
+    return dataclasses.replace(block.moved(0, 0), name="")
+
+
 def _colours(program: Program, block: Block) -> tuple[int, ...]:
     """The Program's colours by the numbers that a stage's messages have; -1 for kinds that the block does not have."""
     uses = {use.kind: use.colours for use in program.colours if use.block == block.name}
@@ -78,7 +83,8 @@ def _colours(program: Program, block: Block) -> tuple[int, ...]:
 def _entry(program: Program, block: Block) -> tuple[int, int]:
     """Position (along, across) that the id reaches first."""
     x, y = entry_pe(program)
-    return (y - block.y, x - block.x) if block.axis == "rows" else (x - block.x, y - block.y)
+    column, row = block.column_places.index(x), block.row_places.index(y)
+    return (row, column) if block.axis == "rows" else (column, row)
 
 
 def expand_kernels(
@@ -97,7 +103,7 @@ def expand_kernels(
 
     `routes` are configured before; `routes_of` names them. A Sample keeps `candidates`.
     """
-    own = Block("", 0, 0, block.columns, block.rows, block.axis)
+    own = _own(block)
     longest = _rounded_up(kernels, context, block.along)
     key = StageKey(
         kernels,
@@ -135,8 +141,9 @@ def _whole(key: StageKey, site: Site, window: Rect) -> TaskGraph:
 
 
 def _around(phases: tuple[Phase, ...], block: Block) -> Rect:
-    """The rectangle around lines of a block: they are whole and lie side by side."""
-    corners = [divmod(int(pe), block.columns) for p in phases for e in p for pe in (e.members[0, 0], e.members[-1, -1])]
+    """The rectangle around lines of a block, whose places ascend."""
+    ends = [equal.members[[0, -1], [0, -1]] for phase in phases for equal in phase]
+    corners = [divmod(int(pe), block.rect.columns) for pes in ends for pe in pes]
     return reduce(Rect.hull, (Rect(column, row, 1, 1) for row, column in corners))
 
 
@@ -144,7 +151,7 @@ def _moved(members: Int64, block: Block, window: Rect) -> Int64:
     """PE numbers of the block as those of a window in it."""
     if window == block.rect:
         return members
-    rows, columns = np.divmod(members, block.columns)
+    rows, columns = np.divmod(members, block.rect.columns)
     return (rows - window.y) * window.columns + columns - window.x
 
 
@@ -190,10 +197,13 @@ def _phase(key: StageKey, site: Site, axis: str, run: list[Part], routes: str) -
 
 
 def _members(block: Block, vertical: bool, lines: Int64) -> Int64:
-    """PE numbers [lines, length] of the columns or rows of a block's own window."""
+    """PE numbers [lines, length] of columns or rows of a block's own window, with the PEs that they only cross."""
+    extent = block.rect
     if vertical:
-        return lines[:, None] + np.arange(block.rows)[None, :] * block.columns
-    return lines[:, None] * block.columns + np.arange(block.columns)[None, :]
+        columns = np.asarray(block.column_places)[lines]
+        return columns[:, None] + np.arange(extent.rows)[None, :] * extent.columns
+    rows = np.asarray(block.row_places)[lines]
+    return rows[:, None] * extent.columns + np.arange(extent.columns)[None, :]
 
 
 def _rounded_up(kernels: tuple[Kernel, ...], context: int, along: int) -> int:

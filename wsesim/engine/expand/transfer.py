@@ -33,7 +33,7 @@ def expand_transfer(program: Program, transfer: Transfer, tokens: int) -> Segmen
 
 
 def _in_window(block: Block, window: Rect) -> Block:
-    return Block("", block.x - window.x, block.y - window.y, block.columns, block.rows, block.axis)
+    return dataclasses.replace(block.moved(block.x - window.x, block.y - window.y), name="")
 
 
 def _in_place(transfer: Transfer, source: Block, window: Rect) -> Transfer:
@@ -108,7 +108,11 @@ def _followed(paths: tuple[Path, ...], key: Key) -> Paths:
         for p in paths
     ]
     arrays = np.array(sorted(own, key=itemgetter(0)), np.int64).T.copy()
-    return Paths._make([*arrays, key.machine.op("copy").launch, key.machine.activate_cycles])
+    passed = np.zeros(key.window.pes, np.bool_)
+    for path in paths:
+        for hop in path.passed:
+            passed[_pe(path, hop, key.window)] = True
+    return Paths._make([*arrays, passed, key.machine.op("copy").launch, key.machine.activate_cycles])
 
 
 def _graph(paths: tuple[Path, ...], key: Key) -> TaskGraph:
@@ -130,7 +134,7 @@ def _graph(paths: tuple[Path, ...], key: Key) -> TaskGraph:
         [p.turn_hops for p in paths],
         colour=[p.colour for p in paths],
     )
-    hops = np.concatenate([np.arange(p.first_drop, p.total_hops + 1) for p in paths])
+    hops = np.concatenate([_drop_hops(p) for p in paths])
     counts = [end.size for end in ends]
     canvas.builder.drops(np.repeat(messages, counts), hops, received[reached])
     return canvas.builder.build()
@@ -143,4 +147,16 @@ def _wavelets(path: Path, key: Key) -> int:
 def _reached(path: Path, canvas: Canvas) -> np.ndarray:
     """PE ids at the hops where the path drops a copy. All of them are on one leg."""
     first, last = (canvas.at(*path.position(hop)) for hop in (path.first_drop, path.total_hops))
-    return np.linspace(first, last, path.total_hops - path.first_drop + 1, dtype=np.int64)
+    reached = np.linspace(first, last, path.total_hops - path.first_drop + 1, dtype=np.int64)
+    return reached[_drop_hops(path) - path.first_drop]
+
+
+def _drop_hops(path: Path) -> Int64:
+    """Hops at which the path drops a copy."""
+    hops = np.arange(path.first_drop, path.total_hops + 1)
+    return hops[~np.isin(hops, path.passed)] if path.passed else hops
+
+
+def _pe(path: Path, hop: int, window: Rect) -> int:
+    x, y = path.position(hop)
+    return (y - window.y) * window.columns + x - window.x

@@ -22,7 +22,7 @@ from wsesim.errors import InvalidInputError
 from wsesim.machine import Machine, Rect
 from wsesim.program.gemm import ring
 from wsesim.program.kernels import ALONG, Kernel
-from wsesim.program.parts import Block
+from wsesim.program.parts import Block, wrongly_left_out
 from wsesim.program.protocols import LineUse
 from wsesim.software import WSESIM, Software
 
@@ -199,6 +199,8 @@ def _check_kernels(machine: Machine, block: Block, kernels: Sequence[Kernel], co
         raise InvalidInputError(f"context is {context}; with the new token it is at least 1")
     if not machine.usable.contains(block.rect):
         raise InvalidInputError(f"block {block.rect} lies outside the usable {machine.usable} of {machine.name}")
+    if wrong := wrongly_left_out(block):
+        raise InvalidInputError(f"block {block.name} ({block.rect}) {wrong}")
 
 
 def _rerouted(graph: TaskGraph) -> set[str]:
@@ -210,7 +212,7 @@ def _ends_on_first_line(run: SegmentRun, block: Block) -> dict[str, int]:
     ends: dict[str, int] = {}
     for piece in run.effect.pieces:
         assert piece.timeline is not None
-        row, column = np.divmod(piece.members[:, piece.graph.pe], block.columns)
+        row, column = np.divmod(piece.members[:, piece.graph.pe], block.rect.columns)
         there = (row if block.axis == "rows" else column) == 0
         times = np.where(there, piece.timeline.task_end[None, :] + piece.bases[:, None], -1).max(axis=0)
         kernel = piece.graph.task_labels()

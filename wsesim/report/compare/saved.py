@@ -63,6 +63,8 @@ class BlockPlace:
     rows: Count
     axis: str
     sram_bytes: Count
+    left_out_columns: tuple[Count, ...] = ()
+    left_out_rows: tuple[Count, ...] = ()
 
     @property
     def shape(self) -> str:

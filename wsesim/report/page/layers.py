@@ -12,6 +12,7 @@ from wsesim.engine.graph.taskgraph import Int64
 from wsesim.engine.observe.traffic import pieces_of, wafer_cycles_by_name, wafer_link_wavelets
 from wsesim.engine.steps.timing import Step
 from wsesim.machine import Rect
+from wsesim.program.parts import Block
 from wsesim.program.program import Program
 from wsesim.program.routes import footprint, routed
 from wsesim.report.stretches import operator_named
@@ -66,14 +67,23 @@ def _routes(program: Program) -> tuple[NDArray[np.int32], tuple[tuple[int, ...],
 def _streams(program: Program) -> Iterator[tuple[Stream, Rect, NDArray[np.bool_]]]:
     """Each stream with the routers that hold its colour: a rectangle, and which of its PEs."""
     for block in program.blocks:
+        crossed = _crossed(block)
         kinds: dict[int, list[str]] = {}
         for use in program.colours:
             for colour in use.colours if use.block == block.name else ():
                 kinds.setdefault(colour, []).append(use.kind)
         for colour, names in kinds.items():
             what = f"collectives of {block.name}: {', '.join(names)}"
-            yield Stream(what, colour), block.rect, np.ones((block.rows, block.columns), np.bool_)
+            yield Stream(what, colour), block.rect, crossed
     paths = list(routed(program))
     for name, colour in dict.fromkeys((name, path.colour) for name, path in paths):
         area, used = footprint(path for own, path in paths if (own, path.colour) == (name, colour))
         yield Stream(name if name == "feedback" else f"transfer {name}", colour), area, used
+
+
+def _crossed(block: Block) -> NDArray[np.bool_]:
+    """The PEs of a block's extent that some of its lines cross: [rows, columns]."""
+    area = block.rect
+    rows = [y in block.left_out_rows for y in range(area.y, area.y + area.rows)]
+    columns = [x in block.left_out_columns for x in range(area.x, area.x + area.columns)]
+    return ~np.outer(rows, columns)

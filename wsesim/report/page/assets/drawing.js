@@ -57,7 +57,7 @@ function drawBlocks(context, explorer) {
   context.lineWidth = 1;
   for (const block of wafer.blocks) {
     const [left, top] = view.toScreen(block.x, block.y);
-    const [right, bottom] = view.toScreen(block.x + block.columns, block.y + block.rows);
+    const [right, bottom] = view.toScreen(block.x + block.extent.columns, block.y + block.extent.rows);
     if (left > view.width || top > view.height || right < 0 || bottom < 0) continue;
     const edges = [left, top, right, bottom].map(Math.round);
     context.strokeRect(edges[0] + 0.5, edges[1] + 0.5, edges[2] - edges[0] - 1, edges[3] - edges[1] - 1);
@@ -69,9 +69,9 @@ function drawMarked(context, { view, wafer, marked }) {
   if (!marked) return;
   const veil = new Path2D(), outline = new Path2D();
   veil.rect(0, 0, view.width, view.height);
-  for (const { name, x, y, columns, rows } of wafer.blocks) {
+  for (const { name, x, y, extent } of wafer.blocks) {
     if (!marked.has(name)) continue;
-    const box = [...view.toScreen(x, y), columns * view.scale, rows * view.scale];
+    const box = [...view.toScreen(x, y), extent.columns * view.scale, extent.rows * view.scale];
     veil.rect(...box);
     outline.rect(...box);
   }
@@ -90,7 +90,7 @@ function drawNames(context, { view, wafer, overlays, layer }) {
   context.lineJoin = "round";
   for (const block of wafer.blocks) {
     const [left, top] = view.toScreen(block.x, block.y);
-    const [right, bottom] = view.toScreen(block.x + block.columns, block.y + block.rows);
+    const [right, bottom] = view.toScreen(block.x + block.extent.columns, block.y + block.extent.rows);
     drawName(context, block.name, Math.max(left, AXIS_LEFT), Math.max(top, AXIS_TOP), Math.min(right, view.width),
       Math.min(bottom, view.height));
   }

@@ -26,6 +26,8 @@ class Inspector {
       make("h3", {}, `PE (${pe.x}, ${pe.y})`),
       make("p", { class: "quiet" }, "column, row"),
       pe.dead ? make("p", { class: "note" }, "This PE is dead: it has no task, and no message passes its router.") : null,
+      pe.leftOut && !pe.dead ? make("p", { class: "note" }, "Its block leaves this PE out, for a dead one on its row or column: it holds nothing "
+        + "and has no task. Its router passes on what crosses it.") : null,
       pe.slow ? make("p", { class: "note" }, `This PE is slow: its work takes ${pe.slow} times as long.`) : null,
       this._block(pe), this._holds(pe), this._does(pe), this._traffic(pe), this._colours(pe), this._path(pe),
     ];
@@ -36,9 +38,10 @@ class Inspector {
     const value = field("block", block ? block.name : "", block ? block.name : pe.usable ? "no block" : "not usable");
     const rows = [["Block", value]];
     if (block) {
-      const column = pe.x - block.x, row = pe.y - block.y;
+      const before = (places, place) => (places ?? []).filter((one) => one < place).length;
+      const column = pe.x - block.x - before(block.left_out_columns, pe.x), row = pe.y - block.y - before(block.left_out_rows, pe.y);
       rows.push(["Size of the block", `${block.columns} x ${block.rows} PEs`]);
-      rows.push(["Place in it", `column ${column}, row ${row}`]);
+      rows.push(["Place in it", pe.leftOut ? "left out" : `column ${column}, row ${row}`]);
       rows.push([block.stages.length > 1 ? "Stages" : "Stage", field("stages", block.stages.join(","), block.stages.join(", "))]);
     }
     return facts(rows);
@@ -46,7 +49,7 @@ class Inspector {
 
   _holds(pe) {
     const room = this.wafer.machine.room_bytes;
-    const sram = pe.block ? sramOf(this.wafer, pe.block) : { total: 0, weight_bytes: 0, kv_bytes: 0, buffer_bytes: 0, free: room };
+    const sram = pe.block && !pe.leftOut ? sramOf(this.wafer, pe.block) : { total: 0, weight_bytes: 0, kv_bytes: 0, buffer_bytes: 0, free: room };
     const parts = [["weights", "weight_bytes", "--weights"], ["KV cache", "kv_bytes", "--kv"],
       ["buffers", "buffer_bytes", "--buffers"], ["free", "free", "--empty"]];
     const bar = make("div", { class: "stack", role: "img", "aria-label": `SRAM: ${exactBytes(sram.total)} of ${exactBytes(room)}` },

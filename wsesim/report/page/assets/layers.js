@@ -9,7 +9,7 @@ function layersOf(wafer) {
     {
       id: "block", name: "Blocks", unit: "", scale: "blocks",
       about: "Which block a PE belongs to. A block is a rectangle of PEs that holds one stage of the model, or several.",
-      values: async () => wafer.blockOf,
+      values: async () => wafer.usedBy,
     },
     {
       id: "sram", name: "SRAM", unit: "B", scale: "linear", ramp: "cividis",
@@ -46,7 +46,7 @@ function layersOf(wafer) {
     },
     {
       id: "dead", name: "Dead and slow PEs", unit: "", scale: "health",
-      about: "PEs that the machine states as dead or slow. No block covers a dead PE.",
+      about: "PEs that the machine states as dead or slow. A block leaves out the row and the column of a dead PE inside it.",
       values: async () => {
         const values = new Uint8Array(all);
         for (const at of wafer.slow.keys()) values[at] = 1;
@@ -65,7 +65,7 @@ function sramOf(wafer, block) {
 
 function byBlock(wafer, value) {
   const values = [0, ...wafer.blocks.map(value)];
-  return Uint32Array.from(wafer.blockOf, (number) => values[number]);
+  return Uint32Array.from(wafer.usedBy, (number) => values[number]);
 }
 
 async function busiest(wafer) {

@@ -97,5 +97,5 @@ class Wafers {
 /** The smallest rectangle that holds all boxes. */
 function around(boxes) {
   const x = Math.min(...boxes.map((box) => box.x)), y = Math.min(...boxes.map((box) => box.y));
-  return { x, y, columns: Math.max(...boxes.map((box) => box.x + box.columns)) - x, rows: Math.max(...boxes.map((box) => box.y + box.rows)) - y };
+  return { x, y, columns: Math.max(...boxes.map((box) => box.x + box.extent.columns)) - x, rows: Math.max(...boxes.map((box) => box.y + box.extent.rows)) - y };
 }

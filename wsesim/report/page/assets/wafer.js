@@ -9,12 +9,13 @@ class Wafer {
     this.columns = machine.columns;
     this.rows = machine.rows;
     this.machine = machine;
-    this.blocks = blocks;
+    this.blocks = blocks.map(withExtent);
     this.cycles = contents.cycles;
     this.operators = Object.keys(wafer.operator_cycles);
     this.dead = new Set(machine.dead.map(([x, y]) => this.index(x, y)));
     this.slow = new Map(machine.slow.map(([x, y, factor]) => [this.index(x, y), factor]));
     this.blockOf = this._blockNumbers();
+    this.usedBy = this._withoutLeftOut();
     this.pathSteps = null;
     this._path = path;
   }
@@ -42,10 +43,20 @@ class Wafer {
   _blockNumbers() {
     const numbers = new Uint16Array(this.columns * this.rows);
     this.blocks.forEach((block, n) => {
-      for (let y = block.y; y < block.y + block.rows; y++) {
-        numbers.fill(n + 1, this.index(block.x, y), this.index(block.x + block.columns, y));
+      for (let y = block.y; y < block.y + block.extent.rows; y++) {
+        numbers.fill(n + 1, this.index(block.x, y), this.index(block.x + block.extent.columns, y));
       }
     });
+    return numbers;
+  }
+
+  /** The same numbers, but 0 for PEs that their block leaves out. */
+  _withoutLeftOut() {
+    const numbers = this.blockOf.slice();
+    for (const { x, y, extent, left_out_columns: across = [], left_out_rows: down = [] } of this.blocks) {
+      for (const row of down) numbers.fill(0, this.index(x, row), this.index(x + extent.columns, row));
+      for (const column of across) for (let i = y; i < y + extent.rows; i++) numbers[this.index(column, i)] = 0;
+    }
     return numbers;
   }
 
@@ -112,6 +123,7 @@ class Wafer {
       x,
       y,
       block: this.block(x, y),
+      leftOut: isLeftOut(this.block(x, y), x, y),
       dead: this.dead.has(at),
       usable: this.isUsable(x, y),
       slow: this.slow.get(at) ?? null,
@@ -122,4 +134,15 @@ class Wafer {
       pathSteps: steps,
     };
   }
+}
+
+/** A block with its columns and rows on the wafer, those that it leaves out counted in. */
+function withExtent(block) {
+  const { columns, rows, left_out_columns: across = [], left_out_rows: down = [] } = block;
+  return { ...block, extent: { columns: columns + across.length, rows: rows + down.length } };
+}
+
+/** Whether a block leaves out the column or the row of a PE. */
+function isLeftOut(block, x, y) {
+  return Boolean(block?.left_out_columns?.includes(x) || block?.left_out_rows?.includes(y));
 }
