@@ -133,6 +133,16 @@ def test_what_cannot_be_joined_is_simulated_as_one_graph() -> None:
     assert assert_equal_to_the_whole(plan, State.idle(4, 3)) == 1
 
 
+def test_requests_in_one_cycle_are_in_the_order_of_their_sources() -> None:
+    """Both phases request the corner's ramp in cycle 14. The later one's source has the lower number: it is first."""
+    plan = lines_of(2, 2, ((EAST, (0, 12)), (SOUTH, (0, 0))))
+    asked = run_plan(plan, State.idle(2, 2), RunOptions(TOY.fabric, fold=False), {}).requests
+    assert asked.ramp_first[3] == asked.ramp_last[3] == 14
+    assert assert_equal_to_the_whole(plan, State.idle(2, 2)) == 2, "the first row; the second with both columns"
+    a_cycle_later = lines_of(2, 2, ((EAST, (0, 12)), (SOUTH, (0, 1))))
+    assert assert_equal_to_the_whole(a_cycle_later, State.idle(2, 2)) == 4
+
+
 @settings(deadline=None)
 @given(st.data())
 def test_any_phases_equal_the_whole_graph(data: st.DataObject) -> None:

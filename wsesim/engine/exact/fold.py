@@ -4,9 +4,10 @@ The lines of a phase share no PE and no link. Lines are of one kind if they have
 and links are free at the same cycles after the line's own base. All lines of a kind do the same: one is simulated, and
 its effect is written to all.
 
-Phases follow one another, as on every PE. That is exact if no ramp and no link is requested by a later phase before the
-last request of an earlier one. Where it is not, the lines of the earlier phase that are in the way are simulated in one
-graph with the later phase (`join.py`). If that is not exact either, the whole window is simulated as one graph.
+Phases follow one another, as on every PE. That is exact if a later phase requests every ramp and link only after the
+last request of an earlier one. The same cycle is too early: in it, the numbers of the source PEs decide, and not the
+phases. Where it is too early, the lines of the earlier phase that are in the way are simulated in one graph with the
+later phase (`join.py`). If that is not exact either, the whole window is simulated as one graph.
 
 Paths of messages are walked (`walk.py`), unless their timeline is wanted.
 """
@@ -225,25 +226,25 @@ class _Folding:
         return course
 
     def _late(self, phase: Phase, course: _Course) -> NDArray[np.bool_]:
-        """PEs whose ramp or links `phase` requests before the last request so far: [PEs]."""
+        """PEs whose ramp or links `phase` requests no later than the last request so far: [PEs]."""
         late = np.zeros(course.now.pe_free.size, np.bool_)
         for kind in self._kinds(phase, course.now):
             asked, own, since = kind.effect.requests, kind.equal.members[kind.lines], kind.bases[kind.lines]
-            ramps = _earlier(asked["ramp_first"][None], since[:, None], course.requests.ramp_last[own])
+            ramps = _too_early(asked["ramp_first"][None], since[:, None], course.requests.ramp_last[own])
             links = 4 * own[:, :, None] + directions(kind.equal.line.graph)
             first = asked["link_first"][None]
-            links_late = _earlier(first, since[:, None, None], course.requests.link_last[links])
+            links_late = _too_early(first, since[:, None, None], course.requests.link_last[links])
             late[own[ramps | links_late.any(axis=2)]] = True
         return late
 
     def _simulate(self, lines: tuple[EqualLines, ...], course: _Course) -> NDArray[np.bool_]:
-        """Adds the effect of the lines as one graph; PEs with requests earlier than the last one before: [PEs]."""
+        """Adds the effect of the lines as one graph; PEs with requests no later than the last one before: [PEs]."""
         columns, rows, before = self.plan.columns, self.plan.rows, course.requests
         check_size(columns, rows, *line_counts(lines))
         graph = joined_graph(lines, columns, rows)
         run = simulate(graph, self.options.fabric, state=course.now, free_links=self.options.free_links)
-        late = _earlier(run.requests.ramp_first, 0, before.ramp_last)
-        late |= _earlier(run.requests.link_first, 0, before.link_last).reshape(-1, 4).any(axis=1)
+        late = _too_early(run.requests.ramp_first, 0, before.ramp_last)
+        late |= _too_early(run.requests.link_first, 0, before.link_last).reshape(-1, 4).any(axis=1)
         for name in STATE_FIELDS:
             getattr(course.now, name)[:] = getattr(run.state_after, name)
         for name in REQUEST_FIELDS:
@@ -268,10 +269,10 @@ class _Folding:
         return [self.known[key] for key in keys]
 
 
-def _earlier(first: Int64, since: Int64 | int, last: Int64) -> NDArray[np.bool_]:
-    """Where a request is made, in cycles after `since`, and earlier than the last one before."""
-    earlier: NDArray[np.bool_] = (first != NEVER) & (first + since < last)
-    return earlier
+def _too_early(first: Int64, since: Int64 | int, last: Int64) -> NDArray[np.bool_]:
+    """Where a request is made, in cycles after `since`, and no later than the last one before."""
+    early: NDArray[np.bool_] = (first != NEVER) & (first + since <= last)
+    return early
 
 
 def _apart(phase: Phase, chosen: NDArray[np.bool_]) -> tuple[Phase, Phase]:

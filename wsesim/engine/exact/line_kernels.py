@@ -113,9 +113,9 @@ def rows_equal(words: Any, other: Any) -> bool:
 def scatter(
     state: State, requests: Requests, members: Any, lines: Any, bases: Any, directions: Any, effect: LineEffect
 ) -> bool:
-    """Writes one effect for each of `lines`, rows of `members` and `bases`; False if they make a request too late.
+    """Writes one effect for each of `lines`, rows of `members` and `bases`; False if they make a request too early.
 
-    A request is too late if the same ramp or link was requested at a later cycle before.
+    A request is too early if a line before requested the same ramp or link at the same cycle or at a later one.
     """
     for line in lines:
         base = bases[line]
@@ -146,7 +146,7 @@ def _ask(firsts: Any, lasts: Any, place: int, first: int, last: int, base: int) 
         return True
     if firsts[place] == NEVER:
         firsts[place] = first + base
-    elif first + base < lasts[place]:
+    elif first + base <= lasts[place]:
         return False
     lasts[place] = last + base
     return True

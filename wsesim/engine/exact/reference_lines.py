@@ -45,7 +45,7 @@ def scatter(
         first, last = effect.requests[f"{name}_first"], effect.requests[f"{name}_last"]
         there = np.broadcast_to(first != NEVER, place.shape)
         asked, until, place = _since(first, since)[there], _since(last, since)[there], place[there]
-        if (asked < ended[place]).any():
+        if (asked <= ended[place]).any():
             return False
         begun[place] = np.where(begun[place] == NEVER, asked, begun[place])
         ended[place] = until
