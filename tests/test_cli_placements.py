@@ -115,13 +115,16 @@ def test_a_saved_program_has_its_placement() -> None:
         wsesim.compile(made, placement="halves.toml")
 
 
-def test_the_file_in_the_docs_compiles(capsys: Capsys) -> None:
+def test_the_files_in_the_docs_are_read(capsys: Capsys) -> None:
     page = (ROOT / "docs" / "placements.md").read_text(encoding="utf-8")
-    placement, defects = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    placement, defects, gaps = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
     Path("docs.toml").write_text(placement)
     assert compiled(capsys, "--placement", "docs.toml", "--max-context", "64").status == 0
     Path("docs.toml").write_text(defects)
     assert run(capsys, "compile", "tiny", "--max-context", "64", "--defects", "docs.toml").status == 0
+    block = parse_placement(gaps, "docs.toml", Options()).blocks[0].block
+    assert (block.rect.columns, block.rect.rows) == (32, 16)
+    assert block.leaves_out(5, 7) and block.leaves_out(9, 2)
 
 
 def test_edinburgh_s_blocks_hold_qwen3_4b(recognised: Recognised) -> None:
