@@ -25,8 +25,9 @@ ALONG = 10  # cells along each side to begin with
 MOST_CELLS = 1500
 SMALL = 1.02  # ratio of lengths up to which a cell is not divided
 STEP = 0.001  # of a period: how exactly its bound is found
-PROMISING = 0.1  # of a stay's cycles: those that would cost so little more are tried first
-MOST_JOIN = 300  # stays that join them at once
+PROMISING = 0.1  # of a stay's cycles: reduced cycles up to which it is among the first that are tried
+OPTIMAL, INFEASIBLE = 0, 2  # what linprog says
+MOST_JOIN = 300  # stays that join the program at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +123,7 @@ class Relaxation:
         self._pes = machine.usable.pes - len(machine.dead)
         self._cells = dict.fromkeys(cells_of(machine.usable.columns, machine.usable.rows, ALONG))
         self._needs = np.array([1, 1, layers, layers], np.float64)  # embeddings, heads, attentions, FFNs
-        self._worth = np.full(5, np.nan)  # of each need, and of a PE: cycles, in the last optimum
+        self._worth = np.full(5, np.nan)  # cycles of each need and of a PE in the last optimum; none yet
 
     def refined(self, period_cycles: int = UNLIMITED, enough: float = np.inf) -> Mixture | None:
         """The cheapest mixture, with cells divided until none is left to divide, or it costs more than `enough`."""
@@ -154,17 +155,19 @@ class Relaxation:
             if solved is None:
                 return None
             self._worth = np.append(solved.eqlin.marginals, -solved.ineqlin.marginals)
-            dear = stays.cycles - self._worth @ holds
-            gain = np.setdiff1d(np.flatnonzero(dear < -1e-7 * solved.fun), used)
+            reduced_cycles = stays.cycles - self._worth @ holds  # below 0: the optimum would gain from the stay
+            gain = np.setdiff1d(np.flatnonzero(reduced_cycles < -1e-7 * solved.fun), used)
             if not gain.size:
                 break
-            used = np.union1d(used, gain[np.argsort(dear[gain])[:MOST_JOIN]])
+            used = np.union1d(used, gain[np.argsort(reduced_cycles[gain])[:MOST_JOIN]])
         held = [(count, int(n)) for count, n in zip(solved.x, used, strict=True) if count > 0]
         taken = (Stay(n, cells[stays.cell[k]], tuple(stays.contents[k]), float(stays.cycles[k])) for n, k in held)
         return Mixture(float(solved.fun), tuple(taken))
 
     def _solved(self, cycles: Float, holds: Float) -> OptimizeResult | None:
+        """The program's optimum; None if it has no solution."""
         if not cycles.size:
             return None
         solved = linprog(cycles, -holds[4:], [self._pes], holds[:4], self._needs, method="highs")
-        return solved if solved.success else None
+        assert solved.status in (OPTIMAL, INFEASIBLE), solved.message
+        return solved if solved.status == OPTIMAL else None

@@ -23,7 +23,7 @@ class Cell:
 
     @property
     def spread(self) -> float:
-        """Ratio of the longer side's lengths; 1 if there is only one shape."""
+        """The greater ratio, of both sides, of the largest length to the smallest; 1 if there is only one shape."""
         return max(large / small for small, large in zip(self.small, self.large, strict=True))
 
     def halves(self) -> tuple[Cell, Cell]:
