@@ -189,6 +189,20 @@ def test_runs_that_overtake_each_other_are_simulated_as_one_graph() -> None:
         assert_as_whole(run, body, runs, WSE2)
 
 
+def test_runs_that_meet_in_one_cycle_are_simulated_as_one_graph() -> None:
+    """PE 2's message of the first run and PE 1's of the second request PE 1's link in one cycle: PE 1's is first."""
+    builder = GraphBuilder(3, 1)
+    sent = builder.tasks(np.array([1, 2]), "send", np.array([20, 39]), 0, streams=True)
+    received = builder.tasks(np.array([0, 0]), "receive", 0, 20)
+    builder.drops(builder.messages(sent, WEST, np.array([1, 2]), 4), np.array([1, 2]), received)
+    body = builder.build()
+    first = simulate(body, WSE2.fabric)
+    second = simulate(body, WSE2.fabric, state=first.state_after)
+    link = 4 * 1 + WEST
+    assert first.requests.link_last[link] == second.requests.link_first[link]
+    assert_as_whole(loop(body, 2, WSE2.fabric), body, 2, WSE2)
+
+
 def test_most_ends_a_loop_that_does_not_repeat() -> None:
     body = BODIES["meshgemm"](12, WSE2, SMALL)
     run = loop(body, 50, WSE2.fabric, most=3)

@@ -5,7 +5,8 @@ that the body touches, in cycles after its first PE is free. If a profile was th
 repeats, with any period. The remaining runs are the same, later by a known number of cycles.
 
 The result equals that of n bodies in one graph. Runs one after the other are not exact if a run requests a link or ramp
-before the last request of the run before; then the one graph is simulated.
+before the last request of the run before, or in the same cycle, in which the numbers of the source PEs decide; then the
+one graph is simulated.
 """
 
 from __future__ import annotations
@@ -75,12 +76,13 @@ def loop(body: TaskGraph, runs: int, fabric: Fabric, state: State | None = None,
 
 
 def _out_of_order(earlier: Requests, later: Requests) -> bool:
-    """Whether a run requests a ramp or link before the last request of the run before.
+    """Whether a run requests a ramp or link no later than the last request of the run before.
 
     Every run makes requests for the same ramps and links, so it is enough to compare neighbours.
     """
-    ramps = (later.ramp_first < earlier.ramp_last).any()
-    return bool(ramps or (later.link_first < earlier.link_last).any())
+    ramps = (earlier.ramp_last != NEVER) & (later.ramp_first <= earlier.ramp_last)
+    links = (earlier.link_last != NEVER) & (later.link_first <= earlier.link_last)
+    return bool(ramps.any() or links.any())
 
 
 def _run(body: TaskGraph, runs: int, fabric: Fabric, state: State) -> State:
