@@ -22,7 +22,7 @@ from wsesim_compiler.search.least import TRANSFER
 from wsesim_compiler.search.prices import Prices
 
 ALONG = 10  # cells along each side to begin with
-MOST_CELLS = 1500
+GROWTH, PATIENCE = 0.0005, 20  # cells are divided no more if the optimum has grown by less in so many rounds
 SMALL = 1.02  # ratio of lengths up to which a cell is not divided
 STEP = 0.001  # of a period: how exactly its bound is found
 PROMISING = 0.1  # of a stay's cycles: reduced cycles up to which it is among the first that are tried
@@ -126,11 +126,14 @@ class Relaxation:
         self._worth = np.full(5, np.nan)  # cycles of each need and of a PE in the last optimum; none yet
 
     def refined(self, period_cycles: int = UNLIMITED, enough: float = np.inf) -> Mixture | None:
-        """The cheapest mixture, with cells divided until none is left to divide, or it costs more than `enough`."""
+        """The cheapest mixture, with cells divided until it grows no more, or costs more than `enough`."""
+        reached, idle = 0.0, 0
         while True:
             found = self.cheapest(period_cycles)
-            if found is None or found.cycles > enough or not found.divisible or len(self._cells) > MOST_CELLS:
+            if found is None or found.cycles > enough or not found.divisible or idle == PATIENCE:
                 return found
+            idle = 0 if found.cycles > (1 + GROWTH) * reached else idle + 1
+            reached = reached if idle else found.cycles
             for cell in found.divisible:
                 del self._cells[cell]
                 self._cells |= dict.fromkeys(cell.halves())
@@ -139,7 +142,8 @@ class Relaxation:
         """The cheapest mixture on the cells as they are; None if the stages have no room.
 
         The program is solved with some of the stays. Those that the optimum would gain from join them, until there are
-        none.
+        none. The cycles are those of the dual solution, made smaller until no stay costs less than what it is worth: so
+        they are a bound however exact the solver is.
         """
         cells = list(self._cells)
         stays = self._contents.stays(cells, period_cycles)
@@ -162,7 +166,9 @@ class Relaxation:
             used = np.union1d(used, gain[np.argsort(reduced_cycles[gain])[:MOST_JOIN]])
         held = [(count, int(n)) for count, n in zip(solved.x, used, strict=True) if count > 0]
         taken = (Stay(n, cells[stays.cell[k]], tuple(stays.contents[k]), float(stays.cycles[k])) for n, k in held)
-        return Mixture(float(solved.fun), tuple(taken))
+        worth = self._worth @ holds
+        safe = min(1.0, float((stays.cycles[worth > 0] / worth[worth > 0]).min(initial=1.0)))
+        return Mixture(safe * float(self._worth @ [*self._needs, -self._pes]), tuple(taken))
 
     def _solved(self, cycles: Float, holds: Float) -> OptimizeResult | None:
         """The program's optimum; None if it has no solution."""
