@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from typing import Any
 
 import numpy as np
 import pytest
@@ -38,7 +39,7 @@ SIDE = 6
 TINY = CONFIGS["tiny"]
 
 
-def with_gaps(made: Program, machine: Machine, gaps: LeftOut, **options: object) -> Program:
+def with_gaps(made: Program, machine: Machine, gaps: LeftOut, **options: Any) -> Program:
     """The Program on the same positions of another wafer, on which the PEs where gaps cross are dead."""
     dead = frozenset((x, y) for x in gaps.columns for y in gaps.rows)
     stages = {
@@ -50,7 +51,7 @@ def with_gaps(made: Program, machine: Machine, gaps: LeftOut, **options: object)
     return lower(
         recognised_graph(config),
         dataclasses.replace(machine, dead=dead),
-        dataclasses.replace(stated, **options),  # type: ignore[arg-type]
+        dataclasses.replace(stated, **options),
         ORACLE,
     )
 

@@ -36,7 +36,7 @@ def candidates(judge: Judge, count: int) -> list[Candidate]:
 
 @pytest.mark.parametrize("seed", range(6))
 def test_no_number_of_sequences_is_better_for_the_blocks(seed: int) -> None:
-    """Exhaustive, for each of some candidates: all numbers of sequences, up to the most that fit."""
+    """For every twelfth candidate, all numbers of sequences from 1 to 39 are priced."""
     judge = judge_of(seed)
     for candidate in candidates(judge, 60)[::12]:
         priced: dict[int, Candidate | None] = {}

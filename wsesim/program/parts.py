@@ -75,7 +75,7 @@ class Block:
         return self.columns if self.axis == "rows" else self.rows
 
     def turned(self) -> Block:
-        """Its mirror image: columns and rows exchanged, and the residual stream split over the other ones."""
+        """Its mirror image: columns become rows and rows become columns, and the axis changes with them."""
         axis = AXES[1 - AXES.index(self.axis)]
         left_out = self.left_out_rows, self.left_out_columns
         return Block(self.name, self.y, self.x, self.rows, self.columns, axis, *left_out)

@@ -57,7 +57,7 @@ def streams(transfer: Transfer, source: Block, target: Block) -> Iterator[Stream
 
 
 def _passing(path: Path, target: Block) -> Path:
-    """The path with no copy on PEs that the target leaves out. It ends on a PE that the target uses."""
+    """The path, which leaves no copy on the PEs that the target leaves out. Its last PE is one that the target uses."""
     leg = path.turn_direction if path.turn_hops else path.direction
     along = 0 if leg in (EAST, WEST) else 1
     left_out, end = (target.left_out_columns, target.left_out_rows)[along], path.position(path.total_hops)[along]

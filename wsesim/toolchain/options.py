@@ -86,7 +86,10 @@ class Lowering:
         None, "N", "most tokens of a sequence, prompt and answer together (default: 8192, or the model's limit)"
     )
     sequences: int | None = _option(
-        None, "N", "sequences that the KV cache holds (default: 1; wsesim serve: as many as fit, up to 8)"
+        None,
+        "N",
+        "sequences that the KV cache holds (default: 1; wsesim serve: as many as fit, up to 8; wsesim search for "
+        "throughput: as many as the best placement needs)",
     )
     batch: int = _option(1, "N", "sequences whose tokens go through a decode step together")
     timing_dtype: str = _option(

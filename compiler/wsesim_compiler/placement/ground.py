@@ -35,9 +35,9 @@ class LeftOut:
     around: tuple[tuple[int, int], ...] = ()
 
     def opened(self, blocks: Sequence[Block]) -> list[Block]:
-        """Blocks on the wafer, from their places among the columns and rows that are not left out.
+        """The blocks as they stand on the wafer. Before, their places do not count what is left out.
 
-        They leave out no more than what the dead PEs around or between them ask for.
+        They leave out no more than the dead PEs in or between them require.
         """
         if not self.around:
             return [_opened(block, self.columns, self.rows) for block in blocks]
