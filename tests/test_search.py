@@ -16,7 +16,7 @@ import pytest
 import wsesim
 from tests.command_line import run
 from wsesim.errors import DoesNotFitError, InvalidInputError
-from wsesim.toolchain import measuring
+from wsesim.toolchain import workers
 from wsesim.toolchain.options import Lowering, SearchOptions
 from wsesim.toolchain.search_command import command_of
 from wsesim_compiler.search.goals import Goal, Metrics, parse_limits, parse_objective
@@ -48,7 +48,7 @@ def test_placements_are_ranked_and_differ() -> None:
 
 def test_the_same_seed_finds_the_same_with_any_number_of_jobs() -> None:
     one, two = (wsesim.search("tiny", budget="100", **(SMALL | {"jobs": jobs})) for jobs in (1, 2))
-    assert one.found == two.found and one.candidates == two.candidates
+    assert one.found == two.found and one.candidates == two.candidates and one.bound_cycles == two.bound_cycles
 
 
 def test_a_budget_of_0_gives_the_default() -> None:
@@ -121,8 +121,8 @@ def test_json_holds_what_the_report_has(capsys: Capsys) -> None:
     assert told["schema_version"] and told["found"][0]["cycles"] > 0 and told["machine"] == "toy4x4"
 
 
-def dies(question: measuring.Question, pick: measuring.Pick) -> None:
-    del question, pick
+def dies(*arguments: Any) -> None:
+    del arguments
     os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -136,8 +136,24 @@ class DeadlyPool(ProcessPoolExecutor):
 
 def test_what_a_killed_process_should_have_measured_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = wsesim.search("tiny", budget="40", **SMALL)
-    monkeypatch.setattr(measuring, "ProcessPoolExecutor", DeadlyPool)
+    monkeypatch.setattr(workers, "ProcessPoolExecutor", DeadlyPool)
     assert wsesim.search("tiny", budget="40", **(SMALL | {"jobs": 2})).found == whole.found
+
+
+ASKS = """
+import os, time
+from wsesim.toolchain.workers import Workers
+if __name__ == "__main__":
+    with Workers(2) as workers:
+        assert workers.begin(os.getppid).result() == os.getpid()
+        workers.begin(time.sleep, 600)
+        os._exit(0)
+"""
+
+
+def test_no_process_outlives_the_one_that_asked() -> None:
+    """The pipe ends when the last process that has it ends."""
+    subprocess.run([sys.executable, "-c", ASKS], stdout=subprocess.PIPE, timeout=60, check=True)
 
 
 @pytest.mark.slow

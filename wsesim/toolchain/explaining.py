@@ -33,11 +33,7 @@ def explain(question: Question, judge: Judge, candidates: Sequence[Candidate], b
         steps: list[Improvement] = []
         for step in _steps(question, candidates, best):
             work.done += 1
-            if (
-                not steps
-                or step.figures.text != steps[-1].figures.text
-                or step.figures.cycles != steps[-1].figures.cycles
-            ):
+            if not steps or _told(step) != _told(steps[-1]):
                 steps.append(step)
         row_major = None if own is None else _row_major_cycles(question, own)
     return Explanation(tuple(steps), tuple(_sharings(judge, candidates)), row_major, question.machine.clock_hz)

@@ -1,14 +1,9 @@
-"""Placements of a model, compiled and simulated, one after the other or in several processes."""
+"""Placements of a model, compiled and simulated."""
 
 from __future__ import annotations
 
 import dataclasses
-import signal
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing import get_context
 from typing import TYPE_CHECKING
 
 from wsesim.errors import DoesNotFitError
@@ -89,37 +84,12 @@ def measured(question: Question, pick: Pick, *, by_operator: bool = False) -> Pl
     )
 
 
-def measure_all(question: Question, picks: Sequence[Pick], jobs: int) -> Iterator[PlacementFigures | None]:
-    """The figures of all, as they are ready in their order; None for one that cannot be compiled.
-
-    If a process dies, its placements are measured in this one.
-    """
-    if jobs == 1 or len(picks) < 2:
-        yield from (_measured_or_none(question, pick) for pick in picks)
-        return
-    done = 0
-    pool = ProcessPoolExecutor(min(jobs, len(picks)), get_context("spawn"), _ignore_signals)
+def measured_or_none(question: Question, pick: Pick, by_operator: bool = False) -> PlacementFigures | None:
+    """As `measured`; None for a placement that cannot be compiled."""
     try:
-        futures = [pool.submit(_measured_or_none, question, pick) for pick in picks]
-        for future in futures:
-            yield future.result()
-            done += 1
-    except BrokenProcessPool:
-        yield from (_measured_or_none(question, pick) for pick in picks[done:])
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _measured_or_none(question: Question, pick: Pick) -> PlacementFigures | None:
-    try:
-        return measured(question, pick)
+        return measured(question, pick, by_operator=by_operator)
     except DoesNotFitError:
         return None
-
-
-def _ignore_signals() -> None:
-    """Ctrl-C reaches the whole group of processes; the one that asks decides."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _placed(program: Program) -> tuple[PlacedBlock, ...]:

@@ -183,7 +183,7 @@ class SearchOptions:
         "60s", "BUDGET", "seconds, as 60s, or a number of candidates, as 1000; 0 only measures the default"
     )
     seed: int = _option(0, "N", "seed of the random changes")
-    jobs: int | None = _option(None, "N", "processes that simulate the best candidates (default: one per core)")
+    jobs: int | None = _option(None, "N", "processes for the bound and the best candidates (default: one per core)")
     top: int = _option(5, "N", "placements to report, which differ")
     explain: bool = _option(False, "", "say what each step from the simplest placement to the best one bought")
 

@@ -6,7 +6,6 @@ import dataclasses
 import re
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -17,7 +16,7 @@ from wsesim.progress import Work, working
 from wsesim.software.software import Software
 from wsesim.toolchain.compiling import Compilation, prepare
 from wsesim.toolchain.explaining import explain
-from wsesim.toolchain.measuring import Pick, Question, measure_all, measured
+from wsesim.toolchain.measuring import Pick, Question, measured, measured_or_none
 from wsesim.toolchain.model_source import Say, silent, unobserved
 from wsesim.toolchain.options import (
     DEFAULT_MACHINE,
@@ -30,12 +29,14 @@ from wsesim.toolchain.options import (
 )
 from wsesim.toolchain.search_command import command_of
 from wsesim.toolchain.simulating import DEFAULT_CACHED, DEFAULT_PROMPT
+from wsesim.toolchain.workers import Task, Workers
 from wsesim.version import __version__
 
 if TYPE_CHECKING:
     from wsesim.report.placement_figures import PlacementFigures
     from wsesim.report.search import SearchReport
     from wsesim_compiler.options import PlacedBlock
+    from wsesim_compiler.search.bound import Bound
     from wsesim_compiler.search.goals import Goal, Metrics
     from wsesim_compiler.search.judge import Candidate, Judge
 
@@ -89,7 +90,8 @@ def search(
         prompt_tokens: tokens of the prompt. None: 128, or as many as fit.
         budget: seconds, such as "60s", or a number of candidates, such as "1000". "0" measures only the default.
         seed: of the random changes.
-        jobs: processes that simulate the best candidates. None: one per core.
+        jobs: processes for the bound and the best candidates. None: one per core. They import the script that calls
+            this, so a script calls it below `if __name__ == "__main__":`.
         top: placements to report, which differ.
         explain: also simulate the steps from the simplest placement to the best one.
         machine, ..., form: as in `wsesim.compile`.
@@ -175,30 +177,36 @@ def _goal(options: SearchOptions, prepared: Compilation) -> Goal:
 
 def _searched(prepared: Compilation, goal: Goal, asked: _Asked, command: str, say: Say) -> SearchReport:
     from wsesim.report.search import SearchReport
-    from wsesim_compiler.search.bound import bound
 
     started_s = time.monotonic()
     judge = _judge(prepared, goal, asked, say)
     question = Question(judge.partition, judge.machine, judge.options, goal.context, goal.prompt)
-    least = bound(judge.prices)
-    began_s = time.monotonic()  # the budget is for candidates, not for the graph and the bound
-    found, stopped = _explored(judge, asked, began_s, least.cycles)
-    if not found and not asked.nothing:
-        _refuse(judge)
-    picks = [
-        Pick(c.origin, c.blocks, c.chunk, c.sequences) for c in _finalists(judge, found, max(FINALISTS, asked.top))
-    ]
-    rows, stopped = _measured(question, picks, asked, began_s, stopped)
-    ranked = sorted((row for row in rows if goal.allows(_metrics(row))), key=lambda row: goal.cost(_metrics(row)))
-    if rows and not ranked:
-        raise InvalidInputError(_missed(goal, [_metrics(row) for row in rows]))
-    default = _default(dataclasses.replace(question, options=prepared.options))
+    stated = dataclasses.replace(question, options=prepared.options)
+    whole = dataclasses.replace(stated, machine=dataclasses.replace(judge.machine, dead=frozenset()))
+    with Workers(asked.jobs) as workers:
+        bounding = workers.begin(_bound, question, judge.prices.context)
+        if asked.jobs == 1:
+            bounding.result()
+        began_s = time.monotonic()  # the budget is for candidates, not for the graph
+        found, stopped = _explored(judge, asked, began_s, bounding)
+        if not found and not asked.nothing:
+            _refuse(judge)
+        measuring = workers.begin(measured_or_none, stated, Pick("default"), True)
+        measuring_whole = workers.begin(measured_or_none, whole, Pick("whole")) if judge.machine.dead else None
+        picks = _picks(judge, found, max(FINALISTS, asked.top))
+        rows, stopped = _measured(workers, question, picks[:1] if stopped else picks, asked, began_s, stopped)
+        ranked = sorted((row for row in rows if goal.allows(_metrics(row))), key=lambda row: goal.cost(_metrics(row)))
+        if rows and not ranked:
+            raise InvalidInputError(_missed(goal, [_metrics(row) for row in rows]))
+        least, default = bounding.result(), measuring.result()
+        intact = measuring_whole.result() if measuring_whole is not None else None
     best = _by_operator(question, picks, ranked[0]) if ranked else default
     if best is None:
         _refuse(judge)
     assert best is not None
     own = judge.with_sequences(best.sequences)
-    least = least if best.sequences == judge.options.sequences else bound(own.prices)
+    if best.sequences != judge.options.sequences:
+        least = _bound(dataclasses.replace(question, options=own.options), own.prices.context)
     priced = own.placed(next((p.blocks for p in picks if p.origin == best.origin), ()) or _blocks_of(own), "")
     return SearchReport(
         model=judge.partition.graph.name,
@@ -218,7 +226,7 @@ def _searched(prepared: Compilation, goal: Goal, asked: _Asked, command: str, sa
         candidates=judge.judged,
         seconds=time.monotonic() - started_s,
         interrupted=stopped,
-        whole_cycles=_whole_cycles(question, prepared),
+        whole_cycles=intact.cycles if intact is not None else None,
         explanation=explain(question, judge, found, best) if asked.explain and found and not stopped else None,
     )
 
@@ -288,22 +296,16 @@ def _limits(goal: Goal) -> str:
     return " and ".join(map(str, goal.limits))
 
 
-def _default(question: Question) -> PlacementFigures | None:
-    """Figures of the default placement, with its operators; None if it does not fit."""
-    with suppress(DoesNotFitError):
-        return measured(question, Pick("default"), by_operator=True)
-    return None
+def _bound(question: Question, context: int) -> Bound:
+    """The bound of a decode step over `context` tokens, the new one among them."""
+    from wsesim.toolchain.oracle import EngineOracle
+    from wsesim_compiler.search.bound import bound
+    from wsesim_compiler.search.prices import Prices
+
+    return bound(Prices(question.partition, question.machine, question.options, EngineOracle(), context))
 
 
-def _whole_cycles(question: Question, prepared: Compilation) -> int | None:
-    """Cycles of the default placement on the machine without its dead PEs; None if no PE is dead."""
-    if not question.machine.dead:
-        return None
-    whole = dataclasses.replace(question.machine, dead=frozenset())
-    return measured(dataclasses.replace(question, machine=whole, options=prepared.options), Pick("whole")).cycles
-
-
-def _explored(judge: Judge, asked: _Asked, began_s: float, least_cycles: int) -> tuple[list[Candidate], bool]:
+def _explored(judge: Judge, asked: _Asked, began_s: float, bounding: Task[Bound]) -> tuple[list[Candidate], bool]:
     """Candidates that keep the limits, the best first, and whether Ctrl-C ended the search."""
     from wsesim_compiler.search.sequences import explore_sequences
 
@@ -316,7 +318,7 @@ def _explored(judge: Judge, asked: _Asked, began_s: float, least_cycles: int) ->
                 work.done = number
                 if candidate is not None:
                     found.append(candidate)
-                    _say_best(work, judge, found, least_cycles)
+                    _say_best(work, judge, found, bounding)
                 if until_s is not None and time.monotonic() > until_s:
                     break
         except KeyboardInterrupt:
@@ -326,15 +328,17 @@ def _explored(judge: Judge, asked: _Asked, began_s: float, least_cycles: int) ->
     return sorted(found, key=lambda c: c.cost), stopped
 
 
-def _say_best(work: Work, judge: Judge, found: Sequence[Candidate], least_cycles: int) -> None:
-    """The best so far, the bound and the gap, in the line of progress."""
+def _say_best(work: Work, judge: Judge, found: Sequence[Candidate], bounding: Task[Bound]) -> None:
+    """The best so far in the line of progress, and the bound and the gap as soon as they are known."""
     best = min(found, key=lambda c: c.cost)
-    cycles = round(best.metrics.seconds_per_token * judge.machine.clock_hz)
-    gap = 100 * (cycles / least_cycles - 1) if least_cycles else 0.0
-    work.what = f"searching: best {cycles:,} cycles a token, bound {least_cycles:,}, gap {gap:.1f} %"
+    cycles = best.cycles(judge.machine)
+    work.what = f"searching: best {cycles:,} cycles a token"
+    least_cycles = bounding.result().cycles if bounding.ready else 0
+    if least_cycles:
+        work.what += f", bound {least_cycles:,}, gap {100 * (cycles / least_cycles - 1):.1f} %"
 
 
-def _finalists(judge: Judge, found: Sequence[Candidate], count: int) -> list[Candidate]:
+def _picks(judge: Judge, found: Sequence[Candidate], count: int) -> list[Pick]:
     """The best candidates of different origins. Of each origin a few are priced again, by simulated layers."""
     by_origin: dict[str, dict[tuple[PlacedBlock, ...], Candidate]] = {}
     for candidate in found:
@@ -346,18 +350,20 @@ def _finalists(judge: Judge, found: Sequence[Candidate], count: int) -> list[Can
     for origin, alike in islice(by_origin.items(), 2 * count):
         again = (exact.placed(c.blocks, origin, c.plan) for c in alike.values())
         best.append(min((c for c in again if c is not None), key=lambda c: c.cost))
-    return sorted(best, key=lambda c: c.cost)[:count]
+    ranked = sorted(best, key=lambda c: c.cost)[:count]
+    return [Pick(c.origin, c.blocks, c.chunk, c.sequences) for c in ranked]
 
 
 def _measured(
-    question: Question, picks: Sequence[Pick], asked: _Asked, began_s: float, stopped: bool
+    workers: Workers, question: Question, picks: Sequence[Pick], asked: _Asked, began_s: float, stopped: bool
 ) -> tuple[list[PlacementFigures], bool]:
-    """The placements, compiled and simulated: all, or as many as the budget allows; after Ctrl-C the best alone."""
+    """The placements, compiled and simulated: all, or as many as the budget allows; and whether Ctrl-C ended that."""
     rows: list[PlacementFigures] = []
     until_s = None if asked.seconds is None else began_s + asked.seconds
     with working("simulating the best", len(picks), "placement") as work:
         try:
-            for row in measure_all(question, picks[:1] if stopped else picks, asked.jobs):
+            for task in [workers.begin(measured_or_none, question, pick) for pick in picks]:
+                row = task.result()
                 work.done += 1
                 rows += [] if row is None else [row]
                 if rows and until_s is not None and time.monotonic() > until_s:
