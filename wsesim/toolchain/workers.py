@@ -81,7 +81,7 @@ class Workers:
 
 
 def _begin() -> None:
-    """In a worker. Ctrl-C reaches the whole group; the process that asks decides. If that one ends, so does this one."""
+    """In a worker. Ctrl-C reaches the whole group; the process that asks decides. If it ends, so does this one."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
