@@ -1,9 +1,11 @@
 """Workers: processes that work beside this one.
 
-with Workers(jobs=2) as workers:
-    square = workers.begin(pow, 7, 2)
-    ...
-    square.result()  # 49
+    with Workers(jobs=2) as workers:
+        square = workers.begin(pow, 7, 2)
+        ...
+        square.result()  # 49
+
+A process that dies loses nothing: its work is done in this one.
 """
 
 from __future__ import annotations
