@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 import wsesim
+from wsesim.engine.exact.wafer import SegmentRun
+from wsesim.engine.graph.taskgraph import SEND
 from wsesim.engine.steps.occupancy import busy_cycles
 from wsesim.engine.steps.pipeline import pipeline
 from wsesim.engine.steps.timing import Step, StepCycles
@@ -15,18 +17,25 @@ from wsesim.runtime.scheduler import Scheduler
 from wsesim.toolchain import make_timing
 
 
-@pytest.mark.parametrize(("model", "options"), [("tiny", {"sequences": 4}), ("smollm2-135m", {"sequences": 8})])
+@pytest.mark.parametrize(
+    ("model", "options"),
+    [
+        ("tiny", {"sequences": 4}),
+        ("smollm2-135m", {"sequences": 8}),
+        ("smollm2-135m", {"sequences": 8, "strategy": "hybrid", "layers_per_block": 5}),
+    ],
+)
 def test_steps_of_all_slots_follow_one_another_as_on_the_loaded_wafer(model: str, options: dict[str, Any]) -> None:
     """Each slot's next token waits for its last one, or for the busiest block; tiny's three blocks hold two steps.
 
-    Eight tokens of smollm2-135m also meet at the table, which embeds and makes logits: 4.8 % of the period.
+    Eight tokens of smollm2-135m with `auto` also meet at the table, which embeds and makes logits: 1.5 % of the period.
     """
     timing = make_timing(wsesim.compile(model, machine="wse3", **options), keep_timelines=False)
     step = timing.decode(64)
     for in_flight in (2, options["sequences"]):
         expected = max(step.cycles / in_flight, step.busy_cycles)
         loaded = float(pipeline(timing, in_flight, 64).period_cycles)
-        assert loaded == pytest.approx(expected, rel=0.05)
+        assert loaded == pytest.approx(expected, rel=0.02)
         assert scheduled_period(step, in_flight) == pytest.approx(expected, rel=0.001)
 
 
@@ -58,14 +67,24 @@ def test_a_prompt_is_busy_for_longer_the_longer_it_is() -> None:
     assert timing.decode(8).busy_cycles < short.busy_cycles < long.busy_cycles < long.cycles
 
 
+def sent_cycles(run: SegmentRun) -> int:
+    """When the last PE has sent, after the run's base."""
+    (piece,) = run.effect.pieces
+    assert piece.timeline is not None
+    sends = [piece.graph.operations[number].op == SEND for number in piece.graph.operation]
+    return int(piece.timeline.task_end[sends].max())
+
+
 def test_blocks_count_what_is_covered_not_what_overlaps() -> None:
-    """By hand, from the runs of a step: the intervals of each block, with transfers to and from it."""
+    """By hand, from the runs of a step: each block's kernels, the transfers to it, and what it sends."""
     program = wsesim.compile("smollm2-135m", strategy="pipelined")  # 31 blocks: none has to stay vacant for long
     step = make_timing(program).decode(4)
     held: dict[str, set[int]] = {}
     for run in step.runs:
-        name = run.segment.name
-        blocks = name.split("->") if "->" in name else [s.block for s in program.stages if s.name == name]
-        for block in blocks:
-            held.setdefault(block, set()).update(range(run.base, run.end))
+        source, arrow, target = run.segment.name.partition("->")
+        block = target if arrow else next((s.block for s in program.stages if s.name == source), "")
+        held.setdefault(block, set()).update(range(run.base, run.end))
+        if arrow:
+            held.setdefault(source, set()).update(range(run.base, run.base + sent_cycles(run)))
+    held.pop("", None)  # the ids' way back
     assert step.busy_cycles == busy_cycles(program, step.runs) == max(map(len, held.values()))

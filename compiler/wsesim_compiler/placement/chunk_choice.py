@@ -1,9 +1,9 @@
 """The number of a prompt's tokens that go through a block together.
 
 Contract: the option decides. Without one, it is the number of CHUNKS with the fewest cycles of a typical prompt, among
-those whose buffers fit. The engine prices a chunk on each block. Chunks follow each other through the blocks as through
-a pipeline: the prompt takes the first chunk's way, and then the slowest block's time for each chunk more. Ties: the
-smallest chunk.
+those whose buffers fit beside the forms of a decode step. So no token is slower for them. The engine prices a chunk on
+each block. Chunks follow each other through the blocks as through a pipeline: the prompt takes the first chunk's way,
+and then the slowest block's time for each chunk more. Ties: the smallest chunk.
 """
 
 from __future__ import annotations
@@ -30,10 +30,15 @@ def choose_chunk(placement: Placement, cost: CostOracle) -> Placement:
     if asked:
         return _chunked(placement, asked)
     fitting = list(takewhile(_fits, (_chunked(placement, tokens) for tokens in CHUNKS)))
+    fitting = [chunked for chunked in fitting if _decode_forms(chunked) == _decode_forms(fitting[0])]
     if len(fitting) == 1:
         return fitting[0]
     cycles = [_prompt_cycles(chunked, cost) for chunked in fitting]
     return fitting[cycles.index(min(cycles))]
+
+
+def _decode_forms(placement: Placement) -> list[tuple[str, str]]:
+    return [(name, form.decode) for name, form in placement.forms]
 
 
 def _chunked(placement: Placement, tokens: int) -> Placement:

@@ -16,7 +16,7 @@ from wsesim_compiler.partition import Stage
 from wsesim_compiler.search.cells import Cell
 from wsesim_compiler.search.least import least_by_operator
 from wsesim_compiler.search.prices import Prices
-from wsesim_compiler.search.ways import ends_cycles, least_way_cycles
+from wsesim_compiler.search.ways import least_way_cycles, send_cycles
 
 Float = NDArray[np.float64]
 Int = NDArray[np.int64]
@@ -103,7 +103,7 @@ class Contents:
         cycles = np.array([own.cycles for own in least], np.int64)
         held = np.array([own.held_bytes for own in least], np.int64)
         way = np.array([own.way_cycles for own in least], np.int64)[:, None]
-        leave = ends_cycles(self.prices.machine)
+        leave = send_cycles(self.prices.machine)
         shared = embeds and heads and self.prices.partition.tied
         table = np.array([own.tied_bytes for own in least], np.int64) if shared else held[:, :2] @ (embeds, heads)
         layers = np.arange(self.layers + 1)[None]

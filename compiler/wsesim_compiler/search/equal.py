@@ -1,7 +1,8 @@
 """Equal blocks: the size at which blocks with as many layers each are fastest, between the tables of some frames.
 
 For each number of blocks side by side, blocks are first as wide and as high as the frame lets all of them be. The
-fastest of these are then made smaller, in ever finer steps, as long as that is faster.
+fastest of these are then made smaller, or higher and narrower, or lower and wider, in ever finer steps, as long as that
+is faster.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from wsesim_compiler.placement.refuse import largest
 from wsesim_compiler.search.plans import SERPENTINE, Frame, Plan, Shelf, Units
 from wsesim_compiler.search.prices import Prices, Size
 
-STARTS = 2  # largest sizes from which smaller ones are tried
-RATIO = 1.15  # of widths and heights that are tried
-SMALLER = (4, 2, 1)  # steps of the ratio that a side is made smaller at once
+STARTS = 2  # largest sizes from which others are tried
+RATIO = 1.15**0.5  # of widths and heights that are tried
+STEPS = (8, 4, 2, 1)  # of the ratio by which a side is made shorter or longer at once
 Rank = tuple[int, int]
 """Cycles, then PEs: the lowest is the best."""
 
@@ -29,8 +30,8 @@ def besides(count: int, most: int) -> list[int]:
     return [n for n in range(1, min(count, most) + 1) if n == 1 or ceil_div(count, n) < ceil_div(count, n - 1)]
 
 
-def smaller(side: int, steps: int) -> int:
-    """A side that is some steps of the ratio shorter: a power of it, the same for every side; at least 1."""
+def shorter(side: int, steps: int) -> int:
+    """A side that is some steps of the ratio shorter, or longer: a power of it, the same for every side; at least 1."""
     if not steps:
         return side
     return max(1, round(RATIO ** (math.ceil(math.log(side, RATIO) - 0.5) - steps)))
@@ -57,7 +58,7 @@ class EqualBlocks:
             starts = sorted(self._largest(frame, beside), key=self._rank_of)[:STARTS]
             beside = beside or [frame.columns // columns for columns, _ in starts]
             for size in starts if not found else ():
-                self._shrink(frame, size)
+                self._improve(frame, size)
             ranked = ((rank, self.plan(frame, size)) for size, rank in self._ranks.items() if rank)
             found += [(frame.cycles + rank[0], rank[1], number, plan) for rank, plan in ranked if plan]
         return min(found, key=lambda entry: entry[:3])[3] if found else None
@@ -93,20 +94,20 @@ class EqualBlocks:
         """The most rows at which blocks of so many columns stand; 0 if they stand at none."""
         return largest(frame.rows // ceil_div(self.count, beside), lambda rows: bool(self.plan(frame, (columns, rows))))
 
-    def _shrink(self, frame: Frame, size: Size) -> None:
-        """Ranks smaller and smaller sizes."""
-        for steps in SMALLER if not self.size else ():
+    def _improve(self, frame: Frame, size: Size) -> None:
+        """Ranks better and better sizes: smaller ones, and those with one side shorter and the other longer."""
+        for steps in STEPS if not self.size else ():
             better: Size | None = size
             while better:
                 size = better
-                tried = [self._smaller(size, across, along) for across, along in product((steps, 0), repeat=2)]
+                tried = [self._changed(size, *less) for less in product((steps, 0, -steps), repeat=2)]
                 fitting = [t for t in tried if t != size and self.plan(frame, t) and self.rank(t)]
                 smallest = min(fitting, key=self._rank_of, default=size)
                 better = smallest if self._rank_of(smallest) < self._rank_of(size) else None
 
-    def _smaller(self, size: Size, across: int, along: int) -> Size:
-        rows = smaller(size[1], along)
-        return smaller(size[0], across), self.prices.probe.used_rows(rows) if along else rows
+    def _changed(self, size: Size, across: int, along: int) -> Size:
+        rows = shorter(size[1], along)
+        return shorter(size[0], across), self.prices.probe.used_rows(rows) if along else rows
 
     def _rank_of(self, size: Size) -> Rank:
         rank = self.rank(size)

@@ -31,7 +31,7 @@ from wsesim_compiler.placement.price import REDUCE, bill, line_use
 from wsesim_compiler.placement.probe import Probe
 from wsesim_compiler.placement.stage_kernels import stage_kernels
 from wsesim_compiler.search.plans import ROWS, turned
-from wsesim_compiler.search.ways import way_cycles
+from wsesim_compiler.search.ways import send_cycles, way_cycles
 
 Size = tuple[int, int]
 """(columns, rows)."""
@@ -153,7 +153,7 @@ class Prices:
             total += own
         for (source, _), (target, stages) in pairwise(visits):
             moved = self.move_cycles(source, target, stages)
-            held[source.name] += moved
+            held[source.name] += send_cycles(self.machine)
             held[target.name] += moved
             total += moved
         return PassPrice(total + self._back_cycles(visits[-1][0], visits[0][0]), max(held.values()))
