@@ -13,6 +13,8 @@ from selenium.webdriver.common.keys import Keys
 
 from tests.chromium import DESKTOP, PHONE, Page, opened
 from tests.programs import UNTIED, program
+from tests.test_dead_pes import toy
+from tests.test_left_out import TINY, small, with_gaps
 from wsesim.engine.observe.traffic import pieces_of, wafer_busy_cycles, wafer_link_wavelets
 from wsesim.engine.steps.timing import Step, Timing
 from wsesim.machine import load_machine
@@ -23,6 +25,7 @@ from wsesim.report.page.page import report_page
 from wsesim.report.report import Report, report
 from wsesim.toolchain.options import Lowering, StepOptions
 from wsesim.toolchain.reporting import ReportFiles, write_report_of
+from wsesim_compiler.placement.ground import LeftOut
 
 EVIL = "</script><script>document.title = 'run'</script>"
 DEAD = (750, 900)
@@ -217,6 +220,18 @@ def test_a_phone_shows_all_of_it_and_pinches(made: Made) -> None:
         assert page.run("return wsesimReport.explorer.view.scale") == pytest.approx(4 * before, rel=0.05)
         assert page.run("return getComputedStyle(document.body).colorScheme") == "dark"
         assert_quiet(page, made.path)
+
+
+def test_a_pe_that_its_block_leaves_out_says_so(tmp_path: Path) -> None:
+    placed = with_gaps(small(TINY, "shared"), toy(8, set()), LeftOut((1, 3), (2, 5)))
+    step, block, path = Timing(placed).decode(10), placed.blocks[0], tmp_path / "report.html"
+    contents = page_contents(placed, step, report(placed, step), "wsesim report")
+    path.write_text(report_page(contents), encoding="utf-8")
+    with opened(path) as page:
+        for x, y, said in ((block.x, block.y, False), (block.left_out_columns[0], block.y, True)):
+            look_at(page, x, y)
+            note = page.run("return wsesimReport.inspector.element.textContent")
+            assert ("Its block leaves this PE out" in note) == said
 
 
 @pytest.mark.slow

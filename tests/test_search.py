@@ -115,6 +115,17 @@ def test_a_program_is_refused(tmp_path: Path, capsys: Capsys) -> None:
         wsesim.search(str(file))
 
 
+def test_the_report_says_what_dead_pes_cost() -> None:
+    whole = wsesim.load_machine("wse3")
+    machine = whole.with_({"dead": [[20, 20], [30, 20]]}, name="wse3")
+    found = wsesim.search("tiny", budget="20", **(SMALL | {"machine": machine}))
+    assert found.default is not None and found.whole_cycles is not None
+    assert found.whole_cycles == wsesim.simulate("tiny", machine=whole, context=16).cycles
+    more = found.default.cycles - found.whole_cycles
+    percent = f"{100 * more / found.whole_cycles:.1f} %"
+    assert f"The default takes {more:,} cycles ({percent}) more for 2 dead PEs; without them" in str(found)
+
+
 def test_json_holds_what_the_report_has(capsys: Capsys) -> None:
     ended = run(capsys, "search", "tiny", "--machine", "toy4x4", "--context", "16", "--budget", "30", "--json")
     told = json.loads(ended.out)

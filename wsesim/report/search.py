@@ -153,11 +153,13 @@ class SearchReport:
 
     def _defects(self, whole_cycles: int) -> str:
         """What the dead PEs cost: the default beside the default without them."""
-        dead, without = f"{len(self.machine.dead):,} dead PEs", f"without them, it takes {whole_cycles:,}"
+        count = len(self.machine.dead)
+        dead = f"{count:,} dead PE" + ("s" if count > 1 else "")
+        without = f"without {'them' if count > 1 else 'it'}, the default takes {whole_cycles:,}"
         if self.default is None:
-            return f"With the {dead} the default does not fit; {without}."
+            return f"On the wafer with {dead} the default does not fit; {without}."
         more = self.default.cycles - whole_cycles
-        return f"The {dead} cost the default {more:,} cycles ({100 * more / whole_cycles:.1f} %): {without}."
+        return f"The default takes {more:,} cycles ({100 * more / whole_cycles:.1f} %) more for {dead}; {without}."
 
     def _list(self) -> Table:
         rows = [("placement", "cycles", "tokens/s", "first token", "context", "sequences")]
