@@ -357,7 +357,7 @@ def _picks(judge: Judge, found: Sequence[Candidate], count: int) -> list[Pick]:
 def _measured(
     workers: Workers, question: Question, picks: Sequence[Pick], asked: _Asked, began_s: float, stopped: bool
 ) -> tuple[list[PlacementFigures], bool]:
-    """The placements, compiled and simulated: all, or as many as the budget allows; and whether Ctrl-C ended that."""
+    """The figures of the placements that the budget allows, at least of one; and whether Ctrl-C came."""
     rows: list[PlacementFigures] = []
     until_s = None if asked.seconds is None else began_s + asked.seconds
     with working("simulating the best", len(picks), "placement") as work:
